@@ -1,0 +1,173 @@
+"""What lies on disk between two stages: written whole, sealed by checksums, checked on opening."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.errors import ArtifactError, InputError, LimitError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it over ``path`` when the block ends well.
+
+    A reader sees the old file or the new one, never half of one (POSIX ``rename`` is atomic); when
+    the block raises, or the process is killed, ``path`` is as it was.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError("a folder stands where the file should be written", where=path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as readable JSON, whole."""
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(path: str | Path, on_bytes: Callable[[int], object] | None = None) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits; ``on_bytes`` hears of each block read."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if on_bytes:
+                on_bytes(len(block))
+    return digest.hexdigest()
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse before the first byte when the disk of ``folder`` has fewer than ``needed`` bytes."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise LimitError(
+            f"needs about {needed / 1e9:.2f} GB of disk, {free / 1e9:.2f} GB are free",
+            where=folder,
+            cure="free some space or write to another disk",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderCard:
+    """Which encoder made a set of vectors; ``sha256`` is that of its safetensors."""
+
+    name: str
+    sha256: str
+    dim: int
+    max_tokens: int
+    query_prompt: str
+    passage_prompt: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The seal of an index: what it was made of, what it holds, and the checksum of every file.
+
+    ``files`` maps a path inside the folder to ``{"bytes": int, "sha256": str}``. Nothing in it
+    depends on time, place or machine, so that two builds of one corpus are equal byte for byte.
+    """
+
+    kind: str
+    format: int
+    corpus: dict[str, Any]
+    unit: str
+    title_in_text: bool
+    language: str
+    encoder: EncoderCard
+    articles: int
+    passages: int
+    skipped: dict[str, int]
+    shard_rows: list[int]
+    files: dict[str, dict[str, Any]]
+
+    KIND = "kaggle-rag index"
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / MANIFEST, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Manifest:
+        """Read and check ``manifest.json``; raise ``ArtifactError`` when it is not one of ours."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(
+                "no such index folder",
+                where=folder,
+                cure="build one: python -m wiki_index build CORPUS " + str(folder),
+            )
+        path = folder / MANIFEST
+        if not path.exists():
+            raise ArtifactError(
+                "this folder has no manifest.json, so it is no finished index",
+                where=folder,
+                cure="name the folder that `python -m wiki_index build` wrote, or build it again",
+            )
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["kind"] != cls.KIND or fields["format"] != FORMAT:
+                raise ValueError(f"kind {fields['kind']!r}, format {fields['format']!r}")
+            return cls(**{**fields, "encoder": EncoderCard(**fields["encoder"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"not a manifest this version reads ({error})",
+                where=path,
+                expected=f"kind {cls.KIND!r}, format {FORMAT}",
+                cure="build the index again with this version of the kit",
+            ) from error
+
+
+def seal(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Bytes and checksum of each named file of ``folder``, as the manifest keeps them."""
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in names
+    }
+
+
+def verify(
+    folder: Path,
+    files: Mapping[str, Mapping[str, Any]],
+    *,
+    content: bool = True,
+    on_bytes: Callable[[int], object] | None = None,
+) -> None:
+    """Raise ``ArtifactError`` unless every file is there with its size and (``content``) checksum."""
+    for name, seal_of in files.items():
+        path = folder / name
+        if not path.exists():
+            raise ArtifactError("a file of the index is missing", where=path, cure=_AGAIN)
+        if (size := path.stat().st_size) != seal_of["bytes"]:
+            raise ArtifactError(
+                f"the file has {size:,} bytes", where=path, expected=f"{seal_of['bytes']:,} bytes", cure=_AGAIN
+            )
+        if content and sha256(path, on_bytes) != seal_of["sha256"]:
+            raise ArtifactError(
+                "the file's checksum differs from the manifest's: at least one byte has changed",
+                where=path,
+                cure=_AGAIN,
+            )
+
+
+_AGAIN = "copy the index again from where it was built, or build it again"

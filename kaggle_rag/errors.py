@@ -1,0 +1,100 @@
+"""What a user can get wrong, as exceptions that carry the cure.
+
+A program prints such an exception as one message and leaves with exit code 2; anything else that
+escapes is a fault of the kit and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# A full disk has three faces: no blocks left, quota reached, file size limit reached.
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class KitError(Exception):
+    """A fault the user can mend.
+
+    Parameters
+    ----------
+    what : what is wrong, in the user's words.
+    where : file, row, column or key.
+    expected : what a right input looks like.
+    cure : what to do next.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | Path = "", expected: str = "", cure: str = ""
+    ) -> None:
+        self.what, self.where, self.expected, self.cure = what, str(where), expected, cure
+        lines = [f"{self.where}: {what}" if self.where else what]
+        if expected:
+            lines.append(f"  expected: {expected}")
+        if cure:
+            lines.append(f"  do this:  {cure}")
+        super().__init__("\n".join(lines))
+
+
+class InputError(KitError):
+    """A file the user gave cannot be read as what it should be."""
+
+
+class ArtifactError(KitError):
+    """Something the kit wrote is damaged, incomplete, or belongs to other inputs."""
+
+
+class ConfigError(KitError):
+    """A setting or a flag has a value that cannot work."""
+
+
+class CheckpointError(KitError):
+    """A model cannot be found, or is not what its name promises."""
+
+
+class LimitError(KitError):
+    """A stage would need more memory, disk or time than it was given."""
+
+
+def run_program(main: Callable[[], int]) -> int:
+    """Run a program's ``main``; turn what the user can mend into one message and exit code 2."""
+    try:
+        return main()
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from what is finished.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone; point stdout at nothing so that exit stays silent.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    except OSError as error:
+        print(f"error: {_describe(error)}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _describe(error: OSError) -> KitError:
+    """The user's view of a failing file system; an OSError with no path is re-raised as it is."""
+    where = error.filename or ""
+    if error.errno in FULL_DISK:
+        return LimitError(
+            "the disk is full",
+            where=where,
+            cure="free some space or write to another disk; the same command then goes on "
+            "where it was, and nothing half-written was left",
+        )
+    if isinstance(error, PermissionError):
+        return InputError("no permission to read or write here", where=where, cure="choose another path")
+    if isinstance(error, FileNotFoundError):
+        return InputError("no such file or folder", where=where, cure="check the spelling of the path")
+    if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
+        return InputError(
+            f"a file stands where a folder should, or the reverse ({error.strerror})", where=where
+        )
+    raise error

@@ -1,0 +1,148 @@
+"""Memory and time: what a stage used at its peak, what it may use, and giving it back after."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from kaggle_rag.errors import ConfigError, LimitError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
+_SAMPLE_SECONDS = 0.02
+
+
+def parse_size(text: str | int | float) -> int:
+    """``"13GB"``, ``"800 MB"`` or a number of bytes, in bytes (units are powers of 1000)."""
+    match = _SIZE.fullmatch(str(text))
+    if match is None:
+        raise ConfigError(f"cannot read the size {text!r}", expected="a size such as 13GB or 800MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def show_size(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """What a stage will need at its peak, in bytes, and the setting that makes it smaller."""
+
+    stage: str
+    ram: int
+    setting: str
+    gpu: int = 0
+
+
+def require(need: Need, *, ram: int | None, gpu: int | None = None) -> None:
+    """Refuse a stage at its start when its estimate exceeds the budget the user gave.
+
+    Raises
+    ------
+    LimitError : naming the estimate, the budget, and the setting to change.
+    """
+    for what, wanted, budget in (("RAM", need.ram, ram), ("GPU memory", need.gpu, gpu)):
+        if budget is not None and wanted > budget:
+            raise LimitError(
+                f"the stage '{need.stage}' would need about {show_size(wanted)} of {what}",
+                expected=f"at most the {show_size(budget)} it was given",
+                cure=need.setting,
+            )
+
+
+@dataclasses.dataclass
+class Usage:
+    """What one stage used; filled in when the stage ends."""
+
+    stage: str
+    seconds: float = 0.0
+    ram_peak: int = 0
+    gpu_peak: int = 0
+
+    def __str__(self) -> str:
+        gpu = f", {show_size(self.gpu_peak)} GPU" if self.gpu_peak else ""
+        return f"{self.stage}: {self.seconds:.1f} s, peak {show_size(self.ram_peak)} RAM{gpu}"
+
+
+@contextmanager
+def measured(stage: str) -> Iterator[Usage]:
+    """Measure the wall time and the peak resident memory of a block, then give memory back.
+
+    Resident memory counts mapped files too, as the notebook's own meter does. On Linux the kernel
+    keeps the exact peak (``VmHWM``, reset through ``/proc/self/clear_refs``, see proc(5)); elsewhere
+    it is sampled every 20 ms.
+    """
+    usage = Usage(stage)
+    torch = _cuda()
+    if torch:
+        torch.cuda.reset_peak_memory_stats()
+    exact = _reset_peak()
+    sampler = None if exact else _Sampler()
+    start = time.perf_counter()
+    try:
+        yield usage
+    finally:
+        usage.seconds = time.perf_counter() - start
+        usage.ram_peak = sampler.stop() if sampler else _kernel_peak()
+        if torch:
+            usage.gpu_peak = int(torch.cuda.max_memory_allocated())
+        release()
+
+
+def release() -> None:
+    """Give unused memory back: Python's cycles, CUDA's cache, and the C heap's free pages."""
+    gc.collect()
+    if torch := _cuda():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _cuda():  # type: ignore[no-untyped-def]
+    """torch, when someone has imported it and it has a GPU; never imports it."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_available() else None
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _kernel_peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+class _Sampler(threading.Thread):
+    """Keeps the largest resident size it saw."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._process, self._done = psutil.Process(), threading.Event()
+        self._peak = self._process.memory_info().rss
+        self.start()
+
+    def run(self) -> None:
+        while not self._done.wait(_SAMPLE_SECONDS):
+            self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def stop(self) -> int:
+        self._done.set()
+        self.join()
+        return max(self._peak, self._process.memory_info().rss)

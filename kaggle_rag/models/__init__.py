@@ -1,0 +1,1 @@
+"""Models: where a name resolves to weights, and how they are loaded."""

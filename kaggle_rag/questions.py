@@ -1,0 +1,220 @@
+"""The question table that every stage shares: read, checked, 2 to 26 options, letters kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.errors import InputError
+from kaggle_rag.tables import Row, read_rows
+
+LETTERS = string.ascii_uppercase
+NO_ANSWER = -1
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """``n`` questions with up to ``k`` options each, in file order.
+
+    Attributes
+    ----------
+    ids : the ids as they came (text from CSV; any type from Parquet and JSON lines).
+    prompts : the question texts.
+    options : per question, ``k`` entries in column order; ``None`` where the option is absent, so
+        that a letter always means its column, also when a cell in the middle is empty.
+    answers : ``(n,)`` int64, the column of the right option, or ``NO_ANSWER`` (-1).
+    contexts : a context the file brought, or ``None``.
+    is_question : ``(n,)`` bool; ``False`` marks an instruction ("Name the gas that ...").
+    """
+
+    ids: tuple[Any, ...]
+    prompts: tuple[str, ...]
+    options: tuple[tuple[str | None, ...], ...]
+    answers: npt.NDArray[np.int64]
+    contexts: tuple[str | None, ...]
+    is_question: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def width(self) -> int:
+        """``k``: the number of option columns."""
+        return len(self.options[0]) if self.options else 0
+
+    @property
+    def letters(self) -> str:
+        return LETTERS[: self.width]
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """``(n, k)`` bool: which options exist."""
+        return np.array([[o is not None for o in row] for row in self.options], dtype=bool).reshape(
+            len(self), self.width
+        )
+
+    @property
+    def has_answers(self) -> bool:
+        return len(self) > 0 and bool((self.answers != NO_ANSWER).all())
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Questions:
+        """The questions at ``rows``, in that order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return Questions(
+            ids=tuple(self.ids[i] for i in chosen),
+            prompts=tuple(self.prompts[i] for i in chosen),
+            options=tuple(self.options[i] for i in chosen),
+            answers=self.answers[chosen],
+            contexts=tuple(self.contexts[i] for i in chosen),
+            is_question=self.is_question[chosen],
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> Questions:
+        """Read ``id, prompt, A, B, ..., answer?, context?, is_question?`` from a table.
+
+        Raises
+        ------
+        InputError : with the file, row and column, for the first fault found.
+        """
+        rows = list(read_rows(path))
+        if not rows:
+            raise InputError(
+                "the file has a header but no rows", where=path, expected="at least one question"
+            )
+        return cls.from_rows(rows, str(path))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Row], where: str) -> Questions:
+        """Build the table from dictionaries, checking every row; ``where`` names their source."""
+        columns = _columns(rows)
+        letters = _option_columns(columns, where)
+        check_ids([row.get("id") for row in rows], where)
+        options = [_options(row, letters, f"{where}, row {n}") for n, row in enumerate(rows, 1)]
+        return cls(
+            ids=tuple(row["id"] for row in rows),
+            prompts=tuple(_prompt(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)),
+            options=tuple(options),
+            answers=np.array(
+                [
+                    _answer(row, options[n - 1], letters, f"{where}, row {n}")
+                    for n, row in enumerate(rows, 1)
+                ],
+                dtype=np.int64,
+            ),
+            contexts=tuple(_text(row.get("context")) for row in rows),
+            is_question=np.array(
+                [_is_question(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)], dtype=bool
+            ),
+        )
+
+
+def check_ids(ids: Iterable[Any], where: str) -> None:
+    """Raise ``InputError`` for an empty id, or one that stands in two rows (compared as text)."""
+    first_row: dict[str, int] = {}
+    for number, value in enumerate(ids, 1):
+        key = id_text(value)
+        if not key.strip():
+            raise InputError(
+                "the id is empty", where=f"{where}, row {number}, column id", expected="one id a row"
+            )
+        if key in first_row:
+            raise InputError(
+                f"id {key!r} stands in two rows",
+                where=f"{where}, rows {first_row[key]} and {number}, column id",
+                expected="every id once",
+                cure="drop one of the two rows or give it an id of its own",
+            )
+        first_row[key] = number
+
+
+def id_text(value: Any) -> str:
+    """An id as it is written to a CSV; two ids are the same when their texts are."""
+    return "" if value is None else str(value)
+
+
+def _columns(rows: Sequence[Row]) -> set[str]:
+    return {name for row in rows for name in row}
+
+
+def _option_columns(columns: set[str], where: str) -> str:
+    for name in ("id", "prompt", "A", "B"):
+        if name not in columns:
+            raise InputError(
+                f"column {name!r} is missing",
+                where=where,
+                expected="id, prompt, A, B, ... (up to Z); answer, context and is_question may be there",
+                cure="columns found: " + ", ".join(sorted(map(str, columns))),
+            )
+    letters = "".join(letter for letter in LETTERS if letter in columns)
+    if letters != LETTERS[: len(letters)]:
+        gap = next(a for a in LETTERS if a not in letters)
+        raise InputError(
+            f"option columns are {', '.join(letters)}: column {gap!r} is missing",
+            where=where,
+            expected="option columns without a gap, A, B, C, ...",
+        )
+    return letters
+
+
+def _text(cell: Any) -> str | None:
+    """A cell's text; ``None`` where it is empty or missing (a float NaN is how pandas says so)."""
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return None
+    text = str(cell)
+    return text if text.strip() else None
+
+
+def _prompt(row: Row, where: str) -> str:
+    text = _text(row.get("prompt"))
+    if text is None:
+        raise InputError("the prompt is empty", where=f"{where}, column prompt", expected="a question")
+    return text
+
+
+def _options(row: Row, letters: str, where: str) -> tuple[str | None, ...]:
+    options = tuple(_text(row.get(letter)) for letter in letters)
+    there = sum(option is not None for option in options)
+    if there < 2:
+        raise InputError(
+            f"the question has {there} option{'' if there == 1 else 's'}",
+            where=where,
+            expected="at least 2 of the columns " + ", ".join(letters) + " filled",
+            cure="fill the cells or drop the row",
+        )
+    return options
+
+
+def _answer(row: Row, options: tuple[str | None, ...], letters: str, where: str) -> int:
+    text = _text(row.get("answer"))
+    if text is None:
+        return NO_ANSWER
+    column = letters.find(text.strip()) if len(text.strip()) == 1 else -1
+    if column < 0 or options[column] is None:
+        there = [letter for letter, option in zip(letters, options) if option is not None]
+        raise InputError(
+            f"the answer {text!r} is not one of the options",
+            where=f"{where}, column answer",
+            expected="one of " + ", ".join(there),
+        )
+    return column
+
+
+def _is_question(row: Row, where: str) -> bool:
+    text = _text(row.get("is_question"))
+    if text is None:
+        return True
+    if text.strip().lower() not in _TRUTHS:
+        raise InputError(
+            f"cannot read {text!r} as yes or no",
+            where=f"{where}, column is_question",
+            expected="one of " + ", ".join(_TRUTHS),
+        )
+    return _TRUTHS[text.strip().lower()]

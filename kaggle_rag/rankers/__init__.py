@@ -1,0 +1,1 @@
+"""Rankers: questions and contexts in, probabilities out."""

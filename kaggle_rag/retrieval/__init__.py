@@ -1,0 +1,1 @@
+"""Retrieval: articles to passages, passages to vectors, questions to contexts."""

@@ -1,0 +1,178 @@
+"""Texts to unit vectors by any sentence-transformers model, batched by tokens instead of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
+
+from kaggle_rag.artifacts import EncoderCard
+from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
+
+Vectors = npt.NDArray[np.float32]
+
+# One bar for the loading of six small layers is noise between our own.
+transformers_logging.disable_progress_bar()
+
+# Tokens in one forward pass: what fits a core's cache is fastest on a CPU (benchmarks/encode.py),
+# a GPU wants all its units busy.
+_CPU_TOKENS = 512
+_GPU_TOKENS = 32_768
+# Texts tokenized and sorted by length at once; also bounds the memory of token ids.
+_WINDOW = 16_384
+
+# Models trained with a prefix that their folder does not declare, by a part of the name.
+# Sources: the model cards of intfloat/e5-* and BAAI/bge-*-en-v1.5.
+_PROMPTS = {
+    "e5-": ("query: ", "passage: "),
+    "bge-": ("Represent this sentence for searching relevant passages: ", ""),
+}
+
+
+class Encoder:
+    """A sentence-transformers model that gives L2-normalised float32 vectors.
+
+    On unit vectors the squared L2 distance is ``2 - 2 cos``, so an L2 index ranks as cosine does.
+
+    Parameters
+    ----------
+    name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
+    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
+    max_tokens : longest input in tokens, special ones included (default: the model's own).
+    online : allow a download.
+    """
+
+    def __init__(
+        self,
+        name: str = DEFAULT_ENCODER,
+        *,
+        device: str | None = None,
+        max_tokens: int | None = None,
+        online: bool = False,
+    ) -> None:
+        checkpoint = resolve(name, online=online)
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.model = SentenceTransformer(
+                str(checkpoint.path), device=self.device, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(
+                f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
+                where=checkpoint.path,
+                expected="a sentence-transformers model, or an encoder that mean pooling suits",
+            ) from error
+        self.model.eval()
+        if max_tokens is not None:
+            self._lengthen(max_tokens)
+        query, passage = self._prompts(name)
+        self.card = EncoderCard(
+            name=name,
+            sha256=checkpoint.sha256,
+            dim=int(self.model.get_embedding_dimension() or 0),
+            max_tokens=int(self.model.max_seq_length or 0),
+            query_prompt=query,
+            passage_prompt=passage,
+        )
+
+    @classmethod
+    def of_index(
+        cls, card: EncoderCard, *, name: str | None = None, device: str | None = None
+    ) -> Encoder:
+        """The encoder an index was built with, from ``card`` or from another place (``name``).
+
+        Raises
+        ------
+        ArtifactError : the weights found are not those of the index.
+        """
+        encoder = cls(name or card.name, device=device, max_tokens=card.max_tokens)
+        if encoder.card.sha256 != card.sha256:
+            raise ArtifactError(
+                f"the index was built by another encoder than {encoder.card.name!r}",
+                expected=f"{card.name!r} with weights sha256 {card.sha256[:16]}..., "
+                f"found {encoder.card.sha256[:16]}...",
+                cure="give the encoder of the index by --encoder, or build the index again",
+            )
+        return encoder
+
+    def encode_queries(
+        self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
+    ) -> Vectors:
+        """Vectors of questions, ``(n, d)`` float32, each of length 1.
+
+        ``on_rows`` hears how many texts each finished batch held (a progress bar's ``update``).
+        """
+        return self._encode([self.card.query_prompt + text for text in texts], on_rows)
+
+    def encode_passages(
+        self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
+    ) -> Vectors:
+        """Vectors of passages, ``(n, d)`` float32, each of length 1."""
+        return self._encode([self.card.passage_prompt + text for text in texts], on_rows)
+
+    def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
+        if not texts:
+            return np.zeros(0, dtype=np.int64)
+        found = self.model.tokenizer(
+            list(texts), add_special_tokens=False, truncation=False, verbose=False,
+            return_attention_mask=False,
+        )  # fmt: skip
+        return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
+
+    def _lengthen(self, max_tokens: int) -> None:
+        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", max_tokens)
+        if max_tokens > limit:
+            raise ConfigError(
+                f"the encoder reads {limit} tokens at most, {max_tokens} were asked for",
+                where="--unit",
+                cure=f"take windows of at most {limit - 2} tokens, or a longer encoder",
+            )
+        self.model.max_seq_length = max_tokens
+
+    def _prompts(self, name: str) -> tuple[str, str]:
+        """Query and passage prompt: the model's own where it declares them, else by its family."""
+        own = self.model.prompts
+        query, passage = own.get("query", ""), own.get("document", "") or own.get("passage", "")
+        if query or passage:
+            return query, passage
+        short = name.rstrip("/").rsplit("/", 1)[-1].lower()
+        return next((pair for part, pair in _PROMPTS.items() if short.startswith(part)), ("", ""))
+
+    def _encode(self, texts: Sequence[str], on_rows: Callable[[int], object] | None) -> Vectors:
+        out = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        for rows, features in self._batches(texts):
+            with torch.inference_mode():
+                vectors = self.model.forward(features)["sentence_embedding"]
+                vectors = torch.nn.functional.normalize(vectors.float(), dim=1)
+            out[rows] = vectors.cpu().numpy()
+            if on_rows:
+                on_rows(len(rows))
+        return out
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
+        """Batches of texts of like length, the longest first, of at most so many padded tokens."""
+        budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
+        for start in range(0, len(texts), _WINDOW):
+            ids = self.model.tokenizer(
+                list(texts[start : start + _WINDOW]),
+                truncation=True,
+                max_length=self.card.max_tokens or None,
+                return_attention_mask=False,
+            )["input_ids"]
+            lengths = np.array([len(row) for row in ids])
+            order = np.argsort(-lengths, kind="stable")
+            begin = 0
+            while begin < len(order):
+                rows = order[begin : begin + max(1, budget // int(lengths[order[begin]]))]
+                begin += len(rows)
+                padded = self.model.tokenizer.pad(
+                    {"input_ids": [ids[row] for row in rows]}, return_tensors="pt"
+                )
+                yield start + rows, {key: value.to(self.device) for key, value in padded.items()}

@@ -1,0 +1,80 @@
+r"""TeX left over in plain-text exports, turned into one line that a person and an encoder can read.
+
+``{\displaystyle b^{rs}={\frac {1}{4}}}`` becomes ``b^{rs}=1/4``: styles and spacing go, letters,
+numbers, operators and the grouping of exponents stay.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+_FRACTIONS = ("frac", "tfrac", "dfrac", "cfrac")
+_FONTS = ("mathbf", "boldsymbol", "mathrm", "mathit", "mathsf", "mathtt")
+# Braces mean something only after ^ and _.
+_LOOSE_BRACES = re.compile(r"(?<![\^_])\{((?:[^{}]|(?<=[\^_])\{[^{}]*\})*)\}")
+_SHORT_BRACES = re.compile(r"\{(\w)\}")
+_ATOM = re.compile(r"[\w.]+")
+
+
+def tex_to_text(tex: str) -> str:
+    """Give readable text for a piece of TeX mathematics (a broken piece loses only its braces)."""
+    walker, writer = _converters()
+    # The braces of a set are symbols, not grouping: keep them out of the way.
+    nodes = walker(tex.replace(r"\{", "⦃").replace(r"\}", "⦄")).get_latex_nodes()[0]
+    text = str(writer.nodelist_to_text(nodes))
+    while (flat := _SHORT_BRACES.sub(r"\1", _LOOSE_BRACES.sub(r"\1", text))) != text:
+        text = flat
+    return " ".join(text.replace("⦃", "{").replace("⦄", "}").split())
+
+
+@lru_cache(maxsize=1)
+def _converters() -> tuple[Any, Any]:
+    """pylatexenc with the macros it lacks: every fraction, roots with an index, plain fonts."""
+    from pylatexenc import latex2text, latexwalker
+    from pylatexenc.macrospec import MacroSpec
+
+    parsing = latexwalker.get_default_latex_context_db()
+    parsing.add_context_category(
+        "kaggle-rag",
+        prepend=True,
+        macros=[MacroSpec(name, "{{") for name in _FRACTIONS]
+        + [MacroSpec(name, "{") for name in _FONTS],
+    )
+    writing = latex2text.get_default_latex_context_db()
+    writing.add_context_category(
+        "kaggle-rag",
+        prepend=True,
+        macros=[latex2text.MacroTextSpec(name, simplify_repl=_fraction) for name in _FRACTIONS]
+        + [latex2text.MacroTextSpec(name, simplify_repl="%s") for name in _FONTS]
+        + [latex2text.MacroTextSpec("sqrt", simplify_repl=_root)],
+    )
+    writer = latex2text.LatexNodes2Text(
+        math_mode="text",
+        keep_braced_groups=True,
+        keep_braced_groups_minlen=2,
+        latex_context=writing,
+    )
+
+    def walker(tex: str) -> Any:
+        return latexwalker.LatexWalker(tex, latex_context=parsing, tolerant_parsing=True)
+
+    return walker, writer
+
+
+def _argument(node: Any, writer: Any) -> str:
+    text = str(writer.nodelist_to_text([node])).strip()
+    while text.startswith("{") and text.endswith("}"):
+        text = text[1:-1].strip()
+    return text
+
+
+def _fraction(node: Any, l2tobj: Any) -> str:
+    parts = [_argument(part, l2tobj) for part in node.nodeargd.argnlist]
+    return "/".join(part if _ATOM.fullmatch(part) else f"({part})" for part in parts)
+
+
+def _root(node: Any, l2tobj: Any) -> str:
+    index, radicand = node.nodeargd.argnlist
+    return f"{_argument(index, l2tobj) if index else ''}√({_argument(radicand, l2tobj)})"

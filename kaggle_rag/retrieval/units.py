@@ -1,0 +1,97 @@
+"""What one passage is: a sentence, a window of tokens, or a whole article."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import sentencex
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.retrieval.cleaning import paragraphs
+
+_TWO_WORDS = re.compile(r"\w+\W+\w+")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A parsed ``--unit``: its kind, and for windows their size and overlap in tokens."""
+
+    kind: str
+    size: int = 0
+    overlap: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Unit:
+        kind, _, numbers = text.partition(":")
+        try:
+            if kind == "window":
+                size, overlap = map(int, numbers.split("/"))
+                if not 0 <= overlap < size:
+                    raise ValueError
+                return cls(kind, size, overlap)
+            if kind not in SPLITTERS or numbers:
+                raise ValueError
+        except ValueError:
+            raise ConfigError(
+                f"cannot read the unit {text!r}",
+                where="--unit",
+                expected="sentence, article, or window:SIZE/OVERLAP in tokens, such as window:256/64",
+            ) from None
+        return cls(kind)
+
+    def __str__(self) -> str:
+        return f"window:{self.size}/{self.overlap}" if self.kind == "window" else self.kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Splitter:
+    """Cuts articles into passages; ``tokenizer`` (a fast one) is needed by windows only."""
+
+    unit: Unit
+    language: str = "en"
+    tokenizer: Any = None
+
+    def __call__(self, text: str) -> list[str]:
+        """The passages of one article, in order; none when it holds no text."""
+        return SPLITTERS[self.unit.kind](self, paragraphs(text))
+
+
+def sentences(text: str, language: str = "en") -> list[str]:
+    """Sentences of a clean paragraph, by sentencex; scraps without two words are dropped."""
+    found = (sentence.strip() for sentence in sentencex.segment(language, text))
+    return [s for s in found if _TWO_WORDS.search(s) and _LETTER.search(s)]
+
+
+def _by_sentence(splitter: Splitter, lines: list[str]) -> list[str]:
+    return [sentence for line in lines for sentence in sentences(line, splitter.language)]
+
+
+def _by_article(splitter: Splitter, lines: list[str]) -> list[str]:
+    return [" ".join(lines)] if lines else []
+
+
+def _by_window(splitter: Splitter, lines: list[str]) -> list[str]:
+    """Windows of ``size`` tokens, each sharing ``overlap`` tokens with the one before."""
+    text = " ".join(lines)
+    spans = splitter.tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
+    )["offset_mapping"]
+    windows, start, step = [], 0, splitter.unit.size - splitter.unit.overlap
+    while start < len(spans):
+        stop = min(start + splitter.unit.size, len(spans))
+        windows.append(text[spans[start][0] : spans[stop - 1][1]])
+        if stop == len(spans):
+            break
+        start += step
+    return windows
+
+
+SPLITTERS: dict[str, Callable[[Splitter, list[str]], list[str]]] = {
+    "sentence": _by_sentence,
+    "window": _by_window,
+    "article": _by_article,
+}

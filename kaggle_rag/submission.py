@@ -1,0 +1,127 @@
+"""The three most likely letters per question, as the competition wants them: written whole, checked."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.artifacts import whole_file
+from kaggle_rag.errors import InputError
+from kaggle_rag.metrics import ranking
+from kaggle_rag.questions import LETTERS, id_text
+from kaggle_rag.tables import read_rows
+
+TOP = 3
+HEADER = ("id", "prediction")
+
+
+def top_letters(
+    probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int = TOP
+) -> list[str]:
+    """``"B A D"`` per row: the ``top`` most likely present options, ties in column order."""
+    present = np.asarray(present, dtype=bool)
+    return [
+        " ".join(LETTERS[column] for column in row if there[column])[: 2 * top - 1]
+        for row, there in zip(ranking(probabilities, present), present)
+    ]
+
+
+def write_submission(path: str | Path, ids: Sequence[Any], predictions: Sequence[str]) -> None:
+    """Write ``id,prediction`` rows, whole, in the order of the questions."""
+    with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        writer.writerows(zip(map(id_text, ids), predictions))
+
+
+def read_submission(path: str | Path) -> dict[str, list[int]]:
+    """Read a submission; give each id's ranked columns.
+
+    Raises
+    ------
+    InputError : a missing column, an id in two rows, no letters, repeated letters, more than three.
+    """
+    predictions: dict[str, list[int]] = {}
+    for number, row in enumerate(read_rows(path), 1):
+        for name in HEADER:
+            if name not in row:
+                raise InputError(
+                    f"column {name!r} is missing",
+                    where=path,
+                    expected=",".join(HEADER),
+                    cure="columns found: " + ", ".join(map(str, row)),
+                )
+        where = f"{path}, row {number}"
+        key = id_text(row["id"])
+        if key in predictions:
+            raise InputError(f"two rows for the question {key!r}", where=where, expected="one row each")
+        predictions[key] = _columns(str(row["prediction"] or ""), f"{where}, column prediction")
+    return predictions
+
+
+def validate(
+    path: str | Path, ids: Sequence[Any], options: Sequence[Sequence[str | None]] | None = None
+) -> list[list[int]]:
+    """Read a submission and match it to the questions; give the ranked columns in their order.
+
+    Raises
+    ------
+    InputError : ids the questions do not have, too few rows, a letter the question does not have.
+    """
+    predictions = read_submission(path)
+    wanted = [id_text(value) for value in ids]
+    known = set(wanted)
+    if unknown := [key for key in predictions if key not in known]:
+        raise InputError(
+            f"{len(unknown)} ids are not in the questions, the first is {unknown[0]!r}",
+            where=path,
+            expected=f"ids such as {wanted[0]!r}",
+            cure="score it against the questions it was made from",
+        )
+    if missing := [key for key in wanted if key not in predictions]:
+        raise InputError(
+            f"{len(missing)} of {len(wanted)} questions have no row, the first is {missing[0]!r}",
+            where=path,
+            expected="one row a question",
+        )
+    if options is not None:
+        for key, row in zip(wanted, options):
+            _check_options(predictions[key], row, f"{path}, id {key!r}")
+    return [predictions[key] for key in wanted]
+
+
+def ranks_in_submission(
+    predictions: Sequence[Sequence[int]], answers: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """1-based rank of each right answer; one more than the letters given where it is not among them."""
+    return np.array(
+        [
+            list(row).index(answer) + 1 if answer in row else TOP + 1
+            for row, answer in zip(predictions, answers)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _columns(text: str, where: str) -> list[int]:
+    letters = text.split()
+    if not 1 <= len(letters) <= TOP or any(x not in LETTERS or len(x) != 1 for x in letters):
+        raise InputError(
+            f"cannot read the prediction {text!r}",
+            where=where,
+            expected=f"1 to {TOP} letters with spaces between them, the most likely first, such as 'B A D'",
+        )
+    if len(set(letters)) < len(letters):
+        raise InputError(f"a letter is repeated in {text!r}", where=where, expected="every letter once")
+    return [LETTERS.index(letter) for letter in letters]
+
+
+def _check_options(columns: Sequence[int], options: Sequence[str | None], where: str) -> None:
+    for column in columns:
+        if column >= len(options) or options[column] is None:
+            raise InputError(f"the question has no option {LETTERS[column]}", where=where)

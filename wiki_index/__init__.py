@@ -1,0 +1,1 @@
+"""A Wikipedia corpus to a searchable index, and its checks."""
