@@ -1,0 +1,164 @@
+"""``solution.yaml`` as documented models; every fault is reported at once, in the user's keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from kaggle_rag.errors import ConfigError, KitError
+from kaggle_rag.limits import parse_size
+
+
+def _size(value: Any) -> int | None:
+    try:
+        return None if value is None else parse_size(value)
+    except KitError as error:
+        raise ValueError(str(error)) from error
+
+
+Size = Annotated[int | None, BeforeValidator(_size)]
+Form = Literal["all", "each", "option"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ContextSettings(_Section):
+    """How evidence is found and put together."""
+
+    per: Literal["question", "option"] = Field(
+        "question", description="one context a question, or one an option with the evidence for it"
+    )
+    forms: tuple[Form, ...] = Field(
+        ("all", "each"),
+        min_length=1,
+        description="queries a question: prompt with all options; prompt with each; each option bare",
+    )
+    instruction_forms: tuple[Form, ...] = Field(
+        ("all", "each", "option"),
+        min_length=1,
+        description="the same for rows with is_question = false, whose verb says nothing about the topic",
+    )
+    hits: int = Field(10, ge=1, le=1000, description="nearest passages taken a query")
+    keep: int = Field(20, ge=1, le=1000, description="most evidence passages in one context")
+    neighbours: int = Field(
+        1, ge=0, le=10, description="passages joined on each side of a hit, of the same article"
+    )
+    near_duplicate: float = Field(
+        0.25, ge=0, le=2, description="L2 distance below which the farther of two hits is dropped"
+    )
+    tokens: int = Field(384, ge=16, description="longest context, in tokens of the index's encoder")
+    titles: bool = Field(True, description="open each snippet with the title of its article")
+    own: Literal["keep", "ignore"] = Field(
+        "keep", description="rows that bring a context: use it instead of the index, or search anyway"
+    )
+
+
+class RankerSettings(_Section):
+    """One ranker of the ensemble."""
+
+    kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
+    weight: float = Field(1.0, ge=0, description="its weight in the blend")
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of that ranker")
+
+
+class LimitSettings(_Section):
+    """What the machine may give."""
+
+    ram: Size = Field(None, description="refuse a stage that would need more, such as 13GB")
+    gpu: Size = Field(None, description="the same for the memory of one GPU, such as 15GB")
+
+
+class Solution(_Section):
+    """Everything that turns questions into a submission."""
+
+    questions: Path | None = Field(None, description="test.csv, .parquet or .jsonl")
+    index: Path | None = Field(None, description="folder written by python -m wiki_index build")
+    contexts_file: Path | None = Field(None, description="a ready contexts.parquet, instead of an index")
+    out: Path | None = Field(None, description="the file to write")
+    encoder: str | None = Field(None, description="where the index's encoder lies on this machine")
+    device: str | None = Field(None, description="cpu or cuda (default: cuda where there is one)")
+    contexts: ContextSettings = ContextSettings()
+    rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
+    blend: Literal["probabilities", "ranks"] = "probabilities"
+    limits: LimitSettings = LimitSettings()
+
+
+def load(path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Solution:
+    """Read a solution file (or the defaults), apply ``KEY=VALUE`` changes, then the flags given.
+
+    Parameters
+    ----------
+    path : a YAML file, or ``None`` for the defaults. Relative paths in it are relative to it.
+    changes : such as ``contexts.per=option``; the value is read as YAML.
+    flags : top-level keys; ``None`` means not given.
+
+    Raises
+    ------
+    ConfigError : listing every unknown key and every value that does not fit.
+    """
+    values = _read(Path(path)) if path else {}
+    for change in changes:
+        _set(values, change)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    try:
+        return Solution.model_validate(values)
+    except ValidationError as error:
+        lines = [_fault(fault) for fault in error.errors()]
+        raise ConfigError(
+            f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
+            where=path or "settings",
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=path, cure="check the spelling of --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not readable as YAML: {error}", where=path) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError("the file holds no settings", where=path, expected="key: value lines")
+    for key in ("questions", "index", "contexts_file", "out"):
+        if isinstance(values.get(key), str):
+            values[key] = str(path.parent / values[key])
+    return values
+
+
+def _set(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot read --set {change!r}", expected="KEY=VALUE, such as contexts.per=option")
+    *parents, last = key.strip().split(".")
+    section = values
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {change!r}: {parent!r} is not a section")
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change!r}: the value is not YAML") from error
+
+
+def _fault(fault: Any) -> str:
+    """One line a fault; an unknown key names the known one that looks most like it."""
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] != "extra_forbidden":
+        return f"{key}: {fault['msg']} (given: {fault['input']!r})"
+    model: Any = Solution
+    for part in fault["loc"][:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            model = {"contexts": ContextSettings, "rankers": RankerSettings, "limits": LimitSettings}[part]
+    close = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, 1)
+    hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(model.model_fields)
+    return f"{key}: no such setting; {hint}"

@@ -1,0 +1,101 @@
+"""Hits to a context: neighbours joined, titles set, cut to a token budget at sentence borders."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from kaggle_rag.retrieval.passages import Passage
+from kaggle_rag.retrieval.units import sentences
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembler:
+    """Puts ranked passages together.
+
+    Attributes
+    ----------
+    budget : tokens a context may have.
+    neighbours : passages joined on each side of a hit.
+    titles : whether a snippet opens with ``Title: ``.
+    passage : a row's passage, ``None`` outside the index.
+    tokens : a text's length in tokens.
+    """
+
+    budget: int
+    neighbours: int
+    titles: bool
+    passage: Callable[[int], Passage | None]
+    tokens: Callable[[str], int]
+
+    def __call__(self, ranked: Sequence[int]) -> str:
+        """The context of the passages at ``ranked`` rows, the best first.
+
+        A hit is taken before its neighbours, its neighbours before the next hit; what does not fit
+        is passed over. Snippets stand in the order of their best hit, passages inside a snippet in
+        the order of the article.
+        """
+        left = self.budget
+        best: dict[int, int] = {}
+        for rank, row in enumerate(ranked):
+            for near in self._around(row):
+                cost = self.tokens(self._text(near)) + self._title_cost(near, best)
+                if near not in best and cost <= left:
+                    best[near] = rank
+                    left -= cost
+                elif near == row and row not in best:
+                    break
+        return "\n".join(self._snippets(best)) or self._first_sentences(ranked)
+
+    def _around(self, row: int) -> list[int]:
+        """The row, then its neighbours in the same article, the nearer first, the later first."""
+        home = self._article(row)
+        steps = range(1, self.neighbours + 1)
+        near = [row + side * step for step in steps for side in (1, -1)]
+        return [row] + [other for other in near if self._article(other) == home]
+
+    def _article(self, row: int) -> int | None:
+        passage = self.passage(row)
+        return None if passage is None else passage.article
+
+    def _text(self, row: int) -> str:
+        passage = self.passage(row)
+        return passage.text if passage else ""
+
+    def _title_cost(self, row: int, best: dict[int, int]) -> int:
+        """A passage that continues a snippet needs no title of its own."""
+        joined = any(
+            side in best and self._article(side) == self._article(row) for side in (row - 1, row + 1)
+        )
+        return 0 if joined else self.tokens(self._title(row))
+
+    def _title(self, row: int) -> str:
+        passage = self.passage(row)
+        return f"{passage.title}: " if self.titles and passage and passage.title else ""
+
+    def _snippets(self, best: dict[int, int]) -> list[str]:
+        runs: list[list[int]] = []
+        for row in sorted(best):
+            if runs and row == runs[-1][-1] + 1 and self._article(row) == self._article(runs[-1][-1]):
+                runs[-1].append(row)
+            else:
+                runs.append([row])
+        runs.sort(key=lambda run: min(best[row] for row in run))
+        return [self._title(run[0]) + " ".join(self._text(row) for row in run) for run in runs]
+
+    def _first_sentences(self, ranked: Sequence[int]) -> str:
+        """When not even the best passage fits whole: its first sentences, or words, that do."""
+        if not ranked:
+            return ""
+        text = self._text(ranked[0])
+        kept = longest_prefix(sentences(text) or [text], self.budget, self.tokens)
+        return kept or longest_prefix(text.split(" "), self.budget, self.tokens)
+
+
+def longest_prefix(pieces: Sequence[str], budget: int, tokens: Callable[[str], int]) -> str:
+    """The longest ``" "``-joined prefix of at most ``budget`` tokens (bisected: tokens only grow)."""
+    low, high = 0, len(pieces)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if tokens(" ".join(pieces[:middle])) <= budget else (low, middle - 1)
+    return " ".join(pieces[:low])

@@ -1,0 +1,67 @@
+"""A question in the forms it is asked in: with all options, with each, or each option bare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from kaggle_rag.questions import LETTERS, Questions
+
+# An encoder reads its first 256 tokens or so. Of a long prompt the end is kept, where the question
+# stands, so that the option behind it is still read.
+PROMPT_CHARACTERS = 700
+
+
+class Query(NamedTuple):
+    """``form`` is ``all``, or the option's letter, with ``bare`` in front of it for the option alone."""
+
+    question: int
+    form: str
+    option: int | None
+    text: str
+
+
+Options = Sequence[str | None]
+
+
+def _all(question: int, prompt: str, options: Options) -> Iterator[Query]:
+    there = " ".join(option for option in options if option is not None)
+    yield Query(question, "all", None, f"{prompt} {there}")
+
+
+def _each(question: int, prompt: str, options: Options) -> Iterator[Query]:
+    for column, option in enumerate(options):
+        if option is not None:
+            yield Query(question, LETTERS[column], column, f"{prompt} {option}")
+
+
+def _bare(question: int, prompt: str, options: Options) -> Iterator[Query]:
+    for column, option in enumerate(options):
+        if option is not None:
+            yield Query(question, f"bare {LETTERS[column]}", column, option)
+
+
+FORMS: dict[str, Callable[[int, str, Options], Iterator[Query]]] = {
+    "all": _all,
+    "each": _each,
+    "option": _bare,
+}
+
+
+def short_prompt(prompt: str) -> str:
+    """The end of a prompt, as far as an encoder can read it with an option behind."""
+    return prompt[-PROMPT_CHARACTERS:]
+
+
+def queries_of(
+    questions: Questions, forms: Sequence[str], instruction_forms: Sequence[str]
+) -> list[list[Query]]:
+    """The queries of each question, in the order of the forms."""
+    return [
+        [
+            query
+            for form in (forms if questions.is_question[row] else instruction_forms)
+            for query in FORMS[form](row, short_prompt(questions.prompts[row]), questions.options[row])
+        ]
+        for row in range(len(questions))
+    ]
