@@ -35,7 +35,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -160,7 +160,10 @@ def verify(
             raise ArtifactError("a file of the index is missing", where=path, cure=_AGAIN)
         if (size := path.stat().st_size) != seal_of["bytes"]:
             raise ArtifactError(
-                f"the file has {size:,} bytes", where=path, expected=f"{seal_of['bytes']:,} bytes", cure=_AGAIN
+                f"the file has {size:,} bytes",
+                where=path,
+                expected=f"{seal_of['bytes']:,} bytes",
+                cure=_AGAIN,
             )
         if content and sha256(path, on_bytes) != seal_of["sha256"]:
             raise ArtifactError(

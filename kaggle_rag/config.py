@@ -90,7 +90,9 @@ class Solution(_Section):
     limits: LimitSettings = LimitSettings()
 
 
-def load(path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Solution:
+def load(
+    path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Solution:
     """Read a solution file (or the defaults), apply ``KEY=VALUE`` changes, then the flags given.
 
     Parameters

@@ -54,11 +54,11 @@ def blend(
     mixed = np.zeros(present.shape, dtype=np.float64)
     for table, weight in zip(tables, weights):
         mixed += weight * np.where(present, RULES[rule](np.where(present, table, -1.0)), 0.0)
-    return (mixed / mixed.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def softmax(scores: npt.ArrayLike, present: npt.ArrayLike) -> Probabilities:
     """Softmax over the present options of each row, ``(n, k)`` float32; absent options get 0."""
     scores = np.where(np.asarray(present, dtype=bool), np.asarray(scores, dtype=np.float64), -np.inf)
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

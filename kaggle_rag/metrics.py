@@ -125,7 +125,8 @@ class Comparison:
 
     def __str__(self) -> str:
         verdict = "" if self.distinguishable else ", not distinguishable"
-        return f"{self.difference.mean:+.3f} [{self.difference.low:+.3f}, {self.difference.high:+.3f}] (p = {self.p_value:.3f}{verdict})"
+        gap = self.difference
+        return f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] (p = {self.p_value:.3f}{verdict})"
 
 
 def paired_bootstrap(

@@ -83,7 +83,8 @@ def _build(arguments: argparse.Namespace) -> int:
         f = forecast(plan)
         print(
             f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} minutes "
-            f"on {encoder.device}, {show_size(f.disk)} of disk, {show_size(f.ram)} of RAM. Nothing was written."
+            f"on {encoder.device}, {show_size(f.disk)} of disk, {show_size(f.ram)} of RAM. "
+            "Nothing was written."
         )
         return 0
     usages = build(plan)

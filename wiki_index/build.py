@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,22 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from kaggle_rag.artifacts import (
-    FORMAT, MANIFEST, Manifest, require_space, seal, verify, whole_file, write_json,
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    require_space,
+    seal,
+    verify,
+    whole_file,
+    write_json,
 )  # fmt: skip
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.errors import ArtifactError, InputError
 from kaggle_rag.limits import Need, Usage, measured, require
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import FAISS_FILE, shard_name
 from kaggle_rag.retrieval.passages import Passage, read_shard, write_shard
 from kaggle_rag.retrieval.units import Splitter, Unit
-from wiki_index.corpus import Article, Corpus
+from wiki_index.corpus import Corpus
 
 SHARD_ROWS = 16_384
 SETTINGS, SPLIT, LOCK = "settings.json", "split.json", ".lock"
@@ -160,8 +167,9 @@ def split(plan: Plan) -> dict[str, Any]:
     """Step 1: articles to shards of passages; give the counts of articles, rows and empty ones."""
     summary = plan.work / SPLIT
     if not summary.exists():
-        shards, articles, empty = _split_before(plan)
-        for passages, articles, empty in _shards(plan, articles, empty):
+        shards, seen, without = _split_before(plan)
+        articles, empty = seen, without
+        for passages, articles, empty in _shards(plan, seen, without):
             notes = {"articles": str(articles), "empty": str(empty)}
             write_shard(plan.work / shard_name("passages", len(shards)), passages, notes)
             shards.append(len(passages))
@@ -232,13 +240,17 @@ def make_faiss(plan: Plan, counts: dict[str, Any]) -> None:
         index.add(np.load(plan.work / shard_name("vectors", number), mmap_mode="r"))
     with whole_file(path) as aside, aside.open("wb") as file:
         # Through Python's file, so that a full disk is an OSError and not a C++ exception.
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def _check_means(plan: Plan, counts: dict[str, Any]) -> None:
     rows, vector = sum(counts["shard_rows"]), 4 * plan.encoder.card.dim
     require(
-        Need("index", BASE_RAM + rows * vector, "raise --ram, or make fewer passages with --unit window:254/64"),
+        Need(
+            "index",
+            BASE_RAM + rows * vector,
+            "raise --ram, or make fewer passages with --unit window:254/64",
+        ),
         ram=plan.ram,
     )
     written = sum(path.stat().st_size for path in (plan.work / "vectors").iterdir())
@@ -283,8 +295,6 @@ _EVERY, _SAMPLE = 50, 512
 
 def forecast(plan: Plan) -> Forecast:
     """Read the corpus, split every 50th article, encode 512 passages, and extrapolate."""
-    import time
-
     splitter = plan.splitter()
     articles = characters = seen = 0
     sample: list[str] = []
@@ -302,6 +312,5 @@ def forecast(plan: Plan) -> Forecast:
     rate = len(texts) / (time.perf_counter() - start)
     passages = round(len(sample) * characters / max(seen, 1))
     vector = 4 * plan.encoder.card.dim
-    return Forecast(
-        articles, passages, passages / rate, passages * (2 * vector + _TEXT_BYTES), BASE_RAM + passages * vector
-    )
+    disk = passages * (2 * vector + _TEXT_BYTES)
+    return Forecast(articles, passages, passages / rate, disk, BASE_RAM + passages * vector)

@@ -55,8 +55,10 @@ class QuestionContexts(NamedTuple):
     def evidence(self) -> list[Evidence]:
         """All evidence of the question, each passage once, nearest first."""
         contexts = self.by_option or (self.shared,)
-        found = sorted((e for c in contexts if c for e in c.evidence), key=lambda e: e.distance)
-        return list({(e.title == OWN, e.row): e for e in reversed(found)}.values())[::-1]
+        nearest: dict[tuple[bool, int], Evidence] = {}
+        for e in sorted((e for c in contexts if c for e in c.evidence), key=lambda e: e.distance):
+            nearest.setdefault((e.article_id == OWN, e.row), e)
+        return list(nearest.values())
 
 
 _EVIDENCE = pa.struct(
@@ -86,7 +88,7 @@ def write_contexts(
         for key, found in zip(questions.ids, contexts)
         for letter, context in _lettered(found)
     ]
-    columns = list(zip(*rows)) or [[], [], [], []]
+    columns = list(zip(*rows)) or [()] * 4
     try:
         ids = pa.array(columns[0])
     except (pa.ArrowInvalid, pa.ArrowTypeError):

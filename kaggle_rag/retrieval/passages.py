@@ -35,7 +35,7 @@ class Passage(NamedTuple):
 
 def write_shard(path: Path, passages: Sequence[Passage], notes: dict[str, str]) -> None:
     """Write passages as one Arrow file, whole; ``notes`` are kept in its schema's metadata."""
-    columns = list(zip(*passages)) or [[], [], [], []]
+    columns = list(zip(*passages)) or [()] * len(SCHEMA)
     arrays = [
         pa.array(column, field.type.value_type).dictionary_encode()
         if pa.types.is_dictionary(field.type)
@@ -43,9 +43,12 @@ def write_shard(path: Path, passages: Sequence[Passage], notes: dict[str, str]) 
         for column, field in zip(columns, SCHEMA)
     ]
     batch = pa.record_batch(arrays, schema=SCHEMA).replace_schema_metadata(notes)
-    with whole_file(path) as aside, aside.open("wb") as file:
-        with pa.ipc.new_file(file, batch.schema) as writer:
-            writer.write_batch(batch)
+    with (
+        whole_file(path) as aside,
+        aside.open("wb") as file,
+        pa.ipc.new_file(file, batch.schema) as writer,
+    ):
+        writer.write_batch(batch)
 
 
 def read_shard(path: Path) -> pa.Table:

@@ -1,0 +1,1 @@
+"""Questions and an index to contexts, predictions, a submission, and its score."""

@@ -1,0 +1,35 @@
+"""What every ranker is: questions and contexts in, probabilities out, memory given back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from kaggle_rag.ensemble import Probabilities
+from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.contexts import QuestionContexts
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A ranker holds a model from ``__enter__`` to ``__exit__``, and nothing outside of that."""
+
+    def __enter__(self) -> Ranker: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def probabilities(
+        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+    ) -> Probabilities:
+        """Probability of each option being right, ``(n, k)`` float32.
+
+        Rows sum to 1, absent options have 0. Without contexts (``None``) the ranker answers from
+        the question's words alone.
+        """
+        ...

@@ -1,0 +1,44 @@
+"""Rankers by name. A new one is a file in this folder and a line in ``RANKERS``."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.rankers.base import Ranker
+
+# Where each class stands; imported when it is asked for, because it brings torch along.
+RANKERS = {
+    "similarity": "kaggle_rag.rankers.similarity:SimilarityRanker",
+}
+
+
+def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
+    """Make the ranker ``kind``.
+
+    Parameters
+    ----------
+    options : the user's settings of it.
+    shared : what the pipeline has at hand (``encoder``, ``index``); passed on where it is taken.
+
+    Raises
+    ------
+    ConfigError : no such ranker, or no such setting of it.
+    """
+    if kind not in RANKERS:
+        raise ConfigError(
+            f"no ranker {kind!r}", where="rankers.kind", expected="one of " + ", ".join(RANKERS)
+        )
+    factory = pkgutil.resolve_name(RANKERS[kind])
+    takes = inspect.signature(factory).parameters
+    if unknown := [name for name in options if name not in takes or name in shared]:
+        raise ConfigError(
+            f"the ranker {kind!r} has no setting {unknown[0]!r}",
+            where="rankers.options",
+            expected="one of " + ", ".join(name for name in takes if name not in shared),
+        )
+    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
+    return ranker
