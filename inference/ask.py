@@ -56,11 +56,7 @@ def answer(bench: Bench, asked: Questions) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """The same for a person."""
-    lines = [
-        f"{row['letter']}  {row['probability']:6.1%}  {row['option']}" for row in result["ranking"]
-    ]
+    lines = [f"{row['letter']}  {row['probability']:6.1%}  {row['option']}" for row in result["ranking"]]
     lines.append("")
-    lines += [
-        f"{e['distance']:.3f}  [{e['found_by']}] {e['title']}: {e['text']}" for e in result["evidence"]
-    ]
+    lines += [f"{e['distance']:.3f}  [{e['found_by']}] {e['title']}: {e['text']}" for e in result["evidence"]]
     return "\n".join(lines)

@@ -141,8 +141,7 @@ class Manifest:
 def seal(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """Bytes and checksum of each named file of ``folder``, as the manifest keeps them."""
     return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        for name in names
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names
     }
 
 

@@ -29,9 +29,7 @@ class KitError(Exception):
     cure : what to do next.
     """
 
-    def __init__(
-        self, what: str, *, where: str | Path = "", expected: str = "", cure: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, where: str | Path = "", expected: str = "", cure: str = "") -> None:
         self.what, self.where, self.expected, self.cure = what, str(where), expected, cure
         lines = [f"{self.where}: {what}" if self.where else what]
         if expected:
@@ -72,7 +70,7 @@ def run_program(main: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone; point stdout at nothing so that exit stays silent.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     except OSError as error:
         print(f"error: {_describe(error)}", file=sys.stderr)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -110,7 +111,7 @@ def release() -> None:
             trim(0)
 
 
-def _cuda():  # type: ignore[no-untyped-def]
+def _cuda() -> Any:
     """torch, when someone has imported it and it has a GPU; never imports it."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_available() else None
@@ -126,7 +127,8 @@ def _reset_peak() -> bool:
 
 def _kernel_peak() -> int:
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 class _Sampler(threading.Thread):
@@ -145,4 +147,4 @@ class _Sampler(threading.Thread):
     def stop(self) -> int:
         self._done.set()
         self.join()
-        return max(self._peak, self._process.memory_info().rss)
+        return int(max(self._peak, self._process.memory_info().rss))

@@ -32,9 +32,7 @@ def ranks_of_answers(
     return np.asarray((order == answers[:, None]).argmax(axis=1) + 1, dtype=np.int64)
 
 
-def ranking(
-    probabilities: npt.ArrayLike, present: npt.ArrayLike | None = None
-) -> npt.NDArray[np.int64]:
+def ranking(probabilities: npt.ArrayLike, present: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
     """Columns of each row from most to least likely, ``(n, k)``; ties in column order."""
     scores = np.array(probabilities, dtype=np.float64)
     if present is not None:

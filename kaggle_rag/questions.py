@@ -103,10 +103,7 @@ class Questions:
             prompts=tuple(_prompt(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)),
             options=tuple(options),
             answers=np.array(
-                [
-                    _answer(row, options[n - 1], letters, f"{where}, row {n}")
-                    for n, row in enumerate(rows, 1)
-                ],
+                [_answer(row, options[n - 1], letters, f"{where}, row {n}") for n, row in enumerate(rows, 1)],
                 dtype=np.int64,
             ),
             contexts=tuple(_text(row.get("context")) for row in rows),

@@ -20,9 +20,7 @@ TOP = 3
 HEADER = ("id", "prediction")
 
 
-def top_letters(
-    probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int = TOP
-) -> list[str]:
+def top_letters(probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int = TOP) -> list[str]:
     """``"B A D"`` per row: the ``top`` most likely present options, ties in column order."""
     present = np.asarray(present, dtype=bool)
     return [

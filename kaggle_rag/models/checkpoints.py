@@ -143,7 +143,8 @@ def _download(name: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+                name,
+                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
                 ignore_patterns=["onnx/*", "openvino/*"],
             )
         )

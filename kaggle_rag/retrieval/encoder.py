@@ -59,9 +59,7 @@ class Encoder:
         checkpoint = resolve(name, online=online)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self.model = SentenceTransformer(
-                str(checkpoint.path), device=self.device, local_files_only=True
-            )
+            self.model = SentenceTransformer(str(checkpoint.path), device=self.device, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(
                 f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
@@ -82,9 +80,7 @@ class Encoder:
         )
 
     @classmethod
-    def of_index(
-        cls, card: EncoderCard, *, name: str | None = None, device: str | None = None
-    ) -> Encoder:
+    def of_index(cls, card: EncoderCard, *, name: str | None = None, device: str | None = None) -> Encoder:
         """The encoder an index was built with, from ``card`` or from another place (``name``).
 
         Raises

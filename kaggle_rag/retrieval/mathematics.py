@@ -39,8 +39,7 @@ def _converters() -> tuple[Any, Any]:
     parsing.add_context_category(
         "kaggle-rag",
         prepend=True,
-        macros=[MacroSpec(name, "{{") for name in _FRACTIONS]
-        + [MacroSpec(name, "{") for name in _FONTS],
+        macros=[MacroSpec(name, "{{") for name in _FRACTIONS] + [MacroSpec(name, "{") for name in _FONTS],
     )
     writing = latex2text.get_default_latex_context_db()
     writing.add_context_category(

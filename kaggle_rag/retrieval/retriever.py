@@ -98,9 +98,7 @@ class Retriever:
         if not len(source.rows):
             return Context(source.whole or "", ())
         nearest = distances.min(axis=0)
-        chosen = nearest_distinct(
-            nearest, source.vectors, self.settings.keep, self.settings.near_duplicate
-        )
+        chosen = nearest_distinct(nearest, source.vectors, self.settings.keep, self.settings.near_duplicate)
         evidence = []
         for position in chosen:
             row = int(source.rows[position])
@@ -143,5 +141,3 @@ class _Source:
 
     def __init__(self, rows, vectors, passage, whole: str | None = None) -> None:  # type: ignore[no-untyped-def]
         self.rows, self.vectors, self.passage, self.whole = rows, vectors, passage, whole
-
-

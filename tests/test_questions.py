@@ -1,0 +1,124 @@
+import csv
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_rag.errors import InputError
+from kaggle_rag.questions import LETTERS, Questions
+
+TEXT = st.text(
+    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=30
+)
+WORDS = TEXT.filter(lambda text: text.strip() != "")
+
+
+@st.composite
+def tables(draw):
+    """Rows as a user has them: 2 to 26 option columns, some cells empty, an answer that exists."""
+    letters = LETTERS[: draw(st.integers(2, 26))]
+    rows = []
+    for number in range(draw(st.integers(1, 5))):
+        there = draw(st.sets(st.sampled_from(letters), min_size=2))
+        row = {"id": f"{number:03d}", "prompt": draw(WORDS)}
+        row |= {letter: draw(WORDS) if letter in there else "" for letter in letters}
+        rows.append(row | {"answer": draw(st.sampled_from(sorted(there)))})
+    return rows
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+@given(rows=tables())
+@settings(deadline=None, max_examples=40)
+def test_what_is_written_is_read(ending, rows, tmp_path_factory):
+    questions = Questions.read(write(tmp_path_factory.mktemp("q") / f"q.{ending}", rows))
+    assert list(questions.ids) == [row["id"] for row in rows]
+    assert list(questions.prompts) == [row["prompt"] for row in rows]
+    for row, options, answer in zip(rows, questions.options, questions.answers):
+        assert options == tuple(row[letter] or None for letter in questions.letters)
+        assert LETTERS[answer] == row["answer"]
+    assert (questions.present == [[o is not None for o in row] for row in questions.options]).all()
+
+
+def test_ids_keep_their_type_and_words_like_na_are_words(tmp_path):
+    rows = [
+        {"id": 7, "prompt": "p", "A": "NA", "B": "None"},
+        {"id": 8, "prompt": "p", "A": "nan", "B": "null"},
+    ]
+    assert Questions.read(write(tmp_path / "q.parquet", rows)).ids == (7, 8)
+    read = Questions.read(write(tmp_path / "q.csv", [row | {"id": "007" + str(row["id"])} for row in rows]))
+    assert read.ids == ("0077", "0078")
+    assert read.options == (("NA", "None"), ("nan", "null"))
+    assert not read.has_answers
+
+
+def test_odd_text_works(tmp_path):
+    prompt = "שלום\u202e 🧪 \0" + "x" * 1_000_000
+    path = write(tmp_path / "q.csv", [{"id": "1", "prompt": prompt, "A": "a", "B": "b", "is_question": "no"}])
+    questions = Questions.read(path)
+    assert questions.prompts[0] == prompt.replace("\0", "")
+    assert questions.is_question.tolist() == [False]
+
+
+GOOD = "id,prompt,A,B,answer\n1,p,x,y,A\n"
+BAD = {
+    "": "empty",
+    "id,prompt,A,B\n": "no rows",
+    "id,A,B\n1,x,y\n": "'prompt' is missing",
+    "id,prompt,A\n1,p,x\n": "'B' is missing",
+    "id,prompt,A,B,D\n1,p,x,y,z\n": "'C' is missing",
+    GOOD + "1,q,x,y,B\n": "rows 1 and 2",
+    GOOD + ",q,x,y,B\n": "row 2, column id",
+    GOOD + "2,q,x,y,C\n": "row 2, column answer",
+    "id,prompt,A,B,C,answer\n1,p,x,y,,C\n": "'C' is not one of the options",
+    GOOD + "2,q,x,,A\n": "1 option",
+    GOOD + "2, ,x,y,A\n": "prompt is empty",
+    GOOD + "2,q,x,y,A,z\n": "line 3",
+    GOOD + '2,"q,x,y,A\n': "double quote",
+    "id,id,prompt,A,B\n1,1,p,x,y\n": "twice",
+    "id,prompt,A,B,is_question\n1,p,x,y,perhaps\n": "column is_question",
+}
+
+
+@pytest.mark.parametrize("text", BAD, ids=[message.replace(" ", "-") for message in BAD.values()])
+def test_a_bad_csv_is_named_by_file_and_place(text, tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as raised:
+        Questions.read(path)
+    assert BAD[text] in str(raised.value) and str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding, said", [("utf-16", "UTF-16"), ("latin-1", "line 2 is not UTF-8")])
+def test_other_encodings_are_named(encoding, said, tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_bytes("id,prompt,A,B\n1,é,x,y\n".encode(encoding))
+    with pytest.raises(InputError, match=said):
+        Questions.read(path)
+
+
+def test_missing_and_cut_files_are_named(tmp_path):
+    whole = write(tmp_path / "q.parquet", [{"id": 1, "prompt": "p", "A": "x", "B": "y"}])
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (tmp_path / "q.jsonl").write_text('{"id": 1\n')
+    for name, said in [("cut.parquet", "Parquet"), ("none.csv", "no such file"), ("q.jsonl", "line 1")]:
+        with pytest.raises(InputError, match=said):
+            Questions.read(tmp_path / name)
+    with pytest.raises(InputError, match="ending"):
+        Questions.read(tmp_path / "q.xlsx")

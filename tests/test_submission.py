@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_rag.ensemble import blend, softmax
+from kaggle_rag.errors import ConfigError, InputError
+from kaggle_rag.submission import read_submission, top_letters, validate, write_submission
+
+IDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1).filter(
+    lambda text: text.strip() != ""
+)
+
+
+@given(st.lists(IDS, unique=True, min_size=1, max_size=6), st.integers(2, 26), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_a_submission_round_trips(ids, width, seed, tmp_path_factory):
+    rng = np.random.default_rng(seed)
+    present = rng.random((len(ids), width)) < 0.7
+    present[:, :2] = True
+    table = softmax(rng.normal(size=present.shape), present)
+    path = tmp_path_factory.mktemp("s") / "submission.csv"
+    write_submission(path, ids, top_letters(table, present))
+    options = [[("x" if there else None) for there in row] for row in present]
+    for row, columns in zip(range(len(ids)), validate(path, ids, options)):
+        best = sorted(np.flatnonzero(present[row]), key=lambda c: -table[row, c])[:3]
+        assert np.allclose(table[row, columns], table[row, best])
+
+
+GOOD = "id,prediction\n1,A B\n2,B A\n"
+BAD = {
+    "id,prediction\n1,A B\n3,A B\n": "'3'",
+    "id,prediction\n1,A B\n": "1 of 2 questions have no row",
+    "id,prediction\n1,A A\n2,A B\n": "repeated",
+    "id,prediction\n1,A B C D\n2,A B\n": "1 to 3 letters",
+    "id,prediction\n1,A B\n1,A B\n": "two rows for the question '1'",
+    "id,answer\n1,A B\n": "'prediction' is missing",
+    "id,prediction\n1,A C\n2,A B\n": "no option C",
+    "id,prediction\n1,\n2,A B\n": "cannot read",
+}
+
+
+@pytest.mark.parametrize("text", BAD, ids=[message.replace(" ", "-") for message in BAD.values()])
+def test_a_bad_submission_is_refused(text, tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as raised:
+        validate(path, ["1", "2"], [("x", "y")] * 2)
+    assert BAD[text] in str(raised.value)
+
+
+def test_ids_of_any_type_match_by_their_text(tmp_path):
+    write_submission(tmp_path / "s.csv", [1, "007"], ["A B", "B A"])
+    assert read_submission(tmp_path / "s.csv") == {"1": [0, 1], "007": [1, 0]}
+
+
+def test_blending_is_the_weighted_mean_of_the_tables():
+    present = np.array([[True, True, False]])
+    ours, theirs = np.array([[0.9, 0.1, 0]], np.float32), np.array([[0.3, 0.7, 0]], np.float32)
+    assert np.allclose(blend([ours, theirs], [3, 1], present), [[0.75, 0.25, 0]])
+    # Ranks: (3 * [1, 1/2] + 1 * [1/2, 1]) / 4, scaled to sum to 1.
+    expected = np.array([[3.5, 2.5, 0]]) / 6
+    assert np.allclose(blend([ours, theirs], [3, 1], present, "ranks"), expected)
+
+
+@pytest.mark.parametrize("weights", [[1], [-1, 2], [0, 0]])
+def test_weights_that_cannot_be_are_refused(weights):
+    table = np.full((1, 2), 0.5, np.float32)
+    with pytest.raises(ConfigError, match="one weight a ranker"):
+        blend([table, table], weights, np.ones((1, 2), bool))
