@@ -126,10 +126,10 @@ class Manifest:
             )
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            if fields["kind"] != cls.KIND or fields["format"] != FORMAT:
-                raise ValueError(f"kind {fields['kind']!r}, format {fields['format']!r}")
+            if (fields.get("kind"), fields.get("format")) != (cls.KIND, FORMAT):
+                raise ValueError(f"kind {fields.get('kind')!r}, format {fields.get('format')!r}")
             return cls(**{**fields, "encoder": EncoderCard(**fields["encoder"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"not a manifest this version reads ({error})",
                 where=path,

@@ -18,7 +18,7 @@ def _size(value: Any) -> int | None:
     try:
         return None if value is None else parse_size(value)
     except KitError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{error.what}, expected {error.expected}") from error
 
 
 Size = Annotated[int | None, BeforeValidator(_size)]
@@ -112,7 +112,10 @@ def load(
     try:
         return Solution.model_validate(values)
     except ValidationError as error:
-        lines = [_fault(fault) for fault in error.errors()]
+        faults = error.errors()
+        # A list whose only item is at fault counts as empty too: the inner fault says it better.
+        inner = {fault["loc"][:depth] for fault in faults for depth in range(1, len(fault["loc"]))}
+        lines = [_fault(fault) for fault in faults if fault["loc"] not in inner]
         raise ConfigError(
             f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
             where=path or "settings",
@@ -156,7 +159,7 @@ def _fault(fault: Any) -> str:
     """One line a fault; an unknown key names the known one that looks most like it."""
     key = ".".join(map(str, fault["loc"]))
     if fault["type"] != "extra_forbidden":
-        return f"{key}: {fault['msg']} (given: {fault['input']!r})"
+        return f"{key}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
     model: Any = Solution
     for part in fault["loc"][:-1]:
         if isinstance(part, str) and part in model.model_fields:

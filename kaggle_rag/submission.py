@@ -32,7 +32,9 @@ def top_letters(probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int =
 def write_submission(path: str | Path, ids: Sequence[Any], predictions: Sequence[str]) -> None:
     """Write ``id,prediction`` rows, whole, in the order of the questions."""
     with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # csv quotes a carriage return only when lines end with one.
+        quoting = csv.QUOTE_ALL if any("\r" in id_text(key) for key in ids) else csv.QUOTE_MINIMAL
+        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
         writer.writerow(HEADER)
         writer.writerows(zip(map(id_text, ids), predictions))
 

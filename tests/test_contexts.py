@@ -29,7 +29,8 @@ FACTS = {
 }
 ROWS = [
     {"id": 1, "prompt": "Which is the larger moon of Mars?", "A": "Titan", "B": "Phobos", "C": "Europa"},
-    {"id": 2, "prompt": "Name the temperature at which copper melts.", "A": "660 °C", "B": None, "C": "1,085 °C",
+    {"id": 2, "prompt": "Name the temperature at which copper melts.",
+     "A": "660 °C", "B": None, "C": "1,085 °C",
      "is_question": False},
     {"id": 3, "prompt": "How many eyes has the animal?", "A": "two", "B": "five", "C": "eight",
      "context": "The zorg is an animal. It has eight eyes. It sleeps."},
@@ -193,8 +194,13 @@ def test_the_sample_is_what_it_promises():
     assert len(articles) >= 80 and sum(len(Splitter(Unit("sentence"))(a.text)) for a in articles) >= 900
     assert len(train) == 100 and len(test) >= 50 and train.width == test.width == 4
     assert set(np.bincount(train.answers)) == {25} and not test.has_answers
-    right = [len(options[a]) for options, a in zip(train.options, train.answers)]
-    assert np.mean([n == max(map(len, o)) for n, o in zip(right, train.options)]) < 0.4
+    lengths = np.array([[len(option) for option in row] for row in train.options])
+    right = lengths[np.arange(100), train.answers]
+    # Always taking the one longest option would not pay, and right ones are as long as the others.
+    assert ((lengths == lengths.max(axis=1, keepdims=True)).sum(axis=1) == 1)[
+        right == lengths.max(axis=1)
+    ].sum() < 35
+    assert 0.95 < right.mean() / lengths.mean() < 1.05
     assert len(train.prompts) == len(set(train.prompts) | set(test.prompts)) - len(set(test.prompts))
 
 

@@ -12,7 +12,11 @@ IDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="
 )
 
 
-@given(st.lists(IDS, unique=True, min_size=1, max_size=6), st.integers(2, 26), st.integers(0, 2**32 - 1))
+@given(
+    ids=st.lists(IDS, unique=True, min_size=1, max_size=6),
+    width=st.integers(2, 26),
+    seed=st.integers(0, 2**32 - 1),
+)
 @settings(deadline=None, max_examples=50)
 def test_a_submission_round_trips(ids, width, seed, tmp_path_factory):
     rng = np.random.default_rng(seed)

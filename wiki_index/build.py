@@ -40,6 +40,8 @@ from wiki_index.corpus import Corpus
 
 SHARD_ROWS = 16_384
 SETTINGS, SPLIT, LOCK = "settings.json", "split.json", ".lock"
+# A work folder without settings holds these only: just locked, or finished but for its name.
+_SCAFFOLD = {LOCK, SPLIT, MANIFEST, FAISS_FILE, "passages", "vectors"}
 # torch, the model, one shard of text and its activations: measured on the 998-article corpus.
 BASE_RAM = 1_000_000_000
 # A row on disk: its text (about 150 bytes), its vector, and the vector's copy in the FAISS file.
@@ -89,6 +91,7 @@ def build(plan: Plan) -> list[Usage]:
     settings = plan.settings()
     if _already_built(plan, settings):
         return []
+    _refuse_strangers(plan, settings)
     plan.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.work / LOCK, timeout=0):
@@ -143,10 +146,8 @@ def _steps(plan: Plan, settings: dict[str, Any]) -> list[Usage]:
     return usages
 
 
-def _enter(plan: Plan, settings: dict[str, Any]) -> None:
-    """Take up the work folder: remove what a killed writer left aside, compare the settings."""
-    for part in plan.work.rglob(".*.part"):
-        part.unlink()
+def _refuse_strangers(plan: Plan, settings: dict[str, Any]) -> None:
+    """Raise when the work folder holds another build, or something that is no build."""
     path = plan.work / SETTINGS
     if path.exists():
         if other := _differing(settings, json.loads(path.read_text(encoding="utf-8"))):
@@ -155,10 +156,16 @@ def _enter(plan: Plan, settings: dict[str, Any]) -> None:
                 where=plan.work,
                 cure="choose another OUT, or remove that folder to start over",
             )
-    elif any(child.name != LOCK for child in plan.work.iterdir()):
+    elif plan.work.exists() and {child.name for child in plan.work.iterdir()} - _SCAFFOLD:
         raise ArtifactError("this folder holds something else", where=plan.work, cure="choose another OUT")
-    else:
-        write_json(path, settings)
+
+
+def _enter(plan: Plan, settings: dict[str, Any]) -> None:
+    """Take up the work folder: remove what a killed writer left aside."""
+    for part in plan.work.rglob(".*.part"):
+        part.unlink()
+    if not (plan.work / SETTINGS).exists():
+        write_json(plan.work / SETTINGS, settings)
     for folder in ("passages", "vectors"):
         (plan.work / folder).mkdir(exist_ok=True)
 

@@ -46,6 +46,7 @@ class Encoder:
     device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
     max_tokens : longest input in tokens, special ones included (default: the model's own).
     online : allow a download.
+    card : the card of an index, whose prompts and length are to be used again.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Encoder:
         device: str | None = None,
         max_tokens: int | None = None,
         online: bool = False,
+        card: EncoderCard | None = None,
     ) -> None:
         checkpoint = resolve(name, online=online)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,10 +69,10 @@ class Encoder:
                 expected="a sentence-transformers model, or an encoder that mean pooling suits",
             ) from error
         self.model.eval()
-        if max_tokens is not None:
-            self._lengthen(max_tokens)
+        if length := card.max_tokens if card else max_tokens:
+            self._lengthen(length)
         query, passage = self._prompts(name)
-        self.card = EncoderCard(
+        self.card = card or EncoderCard(
             name=name,
             sha256=checkpoint.sha256,
             dim=int(self.model.get_embedding_dimension() or 0),
@@ -87,15 +89,15 @@ class Encoder:
         ------
         ArtifactError : the weights found are not those of the index.
         """
-        encoder = cls(name or card.name, device=device, max_tokens=card.max_tokens)
-        if encoder.card.sha256 != card.sha256:
+        found = resolve(name or card.name)
+        if found.sha256 != card.sha256:
             raise ArtifactError(
-                f"the index was built by another encoder than {encoder.card.name!r}",
+                f"the index was built by another encoder than {found.name!r}",
                 expected=f"{card.name!r} with weights sha256 {card.sha256[:16]}..., "
-                f"found {encoder.card.sha256[:16]}...",
+                f"found {found.sha256[:16]}...",
                 cure="give the encoder of the index by --encoder, or build the index again",
             )
-        return encoder
+        return cls(str(found.path), device=device, card=card)
 
     def encode_queries(
         self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sentencex
@@ -75,19 +75,32 @@ def _by_article(splitter: Splitter, lines: list[str]) -> list[str]:
 
 
 def _by_window(splitter: Splitter, lines: list[str]) -> list[str]:
-    """Windows of ``size`` tokens, each sharing ``overlap`` tokens with the one before."""
+    """Windows of at most ``size`` tokens, each sharing at least ``overlap`` with the one before.
+
+    Borders move back to the start of a word, so that a window reads as the text did.
+    """
     text = " ".join(lines)
-    spans = splitter.tokenizer(
+    encoded = splitter.tokenizer(
         text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
-    )["offset_mapping"]
-    windows, start, step = [], 0, splitter.unit.size - splitter.unit.overlap
-    while start < len(spans):
-        stop = min(start + splitter.unit.size, len(spans))
+    )
+    spans, words = encoded["offset_mapping"], encoded.word_ids()
+    windows, start, stop = [], 0, 0
+    while stop < len(spans):
+        full = min(start + splitter.unit.size, len(spans))
+        # A word longer than a whole window is cut where it must be.
+        stop = max(_word_start(words, full), stop + 1)
         windows.append(text[spans[start][0] : spans[stop - 1][1]])
-        if stop == len(spans):
-            break
-        start += step
+        start = max(
+            _word_start(words, stop - splitter.unit.overlap), start + 1, stop + 1 - splitter.unit.size
+        )
     return windows
+
+
+def _word_start(words: Sequence[int | None], token: int) -> int:
+    """The first token of the word that holds ``token`` (the end of the text is a border too)."""
+    while 0 < token < len(words) and words[token] == words[token - 1]:
+        token -= 1
+    return token
 
 
 SPLITTERS: dict[str, Callable[[Splitter, list[str]], list[str]]] = {

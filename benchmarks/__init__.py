@@ -1,0 +1,1 @@
+"""One script a claim: ours and the alternative side by side, medians, ratios and peak memory."""

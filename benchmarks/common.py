@@ -1,0 +1,48 @@
+"""What every benchmark shares: its two flags, its table, its JSON, and a median of repeats."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.artifacts import write_json
+from kaggle_rag.limits import measured
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--quick", action="store_true", help="a small version, under a minute")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
+    return made
+
+
+def timed(name: str, work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float, float]:
+    """The work's result, its median seconds, and its peak resident memory in bytes."""
+    seconds, peak, result = [], 0, None
+    for _ in range(repeats):
+        with measured(name) as usage:
+            result = work()
+        seconds.append(usage.seconds)
+        peak = max(peak, usage.ram_peak)
+    return result, statistics.median(seconds), peak
+
+
+def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None, note: str = "") -> None:
+    """Print the command and a Markdown table; write the same rows as JSON where asked."""
+    names = list(rows[0])
+    lines = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in lines)) for i, name in enumerate(names)]
+    arguments = [a for a in sys.argv[1:] if a != "--json" and a != str(json_file)]
+    module = Path(sys.argv[0]).stem
+    print(f"\n### {title}\n\n`python -m benchmarks.{module} {shlex.join(arguments)}`\n")
+    for cells in (names, ["-" * width for width in widths], *lines):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + " |")
+    if note:
+        print(f"\n{note}")
+    if json_file:
+        write_json(json_file, {"title": title, "note": note, "rows": [dict(row) for row in rows]})
