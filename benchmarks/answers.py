@@ -44,15 +44,13 @@ def compare(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """One row of the main table, and one of the table of all scores."""
     contexts = Retriever(index, encoder, ContextSettings())(questions, progress=True)
-    scores: dict[str, Any] = {"questions": name}
-    for score in SCORES:
-        with SimilarityRanker(encoder, index, score) as ranker:
-            ranks = ranked(questions, ranker.probabilities(questions, contexts))
-        scores[score] = f"{map_at_k(ranks):.3f}"
-        if score == next(iter(SCORES)):
-            seen = average_precision_at_k(ranks)
     with SimilarityRanker(encoder, index) as ranker:
-        unseen = average_precision_at_k(ranked(questions, ranker.probabilities(questions, None)))
+        tables = ranker.tables(questions, contexts, list(SCORES))
+        ranks = {score: ranked(questions, table) for score, table in tables.items()}
+        seen = average_precision_at_k(ranks[ranker.score])
+    # Without contexts the similarity ranker has only `words_only` to go by.
+    unseen = average_precision_at_k(ranks["words_only"])
+    scores = {"questions": name} | {score: f"{map_at_k(each):.3f}" for score, each in ranks.items()}
     row = {
         "questions": name,
         "n": len(questions),

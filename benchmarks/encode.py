@@ -42,8 +42,8 @@ def main() -> int:
         {"method": "kaggle-rag, batches by tokens", "sentences/s": f"{len(texts) / seconds:.0f}",
          "ratio": f"{own_seconds / seconds:.2f}", "peak RAM": show_size(peak)},
     ]  # fmt: skip
-    note = f"{len(texts):,} sentences on {encoder.device};"
-        f" least cosine between both {(own * mine).sum(1).min():.6f}."
+    cosine = (own * mine).sum(1).min()
+    note = f"{len(texts):,} sentences on {encoder.device}; least cosine between both {cosine:.6f}."
     report("Encoding", rows, arguments.json, note)
     return 0
 

@@ -33,8 +33,10 @@ def write_submission(path: str | Path, ids: Sequence[Any], predictions: Sequence
     """Write ``id,prediction`` rows, whole, in the order of the questions."""
     with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         # csv quotes a carriage return only when lines end with one.
-        quoting = csv.QUOTE_ALL if any("\r" in id_text(key) for key in ids) else csv.QUOTE_MINIMAL
-        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+        returns = any("\r" in id_text(key) for key in ids)
+        writer = csv.writer(
+            file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+        )
         writer.writerow(HEADER)
         writer.writerows(zip(map(id_text, ids), predictions))
 

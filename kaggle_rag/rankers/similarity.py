@@ -172,7 +172,7 @@ class SimilarityRanker:
         if not (isinstance(temperature, (int, float)) and temperature > 0):
             raise ConfigError(f"temperature {temperature!r}", where="rankers.options", expected="above 0")
         self.encoder, self.index = encoder, index
-        self.score, self.temperature = SCORES[score], temperature
+        self.score, self.temperature = score, temperature
 
     def __enter__(self) -> SimilarityRanker:
         return self
@@ -189,14 +189,28 @@ class SimilarityRanker:
         self, questions: Questions, contexts: Sequence[QuestionContexts] | None
     ) -> Probabilities:
         """See `kaggle_rag.rankers.base.Ranker`."""
-        scores = np.zeros((len(questions), questions.width))
+        table = self.tables(questions, contexts, [self.score])[self.score]
+        return softmax(table / self.temperature, questions.present)
+
+    def tables(
+        self,
+        questions: Questions,
+        contexts: Sequence[QuestionContexts] | None,
+        names: Sequence[str],
+    ) -> dict[str, Scores]:
+        """Raw scores ``(n, k)`` by each of the named formulas, everything being encoded once.
+
+        Absent options have 0. A question without evidence gets `words_only` from every formula.
+        """
+        tables = {name: np.zeros((len(questions), questions.width)) for name in names}
         for start in range(0, len(questions), _BATCH):
             rows = range(start, min(start + _BATCH, len(questions)))
             evidence = [contexts[row].evidence() if contexts is not None else [] for row in rows]
             for row, views in zip(rows, self._views(questions.take(rows), evidence)):
-                score = self.score if len(views.evidence) else words_only
-                scores[row, questions.present[row]] = score(views)
-        return softmax(scores / self.temperature, questions.present)
+                for name, table in tables.items():
+                    score = SCORES[name] if len(views.evidence) else words_only
+                    table[row, questions.present[row]] = score(views)
+        return tables
 
     def _views(self, questions: Questions, evidence: Sequence[Sequence[Evidence]]) -> list[Views]:
         prompts = [short_prompt(prompt) for prompt in questions.prompts]
