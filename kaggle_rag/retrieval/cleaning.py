@@ -12,18 +12,21 @@ import unicodedata
 
 from kaggle_rag.retrieval.mathematics import tex_to_text
 
-_HEADING = re.compile(r"^\s*(={1,6})\s*(.*?)\s*\1\s*$")
 _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
 _GOES_ON = re.compile(r"\n {2,3}(?=\S)")
 _REFERENCE = re.compile(
-    r"(?<=[\w.,;:!?)\"'”])\[(?:\d{1,3}|[a-z]|note \d+|citation needed|clarification needed|when\?|who\?)\]",
+    r"(?<=[\w.,;:!?)\"'”])(?:\[(?:\d{1,3}|[a-z]|note \d+|citation needed|clarification needed|when\?|who\?)\])+",
     re.IGNORECASE,
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
-_PAGE = re.compile(r"(?<=[.!?\"”)]): \d{1,4}(?:[–-]\d{1,4})?(?:, \d{1,4}(?:[–-]\d{1,4})?)*(?!\w)")
+_PAGE = re.compile(r"([.!?][\"”)]?): \d{1,4}(?:[–-]\d{1,4})?(?:, \d{1,4}(?:[–-]\d{1,4})?)*(?!\w)")
 # Exports that drop a list or a table glue the sentences around it.
 _GLUED = re.compile(r"(?<=[a-z0-9)\]\"”%])([.!?])(?=[A-Z][a-z]+[ ,])")
-_TAG = re.compile(r"</?(?:ref|br|sup|sub|small|nowiki|i|b|span|div|math|p)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:ref|br|sup|sub|small|nowiki|i|b|span|div|math|p)"
+    r"(?:\s+[\w-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>\"']+))*\s*/?>",
+    re.IGNORECASE,
+)
 _TEMPLATE = re.compile(r"\{\{(\s*[A-Za-z][^{}|]*)((?:\|[^{}]*)?)\}\}")
 _SHOWN_TEMPLATES = {
     "convert", "cvt", "val", "chem", "chem2", "math", "mvar", "nowrap", "frac", "sfrac", "sup",
@@ -42,15 +45,17 @@ def paragraphs(text: str) -> list[str]:
     Lines are paragraphs, as in every plain-text export; headings are dropped, and with them the
     sections that hold only references and links. Paragraphs without a letter or digit are dropped.
     """
-    text = unicodedata.normalize("NFC", html.unescape(text)).replace("\0", "").replace("\r", "\n")
+    # Half a surrogate, which JSON can smuggle in, fits in no UTF-8 file.
+    text = html.unescape(text).encode("utf-8", "replace").decode("utf-8")
+    text = unicodedata.normalize("NFC", text).replace("\0", "")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _templates(_formulae(text))
     kept: list[str] = []
     skipping = 0
     for line in text.split("\n"):
-        if heading := _HEADING.match(line):
-            level = len(heading[1])
+        if level := _heading_level(line):
             if not skipping or level <= skipping:
-                skipping = level if heading[2].strip().lower() in _NOT_PROSE else 0
+                skipping = level if line.strip(" \t=").lower() in _NOT_PROSE else 0
         elif not skipping:
             line = _line(line)
             if _WORD.search(line):
@@ -58,9 +63,16 @@ def paragraphs(text: str) -> list[str]:
     return kept
 
 
+def _heading_level(line: str) -> int:
+    """``2`` for ``== Heading ==``; 0 for a line that is no heading."""
+    line = line.strip()
+    level = len(line) - len(line.lstrip("="))
+    return level if 0 < level < len(line) and line.endswith("=" * level) else 0
+
+
 def _line(line: str) -> str:
     line = " ".join(_TAG.sub("", line).split())
-    return _GLUED.sub(r"\1 ", _PAGE.sub("", _REFERENCE.sub("", line)))
+    return _GLUED.sub(r"\1 ", _PAGE.sub(r"\1", _REFERENCE.sub("", line)))
 
 
 def _formulae(text: str) -> str:
@@ -95,14 +107,13 @@ def _closing_brace(text: str, start: int) -> int:
     """Position behind the brace that closes the one at ``start`` (the line's end if none does)."""
     depth = 0
     for position in range(start, len(text)):
-        if text[position] == "{" and text[position - 1] != "\\":
-            depth += 1
-        elif text[position] == "}" and text[position - 1] != "\\":
-            depth -= 1
+        character = text[position]
+        if character == "\n":
+            return position
+        if character in "{}" and not (position > start and text[position - 1] == "\\"):
+            depth += 1 if character == "{" else -1
             if depth == 0:
                 return position + 1
-        elif text[position] == "\n" and text[position + 1 : position + 2] == "\n":
-            return position
     return len(text)
 
 

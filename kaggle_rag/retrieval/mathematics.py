@@ -11,22 +11,36 @@ from functools import lru_cache
 from typing import Any
 
 _FRACTIONS = ("frac", "tfrac", "dfrac", "cfrac")
+_BINOMIALS = ("binom", "tbinom", "dbinom")
 _FONTS = ("mathbf", "boldsymbol", "mathrm", "mathit", "mathsf", "mathtt")
 # Braces mean something only after ^ and _.
 _LOOSE_BRACES = re.compile(r"(?<![\^_])\{((?:[^{}]|(?<=[\^_])\{[^{}]*\})*)\}")
 _SHORT_BRACES = re.compile(r"\{(\w)\}")
+# To TeX a percent sign opens a comment; in an exported formula it is a percent sign.
+_PERCENT = re.compile(r"(?<!\\)%")
+_COMMAND_OR_BRACE = re.compile(r"\\[A-Za-z]+|[{}]")
 _ATOM = re.compile(r"[\w.]+")
 
 
 def tex_to_text(tex: str) -> str:
     """Give readable text for a piece of TeX mathematics (a broken piece loses only its braces)."""
+    try:
+        text = _converted(tex)
+    # Whatever a parser makes of broken TeX, an article must not be lost to it.
+    except Exception:
+        text = _COMMAND_OR_BRACE.sub(" ", tex)
+    return " ".join(text.replace("⦃", "{").replace("⦄", "}").split())
+
+
+def _converted(tex: str) -> str:
     walker, writer = _converters()
     # The braces of a set are symbols, not grouping: keep them out of the way.
-    nodes = walker(tex.replace(r"\{", "⦃").replace(r"\}", "⦄")).get_latex_nodes()[0]
+    tex = _PERCENT.sub(r"\%", tex.replace(r"\{", "⦃").replace(r"\}", "⦄"))
+    nodes = walker(tex).get_latex_nodes()[0]
     text = str(writer.nodelist_to_text(nodes))
     while (flat := _SHORT_BRACES.sub(r"\1", _LOOSE_BRACES.sub(r"\1", text))) != text:
         text = flat
-    return " ".join(text.replace("⦃", "{").replace("⦄", "}").split())
+    return text
 
 
 @lru_cache(maxsize=1)
@@ -39,7 +53,8 @@ def _converters() -> tuple[Any, Any]:
     parsing.add_context_category(
         "kaggle-rag",
         prepend=True,
-        macros=[MacroSpec(name, "{{") for name in _FRACTIONS] + [MacroSpec(name, "{") for name in _FONTS],
+        macros=[MacroSpec(name, "{{") for name in _FRACTIONS + _BINOMIALS]
+        + [MacroSpec(name, "{") for name in _FONTS],
     )
     writing = latex2text.get_default_latex_context_db()
     writing.add_context_category(
@@ -47,6 +62,7 @@ def _converters() -> tuple[Any, Any]:
         prepend=True,
         macros=[latex2text.MacroTextSpec(name, simplify_repl=_fraction) for name in _FRACTIONS]
         + [latex2text.MacroTextSpec(name, simplify_repl="%s") for name in _FONTS]
+        + [latex2text.MacroTextSpec(name, simplify_repl="(%s %s)") for name in _BINOMIALS]
         + [latex2text.MacroTextSpec("sqrt", simplify_repl=_root)],
     )
     writer = latex2text.LatexNodes2Text(

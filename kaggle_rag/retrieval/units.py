@@ -12,7 +12,7 @@ import sentencex
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.retrieval.cleaning import paragraphs
 
-_TWO_WORDS = re.compile(r"\w+\W+\w+")
+_TWO_WORDS = re.compile(r"\w\W+\w")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -87,12 +87,12 @@ def _by_window(splitter: Splitter, lines: list[str]) -> list[str]:
     windows, start, stop = [], 0, 0
     while stop < len(spans):
         full = min(start + splitter.unit.size, len(spans))
-        # A word longer than a whole window is cut where it must be.
-        stop = max(_word_start(words, full), stop + 1)
+        # A word longer than a whole window (text without spaces) is cut where it must be.
+        border = _word_start(words, full)
+        stop = border if border > stop else full
         windows.append(text[spans[start][0] : spans[stop - 1][1]])
-        start = max(
-            _word_start(words, stop - splitter.unit.overlap), start + 1, stop + 1 - splitter.unit.size
-        )
+        border = _word_start(words, stop - splitter.unit.overlap)
+        start = border if border > max(start, stop - splitter.unit.size) else stop - splitter.unit.overlap
     return windows
 
 

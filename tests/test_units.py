@@ -1,0 +1,65 @@
+"""What a passage is, checked against the tokenizer itself and against text without spaces."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import PreTrainedTokenizerFast
+
+from kaggle_rag.retrieval.units import Splitter, Unit, sentences
+
+WORDS = st.lists(st.from_regex(r"[a-w]{1,6}", fullmatch=True), min_size=1, max_size=60)
+
+
+@given(WORDS, st.integers(12, 30), st.data())
+@settings(deadline=None, max_examples=50)
+def test_windows_are_pieces_of_the_text_that_leave_nothing_out(encoder, words, size, data):
+    overlap = data.draw(st.integers(0, size // 3))
+    # A number before each word, so that a window stands in one place only.
+    text = " ".join(f"{number:02d}x{word}" for number, word in enumerate(words))
+    windows = Splitter(Unit("window", size, overlap), tokenizer=encoder.model.tokenizer)(text)
+    end = 0
+    for window in windows:
+        start = text.index(window)
+        assert not text[end:start].strip() and start + len(window) > end
+        assert end == 0 or encoder.count_tokens([text[start:end]])[0] >= overlap
+        end = start + len(window)
+    assert end == len(text) and encoder.count_tokens(windows).max() <= size
+
+
+@given(st.text(max_size=200))
+@settings(deadline=None, max_examples=50)
+def test_any_text_can_be_cut_by_every_unit(encoder, text):
+    for unit in ("sentence", "article", "window:16/4"):
+        pieces = Splitter(Unit.parse(unit), tokenizer=encoder.model.tokenizer)(text)
+        assert all(piece.strip() for piece in pieces)
+
+
+def test_text_without_spaces_is_not_cut_into_a_window_a_token():
+    letters = "火山是地球内部的岩浆喷出地表形成"
+    vocabulary = [("<unk>", 0.0), ("▁", -1.0)] + [(letter, -2.0) for letter in letters]
+    raw = Tokenizer(Unigram(vocabulary, 0))
+    raw.pre_tokenizer = Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+    windows = Splitter(Unit("window", 20, 5), tokenizer=tokenizer)(letters * 20)
+    assert max(map(len, windows)) <= 20
+    # 320 tokens in steps of 15: 21 windows, a few more for borders.
+    assert len(windows) <= 25
+
+
+def test_a_sentence_keeps_abbreviations_and_decimals_whole():
+    text = "Dr. Curie found 0.1 g of it, i.e. a trace. It glowed at 3.5 K. Yes."
+    assert sentences(text) == ["Dr. Curie found 0.1 g of it, i.e. a trace.", "It glowed at 3.5 K."]
+
+
+def test_an_article_is_one_passage_and_an_empty_one_is_none():
+    whole = Splitter(Unit("article"))
+    assert whole("== Iron ==\nIron is a metal.\n\nIt rusts.") == ["Iron is a metal. It rusts."]
+    assert whole("== Iron ==\n\n") == [] == Splitter(Unit("sentence"))("")
+
+
+@pytest.mark.parametrize("text", ["sentence", "article", "window:256/64", "window:1/0"])
+def test_a_unit_reads_back_as_it_is_written(text):
+    assert str(Unit.parse(text)) == text
