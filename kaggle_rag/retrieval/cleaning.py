@@ -15,7 +15,7 @@ from kaggle_rag.retrieval.mathematics import tex_to_text
 _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
 _GOES_ON = re.compile(r"\n {2,3}(?=\S)")
 _REFERENCE = re.compile(
-    r"(?<=[\w.,;:!?)\"'”])(?:\[(?:\d{1,3}|[a-z]|note \d+|citation needed|clarification needed|when\?|who\?)\])+",
+    r"(?<=[\w.,;:!?)\"'”])(?:\[(?:\d{1,3}|[a-z]|note \d+|(?:citation|clarification) needed|when\?|who\?)\])+",
     re.IGNORECASE,
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
