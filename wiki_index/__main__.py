@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from kaggle_rag.errors import run_program
+from kaggle_rag.errors import ConfigError, run_program
 
 _BUILD = """\
 examples:
@@ -98,6 +98,8 @@ def _search(arguments: argparse.Namespace) -> int:
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
 
+    if arguments.k < 1:
+        raise ConfigError(f"cannot search for {arguments.k} passages", where="-k", expected="1 or more")
     index = Index(arguments.index)
     encoder = Encoder.of_index(index.manifest.encoder, name=arguments.encoder)
     distances, rows = index.search(encoder.encode_queries([arguments.text]), arguments.k)

@@ -63,7 +63,8 @@ class Plan:
 
     @property
     def work(self) -> Path:
-        return self.out.with_name(self.out.name + ".building")
+        out = self.out.absolute()
+        return out.with_name(out.name + ".building")
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the bytes of the index."""
@@ -149,14 +150,23 @@ def _steps(plan: Plan, settings: dict[str, Any]) -> list[Usage]:
 def _refuse_strangers(plan: Plan, settings: dict[str, Any]) -> None:
     """Raise when the work folder holds another build, or something that is no build."""
     path = plan.work / SETTINGS
+    found: Any = None
     if path.exists():
-        if other := _differing(settings, json.loads(path.read_text(encoding="utf-8"))):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+    elif (plan.work / MANIFEST).exists():
+        # Killed between the last two steps: the manifest says whose it is.
+        found = dataclasses.asdict(Manifest.read(plan.work))
+    if isinstance(found, dict):
+        if other := _differing(settings, found):
             raise ArtifactError(
                 f"an unfinished build with another {other} is there",
                 where=plan.work,
                 cure="choose another OUT, or remove that folder to start over",
             )
-    elif plan.work.exists() and {child.name for child in plan.work.iterdir()} - _SCAFFOLD:
+    elif path.exists() or (plan.work.exists() and {child.name for child in plan.work.iterdir()} - _SCAFFOLD):
         raise ArtifactError("this folder holds something else", where=plan.work, cure="choose another OUT")
 
 
@@ -178,8 +188,9 @@ def split(plan: Plan) -> dict[str, Any]:
         articles, empty = seen, without
         for passages, articles, empty in _shards(plan, seen, without):
             notes = {"articles": str(articles), "empty": str(empty)}
-            write_shard(plan.work / shard_name("passages", len(shards)), passages, notes)
-            shards.append(len(passages))
+            if passages:
+                write_shard(plan.work / shard_name("passages", len(shards)), passages, notes)
+                shards.append(len(passages))
         if not sum(shards):
             raise InputError("the corpus holds no text", where=plan.corpus.root)
         write_json(summary, {"articles": articles, "empty": empty, "shard_rows": shards})
@@ -211,8 +222,8 @@ def _shards(plan: Plan, skip: int, empty: int) -> Iterator[tuple[list[Passage], 
         if len(pending) >= plan.shard_rows:
             yield pending, number + 1, empty
             pending = []
-    if pending:
-        yield pending, number + 1, empty
+    # Without passages too: empty articles may stand behind the last full shard.
+    yield pending, number + 1, empty
 
 
 def encode(plan: Plan, counts: dict[str, Any]) -> None:
@@ -227,7 +238,10 @@ def encode(plan: Plan, counts: dict[str, Any]) -> None:
             table = read_shard(plan.work / shard_name("passages", number))
             vectors = plan.encoder.encode_passages(_texts(table, plan.title_in_text), on_rows=bar.update)
             with whole_file(path) as aside, aside.open("wb") as file:
-                np.save(file, vectors)
+                # np.save's bytes, but not its tofile, which forgets the errno of a full disk.
+                header = np.lib.format.header_data_from_array_1_0(vectors)
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(vectors).data)
 
 
 def _texts(table: pa.Table, with_title: bool) -> list[str]:
@@ -283,7 +297,7 @@ def _finish(plan: Plan) -> None:
     """Step 4: the manifest is written; drop the scaffolding and give the folder its name."""
     for name in (SETTINGS, SPLIT, LOCK):
         (plan.work / name).unlink(missing_ok=True)
-    plan.work.rename(plan.out)
+    plan.work.rename(plan.out.absolute())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,7 +321,7 @@ def forecast(plan: Plan) -> Forecast:
     sample: list[str] = []
     for number, article in enumerate(tqdm(plan.corpus.articles(), desc="dry run", unit="article")):
         articles, characters = articles + 1, characters + len(article.text)
-        if number % _EVERY == 0:
+        if number % _EVERY == 0 or len(sample) < _SAMPLE:
             seen += len(article.text)
             sample += splitter(article.text)
     if not sample:

@@ -68,6 +68,8 @@ class Corpus:
                 yield _text_file(path, self.root)
                 continue
             for number, row in enumerate(read_rows(path, _COLUMNS), 1):
+                if number == 1 and not {"title", "text"} <= set(row):
+                    row = next(iter(read_rows(path)))  # all columns, for the message
                 yield _article(row, count, f"{path}, row {number}")
                 count += 1
 

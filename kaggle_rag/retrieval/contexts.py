@@ -89,10 +89,12 @@ def write_contexts(
         for letter, context in _lettered(found)
     ]
     columns = list(zip(*rows)) or [()] * 4
+    # One type keeps it; several (1 and 2.5) become text, or the integers would become floats.
+    same = len({type(key) for key in columns[0]}) <= 1
     try:
-        ids = pa.array(columns[0])
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        ids = pa.array(map(id_text, columns[0]))
+        ids = pa.array(columns[0] if same else list(map(id_text, columns[0])))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        ids = pa.array(list(map(id_text, columns[0])))
     table = pa.table(
         {
             "id": ids,
@@ -135,7 +137,13 @@ def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContex
         key = (id_text(row["id"]), row["option"])
         if key in found:
             raise InputError(f"two rows for the question {key[0]!r}", where=f"{path}, row {number}")
-        found[key] = Context(row["context"] or "", tuple(Evidence(**e) for e in row["evidence"] or []))
+        try:
+            evidence = tuple(Evidence(**e) for e in row["evidence"] or [])
+        except TypeError:
+            raise InputError(
+                "column 'evidence' does not hold passages", where=f"{path}, row {number}", cure=_MAKE
+            ) from None
+        found[key] = Context(row["context"] or "", evidence)
     return [
         _of_question(found, id_text(key), options, path)
         for key, options in zip(questions.ids, questions.options)
@@ -150,6 +158,12 @@ def _of_question(
 ) -> QuestionContexts:
     if (key, None) in found:
         return QuestionContexts(found[key, None], ())
+    there = {letter for letter, option in zip(LETTERS, options) if option is not None}
+    if more := [letter for letter in LETTERS if letter not in there and (key, letter) in found]:
+        raise ArtifactError(
+            f"a context for the option {more[0]}, which the question {key!r} does not have",
+            where=path, cure=_MAKE,
+        )  # fmt: skip
     by_option = tuple(found.get((key, letter)) for letter in LETTERS[: len(options)])
     if any(option is not None and context is None for option, context in zip(options, by_option)):
         raise ArtifactError(f"no context for the question {key!r}", where=path, cure=_MAKE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,9 @@ _PROMPTS = {
     "e5-": ("query: ", "passage: "),
     "bge-": ("Represent this sentence for searching relevant passages: ", ""),
 }
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Encoder:
@@ -141,7 +145,7 @@ class Encoder:
         if query or passage:
             return query, passage
         short = name.rstrip("/").rsplit("/", 1)[-1].lower()
-        return next((pair for part, pair in _PROMPTS.items() if short.startswith(part)), ("", ""))
+        return next((pair for part, pair in _PROMPTS.items() if f"-{part}" in f"-{short}"), ("", ""))
 
     def _encode(self, texts: Sequence[str], on_rows: Callable[[int], object] | None) -> Vectors:
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
@@ -158,8 +162,9 @@ class Encoder:
         """Batches of texts of like length, the longest first, of at most so many padded tokens."""
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
         for start in range(0, len(texts), _WINDOW):
+            # Half a surrogate pair (broken JSON) is no text for a tokenizer.
             ids = self.model.tokenizer(
-                list(texts[start : start + _WINDOW]),
+                [_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _WINDOW]],
                 truncation=True,
                 max_length=self.card.max_tokens or None,
                 return_attention_mask=False,
@@ -168,7 +173,7 @@ class Encoder:
             order = np.argsort(-lengths, kind="stable")
             begin = 0
             while begin < len(order):
-                rows = order[begin : begin + max(1, budget // int(lengths[order[begin]]))]
+                rows = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
                 begin += len(rows)
                 padded = self.model.tokenizer.pad(
                     {"input_ids": [ids[row] for row in rows]}, return_tensors="pt"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.assembly import Assembler
+from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
 from kaggle_rag.retrieval.encoder import Encoder, Vectors
@@ -96,7 +96,12 @@ class Retriever:
 
     def _context(self, queries: Sequence[Query], distances: Distances, source: _Source) -> Context:
         if not len(source.rows):
-            return Context(source.whole or "", ())
+            # An own context of scraps that are no sentences.
+            words = (source.whole or "").split()
+            return Context(
+                longest_prefix(words, self.settings.tokens, self._tokens)
+                if self._tokens(source.whole or "") > self.settings.tokens else source.whole or "", (),
+            )  # fmt: skip
         nearest = distances.min(axis=0)
         chosen = nearest_distinct(nearest, source.vectors, self.settings.keep, self.settings.near_duplicate)
         evidence = []

@@ -1,0 +1,78 @@
+"""Contexts of real tokens: never over the budget, neighbours of one article, best hit first."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
+from kaggle_rag.retrieval.passages import Passage
+
+SENTENCES = [
+    "Iron melts at 1,538 °C.", "It rusts.", "Steel is an alloy of iron and up to 2.1% carbon by weight.",
+    "Phosphofructokinase-1 regulates glycolysis.", "Water boils at 100 °C; ice is less dense.",
+    "E=mc^2 holds.",
+]  # fmt: skip
+TITLES = ["Iron (metal)", "", "Äther"]
+# 18 passages: three articles of six.
+PASSAGES = [Passage(row // 6, str(row // 6), TITLES[row // 6], SENTENCES[row % 6]) for row in range(18)]
+
+
+def passage(row):
+    return PASSAGES[row] if 0 <= row < len(PASSAGES) else None
+
+
+def assembler(encoder, budget, neighbours=0, titles=False):
+    return Assembler(budget, neighbours, titles, passage, lambda text: int(encoder.count_tokens([text])[0]))
+
+
+RANKED = st.lists(st.integers(0, 17), unique=True, min_size=1, max_size=8)
+
+
+@given(RANKED, st.integers(1, 120), st.integers(0, 3), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_the_budget_holds_in_tokens_of_the_encoder(encoder, ranked, budget, neighbours, titles):
+    text = assembler(encoder, budget, neighbours, titles)(ranked)
+    assert encoder.count_tokens(text.split("\n")).sum() <= budget
+    assert text or budget < 8
+
+
+@given(RANKED, st.integers(0, 3))
+@settings(deadline=None, max_examples=50)
+def test_with_room_for_all_exactly_the_hits_and_their_neighbours_are_there(encoder, ranked, neighbours):
+    lines = assembler(encoder, 10_000, neighbours)(ranked).split("\n")
+    wanted = {
+        near for row in ranked for near in range(row - neighbours, row + neighbours + 1)
+        if 0 <= near < 18 and near // 6 == row // 6
+    }  # fmt: skip
+    runs = [[row] for row in sorted(wanted)]
+    for left, right in zip(runs[-2::-1], runs[:0:-1]):
+        if right[0] == left[-1] + 1 and right[0] // 6 == left[0] // 6:
+            left += right
+            right.clear()
+    expected = [" ".join(SENTENCES[row % 6] for row in run) for run in runs if run]
+    assert sorted(lines) == sorted(expected)
+    assert SENTENCES[ranked[0] % 6] in lines[0]
+
+
+def test_of_two_neighbours_the_later_is_taken_when_one_fits(encoder):
+    room = int(encoder.count_tokens([SENTENCES[1]])[0])
+    assert assembler(encoder, room, neighbours=1)([1]) == SENTENCES[1]
+    room = int(encoder.count_tokens([SENTENCES[1], SENTENCES[2]]).sum())
+    assert assembler(encoder, room, neighbours=1)([1]) == f"{SENTENCES[1]} {SENTENCES[2]}"
+
+
+def test_titles_stand_once_a_snippet_and_an_empty_one_not_at_all(encoder):
+    text = assembler(encoder, 500, neighbours=1, titles=True)([13, 7, 1])
+    starts = ("Äther: ", "Iron melts", "Iron (m")
+    assert all(line.startswith(start) for line, start in zip(text.split("\n"), starts))
+    assert text.count("Äther: ") == text.count("Iron (metal): ") == 1 and ": Iron melts" in text
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=5), max_size=12), st.integers(0, 30))
+@settings(deadline=None, max_examples=50)
+def test_the_longest_prefix_is_the_longest(pieces, budget):
+    joined = [" ".join(pieces[:n]) for n in range(len(pieces) + 1)]
+    assert longest_prefix(pieces, budget, len) == [text for text in joined if len(text) <= budget][-1]
+
+
+def test_nothing_ranked_is_no_context(encoder):
+    assert assembler(encoder, 50)([]) == ""

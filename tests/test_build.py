@@ -1,0 +1,271 @@
+"""Builds that are interrupted, filled up, or pointed at the wrong place; an encoder of two layers."""
+
+import filecmp
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from test_encoder import tiny_model
+
+from kaggle_rag.artifacts import MANIFEST
+from kaggle_rag.errors import ArtifactError, InputError, run_program
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.units import Unit
+from wiki_index import __main__ as program
+from wiki_index.build import LOCK, SETTINGS, Plan, build, forecast
+from wiki_index.corpus import Corpus
+
+ROOT = Path(__file__).parent.parent
+ROWS = 100
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return Encoder(str(tiny_model(tmp_path_factory.mktemp("tiny"))), device="cpu")
+
+
+def write_corpus(path, texts):
+    path.write_text("".join(json.dumps({"title": f"T{n}", "text": t}) + "\n" for n, t in enumerate(texts)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """60 articles of 6 sentences."""
+    texts = [" ".join(f"Ore {a} holds {s * a} grams of it." for s in range(6)) for a in range(60)]
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "articles.jsonl", texts)
+
+
+@pytest.fixture
+def plan(corpus, tiny, tmp_path):
+    return Plan(Corpus.open(corpus), tmp_path / "out", tiny, Unit("sentence"), shard_rows=ROWS)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tiny, tmp_path_factory):
+    """The index of an undisturbed build."""
+    out = tmp_path_factory.mktemp("whole") / "index"
+    build(Plan(Corpus.open(corpus), out, tiny, Unit("sentence"), shard_rows=ROWS))
+    return out
+
+
+def plan_of(texts, tiny, tmp_path, **more):
+    corpus = Corpus.open(write_corpus(tmp_path / "corpus.jsonl", texts))
+    return Plan(corpus, tmp_path / "out", tiny, Unit("sentence"), **more)
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def same(left, right):
+    files = [name for name in names(left) if (left / name).is_file()]
+    return names(left) == names(right) and filecmp.cmpfiles(left, right, files, False)[0] == files
+
+
+def test_search_is_a_brute_force_over_all_shards(whole, tiny):
+    index = Index(whole)
+    queries = tiny.encode_queries([f"What holds {n} grams?" for n in range(30)])
+    everything = np.vstack([np.load(path) for path in sorted((whole / "vectors").iterdir())])
+    assert len(everything) == len(index) == 360
+    brute = ((queries.astype(float)[:, None] - everything[None]) ** 2).sum(axis=2)
+    distances, rows = index.search(queries, 7)
+    assert np.allclose(distances, np.sort(brute, axis=1)[:, :7], atol=1e-5)
+    assert np.allclose(np.take_along_axis(brute, rows, axis=1), distances, atol=1e-5)
+    assert np.array_equal(index.vectors(rows[0]), everything[rows[0]])
+    assert index.search(queries[:1], 5000)[1].shape == (1, 360)
+
+
+def test_interrupted_at_any_file_the_same_command_ends_with_the_same_bytes(
+    plan, whole, tmp_path, monkeypatch
+):
+    """Ctrl-C at the first file, then at the second, ...: every run leaves one more behind."""
+    real, done = Path.replace, []
+
+    def replace(self, target):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(target)
+        return real(self, target)
+
+    runs = 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        while not plan.out.exists():
+            runs, done[:] = runs + 1, []
+            try:
+                build(plan)
+            except KeyboardInterrupt:
+                assert not list(plan.work.rglob("*.part")) and not plan.out.exists()
+    # settings, 4 shards of text, split.json, 4 of vectors, FAISS, the manifest.
+    assert runs == 12 and same(plan.out, whole) and not plan.work.exists()
+
+
+@pytest.mark.parametrize("seen", ["split.json", "index.faiss"])
+def test_killed_when_a_file_appears_the_same_command_ends_with_the_same_bytes(seen, plan, whole, tiny):
+    """The moments of test_index.py's kills are the shards'."""
+    code = (
+        "import sys; from pathlib import Path; from kaggle_rag.retrieval.encoder import Encoder\n"
+        "from kaggle_rag.retrieval.units import Unit; from wiki_index.corpus import Corpus\n"
+        "from wiki_index.build import Plan, build; c, o, e = sys.argv[1:]\n"
+        f"build(Plan(Corpus.open(c), Path(o), Encoder(e), Unit('sentence'), shard_rows={ROWS}))"
+    )
+    corpus = plan.corpus.files[0]
+    command = [sys.executable, "-c", code, str(corpus), str(plan.out), tiny.card.name]
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not (plan.work / seen).exists() and child.poll() is None and not plan.out.exists():
+        time.sleep(0.001)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    build(plan)
+    assert same(plan.out, whole) and not plan.work.exists()
+
+
+def finished_but_for_its_name(plan):
+    """What a kill between the last two steps of a build leaves: all but settings and the name."""
+    build(plan)
+    plan.out.rename(plan.work)
+
+
+def test_killed_before_its_renaming_it_is_renamed(plan, whole):
+    finished_but_for_its_name(plan)
+    build(plan)
+    assert same(plan.out, whole) and not plan.work.exists()
+
+
+def test_killed_before_its_renaming_another_build_does_not_take_it_for_its_own(plan, tiny, tmp_path):
+    finished_but_for_its_name(plan)
+    other = plan_of(["Wood is soft. Air is thin."], tiny, tmp_path)
+    with pytest.raises(ArtifactError, match="another corpus"):
+        build(other)
+
+
+@pytest.mark.parametrize("change", [{"title_in_text": True}, {"unit": Unit("article")}, {"language": "de"}])
+def test_an_unfinished_build_with_other_settings_is_refused_and_untouched(change, plan):
+    plan.work.mkdir()
+    (plan.work / SETTINGS).write_text(json.dumps({**plan.settings(), "unit": "window:9/1"}))
+    with pytest.raises(ArtifactError, match="unfinished build with another"):
+        build(Plan(**{**vars(plan), **change}))
+    assert names(plan.work) == [SETTINGS]
+
+
+@pytest.mark.parametrize("content", ["theme: dark", "[1, 2]"])
+def test_settings_of_another_program_are_refused_and_untouched(content, plan):
+    plan.work.mkdir()
+    (plan.work / SETTINGS).write_text(content)
+    with pytest.raises(ArtifactError, match="something else"):
+        build(plan)
+    assert (plan.work / SETTINGS).read_text() == content
+
+
+def test_two_builds_in_one_place_at_once_are_refused(plan):
+    plan.work.mkdir()
+    with FileLock(plan.work / LOCK), pytest.raises(ArtifactError, match="another build"):
+        build(plan)
+
+
+def test_an_empty_folder_may_become_the_index_even_the_current_one(plan, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    build(Plan(**{**vars(plan), "out": Path()}))
+    assert (tmp_path / "here" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_empty_articles_are_counted_wherever_they_stand(rows, tiny, tmp_path):
+    texts = ["", "Iron is a metal. It rusts.", "", "Gold is heavy.", "", ""]
+    build(plan_of(texts, tiny, tmp_path, shard_rows=rows))
+    manifest = Index(tmp_path / "out").manifest
+    assert (manifest.articles, manifest.passages, manifest.skipped) == (6, 3, {"empty": 4})
+
+
+def test_a_corpus_of_one_sentence_is_an_index(tiny, tmp_path):
+    build(plan_of(["Iron is a metal."], tiny, tmp_path))
+    index = Index(tmp_path / "out")
+    assert len(index) == 1 and index.passages[0].text == "Iron is a metal."
+
+
+@pytest.mark.parametrize("texts", [[""], ["== Iron ==\n", "\n"]])
+def test_a_corpus_without_text_is_refused(texts, tiny, tmp_path):
+    with pytest.raises(InputError, match="no text"):
+        build(plan_of(texts, tiny, tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_surrogate_in_an_article_does_not_stop_a_build(tiny, tmp_path):
+    build(plan_of(["Iron \ud800 is a metal.", "Gold is heavy."], tiny, tmp_path))
+    assert len(Index(tmp_path / "out")) == 2
+
+
+def test_a_dry_run_does_not_need_text_in_the_first_article(tiny, tmp_path):
+    found = forecast(plan_of(["", "Iron is a metal.", "Gold is heavy."], tiny, tmp_path))
+    assert found.articles == 3 and found.passages >= 2
+
+
+@pytest.mark.parametrize("limit", [300, 3_000, 12_000, 40_000])
+def test_a_full_disk_at_any_step_is_one_message_and_the_same_command_goes_on(limit, corpus, tiny, tmp_path):
+    """Limits that stop settings.json, the text, the vectors (13 kB a shard) and FAISS (46 kB)."""
+    out, soft = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    make = Plan(Corpus.open(corpus), out, tiny, Unit("sentence"), shard_rows=ROWS)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, soft[1]))
+        with pytest.MonkeyPatch.context() as patched:
+            said = []
+            patched.setattr("builtins.print", lambda *words, **_: said.append(str(words[0])))
+            code = run_program(lambda: bool(build(make)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert code == 2 and len(said) == 1 and "the disk is full" in said[0] and not out.exists()
+    assert not list(tmp_path.rglob("*.part"))
+    assert build(make) and len(Index(out)) == 360
+
+
+def call(*arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["wiki_index", *map(str, arguments)])
+    return run_program(program.main)
+
+
+def test_the_command_line_goes_the_whole_way_and_says_when_nothing_is_to_do(
+    corpus, tiny, tmp_path, monkeypatch, capsys
+):
+    command = ["build", corpus, tmp_path / "out", "--encoder", tiny.card.name, "--title"]
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert call(*command[:-1], monkeypatch=monkeypatch) == 2
+    assert "another title_in_text is there already" in capsys.readouterr().err
+    assert call("check", tmp_path / "out", monkeypatch=monkeypatch) == 0
+    assert "60 articles, 360 passages" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("k", ["0", "-1"])
+def test_a_search_for_no_passages_is_refused(k, whole, monkeypatch, capsys):
+    try:
+        code = call("search", whole, "ore", "-k", k, monkeypatch=monkeypatch)
+    except SystemExit as left:
+        code = left.code
+    assert code == 2 and "-k" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["passages/00001.arrow", "vectors/00000.npy", "index.faiss", MANIFEST])
+def test_a_missing_or_cut_file_is_named(name, whole, tmp_path, monkeypatch, capsys):
+    for number, spoil in enumerate((Path.unlink, lambda path: os.truncate(path, 100))):
+        broken = Path(shutil.copytree(whole, tmp_path / f"{number}"))
+        spoil(broken / name)
+        assert call("check", broken, monkeypatch=monkeypatch) == 2
+        said = capsys.readouterr().err
+        assert name in said and said.count("error:") == 1 and "do this:" in said
