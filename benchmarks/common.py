@@ -37,7 +37,9 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None
     names = list(rows[0])
     lines = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in lines)) for i, name in enumerate(names)]
-    arguments = [a for a in sys.argv[1:] if a != "--json" and a != str(json_file)]
+    given = sys.argv[1:]
+    # The file of --json says nothing about the numbers.
+    arguments = [a for i, a in enumerate(given) if a != "--json" and given[i - 1 : i] != ["--json"]]
     module = Path(sys.argv[0]).stem
     print(f"\n### {title}\n\n`python -m benchmarks.{module} {shlex.join(arguments)}`\n")
     for cells in (names, ["-" * width for width in widths], *lines):
