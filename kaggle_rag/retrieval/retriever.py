@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -95,13 +96,10 @@ class Retriever:
         return QuestionContexts(None, tuple(by_option))
 
     def _context(self, queries: Sequence[Query], distances: Distances, source: _Source) -> Context:
-        if not len(source.rows):
-            # An own context of scraps that are no sentences.
-            words = (source.whole or "").split()
-            return Context(
-                longest_prefix(words, self.settings.tokens, self._tokens)
-                if self._tokens(source.whole or "") > self.settings.tokens else source.whole or "", (),
-            )  # fmt: skip
+        evidence = self._evidence(queries, distances, source) if len(source.rows) else []
+        return Context(self._text(evidence, source), tuple(evidence))
+
+    def _evidence(self, queries: Sequence[Query], distances: Distances, source: _Source) -> list[Evidence]:
         nearest = distances.min(axis=0)
         chosen = nearest_distinct(nearest, source.vectors, self.settings.keep, self.settings.near_duplicate)
         evidence = []
@@ -116,13 +114,20 @@ class Retriever:
                     float(nearest[position]), query.form,
                 )
             )  # fmt: skip
+        return evidence
+
+    def _text(self, evidence: Sequence[Evidence], source: _Source) -> str:
+        """An own context that fits stays as it is; the rest is assembled from its evidence."""
         if source.whole is not None and self._tokens(source.whole) <= self.settings.tokens:
-            return Context(source.whole, tuple(evidence))
+            return source.whole
+        if not evidence:
+            # Scraps that are no sentences leave nothing to choose from but their beginning.
+            return longest_prefix((source.whole or "").split(), self.settings.tokens, self._tokens)
         assemble = Assembler(
             self.settings.tokens, self.settings.neighbours, self.settings.titles,
             source.passage, self._tokens,
         )  # fmt: skip
-        return Context(assemble([e.row for e in evidence]), tuple(evidence))
+        return assemble([e.row for e in evidence])
 
     def _own(self, text: str) -> _Source:
         """A context the question brought is a small corpus of its own sentences."""
@@ -141,8 +146,11 @@ class Retriever:
         return int(self.encoder.count_tokens([text])[0])
 
 
+@dataclasses.dataclass(frozen=True)
 class _Source:
-    """Candidates of one question: their rows, vectors and passages; ``whole`` is an own context."""
+    """Candidates of one question: their rows and vectors; ``whole`` is a context it brought."""
 
-    def __init__(self, rows, vectors, passage, whole: str | None = None) -> None:  # type: ignore[no-untyped-def]
-        self.rows, self.vectors, self.passage, self.whole = rows, vectors, passage, whole
+    rows: npt.NDArray[np.int64]
+    vectors: Vectors
+    passage: Callable[[int], Passage | None]
+    whole: str | None = None
