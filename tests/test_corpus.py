@@ -84,6 +84,12 @@ def test_an_empty_cell_of_parquet_is_no_text(tmp_path):
     assert list(Corpus.open(path).articles())[1] == Article("1", "", "")
 
 
+def test_half_a_surrogate_in_a_title_or_id_does_not_stop_a_build(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "\\ud800", "title": "Iron \\udfff", "text": "It rusts."}\n')
+    assert list(Corpus.open(path).articles()) == [Article("?", "Iron ?", "It rusts.")]
+
+
 def test_a_folder_without_a_corpus_says_what_it_looks_for(tmp_path):
     (tmp_path / "paper.pdf").write_bytes(b"%PDF")
     with pytest.raises(InputError, match=r"\.txt, \.csv, \.parquet, \.jsonl"):

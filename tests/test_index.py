@@ -245,8 +245,8 @@ def test_another_encoder_has_its_prompts_and_is_refused_by_an_index(other_encode
     assert np.allclose(np.linalg.norm(tiny.encode_passages(["a b", "c"]), axis=1), 1)
     with pytest.raises(ArtifactError, match="another encoder"):
         Encoder.of_index(Index(index).manifest.encoder, name=str(other_encoder))
-    with pytest.raises(ConfigError, match="at most 62 tokens"):
-        Encoder(str(other_encoder), device="cpu", max_tokens=300)
+    with pytest.raises(ConfigError, match="reads 64 tokens at most"):
+        Encoder(str(other_encoder), device="cpu", window=300)
 
 
 def test_the_budget_refuses_before_encoding_and_a_dry_run_writes_nothing(corpus, encoder, tmp_path):

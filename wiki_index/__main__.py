@@ -65,18 +65,17 @@ def _build(arguments: argparse.Namespace) -> int:
     from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.units import Unit
-    from wiki_index.build import Plan, build, forecast
+    from wiki_index.build import TITLE_TOKENS, Plan, build, forecast
     from wiki_index.corpus import Corpus
 
     unit = Unit.parse(arguments.unit)
     ram = parse_size(arguments.ram) if arguments.ram else None
     corpus = Corpus.open(arguments.corpus)
-    # Windows of a chosen size need an encoder that reads all of them: [CLS] and [SEP] beside.
     encoder = Encoder(
         arguments.encoder or DEFAULT_ENCODER,
         device=arguments.device,
         online=arguments.online,
-        max_tokens=unit.size + 2 if unit.kind == "window" else None,
+        window=unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None,
     )
     plan = Plan(corpus, arguments.out, encoder, unit, arguments.language, arguments.title, ram)
     if arguments.dry_run:
@@ -87,10 +86,11 @@ def _build(arguments: argparse.Namespace) -> int:
             "Nothing was written."
         )
         return 0
+    unfinished = plan.work.exists()
     usages = build(plan)
     for usage in usages:
         print(usage, file=sys.stderr)
-    print(f"{arguments.out}: " + ("ready" if usages else "was there already, whole; nothing to do"))
+    print(f"{arguments.out}: " + ("ready" if usages or unfinished else "was there already, whole; nothing to do"))
     return 0
 
 

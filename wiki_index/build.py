@@ -39,6 +39,8 @@ from kaggle_rag.retrieval.units import Splitter, Unit
 from wiki_index.corpus import Corpus
 
 SHARD_ROWS = 16_384
+# Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.
+TITLE_TOKENS = 32
 SETTINGS, SPLIT, LOCK = "settings.json", "split.json", ".lock"
 # A work folder without settings holds these only: just locked, or finished but for its name.
 _SCAFFOLD = {LOCK, SPLIT, MANIFEST, FAISS_FILE, "passages", "vectors"}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import InputError
 from kaggle_rag.questions import id_text
+from kaggle_rag.retrieval.cleaning import whole
 from kaggle_rag.tables import READERS, Row, read_rows
 
 _COLUMNS = ("id", "title", "text")
@@ -84,7 +85,7 @@ def _article(row: Row, count: int, where: str) -> Article:
                 cure="columns found: " + ", ".join(map(str, row)),
             )
     key = id_text(row.get("id"))
-    return Article(key or str(count), str(row["title"] or ""), str(row["text"] or ""))
+    return Article(whole(key) or str(count), whole(str(row["title"] or "")), str(row["text"] or ""))
 
 
 def _text_file(path: Path, root: Path) -> Article:

@@ -45,8 +45,7 @@ def paragraphs(text: str) -> list[str]:
     Lines are paragraphs, as in every plain-text export; headings are dropped, and with them the
     sections that hold only references and links. Paragraphs without a letter or digit are dropped.
     """
-    # Half a surrogate, which JSON can smuggle in, fits in no UTF-8 file.
-    text = html.unescape(text).encode("utf-8", "replace").decode("utf-8")
+    text = whole(html.unescape(text))
     text = unicodedata.normalize("NFC", text).replace("\0", "")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _templates(_formulae(text))
@@ -61,6 +60,11 @@ def paragraphs(text: str) -> list[str]:
             if _WORD.search(line):
                 kept.append(line)
     return kept
+
+
+def whole(text: str) -> str:
+    """Half surrogates, which JSON can smuggle in and no UTF-8 file can hold, as ``?``."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _heading_level(line: str) -> int:

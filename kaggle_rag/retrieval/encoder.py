@@ -48,7 +48,8 @@ class Encoder:
     ----------
     name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
     device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
-    max_tokens : longest input in tokens, special ones included (default: the model's own).
+    window : longest text in tokens that must be read whole, its prompt and the special tokens beside
+        it (default: the model's own longest input).
     online : allow a download.
     card : the card of an index, whose prompts and length are to be used again.
     """
@@ -58,7 +59,7 @@ class Encoder:
         name: str = DEFAULT_ENCODER,
         *,
         device: str | None = None,
-        max_tokens: int | None = None,
+        window: int | None = None,
         online: bool = False,
         card: EncoderCard | None = None,
     ) -> None:
@@ -73,9 +74,11 @@ class Encoder:
                 expected="a sentence-transformers model, or an encoder that mean pooling suits",
             ) from error
         self.model.eval()
-        if length := card.max_tokens if card else max_tokens:
-            self._lengthen(length)
         query, passage = self._prompts(name)
+        if card:
+            self.model.max_seq_length = card.max_tokens
+        elif window:
+            self._lengthen(window, passage)
         self.card = card or EncoderCard(
             name=name,
             sha256=checkpoint.sha256,
@@ -128,15 +131,16 @@ class Encoder:
         )  # fmt: skip
         return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
 
-    def _lengthen(self, max_tokens: int) -> None:
-        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", max_tokens)
-        if max_tokens > limit:
+    def _lengthen(self, window: int, prompt: str) -> None:
+        beside = len(self.model.tokenizer(prompt)["input_ids"])
+        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + beside)
+        if window + beside > limit:
             raise ConfigError(
-                f"the encoder reads {limit} tokens at most, {max_tokens} were asked for",
+                f"the encoder reads {limit} tokens at most; {window} and {beside} beside them were asked for",
                 where="--unit",
-                cure=f"take windows of at most {limit - 2} tokens, or a longer encoder",
+                cure=f"take windows of {window + beside - limit} tokens less, or a longer encoder",
             )
-        self.model.max_seq_length = max_tokens
+        self.model.max_seq_length = window + beside
 
     def _prompts(self, name: str) -> tuple[str, str]:
         """Query and passage prompt: the model's own where it declares them, else by its family."""
