@@ -39,6 +39,11 @@ _PROMPTS = {
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def without_surrogates(text: str) -> str:
+    """Half a surrogate pair (broken JSON) is no text for a tokenizer."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
 class Encoder:
     """A sentence-transformers model that gives L2-normalised float32 vectors.
 
@@ -166,9 +171,8 @@ class Encoder:
         """Batches of texts of like length, the longest first, of at most so many padded tokens."""
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
         for start in range(0, len(texts), _WINDOW):
-            # Half a surrogate pair (broken JSON) is no text for a tokenizer.
             ids = self.model.tokenizer(
-                [_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _WINDOW]],
+                [without_surrogates(text) for text in texts[start : start + _WINDOW]],
                 truncation=True,
                 max_length=self.card.max_tokens or None,
                 return_attention_mask=False,
