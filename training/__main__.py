@@ -85,7 +85,8 @@ def _require_extra(settings: Any) -> None:
     wanted = ["accelerate", "datasets", *(["tensorboard"] if settings.report_to == "tensorboard" else [])]
     if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
         raise ConfigError(
-            "not installed: " + ", ".join(missing), cure=f"pip install {' '.join(missing)} (the extra 'train')"
+            "not installed: " + ", ".join(missing),
+            cure=f"pip install {' '.join(missing)}, or install the extra 'train'",
         )
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
+from sentence_transformers.base.sampler import DefaultBatchSampler
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import ConfigError
 from training.config import RerankerSettings, RetrieverSettings
+from training.corpus import same
 
 # What it warns of (a new head, no model card) is said here in our words.
 transformers_logging.set_verbosity_error()
@@ -36,6 +37,53 @@ class SeededBatches(DefaultBatchSampler):  # type: ignore[misc]
         ).tolist()
         for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
             yield order[start : start + self.batch_size]
+
+
+class DistinctBatches(SeededBatches):
+    """Seeded batches in which no row's negative is another row's answer.
+
+    Every passage of a batch is a negative of every other row, so a passage may be the positive of one
+    row only, and the negative of no other. A row that does not fit waits for the next batch; when too
+    few are left, all are dealt again. The library's own sampler may give fewer batches than its length
+    says, and a resumed run then counts its epochs wrongly.
+    """
+
+    def __init__(self, dataset: Dataset, *args: Any, **kwargs: Any) -> None:
+        super().__init__(dataset, *args, **kwargs)
+        columns = [dataset[name] for name in dataset.column_names if name.startswith("negative")]
+        self.positives = [same(text) for text in dataset["positive"]]
+        self.negatives = [{same(text) for text in row} for row in zip(*columns)] or [set()] * len(dataset)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        waiting: list[int] = []
+        for _ in range(len(self)):
+            batch, waiting = self._fill(waiting)
+            if len(batch) < self.batch_size:
+                dealt = torch.randperm(len(self.positives), generator=generator).tolist()
+                batch, waiting = self._fill([*batch, *waiting, *dealt])
+            if len(batch) < self.batch_size:
+                # Few passages, each of them a negative of many rows: answers at least stay apart.
+                batch, waiting = self._fill([*batch, *waiting], strict=False)
+            yield batch
+
+    def _fill(self, rows: list[int], *, strict: bool = True) -> tuple[list[int], list[int]]:
+        """A batch from the first rows that fit together, and the rows left over."""
+        batch: list[int] = []
+        left: list[int] = []
+        answers: set[str] = set()
+        wrong: set[str] = set()
+        for place, row in enumerate(rows):
+            if len(batch) == self.batch_size:
+                return batch, left + rows[place:]
+            positive, negatives = self.positives[row], self.negatives[row] if strict else set()
+            if positive in answers or positive in wrong or negatives & answers:
+                left.append(row)
+                continue
+            batch.append(row)
+            answers.add(positive)
+            wrong |= negatives
+        return batch, left
 
 
 class Careful:
@@ -129,7 +177,7 @@ def make_trainer(
         learning_rate=settings.learning_rate, warmup_steps=settings.warmup,
         weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed,
         dataloader_drop_last=True, dataloader_pin_memory=False,
-        batch_sampler=NoDuplicatesBatchSampler if distinct else SeededBatches,
+        batch_sampler=DistinctBatches if distinct else SeededBatches,
         eval_strategy="steps" if judged else "no", save_strategy="steps",
         eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
         load_best_model_at_end=judged, metric_for_best_model=f"eval_{settings.metric}" if judged else None,
