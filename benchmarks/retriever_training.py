@@ -7,16 +7,19 @@ both, by prompt. Every question asks for its one gold fact among the 1,326 facts
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import parser, report
+from kaggle_rag.artifacts import whole_file
 from kaggle_rag.config import read_settings
 from kaggle_rag.metrics import paired_bootstrap
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
@@ -32,22 +35,34 @@ from training.run import RECORD
 
 HERE = Path(__file__).parent
 DEPTH = 50
-# A quick run shows that everything works; its numbers mean little.
-_QUICK = ("--epochs", "0.02", "--held-out", "0.01", "--candidates", "10")
-QUICK_QUESTIONS = 20
+# A quick run shows that everything works; its numbers mean nothing.
+_QUICK = ("--epochs", "0.5", "--held-out", "0.05")
+QUICK_ROWS, QUICK_QUESTIONS, QUICK_FACTS = 200, 20, 100
 
 
 def train(kind: str, out: Path, data: Path, quick: bool) -> Path:
     """The model folder at ``out``, trained unless it is there; killed, it goes on where it was."""
+    questions = data / "mcq/openbookqa_train.csv"
+    # Without --passages the facts of the questions are the passages.
+    size = ["--passages", str(data / "openbook_facts.txt")]
+    if quick:
+        questions, size = _first_rows(questions, out.parent), [*_QUICK]
     command = [
         sys.executable, "-m", "training", kind, "--config", str(HERE / f"{kind}_training.yaml"),
-        "--questions", str(data / "mcq/openbookqa_train.csv"), "--passages", str(data / "openbook_facts.txt"),
-        "--exclude", str(data / "mcq/openbookqa_dev.csv"), "--out", str(out),
+        "--questions", str(questions), "--exclude", str(data / "mcq/openbookqa_dev.csv"),
+        "--out", str(out), *size,
     ]  # fmt: skip
-    if quick:
-        command += _QUICK[:4] if kind == "retriever" else _QUICK
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return out
+
+
+def _first_rows(path: Path, folder: Path) -> Path:
+    rows = list(read_rows(path))[:QUICK_ROWS]
+    with whole_file(folder / path.name) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / path.name
 
 
 def ranked(encoder: Encoder, queries: Sequence[str], facts: Sequence[str]) -> np.ndarray:
@@ -56,12 +71,17 @@ def ranked(encoder: Encoder, queries: Sequence[str], facts: Sequence[str]) -> np
 
 
 def reranked(
-    model: CrossEncoder, queries: Sequence[str], facts: Sequence[str], found: np.ndarray
-) -> np.ndarray:
-    """The same rows, by the scores of the cross-encoder."""
-    pairs = [(query, facts[row]) for query, rows in zip(queries, found) for row in rows]
-    scores = model.scores([query for query, _ in pairs], [fact for _, fact in pairs]).reshape(found.shape)
-    return np.take_along_axis(found, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    model: CrossEncoder, queries: Sequence[str], facts: Sequence[str], found: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """The same rows by the scores of the cross-encoder; a pair that two retrievers found is scored once."""
+    pairs = sorted({(q, int(row)) for rows in found.values() for q, near in enumerate(rows) for row in near})
+    scores = model.scores([queries[q] for q, _ in pairs], [facts[row] for _, row in pairs])
+    table = np.full((len(queries), len(facts)), -np.inf)
+    table[tuple(np.array(pairs).T)] = scores
+    return [
+        np.take_along_axis(rows, np.argsort(-np.take_along_axis(table, rows, 1), axis=1, kind="stable"), 1)
+        for rows in found.values()
+    ]
 
 
 def ranks_of(found: np.ndarray, gold: np.ndarray) -> np.ndarray:
@@ -93,7 +113,7 @@ def seen_facts(data: Path) -> set[str]:
     return {same(str(lesson.positive)) for lesson in learnt}
 
 
-def held_out_row(folder: Path) -> list[dict[str, str]]:
+def held_out_rows(folder: Path) -> list[dict[str, str]]:
     """Before and after on the train questions whose facts were held out, as the run recorded them."""
     result = json.loads((folder / RECORD).read_text(encoding="utf-8"))["result"]
     return [
@@ -103,45 +123,61 @@ def held_out_row(folder: Path) -> list[dict[str, str]]:
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Dev:
+    """The dev questions, asked as prompt and options: the form in which a question is asked once.
+
+    ``gold`` are rows of ``facts``; ``seen`` says whose fact was trained on, with another question.
+    """
+
+    queries: list[str]
+    facts: list[str]
+    gold: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def read(cls, data: Path, quick: bool) -> Dev:
+        path = data / "mcq/openbookqa_dev.csv"
+        asked = queries_of(Questions.read(path), ("all",), ("all",))[: QUICK_QUESTIONS if quick else None]
+        golds = [same(str(row["fact"])) for row in read_rows(path)][: len(asked)]
+        facts = read_passages(data / "openbook_facts.txt")
+        if quick:
+            facts = [*facts[:QUICK_FACTS], *(fact for fact in facts[QUICK_FACTS:] if same(fact) in golds)]
+        place, learnt = {same(fact): row for row, fact in enumerate(facts)}, seen_facts(data)
+        return cls(
+            [each[0].text for each in asked], facts,
+            np.array([place[gold] for gold in golds]), np.array([gold in learnt for gold in golds]),
+        )  # fmt: skip
+
+
 def main() -> int:
     flags = parser(str(__doc__).splitlines()[0])
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--runs", type=Path, default=Path("runs/openbookqa"), help="where the models go")
     arguments = flags.parse_args()
-    data, runs = arguments.data, arguments.runs / "quick" if arguments.quick else arguments.runs
-    dev = data / "mcq/openbookqa_dev.csv"
-    facts = read_passages(data / "openbook_facts.txt")
-    gold_texts = [str(row["fact"]) for row in read_rows(dev)]
-    place = {same(fact): row for row, fact in enumerate(facts)}
-    gold = np.array([place[same(text)] for text in gold_texts])
-    learnt = seen_facts(data)
-    seen = np.array([same(text) in learnt for text in gold_texts])
-    # The prompt with all its options: the form in which a question is asked once.
-    queries = [asked[0].text for asked in queries_of(Questions.read(dev), ("all",), ("all",))]
-
-    retriever = train("retriever", runs / "retriever", data, arguments.quick)
-    reranker = CrossEncoder(str(train("reranker", runs / "reranker", data, arguments.quick)))
-    found = {
-        "MiniLM": ranked(Encoder(DEFAULT_ENCODER), queries, facts),
-        "MiniLM, trained": ranked(Encoder(str(retriever)), queries, facts),
-    }
-    shown = QUICK_QUESTIONS if arguments.quick else len(queries)
-    found = {name: rows[:shown] for name, rows in found.items()}
-    found |= {
-        f"{name}, then re-ranked": reranked(reranker, queries[:shown], facts, rows)
-        for name, rows in found.items()
-    }
-    ranks = {name: ranks_of(rows, gold[:shown]) for name, rows in found.items()}
-    table = [row_of(name, each, ranks["MiniLM"], seen[:shown]) for name, each in ranks.items()]
-    note = (
-        f"{shown} dev questions, asked as prompt and options, 1,326 facts; re-ranked are the 50 nearest. "
-        f"The facts of {seen[:shown].sum()} of these questions were trained on, with other questions; "
-        f"those of {(~seen[:shown]).sum()} were not. 95 % paired bootstrap intervals."
+    runs = arguments.runs / "quick" if arguments.quick else arguments.runs
+    dev = Dev.read(arguments.data, arguments.quick)
+    retriever, reranker = (
+        train(kind, runs / kind, arguments.data, arguments.quick) for kind in ("retriever", "reranker")
     )
-    report("The gold fact of OpenBookQA dev", table, arguments.json, note)
+    found = {
+        name: ranked(Encoder(where), dev.queries, dev.facts)
+        for name, where in (("MiniLM", DEFAULT_ENCODER), ("MiniLM, trained", str(retriever)))
+    }
+    again = reranked(CrossEncoder(str(reranker)), dev.queries, dev.facts, found)
+    found |= {f"{name}, re-ranked": rows for name, rows in zip(list(found), again)}
+    ranks = {name: ranks_of(rows, dev.gold) for name, rows in found.items()}
     report(
-        "The same on train questions whose facts were held out", held_out_row(retriever), None,
-        "The retriever alone. The checkpoint was chosen on these questions, the settings too.",
+        "The gold fact of OpenBookQA dev",
+        [row_of(name, each, ranks["MiniLM"], dev.seen) for name, each in ranks.items()],
+        arguments.json,
+        f"{len(dev.queries)} dev questions, asked as prompt and options; {len(dev.facts):,} facts, of which "
+        f"the {DEPTH} nearest are re-ranked. The facts of {dev.seen.sum()} of these questions were trained "
+        f"on, with other questions; those of {(~dev.seen).sum()} were not. 95 % paired bootstrap intervals.",
+    )
+    report(
+        "The same on train questions whose facts were held out", held_out_rows(retriever), None,
+        "The retriever alone. The checkpoint was chosen on these questions, and so were the settings.",
     )  # fmt: skip
     return 0
 

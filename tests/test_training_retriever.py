@@ -176,6 +176,27 @@ def test_a_lost_loss_stops_the_run_and_keeps_the_last_good_checkpoint(data, tmp_
     assert all(torch.isfinite(weight).all() for weight in kept.values())
 
 
+class Touch:
+    """An object that writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_checkpoint_that_holds_an_object_is_refused_and_the_object_stays_asleep(
+    data, tmp_path, monkeypatch
+):
+    interrupted(data, tmp_path / "out", monkeypatch, 11)
+    (checkpoint,) = (tmp_path / "out.training").glob("checkpoint-*")
+    torch.save({"state": Touch(tmp_path / "awake")}, checkpoint / "optimizer.pt")
+    with pytest.raises(ArtifactError, match="holds more than numbers"):
+        train(data, tmp_path / "out")
+    assert not (tmp_path / "awake").exists()
+
+
 def test_prompts_known_by_the_familys_name_stay_with_the_trained_model(data, tmp_path):
     shutil.copytree(data["model"], tmp_path / "e5-tiny")
     train(data, tmp_path / "out", model=str(tmp_path / "e5-tiny"), epochs=0.5)

@@ -26,10 +26,11 @@ def questions(path, count, seed, prefix="q", facts=12):
     for place, key in enumerate(KEYS):
         for number in range(count):
             options = rng.sample(FILLER, 3)
-            rows.append(
-                {"id": f"{prefix}{place}-{number}", "prompt": f"{key} {rng.choice(FILLER)} {prefix}{number}",
-                 "A": options[0], "B": options[1], "C": options[2], "answer": rng.choice("ABC"), "fact": WORDS[place % facts]}
+            cells = (
+                f"{prefix}{place}-{number}", f"{key} {rng.choice(FILLER)} {prefix}{number}",
+                *options, rng.choice("ABC"), WORDS[place % facts],
             )  # fmt: skip
+            rows.append(dict(zip(("id", "prompt", "A", "B", "C", "answer", "fact"), cells)))
     rng.shuffle(rows)
     return write_table(path, rows)
 

@@ -75,6 +75,10 @@ def _gold(row: dict[str, object], column: str, where: str) -> str:
             where=where,
             expected="a column with the passage that answers: one of " + ", ".join(map(str, row)),
         )
+    if isinstance(row[column], (list, dict)):
+        raise InputError(
+            "the positive is no text", where=f"{where}, column {column}", expected="one passage a question"
+        )
     text = str(row[column] or "").strip()
     if not text:
         raise InputError(

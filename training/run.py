@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kaggle_rag.artifacts import MANIFEST, require_space, sha256, write_json
-from kaggle_rag.errors import ArtifactError
+from kaggle_rag.artifacts import MANIFEST, Manifest, require_space, sha256, write_json
+from kaggle_rag.errors import ArtifactError, InputError
 from kaggle_rag.models.checkpoints import resolve, weights
 from training.config import RerankerSettings, RetrieverSettings
 
@@ -34,6 +34,7 @@ class Run:
     """One training run and its two folders."""
 
     def __init__(self, kind: str, settings: RetrieverSettings | RerankerSettings) -> None:
+        _require_inputs(settings)
         self.out = settings.out.absolute()
         self.work = self.out.with_name(self.out.name + ".training")
         self.checkpoint = resolve(settings.model)
@@ -121,14 +122,23 @@ class Run:
         return record
 
 
+def _require_inputs(settings: RetrieverSettings | RerankerSettings) -> None:
+    """Say what is missing before a model is loaded for nothing."""
+    for path in (*(getattr(settings, key) for key in _FILES), *settings.exclude):
+        if path is not None and not path.is_file():
+            raise InputError("no such file", where=path, cure="check the spelling of the path")
+    if settings.index:
+        Manifest.read(settings.index)
+
+
 def _plan(kind: str, settings: RetrieverSettings | RerankerSettings, model: str) -> dict[str, Any]:
     """Everything that decides the weights, as plain JSON."""
     plan: dict[str, Any] = {
         key: value for key, value in settings.model_dump(mode="json").items() if key not in _ASIDE
     }
-    plan |= {key: sha256(path) for key in _FILES if (path := getattr(settings, key)) and path.is_file()}
-    plan["exclude"] = [sha256(path) if path.is_file() else str(path) for path in settings.exclude]
-    if settings.index and (settings.index / MANIFEST).is_file():
+    plan |= {key: sha256(path) for key in _FILES if (path := getattr(settings, key))}
+    plan["exclude"] = [sha256(path) for path in settings.exclude]
+    if settings.index:
         plan["index"] = sha256(settings.index / MANIFEST)
     return {"program": kind, **plan, "model": model}
 

@@ -8,8 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+from kaggle_rag.errors import ArtifactError
 from training.config import RerankerSettings, RetrieverSettings
 from training.material import FILE, Material
 from training.run import Run
@@ -46,7 +48,7 @@ def learn(
         if last:
             say(f"going on from {last.name}")
         start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        _train(trainer, last)
         result = {
             "before": before,
             "after": trainer.evaluator() if trainer.evaluator else {},
@@ -57,6 +59,18 @@ def learn(
             "notes": material.notes,
         }
         return run.finish(save, result)
+
+
+def _train(trainer: Any, last: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except UnpicklingError as error:
+        # The library reads the optimizer's state with weights_only: tensors and numbers, no objects.
+        raise ArtifactError(
+            "the checkpoint holds more than numbers, or is damaged",
+            where=last or "",
+            cure="remove that folder; the run then goes on from the checkpoint before it, or from the start",
+        ) from error
 
 
 def _evaluations(trainer: Any) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ from kaggle_rag.errors import ConfigError
 from training.config import RerankerSettings, RetrieverSettings
 from training.corpus import same
 
-# What it warns of (a new head, no model card) is said here in our words.
+# What they warn of (a new head, no model card) is said here in our words.
 transformers_logging.set_verbosity_error()
+logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
 
 # Lines of the log an epoch.
 _LOGS = 10
