@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from benchmarks.common import parser, report, timed
 from kaggle_rag.limits import show_size
-from kaggle_rag.retrieval.encoder import Vectors
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.rerank import exact_distances
+from kaggle_rag.retrieval.vectors import Vectors
 
 ARTICLES, KEEP = 5, 20
 

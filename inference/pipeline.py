@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.artifacts import MANIFEST, sha256
+from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
 from kaggle_rag.config import Solution
 from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ConfigError
@@ -25,7 +25,8 @@ from kaggle_rag.retrieval.contexts import (
     write_contexts,
 )  # fmt: skip
 from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import FAISS_FILE, Index
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.kinds import ram_of
 from kaggle_rag.retrieval.retriever import Retriever
 
 # torch, the model and one batch of questions; measured on the sample and on 4,000 questions.
@@ -107,12 +108,13 @@ def contexts_for(
 
 
 def _contexts_need(index: Path) -> Need:
-    # Mapped pages of the FAISS file count as resident while they are searched.
-    mapped = (index / FAISS_FILE).stat().st_size if (index / FAISS_FILE).exists() else 0
+    # Mapped pages of a FAISS file count as resident while they are searched.
+    manifest = Manifest.read(index)
+    mapped = sum(ram_of(c.kind, manifest.passages, c.encoder.dim) for c in manifest.dense.values())
     return Need(
         "contexts",
         _BASE_RAM + mapped,
-        "raise limits.ram (--ram), or build an index of fewer passages (--unit window:254/64)",
+        "raise limits.ram (--ram), or build a smaller kind of index (wiki_index build --ram)",
     )
 
 

@@ -7,14 +7,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kaggle_rag.errors import ArtifactError, InputError, LimitError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 
@@ -82,11 +82,38 @@ class EncoderCard:
 
 
 @dataclasses.dataclass(frozen=True)
+class DenseCard:
+    """One dense retriever: its encoder, the kind of its FAISS index, and how that is searched.
+
+    Parameters
+    ----------
+    kind, factory : a key of `kaggle_rag.retrieval.kinds.KINDS`, and FAISS's description made of it.
+    vectors, step : precision of the stored vectors, and the int8 step (0 for the others).
+    trained_on : vectors that lists and codes were learned from; 0 where nothing is learned.
+    nprobe, depth : lists visited a query, and candidates measured again by the stored vectors.
+    recall : recall@10 against exact search that they reached on ``queries`` held-out queries.
+    """
+
+    encoder: EncoderCard
+    kind: str
+    factory: str
+    vectors: str
+    step: float = 0.0
+    trained_on: int = 0
+    nprobe: int = 0
+    depth: int = 0
+    recall: float = 1.0
+    queries: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The seal of an index: what it was made of, what it holds, and the checksum of every file.
 
-    ``files`` maps a path inside the folder to ``{"bytes": int, "sha256": str}``. Nothing in it
-    depends on time, place or machine, so that two builds of one corpus are equal byte for byte.
+    ``dense`` maps a retriever's name to its card, the default one first; ``lexical_rows`` are the
+    passages of each BM25 part; ``asked`` is what the user wanted of them. ``files`` maps a path
+    inside the folder to ``{"bytes": int, "sha256": str}``. Nothing in it depends on time, place or
+    machine, so that two builds of one corpus are equal byte for byte.
     """
 
     kind: str
@@ -95,14 +122,26 @@ class Manifest:
     unit: str
     title_in_text: bool
     language: str
-    encoder: EncoderCard
+    asked: dict[str, Any]
     articles: int
     passages: int
     skipped: dict[str, int]
     shard_rows: list[int]
+    dense: dict[str, DenseCard]
+    lexical_rows: list[int]
     files: dict[str, dict[str, Any]]
 
     KIND = "kaggle-rag index"
+
+    @property
+    def default(self) -> str:
+        """Name of the dense retriever that is asked when no other is named."""
+        return next(iter(self.dense))
+
+    @property
+    def encoder(self) -> EncoderCard:
+        """The encoder of the default retriever."""
+        return self.dense[self.default].encoder
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, dataclasses.asdict(self))
@@ -128,7 +167,11 @@ class Manifest:
             fields = json.loads(path.read_text(encoding="utf-8"))
             if (fields.get("kind"), fields.get("format")) != (cls.KIND, FORMAT):
                 raise ValueError(f"kind {fields.get('kind')!r}, format {fields.get('format')!r}")
-            return cls(**{**fields, "encoder": EncoderCard(**fields["encoder"])})
+            cards = {
+                name: DenseCard(**{**card, "encoder": EncoderCard(**card["encoder"])})
+                for name, card in fields["dense"].items()
+            }
+            return cls(**{**fields, "dense": cards})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"not a manifest this version reads ({error})",
@@ -149,10 +192,13 @@ def verify(
     folder: Path,
     files: Mapping[str, Mapping[str, Any]],
     *,
-    content: bool = True,
+    content: Collection[str] | None = None,
     on_bytes: Callable[[int], object] | None = None,
 ) -> None:
-    """Raise ``ArtifactError`` unless every file is there with its size and (``content``) checksum."""
+    """Raise ``ArtifactError`` unless every file is there with its size and its checksum.
+
+    ``content`` names the files that are read for their checksum; ``None`` means all of them.
+    """
     for name, seal_of in files.items():
         path = folder / name
         if not path.exists():
@@ -164,7 +210,8 @@ def verify(
                 expected=f"{seal_of['bytes']:,} bytes",
                 cure=_AGAIN,
             )
-        if content and sha256(path, on_bytes) != seal_of["sha256"]:
+        read = content is None or name in content
+        if read and sha256(path, on_bytes) != seal_of["sha256"]:
             raise ArtifactError(
                 "the file's checksum differs from the manifest's: at least one byte has changed",
                 where=path,

@@ -19,8 +19,9 @@ from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.units import Unit
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
-from wiki_index.build import Plan, build
+from wiki_index.build import build
 from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
 
 FACTS = {
     "Mars": "Mars has two moons. Phobos is the larger moon of Mars. Deimos is the smaller moon of Mars.",
@@ -42,7 +43,7 @@ def index(encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("facts")
     corpus = folder / "facts.jsonl"
     corpus.write_text("".join(json.dumps({"title": t, "text": x}) + "\n" for t, x in FACTS.items()))
-    build(Plan(Corpus.open(corpus), folder / "index", encoder, Unit("sentence")))
+    build(Plan(Corpus.open(corpus), folder / "index", {"minilm": encoder}, Unit("sentence")))
     return folder / "index"
 
 
@@ -212,7 +213,7 @@ def call(*arguments, monkeypatch):
 @pytest.fixture(scope="module")
 def sample_index(encoder, tmp_path_factory):
     out = tmp_path_factory.mktemp("sample") / "index"
-    build(Plan(Corpus.open(ARTICLES), out, encoder, Unit("sentence")))
+    build(Plan(Corpus.open(ARTICLES), out, {"minilm": encoder}, Unit("sentence")))
     return out
 
 

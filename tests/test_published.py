@@ -15,8 +15,9 @@ from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.units import Unit
-from wiki_index.build import Plan, build
+from wiki_index.build import build
 from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,11 @@ def test_scifact_ndcg_is_the_published_one(shared, encoder, tmp_path):
     corpus.write_text(
         "".join(json.dumps({"id": r["_id"], "title": r["title"], "text": r["text"]}) + "\n" for r in rows)
     )
-    build(Plan(Corpus.open(corpus), tmp_path / "index", encoder, Unit("article"), title_in_text=True))
+    build(
+        Plan(
+            Corpus.open(corpus), tmp_path / "index", {"minilm": encoder}, Unit("article"), title_in_text=True
+        )
+    )
     index = Index(tmp_path / "index")
     relevant = defaultdict(dict)
     with (shared / "scifact/qrels/test.tsv").open() as file:
@@ -52,7 +57,7 @@ def test_openbookqa_finds_the_fact_and_answers_without_training(shared, encoder,
     facts = [f for f in (shared / "openbook_facts.txt").read_text().splitlines() if f.strip()]
     corpus = tmp_path / "facts.jsonl"
     corpus.write_text("".join(json.dumps({"title": "", "text": fact}) + "\n" for fact in facts))
-    build(Plan(Corpus.open(corpus), tmp_path / "index", encoder, Unit("article")))
+    build(Plan(Corpus.open(corpus), tmp_path / "index", {"minilm": encoder}, Unit("article")))
     index = Index(tmp_path / "index")
     path = shared / "mcq/openbookqa_dev.csv"
     questions = Questions.read(path)

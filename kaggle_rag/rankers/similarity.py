@@ -19,9 +19,10 @@ from kaggle_rag.ensemble import Probabilities, softmax
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import OWN, Evidence, QuestionContexts
-from kaggle_rag.retrieval.encoder import Encoder, Vectors
+from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import short_prompt
+from kaggle_rag.retrieval.vectors import Vectors
 
 Scores = npt.NDArray[np.float64]
 _WORD = re.compile(r"\w+")

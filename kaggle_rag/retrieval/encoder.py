@@ -15,8 +15,7 @@ from transformers.utils import logging as transformers_logging
 from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-
-Vectors = npt.NDArray[np.float32]
+from kaggle_rag.retrieval.vectors import Vectors
 
 # One bar for the loading of six small layers is noise between our own.
 transformers_logging.disable_progress_bar()

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from kaggle_rag.retrieval.encoder import Vectors
+from kaggle_rag.retrieval.vectors import Vectors
 
 Distances = npt.NDArray[np.float64]
 

@@ -15,12 +15,13 @@ from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
-from kaggle_rag.retrieval.encoder import Encoder, Vectors
+from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.passages import Passage
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import Distances, exact_distances, nearest_distinct
 from kaggle_rag.retrieval.units import sentences
+from kaggle_rag.retrieval.vectors import Vectors
 
 # Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
 BATCH = 256
