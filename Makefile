@@ -1,6 +1,10 @@
 # Two commands matter: make demo, make test. Both make the virtual environment when it is missing.
 PYTHON ?= python3
 VENV   ?= .venv
+# On a machine with a GPU: make demo EXTRA=gpu. Without one, a small torch:
+# make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+EXTRA  ?= cpu
+TORCH  ?= torch
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
@@ -28,8 +32,8 @@ bench: $(READY)
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cpu,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRA),test]"
 	touch $@
 
 clean:

@@ -17,6 +17,8 @@ _SHOWN = 5
 
 def from_words(prompt: str | None, options: list[str]) -> Questions:
     """One question from flags, or typed at a prompt when none were given."""
+    if prompt is None and options:
+        raise InputError("options without a question", where="--option", expected="--prompt beside them")
     if prompt is None:
         prompt = _typed("question: ")
         options = []
@@ -31,7 +33,10 @@ def from_words(prompt: str | None, options: list[str]) -> Questions:
 
 def _typed(label: str) -> str:
     if sys.stdin.isatty():
-        return input(label).strip()
+        try:
+            return input(label).strip()
+        except EOFError:
+            return ""
     return sys.stdin.readline().strip()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.errors import ArtifactError, InputError, LimitError
+import psutil
+
+from kaggle_rag.errors import ArtifactError, InputError, LimitError, show_size
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -26,10 +29,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one (POSIX ``rename`` is atomic); when
     the block raises, or the process is killed, ``path`` is as it was.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError("a folder stands where the file should be written", where=path)
+    # Behind a link the file itself is replaced, not the link.
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
+        raise InputError(
+            "this is no file that could be written whole", where=path, cure="choose another path"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield aside
@@ -38,6 +45,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of this file left aside that were killed."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = part.name.removesuffix(".part").rpartition(".")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -63,7 +78,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed:
         raise LimitError(
-            f"needs about {needed / 1e9:.2f} GB of disk, {free / 1e9:.2f} GB are free",
+            f"needs about {show_size(needed)} of disk, {show_size(free)} are free",
             where=folder,
             cure="free some space or write to another disk",
         )
@@ -144,7 +159,9 @@ class Manifest:
         return self.dense[self.default].encoder
 
     def write(self, folder: Path) -> None:
-        write_json(folder / MANIFEST, dataclasses.asdict(self))
+        """Write ``manifest.json`` with a checksum of its own."""
+        fields = dataclasses.asdict(self)
+        write_json(folder / MANIFEST, {**fields, "sha256": manifest_sum(fields)})
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:
@@ -164,9 +181,12 @@ class Manifest:
                 cure="name the folder that `python -m wiki_index build` wrote, or build it again",
             )
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = dict(json.loads(path.read_text(encoding="utf-8")))
+            own = fields.pop("sha256", None)
             if (fields.get("kind"), fields.get("format")) != (cls.KIND, FORMAT):
                 raise ValueError(f"kind {fields.get('kind')!r}, format {fields.get('format')!r}")
+            if own != manifest_sum(fields):
+                raise ValueError("its own checksum differs: it was changed after it was written")
             cards = {
                 name: DenseCard(**{**card, "encoder": EncoderCard(**card["encoder"])})
                 for name, card in fields["dense"].items()
@@ -179,6 +199,11 @@ class Manifest:
                 expected=f"kind {cls.KIND!r}, format {FORMAT}",
                 cure="build the index again with this version of the kit",
             ) from error
+
+
+def manifest_sum(fields: Mapping[str, Any]) -> str:
+    """SHA-256 over the fields of a manifest, itself left out."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def seal(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -219,4 +244,4 @@ def verify(
             )
 
 
-_AGAIN = "copy the index again from where it was built, or build it again"
+_AGAIN = "copy the index again from where it was built, or remove the folder and build it again"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from kaggle_rag.errors import ConfigError, KitError
 from kaggle_rag.limits import parse_size
@@ -64,7 +64,7 @@ class RankerSettings(_Section):
     """One ranker of the ensemble."""
 
     kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
-    weight: float = Field(1.0, ge=0, description="its weight in the blend")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="its weight in the blend")
     options: dict[str, Any] = Field(default_factory=dict, description="settings of that ranker")
 
 
@@ -88,6 +88,13 @@ class Solution(_Section):
     rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
     blend: Literal["probabilities", "ranks"] = "probabilities"
     limits: LimitSettings = LimitSettings()
+
+    @field_validator("rankers")
+    @classmethod
+    def _some_weight(cls, rankers: tuple[RankerSettings, ...]) -> tuple[RankerSettings, ...]:
+        if not sum(ranker.weight for ranker in rankers):
+            raise ValueError("all weights are 0: one ranker at least must have a say")
+        return rankers
 
 
 def load(
@@ -124,7 +131,7 @@ def load(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError("no such file", where=path, cure="check the spelling of --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -136,7 +143,20 @@ def _read(path: Path) -> dict[str, Any]:
     for key in ("questions", "index", "contexts_file", "out"):
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / values[key])
+    # An encoder may be a hub name too: it is a path where there is such a folder.
+    if isinstance(values.get("encoder"), str) and (path.parent / values["encoder"]).is_dir():
+        values["encoder"] = str(path.parent / values["encoder"])
     return values
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which a key that stands twice is a fault, not a silent choice of the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} and below: {twice!r} stands twice")
+        return dict(super().construct_mapping(node, deep))
 
 
 def _set(values: dict[str, Any], change: str) -> None:

@@ -1,5 +1,6 @@
 """Fixtures: the real encoder, and the real data that only this project's workplace has."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,28 @@ def encoder():
     from kaggle_rag.retrieval.encoder import Encoder
 
     return Encoder()
+
+
+FACTS = {
+    "Mars": "Mars has two moons. Phobos is the larger moon of Mars. Deimos is the smaller moon of Mars.",
+    "Copper": "Copper melts at 1,085 °C. Copper is a good conductor. Copper melts at 1,085 °C.",
+    "Bees": "A honey bee has five eyes. Worker bees live for six weeks in summer.",
+}
+
+
+@pytest.fixture(scope="session")
+def facts_index(encoder, tmp_path_factory):
+    """An index of three short articles."""
+    from kaggle_rag.retrieval.units import Unit
+    from wiki_index.build import build
+    from wiki_index.corpus import Corpus
+    from wiki_index.plan import Plan
+
+    folder = tmp_path_factory.mktemp("facts")
+    corpus = folder / "facts.jsonl"
+    corpus.write_text("".join(json.dumps({"title": t, "text": x}) + "\n" for t, x in FACTS.items()))
+    build(Plan(Corpus.open(corpus), folder / "index", {"minilm": encoder}, Unit("sentence")))
+    return folder / "index"
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Builds that are interrupted, filled up, or pointed at the wrong place; an encoder of two layers."""
 
+import dataclasses
 import filecmp
 import json
 import os
@@ -17,7 +18,7 @@ from filelock import FileLock
 from test_encoder import tiny_model
 
 from kaggle_rag.artifacts import MANIFEST
-from kaggle_rag.errors import ArtifactError, InputError, run_program
+from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.units import Unit
@@ -154,11 +155,24 @@ def test_killed_before_its_renaming_another_build_does_not_take_it_for_its_own(p
 
 @pytest.mark.parametrize("change", [{"title_in_text": True}, {"unit": Unit("article")}, {"language": "de"}])
 def test_an_unfinished_build_with_other_settings_is_refused_and_untouched(change, plan):
-    plan.work.mkdir()
-    (plan.work / SETTINGS).write_text(json.dumps({**plan.settings(), "unit": "window:9/1"}))
+    mark = plan.dense("minilm") / "encoded/00000"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    (plan.work / SETTINGS).write_text(json.dumps(plan.settings()))
+    before = set(names(plan.work))
     with pytest.raises(ArtifactError, match="unfinished build with another"):
         build(Plan(**{**vars(plan), **change}))
-    assert names(plan.work) == [SETTINGS]
+    assert set(names(plan.work)) - {LOCK} == before
+
+
+def test_a_build_stopped_before_its_first_vector_is_started_over_with_other_settings(plan, tiny, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps({"title": "Iron", "text": "It rusts. It is red."}) + '\n{"title": "Gold"}\n')
+    with pytest.raises(InputError, match="'text' is missing"):
+        build(dataclasses.replace(plan, corpus=Corpus.open(bad), shard_rows=1))
+    assert list(plan.work.rglob("*.arrow"))
+    build(plan)
+    assert len(Index(plan.out)) == 360 and not plan.work.exists()
 
 
 @pytest.mark.parametrize("content", ["theme: dark", "[1, 2]"])
@@ -168,6 +182,16 @@ def test_settings_of_another_program_are_refused_and_untouched(content, plan):
     with pytest.raises(ArtifactError, match="something else"):
         build(plan)
     assert (plan.work / SETTINGS).read_text() == content
+
+
+def test_behind_a_link_the_folder_itself_is_built_and_the_root_of_a_disk_is_refused(plan, whole, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    build(dataclasses.replace(plan, out=tmp_path / "link"))
+    assert same(tmp_path / "real", whole) and (tmp_path / "link").is_symlink()
+    with pytest.raises(ConfigError, match="root of a disk"):
+        build(dataclasses.replace(plan, out=Path("/")))
+    with pytest.raises(ConfigError, match="ISO 639"):
+        build(dataclasses.replace(plan, language="klingon"))
 
 
 def test_two_builds_in_one_place_at_once_are_refused(plan):

@@ -23,11 +23,6 @@ from wiki_index.build import build
 from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
 
-FACTS = {
-    "Mars": "Mars has two moons. Phobos is the larger moon of Mars. Deimos is the smaller moon of Mars.",
-    "Copper": "Copper melts at 1,085 °C. Copper is a good conductor. Copper melts at 1,085 °C.",
-    "Bees": "A honey bee has five eyes. Worker bees live for six weeks in summer.",
-}
 ROWS = [
     {"id": 1, "prompt": "Which is the larger moon of Mars?", "A": "Titan", "B": "Phobos", "C": "Europa"},
     {"id": 2, "prompt": "Name the temperature at which copper melts.",
@@ -39,12 +34,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def index(encoder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("facts")
-    corpus = folder / "facts.jsonl"
-    corpus.write_text("".join(json.dumps({"title": t, "text": x}) + "\n" for t, x in FACTS.items()))
-    build(Plan(Corpus.open(corpus), folder / "index", {"minilm": encoder}, Unit("sentence")))
-    return folder / "index"
+def index(facts_index):
+    return facts_index
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_distances_keep_all_their_digits(tmp_path):
     write_contexts(tmp_path / "c.parquet", questions(1), [SHARED], {})
     (row,) = pq.read_table(tmp_path / "c.parquet").to_pylist()
     assert [e["distance"] for e in row["evidence"]] == [1.0, 3.0] and row["option"] is None
-    assert row["id"] == 1 and list(row) == ["id", "option", "context", "evidence"]
+    assert row["id"] == 1 and list(row) == ["id", "question", "option", "context", "evidence"]
 
 
 def test_notes_are_read_back_and_a_file_without_them_has_none(tmp_path):

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 import pytest
 
-from kaggle_rag.artifacts import MANIFEST, seal
+from kaggle_rag.artifacts import MANIFEST, manifest_sum, seal
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError, LimitError, run_program
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
@@ -222,8 +222,22 @@ def test_rows_that_disagree_are_found_though_the_checksums_agree(spoil, said, in
     spoil(broken / "dense/minilm")
     manifest = json.loads((broken / MANIFEST).read_text())
     manifest["files"] = seal(broken, list(manifest["files"]))
+    del manifest["sha256"]
+    manifest["sha256"] = manifest_sum(manifest)
     (broken / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=said):
+        Index(broken)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"files": {}}, {"passages": 289}, {"unit": "sentenge"}, {"dense": None}, {"shard_rows": "x"}],
+)
+def test_a_changed_manifest_is_refused(change, index, tmp_path):
+    broken = copy(index, tmp_path)
+    manifest = json.loads((broken / MANIFEST).read_text())
+    (broken / MANIFEST).write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(ArtifactError, match="its own checksum differs"):
         Index(broken)
 
 
@@ -276,7 +290,7 @@ def test_another_encoder_has_its_prompts_and_is_refused_by_an_index(other_encode
 
 def test_the_budget_refuses_before_encoding_and_a_dry_run_writes_nothing(corpus, encoder, tmp_path):
     plan = Plan(Corpus.open(corpus), tmp_path / "out", {"minilm": encoder}, Unit("sentence"), ram=1000)
-    with pytest.raises(LimitError, match="--unit"):
+    with pytest.raises(LimitError, match="raise --ram"):
         build(plan)
     assert not list((tmp_path / "out.building").rglob("*.npy"))
     empty = Plan(Corpus.open(corpus), tmp_path / "dry/out", {"minilm": encoder}, Unit("sentence"))

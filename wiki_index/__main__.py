@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.limits import parse_size, show_size
+    from kaggle_rag.errors import show_size
+    from kaggle_rag.limits import parse_size
     from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.kinds import kind_of

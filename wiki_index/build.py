@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kaggle_rag.artifacts import FORMAT, MANIFEST, DenseCard, Manifest, seal, verify, write_json
-from kaggle_rag.errors import ArtifactError
-from kaggle_rag.limits import Usage, measured
+from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.limits import Need, Usage, measured, require
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.dense import FAISS_FILE, VECTORS_FILE, Dense
 from kaggle_rag.retrieval.index import DENSE, LEXICAL, passages_name
@@ -27,11 +28,12 @@ from wiki_index.dense_index import LEARNED, PARTS, make_index
 from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of
 from wiki_index.lexical import lexical_parts, lexical_rows
 from wiki_index.means import check_disk, kinds_for, precision_of
-from wiki_index.plan import Plan
+from wiki_index.plan import BASE_RAM, Plan
 from wiki_index.split import SPLIT, split
 from wiki_index.tune import asked, halves, tune
 
 SETTINGS, LOCK, CARD = "settings.json", ".lock", "card.json"
+_LANGUAGE = re.compile("[a-z]{2,3}(-[a-z]+)*")
 # A work folder without settings holds these only: just locked, or finished but for its name.
 _SCAFFOLD = {LOCK, SPLIT, MANIFEST, "passages", DENSE, LEXICAL}
 
@@ -45,20 +47,37 @@ def build(plan: Plan) -> list[Usage]:
     InputError : the corpus cannot be read or holds no text.
     LimitError : the disk or the RAM budget is too small.
     """
+    _refuse_places(plan)
+    require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
     settings = plan.settings()
     if _already_built(plan, settings):
         return []
-    _refuse_strangers(plan, settings)
+    _refuse_strangers(plan)
     plan.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.work / LOCK, timeout=0):
+            _take_over(plan, settings)
             usages = _steps(plan, settings)
+            _tidy(plan)
     except Timeout:
         raise ArtifactError(
             "another build is writing here", where=plan.work, cure="wait for it, or choose another OUT"
         ) from None
-    _finish(plan)
+    (plan.work / LOCK).unlink(missing_ok=True)
+    plan.work.rename(plan.out)
     return usages
+
+
+def _refuse_places(plan: Plan) -> None:
+    """A folder is renamed to OUT at the end: that cannot replace the root of a disk."""
+    if plan.out.is_mount():
+        raise ConfigError(
+            "the root of a disk cannot become an index", where=plan.out, cure="name a folder in it"
+        )
+    if not _LANGUAGE.fullmatch(plan.language):
+        raise ConfigError(
+            f"no language {plan.language!r}", where="--language", expected="an ISO 639 code such as en or de"
+        )
 
 
 def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
@@ -149,27 +168,43 @@ def _dense(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
     write_json(folder / CARD, dataclasses.asdict(tuned))
 
 
-def _refuse_strangers(plan: Plan, settings: dict[str, Any]) -> None:
-    """Raise when the work folder holds another build, or something that is no build."""
-    path = plan.work / SETTINGS
-    found: Any = None
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
-    elif (plan.work / MANIFEST).exists():
-        # Killed between the last two steps: the manifest says whose it is.
-        found = dataclasses.asdict(Manifest.read(plan.work))
-    if isinstance(found, dict):
-        if other := _differing(settings, found):
-            raise ArtifactError(
-                f"an unfinished build with another {other} is there",
-                where=plan.work,
-                cure="choose another OUT, or remove that folder to start over",
-            )
-    elif path.exists() or (plan.work.exists() and {child.name for child in plan.work.iterdir()} - _SCAFFOLD):
+def _refuse_strangers(plan: Plan) -> None:
+    """Raise when the work folder holds something that is no build."""
+    if not plan.work.exists() or isinstance(_settings_there(plan), dict):
+        return
+    if (plan.work / SETTINGS).exists() or {child.name for child in plan.work.iterdir()} - _SCAFFOLD:
         raise ArtifactError("this folder holds something else", where=plan.work, cure="choose another OUT")
+
+
+def _settings_there(plan: Plan) -> Any:
+    """The settings of the build in the work folder; ``None`` where they cannot be read."""
+    try:
+        return json.loads((plan.work / SETTINGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        # Killed between the last two steps: the manifest says whose it is.
+        there = (plan.work / MANIFEST).exists()
+        return dataclasses.asdict(Manifest.read(plan.work)) if there else None
+    except ValueError:
+        return None
+
+
+def _take_over(plan: Plan, settings: dict[str, Any]) -> None:
+    """Refuse a build of other settings once vectors were paid for; before that, start it over."""
+    found = _settings_there(plan)
+    other = _differing(settings, found) if isinstance(found, dict) else ""
+    if not other:
+        return
+    if (plan.work / MANIFEST).exists() or any((plan.work / DENSE).glob(f"*/{ENCODED}/*")):
+        raise ArtifactError(
+            f"an unfinished build with another {other} is there",
+            where=plan.work,
+            cure="choose another OUT, or remove that folder to start over",
+        )
+    for child in plan.work.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != LOCK:
+            child.unlink()
 
 
 def _enter(plan: Plan, settings: dict[str, Any]) -> None:
@@ -202,13 +237,12 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
     ).write(plan.work)
 
 
-def _finish(plan: Plan) -> None:
-    """The manifest is written; drop the scaffolding and give the folder its name."""
+def _tidy(plan: Plan) -> None:
+    """The manifest is written; drop the scaffolding."""
     for name in plan.encoders:
         for scaffold in (ENCODED, PARTS):
             shutil.rmtree(plan.dense(name) / scaffold, ignore_errors=True)
         for scaffold in (LEARNED, CARD, CALIBRATION):
             (plan.dense(name) / scaffold).unlink(missing_ok=True)
-    for scaffold in (SETTINGS, SPLIT, LOCK):
+    for scaffold in (SETTINGS, SPLIT):
         (plan.work / scaffold).unlink(missing_ok=True)
-    plan.work.rename(plan.out.absolute())

@@ -89,7 +89,7 @@ def forecast(plan: Plan) -> Forecast:
             seen += len(article.text)
             sample += splitter(article.text)
     if not sample:
-        raise InputError("no text in the sampled articles", where=plan.corpus.root)
+        raise InputError("no text in the sampled articles", where=plan.corpus.path)
     passages = round(len(sample) * characters / max(seen, 1))
     kinds = kinds_for(plan, passages)
     dims = {name: encoder.card.dim for name, encoder in plan.encoders.items()}

@@ -51,10 +51,13 @@ class Plan:
     reuse: Path | None = None
     shard_rows: int = SHARD_ROWS
 
+    def __post_init__(self) -> None:
+        # Behind a link the folder itself is built, and renamed beside itself.
+        object.__setattr__(self, "out", self.out.resolve())
+
     @property
     def work(self) -> Path:
-        out = self.out.absolute()
-        return out.with_name(out.name + ".building")
+        return self.out.with_name(self.out.name + ".building")
 
     def dense(self, name: str) -> Path:
         """Where the files of one dense retriever are made."""

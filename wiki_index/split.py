@@ -30,7 +30,7 @@ def split(plan: Plan) -> dict[str, Any]:
                 write_shard(plan.work / passages_name(len(shards)), passages, notes)
                 shards.append(len(passages))
         if not sum(shards):
-            raise InputError("the corpus holds no text", where=plan.corpus.root)
+            raise InputError("the corpus holds no text", where=plan.corpus.path)
         write_json(summary, {"articles": articles, "empty": empty, "shard_rows": shards})
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 

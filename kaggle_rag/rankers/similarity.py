@@ -171,8 +171,10 @@ class SimilarityRanker:
     ) -> None:
         if score not in SCORES:
             raise ConfigError(f"no score {score!r}", where="rankers.options", expected=", ".join(SCORES))
-        if not (isinstance(temperature, (int, float)) and temperature > 0):
-            raise ConfigError(f"temperature {temperature!r}", where="rankers.options", expected="above 0")
+        if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
+            raise ConfigError(
+                f"temperature {temperature!r}", where="rankers.options", expected="a number above 0"
+            )
         self.encoder, self.index = encoder, index
         self.score, self.temperature = score, temperature
 

@@ -79,16 +79,18 @@ def write_contexts(
     contexts: Sequence[QuestionContexts],
     notes: Mapping[str, Any],
 ) -> None:
-    """Write ``id, option, context, evidence`` rows as Parquet, whole; ``notes`` go to its metadata.
+    """Write ``id, question, option, context, evidence`` rows as Parquet, whole.
 
-    ``option`` is null for the context of a whole question. Ids keep their type where they share one.
+    ``notes`` go to its metadata; ``question`` is a hash of prompt and options, because ids of train
+    and test often are the same numbers; ``option`` is null for the context of a whole question.
+    Ids keep their type where they share one.
     """
     rows = [
-        (key, letter, context.text, [e._asdict() for e in context.evidence])
-        for key, found in zip(questions.ids, contexts)
+        (key, mark, letter, context.text, [e._asdict() for e in context.evidence])
+        for key, mark, found in zip(questions.ids, questions.fingerprints(), contexts)
         for letter, context in _lettered(found)
     ]
-    columns = list(zip(*rows)) or [()] * 4
+    columns = list(zip(*rows)) or [()] * 5
     # One type keeps it; several (1 and 2.5) become text, or the integers would become floats.
     same = len({type(key) for key in columns[0]}) <= 1
     try:
@@ -98,9 +100,10 @@ def write_contexts(
     table = pa.table(
         {
             "id": ids,
-            "option": pa.array(columns[1], pa.string()),
-            "context": pa.array(columns[2], pa.string()),
-            "evidence": pa.array(columns[3], pa.list_(_EVIDENCE)),
+            "question": pa.array(columns[1], pa.string()),
+            "option": pa.array(columns[2], pa.string()),
+            "context": pa.array(columns[3], pa.string()),
+            "evidence": pa.array(columns[4], pa.list_(_EVIDENCE)),
         }
     ).replace_schema_metadata({NOTES: json.dumps(notes, sort_keys=True)})
     with whole_file(path) as aside:
@@ -128,13 +131,20 @@ def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContex
     Raises
     ------
     InputError : a missing column, two rows for one question or option, no row for a question.
-    ArtifactError : a row for an option the question does not have.
+    ArtifactError : a row of another question with this id, or for an option it does not have.
     """
     found: dict[tuple[str, str | None], Context] = {}
+    marks = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
     for number, row in enumerate(read_rows(path), 1):
-        if missing := {"id", "option", "context", "evidence"} - set(row):
+        if missing := {"id", "question", "option", "context", "evidence"} - set(row):
             raise InputError(f"column {min(missing)!r} is missing", where=path, cure=_MAKE)
         key = (id_text(row["id"]), row["option"])
+        if marks.get(key[0], row["question"]) != row["question"]:
+            raise ArtifactError(
+                f"the context was made for another question with the id {key[0]!r}",
+                where=f"{path}, row {number}",
+                cure=_MAKE,
+            )
         if key in found:
             raise InputError(f"two rows for the question {key[0]!r}", where=f"{path}, row {number}")
         try:

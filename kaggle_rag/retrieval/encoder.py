@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
@@ -38,6 +39,27 @@ _PROMPTS = {
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def device_of(name: str | None) -> str:
+    """``name``, or CUDA where there is one; raise ``ConfigError`` for a device that is not here."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"no device {name!r} on this machine ({str(error).splitlines()[0]})",
+            where="--device",
+            expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
+        ) from error
+    return name
+
+
+def _dimension(model: SentenceTransformer) -> int:
+    # The longer name is that of sentence-transformers before 5.4.
+    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(ask() or 0)
+
+
 class Encoder:
     """A sentence-transformers model that gives L2-normalised float32 vectors.
 
@@ -63,10 +85,10 @@ class Encoder:
         card: EncoderCard | None = None,
     ) -> None:
         checkpoint = resolve(name, online=online)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of(device)
         try:
             self.model = SentenceTransformer(str(checkpoint.path), device=self.device, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
                 where=checkpoint.path,
@@ -81,7 +103,7 @@ class Encoder:
         self.card = card or EncoderCard(
             name=name,
             sha256=checkpoint.sha256,
-            dim=int(self.model.get_embedding_dimension() or 0),
+            dim=_dimension(self.model),
             max_tokens=int(self.model.max_seq_length or 0),
             query_prompt=query,
             passage_prompt=passage,

@@ -132,7 +132,8 @@ class Retriever:
 
     def _own(self, text: str) -> _Source:
         """A context the question brought is a small corpus of its own sentences."""
-        lines = [Passage(0, OWN, "", s) for line in paragraphs(text) for s in sentences(line)]
+        language = self.index.manifest.language
+        lines = [Passage(0, OWN, "", s) for line in paragraphs(text) for s in sentences(line, language)]
         vectors = self.encoder.encode_passages([line.text for line in lines])
 
         def passage(row: int) -> Passage | None:
