@@ -24,7 +24,7 @@ from kaggle_rag.retrieval.dense import FAISS_FILE, VECTORS_FILE, Dense
 from kaggle_rag.retrieval.index import DENSE, LEXICAL, passages_name
 from kaggle_rag.retrieval.passages import Passages
 from kaggle_rag.retrieval.vectors import VectorStore
-from wiki_index.dense_index import LEARNED, PARTS, make_index
+from wiki_index.dense_index import GROWING, make_index
 from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of
 from wiki_index.lexical import lexical_parts, lexical_rows
 from wiki_index.means import check_disk, kinds_for, precision_of
@@ -240,9 +240,8 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
 def _tidy(plan: Plan) -> None:
     """The manifest is written; drop the scaffolding."""
     for name in plan.encoders:
-        for scaffold in (ENCODED, PARTS):
-            shutil.rmtree(plan.dense(name) / scaffold, ignore_errors=True)
-        for scaffold in (LEARNED, CARD, CALIBRATION):
+        shutil.rmtree(plan.dense(name) / ENCODED, ignore_errors=True)
+        for scaffold in (GROWING, CARD, CALIBRATION):
             (plan.dense(name) / scaffold).unlink(missing_ok=True)
     for scaffold in (SETTINGS, SPLIT):
         (plan.work / scaffold).unlink(missing_ok=True)

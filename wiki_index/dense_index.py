@@ -1,7 +1,9 @@
-"""Step 3: vectors to a FAISS index: learn lists and codes, add in parts, merge, all within the budget.
+"""Step 3: vectors to a FAISS index: learn lists and codes, add block by block, within the budget.
 
-A part is a FAISS file of a million rows, so a killed build adds at most one part again; merging moves
-codes and learns nothing, so the result does not depend on where the build was killed.
+The growing index is written every few million rows, and a killed build adds from there. Blocks start
+at the same rows whatever happened before, so the bytes do not depend on where a build was killed.
+(Parts that are merged would save the writing, but `merge_from` of FAISS 1.15 damages the heap when
+lists are packed for registers.)
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from kaggle_rag.retrieval.dense import FAISS_FILE
 from kaggle_rag.retrieval.kinds import KINDS, VECTORS_A_LIST, factory_of, lists_for, make
 from kaggle_rag.retrieval.vectors import Vectors, VectorStore
 
-LEARNED, PARTS = "learned.faiss", "parts"
-PART_ROWS = 1 << 20
+GROWING = "growing.faiss"
+# Rows between two writings of the growing index, and float32 bytes added at once.
+KEPT_EVERY = 1 << 22
+_BLOCK_BYTES = 64 << 20
 # 8-bit ranges are learned from so many vectors where there are no lists.
 _RANGES_FROM = 1 << 16
 
@@ -33,12 +37,12 @@ class Made:
     trained_on: int
 
 
-def make_index(folder: Path, kind: str, store: VectorStore, part_rows: int = PART_ROWS) -> Made:
+def make_index(folder: Path, kind: str, store: VectorStore, kept_every: int = KEPT_EVERY) -> Made:
     """Write ``index.faiss`` over all vectors of ``store`` into ``folder``, or go on with it."""
     made = Made(factory_of(kind, len(store), store.layout.dim), _sample_size(kind, len(store)))
     if not (folder / FAISS_FILE).exists():
         if KINDS[kind].lists:
-            _by_lists(folder, made, store, part_rows)
+            _by_lists(folder, made, store, kept_every)
         else:
             _scanned(folder, made, store)
     return made
@@ -73,40 +77,31 @@ def _scanned(folder: Path, made: Made, store: VectorStore) -> None:
     _write(index, folder / FAISS_FILE)
 
 
-def _by_lists(folder: Path, made: Made, store: VectorStore, part_rows: int) -> None:
-    _learn(folder / LEARNED, made, store)
-    starts = range(0, len(store), part_rows)
-    parts = [folder / PARTS / f"{number:04d}.faiss" for number in range(len(starts))]
-    done = sum(min(part_rows, len(store) - s) for s, path in zip(starts, parts) if path.exists())
-    with tqdm(total=len(store), initial=done, desc="index", unit="passage") as bar:
-        for start, path in zip(starts, parts):
-            if not path.exists():
-                _write(_part(folder / LEARNED, store, start, min(start + part_rows, len(store)), bar), path)
-    merged = faiss.read_index(str(folder / LEARNED))
-    for start, path in zip(starts, parts):
-        merged.merge_from(faiss.read_index(str(path)), start)
-    _write(merged, folder / FAISS_FILE)
+def _by_lists(folder: Path, made: Made, store: VectorStore, kept_every: int) -> None:
+    growing = folder / GROWING
+    if not growing.exists():
+        _write(_learned(made, store), growing)
+    index = faiss.read_index(str(growing))
+    step = max(1, min(kept_every, _BLOCK_BYTES // (4 * store.layout.dim)))
+    kept = index.ntotal
+    with tqdm(total=len(store), initial=kept, desc="index", unit="passage") as bar:
+        for start in range(kept, len(store), step):
+            block = store.slice(start, min(start + step, len(store)))
+            index.add(block)
+            store.forget()
+            bar.update(len(block))
+            if index.ntotal - kept >= kept_every and index.ntotal < len(store):
+                _write(index, growing)
+                kept = index.ntotal
+    _write(index, folder / FAISS_FILE)
 
 
-def _learn(path: Path, made: Made, store: VectorStore) -> None:
+def _learned(made: Made, store: VectorStore) -> faiss.Index:
     """k-means for the lists and codes; the same vectors and FAISS's own seed give the same index."""
-    if path.exists():
-        return
     index = make(made.factory, store.layout.dim)
     with tqdm(total=made.trained_on, desc="learn lists and codes", unit="vector") as bar:
         index.train(_sample(store, made.trained_on))
         bar.update(made.trained_on)
-    _write(index, path)
-
-
-def _part(learned: Path, store: VectorStore, start: int, stop: int, bar: tqdm) -> faiss.Index:
-    index = faiss.read_index(str(learned))
-    step = max(1, (64 << 20) // (4 * store.layout.dim))
-    for first in range(start, stop, step):
-        block = store.slice(first, min(first + step, stop))
-        index.add(block)
-        store.forget()
-        bar.update(len(block))
     return index
 
 

@@ -51,7 +51,7 @@ def precision_of(plan: Plan, kind: str) -> str:
 
 
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
-    """Bytes of vectors and index, and of the parts that are merged into it."""
+    """Bytes of vectors and index, and of the growing index where it has lists."""
     times = 2 if KINDS[kind].lists else 1
     return rows * Layout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(kind, rows, dim)
 
