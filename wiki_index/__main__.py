@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.retrieval.kinds import describe
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.index import Index
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = commands.add_parser(
-        "build", help="corpus to index", epilog=_BUILD,
+        "build", help="corpus to index", epilog=f"{_BUILD}\n\n{describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     build.add_argument("corpus", metavar="CORPUS", help="file or folder of articles")

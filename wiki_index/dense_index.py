@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from kaggle_rag.artifacts import whole_file
 from kaggle_rag.retrieval.dense import FAISS_FILE
-from kaggle_rag.retrieval.kinds import KINDS, VECTORS_A_LIST, factory_of, lists_for, make
+from kaggle_rag.retrieval.kinds import KINDS, VECTORS_A_LIST, factory_of, lists_for
 from kaggle_rag.retrieval.vectors import Vectors, VectorStore
 
 GROWING = "growing.faiss"
@@ -61,7 +61,7 @@ def _sample(store: VectorStore, size: int) -> Vectors:
 
 def _scanned(folder: Path, made: Made, store: VectorStore) -> None:
     """An index without lists: its codes stand in the order of the rows."""
-    index: Any = make(made.factory, store.layout.dim)
+    index: Any = _empty(made, store)
     if made.trained_on:
         index.train(_sample(store, made.trained_on))
     size = index.sa_code_size()
@@ -98,11 +98,15 @@ def _by_lists(folder: Path, made: Made, store: VectorStore, kept_every: int) -> 
 
 def _learned(made: Made, store: VectorStore) -> faiss.Index:
     """k-means for the lists and codes; the same vectors and FAISS's own seed give the same index."""
-    index = make(made.factory, store.layout.dim)
+    index = _empty(made, store)
     with tqdm(total=made.trained_on, desc="learn lists and codes", unit="vector") as bar:
         index.train(_sample(store, made.trained_on))
         bar.update(made.trained_on)
     return index
+
+
+def _empty(made: Made, store: VectorStore) -> faiss.Index:
+    return faiss.index_factory(store.layout.dim, made.factory, faiss.METRIC_L2)
 
 
 def _write(index: faiss.Index, path: Path) -> None:

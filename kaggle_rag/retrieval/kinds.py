@@ -6,8 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import faiss
-
 from kaggle_rag.errors import ConfigError, LimitError
 
 # A k-means centroid is learned from so many vectors: FAISS warns below 39, and gains little above.
@@ -133,8 +131,3 @@ def describe() -> str:
     """The table of kinds, for ``--help``."""
     lines = [f"  {name:<11} {kind.bytes(384):>6.0f} bytes   {kind.text}" for name, kind in KINDS.items()]
     return "index kinds, and what a vector of 384 dimensions costs in RAM:\n" + "\n".join(lines)
-
-
-def make(factory: str, dim: int) -> faiss.Index:
-    """An empty index by FAISS's own description, in L2."""
-    return faiss.index_factory(dim, factory, faiss.METRIC_L2)

@@ -38,12 +38,17 @@ def part_name(number: int) -> str:
 
 
 def tokenizer(language: str = "en") -> Tokenizer:
-    """Words of two letters and more, numbers among them, without stop words, by their Snowball stems.
+    """Words and numbers without stop words, by their Snowball stems.
 
+    Single characters stay, against the custom of lexical search: "vitamin C" and "pH 7" are questions.
     A language outside the table keeps its words as they are.
     """
     name = _LANGUAGES.get(language)
-    return Tokenizer(stopwords=name or [], stemmer=Stemmer.Stemmer(name) if name else None)
+    return Tokenizer(
+        splitter=r"\w+",
+        stopwords="english_plus" if name == "english" else name or [],
+        stemmer=Stemmer.Stemmer(name) if name else None,
+    )
 
 
 def write_part(
