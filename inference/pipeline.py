@@ -39,6 +39,7 @@ class Bench:
     solution: Solution
     index: Index | None
     encoder: Encoder
+    others: dict[str, Encoder] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def open(cls, solution: Solution) -> Bench:
@@ -51,8 +52,19 @@ class Bench:
             gpu=solution.limits.gpu,
         )
         index = Index(solution.index)
-        card = index.manifest.encoder
-        return cls(solution, index, Encoder.of_index(card, name=solution.encoder, device=solution.device))
+        encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
+        others = {
+            name: Encoder.of_index(index.dense[name].card.encoder, device=solution.device)
+            for name in solution.contexts.retrievers
+            if name in index.dense and name != index.manifest.default
+        }
+        return cls(solution, index, encoder, others)
+
+    def retriever(self) -> Retriever:
+        """The retriever of the settings over the open index."""
+        if self.index is None:
+            raise ConfigError("no index to find contexts in", expected="--index")
+        return Retriever(self.index, self.encoder, self.solution.contexts, self.others)
 
 
 def given(solution: Solution, *keys: str) -> None:
@@ -94,10 +106,8 @@ def check_rankers(solution: Solution) -> None:
 
 def find_contexts(bench: Bench, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:
     """The contexts stage in memory."""
-    if bench.index is None:
-        raise ConfigError("no index to find contexts in", expected="--index")
+    retriever = bench.retriever()
     with _stage("contexts", quiet):
-        retriever = Retriever(bench.index, bench.encoder, bench.solution.contexts)
         return retriever(questions, progress=not quiet)
 
 
@@ -120,10 +130,9 @@ def contexts_to_file(solution: Solution) -> bool:
             "a file that holds no contexts is there already", where=solution.out, cure="choose another --out"
         )
     batches = ContextBatches(solution.out, questions, notes)
-    bench = Bench.open(solution)
-    assert bench.index is not None
+    retriever = Bench.open(solution).retriever()
     with _stage("contexts", quiet=False):
-        batches.fill(Retriever(bench.index, bench.encoder, solution.contexts))
+        batches.fill(retriever)
         batches.join()
     return True
 

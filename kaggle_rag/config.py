@@ -45,6 +45,18 @@ class ContextSettings(_Section):
         min_length=1,
         description="the same for rows with is_question = false, whose verb says nothing about the topic",
     )
+    retrievers: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict,
+        description="retrievers and their weights, such as {all-minilm-l6-v2: 0.65, bm25: 0.35}; "
+        "empty: the default dense one",
+    )
+    fusion: Literal["weighted", "rrf"] = Field(
+        "weighted", description="scores of several retrievers: weighted mean, or reciprocal rank fusion"
+    )
+    merge: Literal["best", "best+mean"] = Field(
+        "best", description="scores of a passage for several queries: the best, or the best and the mean"
+    )
+    exact: bool = Field(False, description="search every stored vector instead of the FAISS index")
     hits: int = Field(10, ge=1, le=1000, description="nearest passages taken a query")
     keep: int = Field(20, ge=1, le=1000, description="most evidence passages in one context")
     neighbours: int = Field(

@@ -24,7 +24,8 @@ class Evidence(NamedTuple):
     """One passage that was found; ``query`` is the form (`queries`) it is nearest to.
 
     ``row`` is its row in the index, or its sentence number in a context the question brought.
-    ``distance`` is the exact L2 distance to that query.
+    ``distance`` is the exact L2 distance to that query, ``score`` what the evidence was chosen by
+    (`fusion`), ``retriever`` the names of those that found it, joined by ``+``.
     """
 
     article_id: str
@@ -33,10 +34,12 @@ class Evidence(NamedTuple):
     text: str
     distance: float
     query: str
+    score: float
+    retriever: str
 
 
 class Context(NamedTuple):
-    """``text`` fits the token budget; ``evidence`` is nearest first."""
+    """``text`` fits the token budget; ``evidence`` has the best first."""
 
     text: str
     evidence: tuple[Evidence, ...]
@@ -53,10 +56,10 @@ class QuestionContexts(NamedTuple):
         return self.by_option[option] if self.by_option else self.shared
 
     def evidence(self) -> list[Evidence]:
-        """All evidence of the question, each passage once, nearest first."""
+        """All evidence of the question, each passage once, the best first."""
         contexts = self.by_option or (self.shared,)
         nearest: dict[tuple[bool, int], Evidence] = {}
-        for e in sorted((e for c in contexts if c for e in c.evidence), key=lambda e: e.distance):
+        for e in sorted((e for c in contexts if c for e in c.evidence), key=lambda e: -e.score):
             nearest.setdefault((e.article_id == OWN, e.row), e)
         return list(nearest.values())
 
@@ -69,6 +72,8 @@ _EVIDENCE = pa.struct(
         ("text", pa.string()),
         ("distance", pa.float64()),
         ("query", pa.string()),
+        ("score", pa.float64()),
+        ("retriever", pa.string()),
     ]
 )
 
