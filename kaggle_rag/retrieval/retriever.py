@@ -9,25 +9,24 @@ import numpy as np
 from tqdm import tqdm
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import ConfigError
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
 from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
+from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.panel import Panel, Verdicts
 from kaggle_rag.retrieval.passages import Passage
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
-from kaggle_rag.retrieval.sources import Answers, DenseAnswers, DenseSource, LexicalSource, Source, ranks_of
+from kaggle_rag.retrieval.sources import DenseAnswers
 from kaggle_rag.retrieval.units import sentences
 from kaggle_rag.retrieval.vectors import Rows, Vectors
 
 # Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
 BATCH = 256
-BM25 = "bm25"
 
 
 class Retriever:
@@ -47,7 +46,10 @@ class Retriever:
         others: Mapping[str, Encoder] | None = None,
     ) -> None:
         self.index, self.encoder, self.settings = index, encoder, settings
-        self.sources = self._sources({index.manifest.default: encoder, **(others or {})})
+        self.panel = Panel(
+            index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
+            fusion=settings.fusion, exact=settings.exact,
+        )  # fmt: skip
         self._passage = functools.lru_cache(maxsize=100_000)(self._read)
         self._tokens = functools.lru_cache(maxsize=100_000)(self._count)
 
@@ -62,59 +64,27 @@ class Retriever:
                     bar.update()
         return found
 
-    def _sources(self, encoders: Mapping[str, Encoder]) -> dict[str, tuple[float, Source]]:
-        """Weight and face of every retriever that is asked, the default one if none is named."""
-        made: dict[str, tuple[float, Source]] = {}
-        for name, weight in (self.settings.retrievers or {self.index.manifest.default: 1.0}).items():
-            if name == BM25:
-                made[name] = (weight, LexicalSource(self.index.lexical()))
-            elif name in encoders and name in self.index.dense:
-                dense = self.index.dense[name]
-                made[name] = (weight, DenseSource(dense, encoders[name], exact=self.settings.exact))
-            else:
-                raise ConfigError(
-                    f"no retriever {name!r} in this index",
-                    where="contexts.retrievers",
-                    expected="some of " + ", ".join([*self.index.dense, BM25]),
-                )
-        return made
-
     def _batch(self, questions: Questions) -> Iterator[QuestionContexts]:
         forms, instruction_forms = self.settings.forms, self.settings.instruction_forms
         queries = queries_of(questions, forms, instruction_forms)
         kept = [context is not None and self.settings.own == "keep" for context in questions.contexts]
         texts = [q.text for asked, own in zip(queries, kept) if not own for q in asked]
-        answers = {name: source.ask(texts, self.settings.hits) for name, (_, source) in self.sources.items()}
+        verdicts = self.panel.ask(texts, self.settings.hits)
         # Distances in the evidence are those of the default encoder, whoever found it.
-        asked_default = answers.get(self.index.manifest.default)
-        vectors = (
-            asked_default.vectors
-            if isinstance(asked_default, DenseAnswers)
-            else self.encoder.encode_queries(texts)
-        )
+        default = verdicts.answers.get(self.index.manifest.default)
+        vectors = default.vectors if isinstance(default, DenseAnswers) else self.encoder.encode_queries(texts)
         start = 0
         for asked, own, context, options in zip(queries, kept, questions.contexts, questions.options):
             if own:
                 candidates = self._own([query.text for query in asked], str(context))
             else:
                 mine = slice(start, start := start + len(asked))
-                candidates = self._found(vectors[mine], answers, mine)
+                candidates = self._found(vectors[mine], verdicts, mine)
             yield self._contexts(asked, candidates, options)
 
-    def _found(self, vectors: Vectors, answers: Mapping[str, Answers], queries: slice) -> Candidates:
-        """All that any retriever found for the queries of one question."""
-        hits = {name: answer.hits[queries] for name, answer in answers.items()}
-        rows = np.unique(np.concatenate([found[found >= 0] for found in hits.values()]))
-        opinions = [
-            Opinion(weight, answers[name].similarity(queries, rows), ranks_of(hits[name], rows))
-            for name, (weight, _) in self.sources.items()
-        ]
-        finders = [
-            "+".join(name for name, opinion in zip(hits, opinions) if np.isfinite(opinion.ranks[:, i]).any())
-            for i in range(len(rows))
-        ]
+    def _found(self, vectors: Vectors, verdicts: Verdicts, queries: slice) -> Candidates:
+        rows, scores, finders = verdicts.of(queries)
         found = self.index.vectors(rows)
-        scores = FUSIONS[self.settings.fusion](opinions)
         return Candidates(rows, found, exact_distances(vectors, found), scores, finders, self._passage)
 
     def _own(self, queries: Sequence[str], text: str) -> Candidates:
