@@ -28,6 +28,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.contexts --quick
 	$(BIN)/python -m benchmarks.answers --quick
 	$(BIN)/python -m benchmarks.encode --quick
+	$(BIN)/python -m benchmarks.index_scale --quick
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -127,6 +127,16 @@ def _kernel_peak() -> int:
     return int(line.split()[1]) * 1024
 
 
+def anonymous_memory() -> int:
+    """Bytes of RAM of this process that no file stands behind, so that the system cannot drop them."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return int(psutil.Process().memory_info().rss)
+    line = next(line for line in status.splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) * 1024
+
+
 class _Sampler(threading.Thread):
     """Keeps the largest resident size it saw."""
 

@@ -1,4 +1,4 @@
-"""python -m wiki_index  build · search · check"""
+"""python -m wiki_index  build · search · measure · check"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError, run_program
-from kaggle_rag.retrieval.kinds import describe
+from kaggle_rag.retrieval.kinds import KINDS, describe
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.index import Index
@@ -85,6 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     search.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
     search.add_argument("--json", action="store_true", help="print JSON")
+
+    measure = commands.add_parser(
+        "measure", help="recall, speed, memory and answers of each kind of index, as one table"
+    )  # fmt: skip
+    measure.add_argument("index", metavar="INDEX")
+    measure.add_argument(
+        "--questions", type=Path, help="with answers: MAP@3 too (default: halves of passages)"
+    )
+    measure.add_argument(
+        "--kinds", help="with commas between them (default: the index's own and all smaller)"
+    )
+    measure.add_argument("--recall", type=float, default=0.98, help="what kinds are set for (default: 0.98)")
+    measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
+    measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
 
     check = commands.add_parser(
         "check", help="is it whole: manifest, checksums, row counts, encoder",
@@ -206,7 +221,28 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"build": _build, "search": _search, "check": _check}
+def _measure(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from kaggle_rag.artifacts import write_json
+    from kaggle_rag.questions import Questions
+    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.retrieval.index import Index
+    from wiki_index.measure import Meter, table
+
+    index = Index(arguments.index)
+    own = index.default.card.kind
+    kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)[list(KINDS).index(own) :]
+    encoder = Encoder.of_index(index.manifest.encoder, name=arguments.encoder)
+    questions = Questions.read(arguments.questions) if arguments.questions else None
+    rows = Meter(index, encoder, questions, arguments.k).rows(kinds, arguments.recall)
+    print(table(rows))
+    if arguments.json:
+        write_json(arguments.json, {"rows": [dataclasses.asdict(row) for row in rows]})
+    return 0
+
+
+COMMANDS = {"build": _build, "measure": _measure, "search": _search, "check": _check}
 
 
 def main() -> int:

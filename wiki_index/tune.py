@@ -53,11 +53,11 @@ def tune(dense: Dense, queries: Vectors, target: float) -> DenseCard:
 
 
 def _nprobes(dense: Dense) -> list[int]:
-    """Doubling from 1 to a quarter of the lists; 0 for a kind without lists."""
+    """Doubling from 1 to half of the lists; 0 for a kind without lists."""
     if not KINDS[dense.card.kind].lists:
         return [0]
     lists = lists_for(len(dense.store))
-    return [2**power for power in range(int(np.log2(lists)) - 1)]
+    return [2**power for power in range(int(np.log2(lists)))]
 
 
 def _recalls(dense: Dense, queries: Vectors, truth: Rows, nprobe: int) -> list[tuple[int, float]]:
@@ -76,13 +76,15 @@ def _cost(dense: Dense, card: DenseCard) -> float:
     return scanned + card.depth * dense.store.layout.row_bytes * _SCATTERED
 
 
-def halves(passages: Passages, encoder: Encoder) -> Vectors:
+def halves(passages: Passages, encoder: Encoder, offset: int = 0) -> Vectors:
     """Queries from the corpus itself: the second half of the words of passages spread over it.
+
+    ``offset`` moves to the passages behind, for queries that nothing was set by.
 
     A whole passage would find itself at distance 0, nearer than any question ever is.
     """
     rows = np.linspace(0, len(passages) - 1, min(_QUERIES, len(passages))).astype(np.int64)
-    words = [passage.text.split() for passage in passages.take(rows)]
+    words = [passage.text.split() for passage in passages.take((rows + offset) % len(passages))]
     return encoder.encode_queries([" ".join(each[len(each) // 2 :]) for each in words])
 
 

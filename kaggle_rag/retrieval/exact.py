@@ -7,18 +7,15 @@ matrix product, a running top-k. It is also what the recall of a compressed inde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from kaggle_rag.retrieval.vectors import Rows, Vectors, VectorStore
 
 Distances = npt.NDArray[np.float32]
-# Rows of one block on a GPU: 200 MB at 384 dimensions in half precision, two of them in flight.
-_GPU_ROWS = 1 << 18
 # float32 candidates compared at once when a compressed index is refined.
 _REFINE_BYTES = 32 << 20
 
@@ -43,12 +40,18 @@ def search_exact(
     k = min(k, len(store))
     if not len(queries):
         return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-    search = _on_gpu if device.startswith("cuda") else _on_cpu
-    return search(np.ascontiguousarray(queries), store, k, device, on_rows or (lambda rows: None))
+    queries, hear = np.ascontiguousarray(queries), on_rows or (lambda rows: None)
+    if device.startswith("cuda"):
+        # torch is heavy, and an index is searched on a CPU without it.
+        from kaggle_rag.retrieval.gpu import nearest_by_products
+
+        rows = nearest_by_products(queries, store, min(2 * k, len(store)), device, hear)
+        return refine(queries, rows, store, k)
+    return _on_cpu(queries, store, k, hear)
 
 
 def _on_cpu(
-    queries: Vectors, store: VectorStore, k: int, device: str, on_rows: Callable[[int], object]
+    queries: Vectors, store: VectorStore, k: int, on_rows: Callable[[int], object]
 ) -> tuple[Distances, Rows]:
     heap = faiss.ResultHeap(len(queries), k)
     for start, block in store.blocks():
@@ -58,45 +61,6 @@ def _on_cpu(
         on_rows(len(block))
     heap.finalize()
     return heap.D, heap.I
-
-
-def _on_gpu(
-    queries: Vectors, store: VectorStore, k: int, device: str, on_rows: Callable[[int], object]
-) -> tuple[Distances, Rows]:
-    """Half-precision products pick ``2 k`` rows; their distances are then computed in float32."""
-    asked = torch.from_numpy(queries).to(device).half()
-    wanted = min(2 * k, len(store))
-    best = torch.full((len(queries), wanted), -torch.inf, device=device)
-    rows = torch.zeros((len(queries), wanted), dtype=torch.int64, device=device)
-    for start, block in _copied_ahead(store, device):
-        # |x|^2 / 2 - q.x orders as the L2 distance does; with unit vectors the first term is constant.
-        scores = (asked @ block.T).float() - block.float().square().sum(dim=1) / 2
-        top, positions = scores.topk(min(wanted, len(block)), dim=1)
-        both = torch.cat([best, top], dim=1)
-        best, chosen = both.topk(wanted, dim=1)
-        rows = torch.cat([rows, positions + start], dim=1).gather(1, chosen)
-        on_rows(len(block))
-    return refine(queries, rows.cpu().numpy(), store, k)
-
-
-def _copied_ahead(store: VectorStore, device: str) -> Iterator[tuple[int, torch.Tensor]]:
-    """Blocks in half precision on the GPU, the next one on its way while one is in use."""
-    stream = torch.cuda.Stream(device)
-
-    def send(block: Vectors) -> torch.Tensor:
-        with torch.cuda.stream(stream):
-            return torch.from_numpy(block).half().pin_memory().to(device, non_blocking=True)
-
-    waiting: tuple[int, torch.Tensor] | None = None
-    for start, block in store.blocks(_GPU_ROWS):
-        sent = (start, send(block))
-        if waiting is not None:
-            yield waiting
-        torch.cuda.current_stream(device).wait_stream(stream)
-        sent[1].record_stream(torch.cuda.current_stream(device))
-        waiting = sent
-    if waiting is not None:
-        yield waiting
 
 
 def refine(queries: Vectors, candidates: Rows, store: VectorStore, k: int) -> tuple[Distances, Rows]:

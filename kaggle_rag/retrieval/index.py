@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,12 @@ class Index:
     def default(self) -> Dense:
         """The dense retriever that is asked when no other is named."""
         return self.dense[self.manifest.default]
+
+    def with_default(self, dense: Dense) -> Index:
+        """The same index with another default retriever over its vectors."""
+        other = copy.copy(self)
+        other.dense = {**self.dense, self.manifest.default: dense}
+        return other
 
     def lexical(self) -> Lexical:
         """The BM25 parts; raise ``ConfigError`` when the index was built without them."""
