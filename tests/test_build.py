@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROWS, write_corpus
 from filelock import FileLock
-from test_encoder import tiny_model
 
 from kaggle_rag.artifacts import MANIFEST
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
-from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.units import Unit
 from wiki_index import __main__ as program
@@ -29,37 +28,11 @@ from wiki_index.means import forecast
 from wiki_index.plan import Plan
 
 ROOT = Path(__file__).parent.parent
-ROWS = 100
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return Encoder(str(tiny_model(tmp_path_factory.mktemp("tiny"))), device="cpu")
-
-
-def write_corpus(path, texts):
-    path.write_text("".join(json.dumps({"title": f"T{n}", "text": t}) + "\n" for n, t in enumerate(texts)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """60 articles of 6 sentences."""
-    texts = [" ".join(f"Ore {a} holds {s * a} grams of it." for s in range(6)) for a in range(60)]
-    return write_corpus(tmp_path_factory.mktemp("corpus") / "articles.jsonl", texts)
 
 
 @pytest.fixture
 def plan(corpus, tiny, tmp_path):
     return Plan(Corpus.open(corpus), tmp_path / "out", {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS)
-
-
-@pytest.fixture(scope="module")
-def whole(corpus, tiny, tmp_path_factory):
-    """The index of an undisturbed build."""
-    out = tmp_path_factory.mktemp("whole") / "index"
-    build(Plan(Corpus.open(corpus), out, {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS))
-    return out
 
 
 def plan_of(texts, tiny, tmp_path, **more):
@@ -276,101 +249,6 @@ def test_the_command_line_goes_the_whole_way_and_says_when_nothing_is_to_do(
     assert "another title_in_text is there already" in capsys.readouterr().err
     assert call("check", tmp_path / "out", monkeypatch=monkeypatch) == 0
     assert "60 articles, 360 passages" in capsys.readouterr().out
-
-
-def test_the_vectors_of_an_older_index_are_taken_over_and_only_new_texts_encoded(
-    corpus, whole, tiny, tmp_path, monkeypatch
-):
-    new = tmp_path / "new.jsonl"
-    changed = corpus.read_text().replace(
-        "Ore 7 holds 21 grams of it.", "Ore 7 is gone. Ore 7 holds 21 grams of it."
-    )
-    new.write_text(changed)
-    encoded, encode = [], Encoder.encode_passages
-
-    def watched(self, texts, **more):
-        encoded.extend(texts)
-        return encode(self, texts, **more)
-
-    plan = Plan(
-        Corpus.open(new), tmp_path / "out", {"minilm": tiny}, Unit("sentence"), reuse=whole, shard_rows=ROWS
-    )
-    with monkeypatch.context() as patched:
-        patched.setattr(Encoder, "encode_passages", watched)
-        build(plan)
-    index, texts = Index(tmp_path / "out"), []
-    for number in range(len(index.manifest.shard_rows)):
-        texts += index.passages.shard(number)["text"].to_pylist()
-    assert encoded == ["Ore 7 is gone."] and len(texts) == 361
-    assert np.abs(index.vectors(np.arange(361)) - tiny.encode_passages(texts)).max() < 1e-6
-
-
-def test_vectors_of_another_encoder_are_not_taken_over(corpus, whole, tmp_path):
-    (tmp_path / "other").mkdir()
-    other = Encoder(str(tiny_model(tmp_path / "other", seed=1)), device="cpu")
-    plan = Plan(Corpus.open(corpus), tmp_path / "out", {"minilm": other}, Unit("sentence"), reuse=whole)
-    with pytest.raises(ArtifactError, match="to take over"):
-        build(plan)
-
-
-def test_equal_texts_are_encoded_once(tiny, tmp_path, monkeypatch):
-    encoded, encode = [], Encoder.encode_passages
-    monkeypatch.setattr(
-        Encoder, "encode_passages", lambda self, t, **more: encoded.extend(t) or encode(self, t, **more)
-    )
-    build(plan_of(["Iron rusts. It is red."] * 3, tiny, tmp_path, vectors="fp32"))
-    vectors = Index(tmp_path / "out").vectors(np.arange(6))
-    assert sorted(encoded) == ["Iron rusts.", "It is red."] and np.array_equal(vectors[:2], vectors[4:])
-
-
-def test_two_encoders_and_words_are_retrievers_of_one_index(corpus, tiny, tmp_path, monkeypatch, capsys):
-    (tmp_path / "other").mkdir()
-    folder = tiny_model(tmp_path / "other", seed=1).rename(tmp_path / "other" / "second")
-    command = [
-        "build",
-        corpus,
-        tmp_path / "out",
-        "--encoder",
-        tiny.card.name,
-        "--encoder",
-        folder,
-        "--lexical",
-    ]
-    assert call(*command, "--vectors", "int8", monkeypatch=monkeypatch) == 0
-    index = Index(tmp_path / "out")
-    assert list(index.dense) == ["model", "second"] and index.manifest.lexical_rows == [360]
-    first, second = (dense.vectors(np.arange(5)) for dense in index.dense.values())
-    assert index.default.card.step > 0 and np.abs(first - second).max() > 0.1
-    capsys.readouterr()
-    for name in ("bm25", "second"):
-        search = [
-            "search",
-            tmp_path / "out",
-            "Ore 9 holds 36 grams",
-            "--retriever",
-            name,
-            "--json",
-            "-k",
-            "3",
-        ]
-        assert call(*search, monkeypatch=monkeypatch) == 0
-        hits = json.loads(capsys.readouterr().out)
-        assert len(hits) == 3 and (name != "bm25" or hits[0]["text"] == "Ore 9 holds 36 grams of it.")
-    assert call("search", tmp_path / "out", "ore", "--retriever", "third", monkeypatch=monkeypatch) == 2
-    assert "model, second, bm25" in capsys.readouterr().err
-
-
-def test_an_index_without_words_says_how_to_get_them(whole, monkeypatch, capsys):
-    assert call("search", whole, "ore", "--retriever", "bm25", monkeypatch=monkeypatch) == 2
-    assert "--lexical" in capsys.readouterr().err
-
-
-def test_exact_search_by_the_command_line_is_that_of_the_index(whole, monkeypatch, capsys):
-    found = []
-    for more in ([], ["--exact"]):
-        assert call("search", whole, "ore 5", "--json", *more, monkeypatch=monkeypatch) == 0
-        found.append(json.loads(capsys.readouterr().out))
-    assert [hit["row"] for hit in found[0]] == [hit["row"] for hit in found[1]]
 
 
 @pytest.mark.parametrize("k", ["0", "-1"])

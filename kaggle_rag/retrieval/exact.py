@@ -1,7 +1,6 @@
 """Exact search over vectors that do not fit in memory: every query against every row, in blocks.
 
-The winning team of the Kaggle LLM Science Exam searched 30 to 60 million chunks this way
-(https://www.kaggle.com/competitions/kaggle-llm-science-exam/discussion/446422): a block of rows, a
+The winners of the Kaggle LLM Science Exam searched 30 to 60 million chunks this way: a block of rows, a
 matrix product, a running top-k. It is also what the recall of a compressed index is measured against.
 """
 
