@@ -21,6 +21,7 @@ from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
+from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.encoder import Encoder, device_of
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
@@ -64,7 +65,9 @@ class Bench:
         """The retriever of the settings over the open index."""
         if self.index is None:
             raise ConfigError("no index to find contexts in", expected="--index")
-        return Retriever(self.index, self.encoder, self.solution.contexts, self.others)
+        settings, device = self.solution.contexts, self.solution.device
+        reranker = CrossEncoder(settings.reranker, device) if settings.reranker else None
+        return Retriever(self.index, self.encoder, settings, self.others, reranker)
 
 
 def given(solution: Solution, *keys: str) -> None:

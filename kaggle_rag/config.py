@@ -56,6 +56,10 @@ class ContextSettings(_Section):
     merge: Literal["best", "best+mean"] = Field(
         "best", description="scores of a passage for several queries: the best, or the best and the mean"
     )
+    reranker: str | None = Field(
+        None, description="a cross-encoder (folder or hub name) that reads question and passage together"
+    )
+    rerank: int = Field(50, ge=1, le=1000, description="best candidates a context that it reads")
     exact: bool = Field(False, description="search every stored vector instead of the FAISS index")
     hits: int = Field(10, ge=1, le=1000, description="nearest passages taken a query")
     keep: int = Field(20, ge=1, le=1000, description="most evidence passages in one context")

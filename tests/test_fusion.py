@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from test_crossencoder import tiny_cross_encoder
 from test_encoder import tiny_model
 
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
 from kaggle_rag.retrieval.index import Index
@@ -115,3 +117,23 @@ def test_reciprocal_ranks_are_those_of_the_paper():
 def test_a_retriever_that_the_index_does_not_have_is_named(index, encoder):
     with pytest.raises(ConfigError, match=r"'e5'[\s\S]*minilm, tiny, bm25"):
         Retriever(index, encoder, ContextSettings(retrievers={"e5": 1.0}))
+
+
+def test_a_cross_encoder_orders_the_best_candidates_and_the_rest_stay_behind(index, encoder, tmp_path):
+    model = CrossEncoder(str(tiny_cross_encoder(tmp_path)), device="cpu")
+    questions = Questions.from_rows([ROW], "test")
+    settings = ContextSettings(hits=30, keep=12, near_duplicate=0, neighbours=0)
+    plain = Retriever(index, encoder, settings)(questions)[0].shared.evidence
+    reread = Retriever(index, encoder, settings.model_copy(update={"rerank": 5}), reranker=model)
+    found = reread(questions)[0].shared.evidence
+    query = f"{ROW['prompt']} Saturn Mars Venus"
+    scores = model.scores([query] * 5, [piece.text for piece in plain[:5]])
+    assert [piece.row for piece in found[:5]] == [plain[i].row for i in np.argsort(-scores, kind="stable")]
+    assert np.allclose([piece.score for piece in found[:5]], np.sort(scores)[::-1], atol=1e-6)
+    assert [piece.row for piece in found[5:]] == [piece.row for piece in plain[5:]]
+    # Each option's context is read with that option.
+    per = ContextSettings(per="option", hits=30, keep=3, rerank=50, near_duplicate=0, neighbours=0)
+    option = Retriever(index, encoder, per, reranker=model)(questions)[0].by_option[1].evidence
+    texts = [index.passages[row].text for row in range(len(index))]
+    every = model.scores([f"{ROW['prompt']} Mars"] * len(texts), texts)
+    assert [piece.row for piece in option] == np.argsort(-every, kind="stable")[:3].tolist()

@@ -39,6 +39,11 @@ _PROMPTS = {
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def without_surrogates(text: str) -> str:
+    """Half a surrogate pair (broken JSON) is no text for a tokenizer."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
 def device_of(name: str | None) -> str:
     """``name``, or CUDA where there is one; raise ``ConfigError`` for a device that is not here."""
     if name is None:
@@ -187,9 +192,8 @@ class Encoder:
         """Batches of texts of like length, the longest first, of at most so many padded tokens."""
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
         for start in range(0, len(texts), _WINDOW):
-            # Half a surrogate pair (broken JSON) is no text for a tokenizer.
             ids = self.model.tokenizer(
-                [_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _WINDOW]],
+                [without_surrogates(text) for text in texts[start : start + _WINDOW]],
                 truncation=True,
                 max_length=self.card.max_tokens or None,
                 return_attention_mask=False,

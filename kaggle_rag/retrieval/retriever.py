@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from kaggle_rag.config import ContextSettings
@@ -14,6 +15,7 @@ from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
+from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.index import Index
@@ -25,6 +27,7 @@ from kaggle_rag.retrieval.sources import DenseAnswers
 from kaggle_rag.retrieval.units import sentences
 from kaggle_rag.retrieval.vectors import Rows, Vectors
 
+Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
 BATCH = 256
 
@@ -36,6 +39,7 @@ class Retriever:
     ----------
     encoder : that of the index's default retriever.
     others : encoders of its further dense retrievers, by name, where ``settings.retrievers`` asks them.
+    reranker : reads the best candidates of each context together with the question.
     """
 
     def __init__(
@@ -44,8 +48,9 @@ class Retriever:
         encoder: Encoder,
         settings: ContextSettings,
         others: Mapping[str, Encoder] | None = None,
+        reranker: CrossEncoder | None = None,
     ) -> None:
-        self.index, self.encoder, self.settings = index, encoder, settings
+        self.index, self.encoder, self.settings, self.reranker = index, encoder, settings, reranker
         self.panel = Panel(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
             fusion=settings.fusion, exact=settings.exact,
@@ -125,9 +130,26 @@ class Retriever:
     def _evidence(self, queries: Sequence[Query], candidates: Candidates) -> list[Evidence]:
         """The best candidates, near-duplicates of better ones left out."""
         scores = MERGES[self.settings.merge](candidates.scores)
+        if self.reranker is not None:
+            scores = self._reread(self.reranker, scores, queries, candidates)
         settings = self.settings
         chosen = nearest_distinct(-scores, candidates.vectors, settings.keep, settings.near_duplicate)
         return [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
+
+    def _reread(
+        self, reranker: CrossEncoder, scores: Scores, queries: Sequence[Query], candidates: Candidates
+    ) -> Scores:
+        """The best candidates by the cross-encoder; the others stay behind them, in their order.
+
+        It reads the first of the queries: with all options, or in an option's context with that option.
+        """
+        best = np.argsort(-scores, kind="stable")[: self.settings.rerank]
+        found = [candidates.passage(int(candidates.rows[position])) for position in best]
+        texts = [passage.text for passage in found if passage is not None]
+        read = reranker.scores([queries[0].text] * len(texts), texts)
+        reread = read.min() - 1 - (scores.max() - scores)
+        reread[best] = read
+        return np.asarray(reread, dtype=np.float64)
 
     def _text(self, evidence: Sequence[Evidence], candidates: Candidates) -> str:
         """An own context that fits stays as it is; the rest is assembled from its evidence."""

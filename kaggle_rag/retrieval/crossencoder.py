@@ -1,0 +1,151 @@
+"""Question and passage read together: scores of pairs by any sentence-transformers cross-encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import CrossEncoder as PairModel
+
+from kaggle_rag.errors import CheckpointError, ConfigError
+from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.retrieval.encoder import device_of, without_surrogates
+
+Scores = npt.NDArray[np.float32]
+
+# Tokens in one forward pass, as the encoder's: a core's cache on a CPU, all its units on a GPU.
+_CPU_TOKENS = 512
+_GPU_TOKENS = 32_768
+# Pairs tokenized and sorted by length at once; bounds the memory of token ids.
+_WINDOW = 16_384
+# Every other architecture would be given a new head of random weights, and score noise.
+_HEADS = ("ForSequenceClassification", "ForCausalLM")
+
+
+class CrossEncoder:
+    """A model that reads a question and a passage together and gives one score, larger is better.
+
+    Parameters
+    ----------
+    name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`; safetensors only,
+        and no code of the folder is run.
+    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one. On CUDA it computes in float16.
+    max_tokens : longest pair read, in tokens (default: the model's own longest input).
+
+    Raises
+    ------
+    CheckpointError : nothing found, no head that scores pairs, more than one score a pair.
+    ConfigError : more tokens than the model has positions.
+    """
+
+    def __init__(self, name: str, device: str | None = None, max_tokens: int | None = None) -> None:
+        folder = resolve(name).path
+        self.device = device_of(device)
+        _require_head(folder)
+        half = self.device.startswith("cuda")
+        self.model = _load(folder, self.device, torch.float16 if half else torch.float32)
+        if max_tokens is not None:
+            _require_positions(self.model, max_tokens)
+            self.model.max_seq_length = max_tokens
+        self.model.eval()
+
+    @classmethod
+    def of_model(cls, model: PairModel) -> CrossEncoder:
+        """Score by a model that is in memory already, such as one in training."""
+        made = cls.__new__(cls)
+        made.model, made.device = model, str(model.device)
+        return made
+
+    def scores(
+        self,
+        pairs_query: Sequence[str],
+        pairs_passage: Sequence[str],
+        on_rows: Callable[[int], object] | None = None,
+    ) -> Scores:
+        """The score of each pair, ``(n,)`` float32, as sentence-transformers' ``predict`` gives it.
+
+        ``on_rows`` hears how many pairs each finished batch held (a progress bar's ``update``).
+        """
+        if len(pairs_query) != len(pairs_passage):
+            raise ValueError(f"{len(pairs_query)} queries for {len(pairs_passage)} passages")
+        pairs = [[without_surrogates(text) for text in pair] for pair in zip(pairs_query, pairs_passage)]
+        prompt = self.model.prompts.get(self.model.default_prompt_name or "")
+        out = np.empty(len(pairs), dtype=np.float32)
+        for rows in self._batches(pairs):
+            with torch.inference_mode():
+                features = self.model.preprocess([pairs[row] for row in rows], prompt=prompt)
+                features = {k: v.to(self.device) if hasattr(v, "to") else v for k, v in features.items()}
+                found = self.model.activation_fn(self.model(features)["scores"].float())
+            out[rows] = found.reshape(len(rows)).cpu().numpy()
+            if on_rows:
+                on_rows(len(rows))
+        return out
+
+    def _batches(self, pairs: Sequence[Sequence[str]]) -> Iterator[npt.NDArray[np.int64]]:
+        """Rows of pairs of like length, the longest first, of at most so many padded tokens."""
+        budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
+        longest = self.model.max_seq_length or budget
+        for start in range(0, len(pairs), _WINDOW):
+            ids = self.model.tokenizer(
+                *map(list, zip(*pairs[start : start + _WINDOW])),
+                truncation=True, max_length=longest, return_attention_mask=False,
+            )["input_ids"]  # fmt: skip
+            lengths = np.array([len(row) for row in ids])
+            order = np.argsort(-lengths, kind="stable")
+            begin = 0
+            while begin < len(order):
+                rows = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
+                begin += len(rows)
+                yield start + rows
+
+
+def has_head(folder: Path) -> bool:
+    """Whether a model folder holds a trained score, by what its own files declare."""
+    if (folder / "modules.json").is_file():
+        # Folders of sentence-transformers: older ones do not say their type, and are encoders.
+        declared = folder / "config_sentence_transformers.json"
+        found = json.loads(declared.read_text(encoding="utf-8")) if declared.is_file() else {}
+        return bool(found.get("model_type") == "CrossEncoder")
+    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    return any(name.endswith(_HEADS) for name in names)
+
+
+def _require_head(folder: Path) -> None:
+    if has_head(folder):
+        return
+    raise CheckpointError(
+        "this model has no trained head that scores a pair",
+        where=folder,
+        expected="a cross-encoder: a model saved with one score a pair",
+        cure="train one from it: python -m training reranker --model " + str(folder),
+    )
+
+
+def _load(folder: Path, device: str, dtype: torch.dtype) -> PairModel:
+    try:
+        model = PairModel(
+            str(folder), device=device, local_files_only=True, trust_remote_code=False,
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
+        )  # fmt: skip
+        count = model.num_labels
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(
+            f"this folder does not load as a cross-encoder ({str(error).splitlines()[0]})", where=folder
+        ) from error
+    if count != 1:
+        raise CheckpointError(
+            f"this model gives {count} scores a pair", where=folder, expected="a re-ranker with one"
+        )
+    return model
+
+
+def _require_positions(model: PairModel, wanted: int) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if wanted < 8 or (limit and wanted > limit):
+        raise ConfigError(
+            f"cannot read pairs of {wanted} tokens", expected=f"8 to {limit or 'any number of'} tokens"
+        )

@@ -1,0 +1,99 @@
+"""Scores of pairs equal sentence-transformers' own `predict`, whatever the batches are."""
+
+import shutil
+
+import numpy as np
+import pytest
+from sentence_transformers import CrossEncoder as PairModel
+from test_encoder import tiny_model
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+from kaggle_rag.errors import CheckpointError, ConfigError
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.retrieval.crossencoder import CrossEncoder
+
+QUERIES = ["which metal rusts?", "", "gold", "a" * 100, "which metal rusts?", "é鉄"]
+PASSAGES = ["iron rusts", "nothing", "", "gold shines " * 30, "iron rusts", "tin"]
+
+
+def tiny_cross_encoder(folder, *, scores=1, seed=0):
+    """A user's own re-ranker: BERT of two layers over an alphabet, with a head."""
+    import torch
+
+    torch.manual_seed(seed)
+    if not (folder / "bert").exists():
+        tiny_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "bert", model_max_length=64)
+    config = BertConfig.from_pretrained(folder / "bert", num_labels=scores, initializer_range=0.1)
+    BertForSequenceClassification(config).save_pretrained(folder / "pairs")
+    tokenizer.save_pretrained(folder / "pairs")
+    return folder / "pairs"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_cross_encoder(tmp_path_factory.mktemp("pairs"))
+
+
+def test_scores_equal_sentence_transformers_own_whatever_the_batch(tiny):
+    own = PairModel(str(tiny), device="cpu").predict(list(map(list, zip(QUERIES, PASSAGES))))
+    model = CrossEncoder(str(tiny), device="cpu")
+    found = model.scores(QUERIES, PASSAGES)
+    assert found.dtype == np.float32 and found.shape == (len(QUERIES),) and np.ptp(own) > 0.01
+    assert np.abs(found - own).max() < 1e-6
+    turned = model.scores(QUERIES[::-1] * 20, PASSAGES[::-1] * 20)[: len(QUERIES)][::-1]
+    assert np.abs(turned - own).max() < 1e-5
+    assert found[0] == pytest.approx(found[4], abs=1e-6)
+
+
+def test_a_default_prompt_of_the_model_is_put_before_its_pairs(tiny, tmp_path):
+    model = PairModel(str(tiny), device="cpu", prompts={"ask": "rank: "}, default_prompt_name="ask")
+    model.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    found = CrossEncoder(str(tmp_path / "prompted"), device="cpu").scores(QUERIES, PASSAGES)
+    own = PairModel(str(tmp_path / "prompted"), device="cpu").predict(list(map(list, zip(QUERIES, PASSAGES))))
+    assert np.abs(found - own).max() < 1e-6
+    assert np.abs(found - CrossEncoder(str(tiny), device="cpu").scores(QUERIES, PASSAGES)).max() > 1e-3
+
+
+def test_a_pair_is_read_to_the_tokens_it_was_given(tiny):
+    model = CrossEncoder(str(tiny), device="cpu", max_tokens=16)
+    ends = model.scores(["iron"] * 2, ["rustsinthewetairofthesea", "rustsinthewetairofthehills"])
+    assert ends[0] == pytest.approx(ends[1], abs=1e-6)
+    whole = CrossEncoder(str(tiny), device="cpu").scores(
+        ["iron"] * 2, ["rustsinthewetairofthesea", "rustsinthewetairofthehills"]
+    )
+    assert abs(whole[0] - whole[1]) > 1e-4
+    with pytest.raises(ConfigError, match="65 tokens"):
+        CrossEncoder(str(tiny), device="cpu", max_tokens=65)
+
+
+def test_every_finished_pair_is_heard_once_and_no_pairs_have_no_scores(tiny):
+    model, heard = CrossEncoder(str(tiny), device="cpu"), []
+    model.scores(QUERIES * 10, PASSAGES * 10, on_rows=heard.append)
+    assert sum(heard) == 60 and len(heard) > 1
+    assert model.scores([], []).shape == (0,)
+
+
+def test_half_a_surrogate_does_not_stop_it(tiny):
+    assert np.isfinite(CrossEncoder(str(tiny), device="cpu").scores(["iron \ud800"], ["\udfff"])).all()
+
+
+def test_a_model_without_a_trained_head_is_refused_instead_of_scoring_noise(tiny):
+    for name in (DEFAULT_ENCODER, str(tiny.parent / "bert")):
+        with pytest.raises(CheckpointError, match="no trained head"):
+            CrossEncoder(name, device="cpu")
+
+
+def test_a_model_with_several_scores_a_pair_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="3 scores a pair"):
+        CrossEncoder(str(tiny_cross_encoder(tmp_path, scores=3)), device="cpu")
+
+
+def test_pickled_weights_are_refused(tiny, tmp_path):
+    import torch
+
+    folder = shutil.copytree(tiny, tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        CrossEncoder(str(folder), device="cpu")
