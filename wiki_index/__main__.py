@@ -1,4 +1,4 @@
-"""python -m wiki_index  build · search · measure · check"""
+"""python -m wiki_index  build · search · measure · fit · check"""
 
 from __future__ import annotations
 
@@ -100,6 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
     measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
+
+    fit = commands.add_parser(
+        "fit", help="weights of the retrievers, from questions whose answering passage is known"
+    )  # fmt: skip
+    fit.add_argument("index", metavar="INDEX")
+    fit.add_argument("--questions", type=Path, required=True, help="the labelled questions")
+    fit.add_argument(
+        "--gold", metavar="COLUMN", required=True, help="their column with the passage that answers"
+    )  # fmt: skip
+    fit.add_argument("--json", action="store_true", help="print JSON")
 
     check = commands.add_parser(
         "check", help="is it whole: manifest, checksums, row counts, encoder",
@@ -242,7 +252,40 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"build": _build, "measure": _measure, "search": _search, "check": _check}
+def _fit(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from kaggle_rag.errors import InputError
+    from kaggle_rag.questions import Questions
+    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.retrieval.index import Index
+    from kaggle_rag.tables import read_rows
+    from wiki_index.fit import fit
+
+    questions, gold = Questions.read(arguments.questions), []
+    for number, row in enumerate(read_rows(arguments.questions), 1):
+        if not str(row.get(arguments.gold) or "").strip():
+            raise InputError(
+                f"no passage in column {arguments.gold!r}",
+                where=f"{arguments.questions}, row {number}",
+                expected="one in every row",
+                cure="columns found: " + ", ".join(map(str, row)),
+            )
+        gold.append(str(row[arguments.gold]))
+    index = Index(arguments.index)
+    encoders = {name: Encoder.of_index(dense.card.encoder) for name, dense in index.dense.items()}
+    found = fit(index, encoders, questions, gold)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+        return 0
+    print(f"{found.questions:,} questions; on the half that nothing was fitted on:")
+    for name, (ndcg, recall) in found.held_out.items():
+        print(f"  {name:20} nDCG@10 {ndcg:.4f}  recall@10 {recall:.4f}")
+    print(f"\nfor solution.yaml:\ncontexts: {found.setting.yaml()}")
+    return 0
+
+
+COMMANDS = {"build": _build, "fit": _fit, "measure": _measure, "search": _search, "check": _check}
 
 
 def main() -> int:

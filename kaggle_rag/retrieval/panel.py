@@ -98,14 +98,18 @@ class Verdicts:
 
     def of(self, queries: slice) -> Found:
         """All that any retriever found for these queries, each candidate judged by all of them."""
+        rows, opinions = self.opinions(queries)
+        named = {name: np.asarray(np.isfinite(o.ranks).any(axis=0)) for name, o in opinions.items()}
+        finders = ("+".join(name for name in named if named[name][i]) for i in range(len(rows)))
+        return Found(rows, self.panel.fusion(list(opinions.values())), tuple(finders))
+
+    def opinions(self, queries: slice) -> tuple[Rows, dict[str, Opinion]]:
+        """The candidates of these queries, and what each retriever says of them."""
         hits = {name: answer.hits[queries] for name, answer in self.answers.items()}
         rows = np.unique(np.concatenate([found[found >= 0] for found in hits.values()]))
-        opinions = {
+        return rows, {
             name: Opinion(
                 self.panel.weights[name], answer.similarity(queries, rows), ranks_of(hits[name], rows)
             )
             for name, answer in self.answers.items()
         }
-        named = {name: np.asarray(np.isfinite(o.ranks).any(axis=0)) for name, o in opinions.items()}
-        finders = ("+".join(name for name in named if named[name][i]) for i in range(len(rows)))
-        return Found(rows, self.panel.fusion(list(opinions.values())), tuple(finders))
