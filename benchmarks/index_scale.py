@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import parser, report
+from benchmarks.common import Watch, parser, report
 from kaggle_rag.artifacts import DenseCard, EncoderCard
 from kaggle_rag.errors import run_program, show_size
-from kaggle_rag.limits import anonymous_memory
 from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
 from kaggle_rag.retrieval.exact import search_exact
 from kaggle_rag.retrieval.index import Index
@@ -142,7 +140,7 @@ def _layout(arguments: argparse.Namespace) -> Layout:
 def _truth(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
     store = VectorStore(folder / VECTORS_FILE, _layout(arguments))
     queries = np.load(folder / "measured.npy")
-    with _Watch() as watch:
+    with Watch() as watch:
         start = time.perf_counter()
         _, rows = search_exact(queries, store, K)
         seconds = time.perf_counter() - start
@@ -156,7 +154,7 @@ def _build(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, 
 
     store = VectorStore(folder / VECTORS_FILE, _layout(arguments))
     place = _place(folder, kind)
-    with _Watch() as watch:
+    with Watch() as watch:
         start = time.perf_counter()
         made = make_index(place, kind, store)
         seconds = time.perf_counter() - start
@@ -175,7 +173,7 @@ def _search(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str,
     dense = Dense(place, DenseCard(encoder, kind, "", "fp16", **setting), arguments.rows)
     queries, truth = np.load(folder / "measured.npy"), np.load(folder / "truth.npy")
     seconds, singles = [], []
-    with _Watch() as watch:
+    with Watch() as watch:
         for _ in range(4):
             start = time.perf_counter()
             _, rows = dense.search(queries, K)
@@ -199,26 +197,6 @@ def _place(folder: Path, kind: str) -> Path:
     if not (place / VECTORS_FILE).exists():
         (place / VECTORS_FILE).symlink_to((folder / VECTORS_FILE).absolute())
     return place
-
-
-class _Watch(threading.Thread):
-    """The largest anonymous memory of this process while it is entered, looked at every 20 ms."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak, self._done = anonymous_memory(), threading.Event()
-
-    def __enter__(self) -> _Watch:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self.join()
-
-    def run(self) -> None:
-        while not self._done.wait(0.02):
-            self.peak = max(self.peak, anonymous_memory())
 
 
 _STEPS: dict[str, Callable[[Path, str, argparse.Namespace], dict[str, Any]]] = {
