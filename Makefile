@@ -1,6 +1,10 @@
 # Two commands matter: make demo, make test. Both make the virtual environment when it is missing.
 PYTHON ?= python3
 VENV   ?= .venv
+# On a machine with a GPU: make demo EXTRA=gpu. Without one, a small torch:
+# make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+EXTRA  ?= cpu
+TORCH  ?= torch
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
@@ -24,13 +28,15 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.contexts --quick
 	$(BIN)/python -m benchmarks.answers --quick
 	$(BIN)/python -m benchmarks.encode --quick
+	$(BIN)/python -m benchmarks.index_scale --quick
+	$(BIN)/python -m benchmarks.search_table --quick
 	$(BIN)/python -m benchmarks.retriever_training --quick
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cpu,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRA),test]"
 	touch $@
 
 clean:

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.common import parser, report
 from kaggle_rag.config import ContextSettings
+from kaggle_rag.errors import run_program
 from kaggle_rag.metrics import (
     average_precision_at_k,
     bootstrap,
@@ -87,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -6,12 +6,13 @@ import argparse
 import shlex
 import statistics
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kaggle_rag.artifacts import write_json
-from kaggle_rag.limits import measured
+from kaggle_rag.limits import anonymous_memory, measured
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -48,3 +49,23 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None
         print(f"\n{note}")
     if json_file:
         write_json(json_file, {"title": title, "note": note, "rows": [dict(row) for row in rows]})
+
+
+class Watch(threading.Thread):
+    """The largest anonymous memory of this process while it is entered, looked at every 20 ms."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self._done = anonymous_memory(), threading.Event()
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._done.wait(0.02):
+            self.peak = max(self.peak, anonymous_memory())

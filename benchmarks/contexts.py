@@ -16,10 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common import parser, report, timed
+from kaggle_rag.errors import run_program
 from kaggle_rag.limits import show_size
-from kaggle_rag.retrieval.encoder import Vectors
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.rerank import exact_distances
+from kaggle_rag.retrieval.vectors import Vectors
 
 ARTICLES, KEEP = 5, 20
 
@@ -109,4 +110,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

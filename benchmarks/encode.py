@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from benchmarks.common import parser, report, timed
+from kaggle_rag.errors import run_program
 from kaggle_rag.limits import show_size
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
@@ -49,4 +50,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

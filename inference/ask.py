@@ -17,6 +17,8 @@ _SHOWN = 5
 
 def from_words(prompt: str | None, options: list[str]) -> Questions:
     """One question from flags, or typed at a prompt when none were given."""
+    if prompt is None and options:
+        raise InputError("options without a question", where="--option", expected="--prompt beside them")
     if prompt is None:
         prompt = _typed("question: ")
         options = []
@@ -31,7 +33,10 @@ def from_words(prompt: str | None, options: list[str]) -> Questions:
 
 def _typed(label: str) -> str:
     if sys.stdin.isatty():
-        return input(label).strip()
+        try:
+            return input(label).strip()
+        except EOFError:
+            return ""
     return sys.stdin.readline().strip()
 
 
@@ -48,7 +53,14 @@ def answer(bench: Bench, asked: Questions) -> dict[str, Any]:
             for c in order
         ],
         "evidence": [
-            {"title": e.title, "text": e.text, "distance": e.distance, "found_by": e.query}
+            {
+                "title": e.title,
+                "text": e.text,
+                "distance": e.distance,
+                "score": e.score,
+                "query": e.query,
+                "found_by": e.retriever,
+            }
             for e in found[0].evidence()[:_SHOWN]
         ],
     }
@@ -58,5 +70,5 @@ def show(result: dict[str, Any]) -> str:
     """The same for a person."""
     lines = [f"{row['letter']}  {row['probability']:6.1%}  {row['option']}" for row in result["ranking"]]
     lines.append("")
-    lines += [f"{e['distance']:.3f}  [{e['found_by']}] {e['title']}: {e['text']}" for e in result["evidence"]]
+    lines += [f"{e['distance']:.3f}  [{e['query']}] {e['title']}: {e['text']}" for e in result["evidence"]]
     return "\n".join(lines)

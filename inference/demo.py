@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_rag.errors import KitError
-from kaggle_rag.limits import Usage, show_size
+from kaggle_rag.errors import KitError, show_size
+from kaggle_rag.limits import Usage
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS
 
 

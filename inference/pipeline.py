@@ -5,31 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.artifacts import MANIFEST, sha256
+from inference.batches import ContextBatches
+from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
 from kaggle_rag.config import Solution
 from kaggle_rag.ensemble import Probabilities, blend
-from kaggle_rag.errors import ConfigError
+from kaggle_rag.errors import ArtifactError, ConfigError
 from kaggle_rag.limits import Need, measured, require
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.retrieval.contexts import (
-    QuestionContexts,
-    read_contexts,
-    read_notes,
-    write_contexts,
-)  # fmt: skip
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import FAISS_FILE, Index
+from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
+from kaggle_rag.retrieval.crossencoder import CrossEncoder
+from kaggle_rag.retrieval.encoder import Encoder, device_of
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.kinds import ram_of
 from kaggle_rag.retrieval.retriever import Retriever
 
 # torch, the model and one batch of questions; measured on the sample and on 4,000 questions.
 _BASE_RAM = 1_000_000_000
+# The encoder's weights and the activations of one batch of 32,768 tokens, by arithmetic.
+_BASE_GPU = 1_500_000_000
 
 
 @dataclasses.dataclass
@@ -39,15 +40,34 @@ class Bench:
     solution: Solution
     index: Index | None
     encoder: Encoder
+    others: dict[str, Encoder] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def open(cls, solution: Solution) -> Bench:
+        require(Need("answering", _BASE_RAM, "raise limits.ram (--ram)"), ram=solution.limits.ram)
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
-        require(_contexts_need(solution.index), ram=solution.limits.ram, gpu=solution.limits.gpu)
+        require(
+            _contexts_need(solution.index, device_of(solution.device)),
+            ram=solution.limits.ram,
+            gpu=solution.limits.gpu,
+        )
         index = Index(solution.index)
-        card = index.manifest.encoder
-        return cls(solution, index, Encoder.of_index(card, name=solution.encoder, device=solution.device))
+        encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
+        others = {
+            name: Encoder.of_index(index.dense[name].card.encoder, device=solution.device)
+            for name in solution.contexts.retrievers
+            if name in index.dense and name != index.manifest.default
+        }
+        return cls(solution, index, encoder, others)
+
+    def retriever(self) -> Retriever:
+        """The retriever of the settings over the open index."""
+        if self.index is None:
+            raise ConfigError("no index to find contexts in", expected="--index")
+        settings, device = self.solution.contexts, self.solution.device
+        reranker = CrossEncoder(settings.reranker, device) if settings.reranker else None
+        return Retriever(self.index, self.encoder, settings, self.others, reranker)
 
 
 def given(solution: Solution, *keys: str) -> None:
@@ -59,25 +79,64 @@ def given(solution: Solution, *keys: str) -> None:
         )
 
 
+def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before any work, an ``out`` that is an input, has another ending, or cannot be written."""
+    out = solution.out
+    assert out is not None
+    if out.suffix.lower() not in endings:
+        raise ConfigError(
+            f"the ending of {out.name!r} is not that of what is written",
+            where="--out",
+            expected=" or ".join(sorted(endings)),
+        )
+    for path in (solution.questions, solution.contexts_file, *inputs):
+        if path and path.exists() and out.exists() and out.samefile(path):
+            raise ConfigError("this would overwrite an input", where=out, cure="choose another --out")
+    index = solution.index
+    if index and (index / MANIFEST).exists() and out.resolve().is_relative_to(index.resolve()):
+        raise ConfigError("this lies inside the index", where=out, cure="choose another --out")
+    if out.exists() and not out.is_file():
+        raise ConfigError("this is no file that could be written", where=out, cure="choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=out.parent).close()
+
+
+def check_rankers(solution: Solution) -> None:
+    """Make every ranker once without its model, so that a wrong setting is told before any search."""
+    for settings in solution.rankers:
+        make_ranker(settings.kind, settings.options, encoder=None, index=None)
+
+
 def find_contexts(bench: Bench, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:
     """The contexts stage in memory."""
-    if bench.index is None:
-        raise ConfigError("no index to find contexts in", expected="--index")
+    retriever = bench.retriever()
     with _stage("contexts", quiet):
-        retriever = Retriever(bench.index, bench.encoder, bench.solution.contexts)
         return retriever(questions, progress=not quiet)
 
 
 def contexts_to_file(solution: Solution) -> bool:
-    """The contexts stage on disk; ``False`` when ``out`` holds these very contexts already."""
+    """The contexts stage on disk; ``False`` when ``out`` holds these very contexts already.
+
+    Every batch of questions is kept beside ``out`` until all are there, so a killed run goes on.
+    """
     given(solution, "questions", "index", "out")
     assert solution.questions and solution.index and solution.out
+    check_out(solution, {".parquet"})
     questions = Questions.read(solution.questions)
     notes = _notes(solution)
-    if read_notes(solution.out) == notes:
+    found = read_notes(solution.out)
+    if found == notes:
         read_contexts(solution.out, questions)
         return False
-    write_contexts(solution.out, questions, find_contexts(Bench.open(solution), questions), notes)
+    if found is None and solution.out.exists():
+        raise ArtifactError(
+            "a file that holds no contexts is there already", where=solution.out, cure="choose another --out"
+        )
+    batches = ContextBatches(solution.out, questions, notes)
+    retriever = Bench.open(solution).retriever()
+    with _stage("contexts", quiet=False):
+        batches.fill(retriever)
+        batches.join()
     return True
 
 
@@ -106,13 +165,15 @@ def contexts_for(
     return find_contexts(bench, questions)
 
 
-def _contexts_need(index: Path) -> Need:
-    # Mapped pages of the FAISS file count as resident while they are searched.
-    mapped = (index / FAISS_FILE).stat().st_size if (index / FAISS_FILE).exists() else 0
+def _contexts_need(index: Path, device: str) -> Need:
+    # Mapped pages of a FAISS file count as resident while they are searched.
+    manifest = Manifest.read(index)
+    mapped = sum(ram_of(c.kind, manifest.passages, c.encoder.dim) for c in manifest.dense.values())
     return Need(
         "contexts",
         _BASE_RAM + mapped,
-        "raise limits.ram (--ram), or build an index of fewer passages (--unit window:254/64)",
+        "raise the limit, or build a smaller kind of index (wiki_index build --ram)",
+        gpu=_BASE_GPU if device.startswith("cuda") else 0,
     )
 
 

@@ -47,9 +47,9 @@ def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:
         for name in ("id", "answer"):
             if not rows or name not in rows[0]:
                 raise InputError(f"column {name!r} is missing", where=path, expected="id and answer")
-        ids = [row["id"] for row in rows]
+        ids = [row.get("id") for row in rows]
         check_ids(ids, str(path))
-        letters = [str(row["answer"] or "").strip() for row in rows]
+        letters = [str(row.get("answer") or "").strip() for row in rows]
         answers = np.array([LETTERS.find(x) if len(x) == 1 else NO_ANSWER for x in letters])
         options = None
     if NO_ANSWER in answers:

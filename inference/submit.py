@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inference.pipeline import Bench, contexts_for, given, predict
+from inference.pipeline import Bench, check_out, check_rankers, contexts_for, given, predict
 from kaggle_rag.config import Solution
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.questions import Questions, id_text
-from kaggle_rag.submission import read_submission, top_letters, validate, write_submission
+from kaggle_rag.submission import is_submission, read_submission, top_letters, validate, write_submission
 
 
 def submit(solution: Solution, *, without_contexts: bool = False, sample: Path | None = None) -> int:
@@ -24,6 +24,12 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
         raise ConfigError(
             "nothing to answer from", expected="--index, --contexts-file, or --without-contexts"
         )
+    check_out(solution, {".csv"}, [sample] if sample else [])
+    if solution.out.exists() and not is_submission(solution.out):
+        raise InputError(
+            "a file that is no submission is there already", where=solution.out, cure="choose another --out"
+        )
+    check_rankers(solution)
     questions = Questions.read(solution.questions)
     if sample is not None:
         _same_ids(questions, sample)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.errors import ArtifactError, InputError, LimitError
+import psutil
 
-FORMAT = 1
+from kaggle_rag.errors import ArtifactError, InputError, LimitError, show_size
+
+FORMAT = 2
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 
@@ -26,10 +29,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one (POSIX ``rename`` is atomic); when
     the block raises, or the process is killed, ``path`` is as it was.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError("a folder stands where the file should be written", where=path)
+    # Behind a link the file itself is replaced, not the link.
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
+        raise InputError(
+            "this is no file that could be written whole", where=path, cure="choose another path"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield aside
@@ -38,6 +45,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of this file left aside that were killed."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = part.name.removesuffix(".part").rpartition(".")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -63,7 +78,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed:
         raise LimitError(
-            f"needs about {needed / 1e9:.2f} GB of disk, {free / 1e9:.2f} GB are free",
+            f"needs about {show_size(needed)} of disk, {show_size(free)} are free",
             where=folder,
             cure="free some space or write to another disk",
         )
@@ -82,11 +97,38 @@ class EncoderCard:
 
 
 @dataclasses.dataclass(frozen=True)
+class DenseCard:
+    """One dense retriever: its encoder, the kind of its FAISS index, and how that is searched.
+
+    Parameters
+    ----------
+    kind, factory : a key of `kaggle_rag.retrieval.kinds.KINDS`, and FAISS's description made of it.
+    vectors, step : precision of the stored vectors, and the int8 step (0 for the others).
+    trained_on : vectors that lists and codes were learned from; 0 where nothing is learned.
+    nprobe, depth : lists visited a query, and candidates measured again by the stored vectors.
+    recall : recall@10 against exact search that they reached on ``queries`` held-out queries.
+    """
+
+    encoder: EncoderCard
+    kind: str
+    factory: str
+    vectors: str
+    step: float = 0.0
+    trained_on: int = 0
+    nprobe: int = 0
+    depth: int = 0
+    recall: float = 1.0
+    queries: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The seal of an index: what it was made of, what it holds, and the checksum of every file.
 
-    ``files`` maps a path inside the folder to ``{"bytes": int, "sha256": str}``. Nothing in it
-    depends on time, place or machine, so that two builds of one corpus are equal byte for byte.
+    ``dense`` maps a retriever's name to its card, the default one first; ``lexical_rows`` are the
+    passages of each BM25 part; ``asked`` is what the user wanted of them. ``files`` maps a path
+    inside the folder to ``{"bytes": int, "sha256": str}``. Nothing in it depends on time, place or
+    machine, so that two builds of one corpus are equal byte for byte.
     """
 
     kind: str
@@ -95,17 +137,31 @@ class Manifest:
     unit: str
     title_in_text: bool
     language: str
-    encoder: EncoderCard
+    asked: dict[str, Any]
     articles: int
     passages: int
     skipped: dict[str, int]
     shard_rows: list[int]
+    dense: dict[str, DenseCard]
+    lexical_rows: list[int]
     files: dict[str, dict[str, Any]]
 
     KIND = "kaggle-rag index"
 
+    @property
+    def default(self) -> str:
+        """Name of the dense retriever that is asked when no other is named."""
+        return next(iter(self.dense))
+
+    @property
+    def encoder(self) -> EncoderCard:
+        """The encoder of the default retriever."""
+        return self.dense[self.default].encoder
+
     def write(self, folder: Path) -> None:
-        write_json(folder / MANIFEST, dataclasses.asdict(self))
+        """Write ``manifest.json`` with a checksum of its own."""
+        fields = dataclasses.asdict(self)
+        write_json(folder / MANIFEST, {**fields, "sha256": manifest_sum(fields)})
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:
@@ -125,10 +181,17 @@ class Manifest:
                 cure="name the folder that `python -m wiki_index build` wrote, or build it again",
             )
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = dict(json.loads(path.read_text(encoding="utf-8")))
+            own = fields.pop("sha256", None)
             if (fields.get("kind"), fields.get("format")) != (cls.KIND, FORMAT):
                 raise ValueError(f"kind {fields.get('kind')!r}, format {fields.get('format')!r}")
-            return cls(**{**fields, "encoder": EncoderCard(**fields["encoder"])})
+            if own != manifest_sum(fields):
+                raise ValueError("its own checksum differs: it was changed after it was written")
+            cards = {
+                name: DenseCard(**{**card, "encoder": EncoderCard(**card["encoder"])})
+                for name, card in fields["dense"].items()
+            }
+            return cls(**{**fields, "dense": cards})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"not a manifest this version reads ({error})",
@@ -136,6 +199,11 @@ class Manifest:
                 expected=f"kind {cls.KIND!r}, format {FORMAT}",
                 cure="build the index again with this version of the kit",
             ) from error
+
+
+def manifest_sum(fields: Mapping[str, Any]) -> str:
+    """SHA-256 over the fields of a manifest, itself left out."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def seal(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -149,10 +217,13 @@ def verify(
     folder: Path,
     files: Mapping[str, Mapping[str, Any]],
     *,
-    content: bool = True,
+    content: Collection[str] | None = None,
     on_bytes: Callable[[int], object] | None = None,
 ) -> None:
-    """Raise ``ArtifactError`` unless every file is there with its size and (``content``) checksum."""
+    """Raise ``ArtifactError`` unless every file is there with its size and its checksum.
+
+    ``content`` names the files that are read for their checksum; ``None`` means all of them.
+    """
     for name, seal_of in files.items():
         path = folder / name
         if not path.exists():
@@ -164,7 +235,8 @@ def verify(
                 expected=f"{seal_of['bytes']:,} bytes",
                 cure=_AGAIN,
             )
-        if content and sha256(path, on_bytes) != seal_of["sha256"]:
+        read = content is None or name in content
+        if read and sha256(path, on_bytes) != seal_of["sha256"]:
             raise ArtifactError(
                 "the file's checksum differs from the manifest's: at least one byte has changed",
                 where=path,
@@ -172,4 +244,4 @@ def verify(
             )
 
 
-_AGAIN = "copy the index again from where it was built, or build it again"
+_AGAIN = "copy the index again from where it was built, or remove the folder and build it again"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from kaggle_rag.errors import ConfigError, KitError
 from kaggle_rag.limits import parse_size
@@ -47,6 +47,22 @@ class ContextSettings(Section):
         min_length=1,
         description="the same for rows with is_question = false, whose verb says nothing about the topic",
     )
+    retrievers: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict,
+        description="retrievers and their weights, such as {all-minilm-l6-v2: 0.65, bm25: 0.35}; "
+        "empty: the default dense one",
+    )
+    fusion: Literal["weighted", "rrf"] = Field(
+        "weighted", description="scores of several retrievers: weighted mean, or reciprocal rank fusion"
+    )
+    merge: Literal["best", "best+mean"] = Field(
+        "best", description="scores of a passage for several queries: the best, or the best and the mean"
+    )
+    reranker: str | None = Field(
+        None, description="a cross-encoder (folder or hub name) that reads question and passage together"
+    )
+    rerank: int = Field(50, ge=1, le=1000, description="best candidates a context that it reads")
+    exact: bool = Field(False, description="search every stored vector instead of the FAISS index")
     hits: int = Field(10, ge=1, le=1000, description="nearest passages taken a query")
     keep: int = Field(20, ge=1, le=1000, description="most evidence passages in one context")
     neighbours: int = Field(
@@ -66,7 +82,7 @@ class RankerSettings(Section):
     """One ranker of the ensemble."""
 
     kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
-    weight: float = Field(1.0, ge=0, description="its weight in the blend")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="its weight in the blend")
     options: dict[str, Any] = Field(default_factory=dict, description="settings of that ranker")
 
 
@@ -90,6 +106,13 @@ class Solution(Section):
     rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
     blend: Literal["probabilities", "ranks"] = "probabilities"
     limits: LimitSettings = LimitSettings()
+
+    @field_validator("rankers")
+    @classmethod
+    def _some_weight(cls, rankers: tuple[RankerSettings, ...]) -> tuple[RankerSettings, ...]:
+        if not sum(ranker.weight for ranker in rankers):
+            raise ValueError("all weights are 0: one ranker at least must have a say")
+        return rankers
 
 
 def load(
@@ -141,7 +164,7 @@ def read_settings(
 
 def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError("no such file", where=path, cure="check the spelling of --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -155,7 +178,20 @@ def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
             values[key] = str(path.parent / values[key])
         elif isinstance(values.get(key), list):
             values[key] = [str(path.parent / str(each)) for each in values[key]]
+    # An encoder may be a hub name too: it is a path where there is such a folder.
+    if isinstance(values.get("encoder"), str) and (path.parent / values["encoder"]).is_dir():
+        values["encoder"] = str(path.parent / values["encoder"])
     return values
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which a key that stands twice is a fault, not a silent choice of the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} and below: {twice!r} stands twice")
+        return dict(super().construct_mapping(node, deep))
 
 
 def _set(values: dict[str, Any], change: str) -> None:

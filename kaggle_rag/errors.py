@@ -7,6 +7,7 @@ escapes is a fault of the kit and keeps its traceback.
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,11 @@ class KitError(Exception):
         super().__init__("\n".join(lines))
 
 
+def show_size(size: float) -> str:
+    """Bytes as a person reads them, in powers of 1000."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
 class InputError(KitError):
     """A file the user gave cannot be read as what it should be."""
 
@@ -61,12 +67,20 @@ class LimitError(KitError):
 
 def run_program(main: Callable[[], int]) -> int:
     """Run a program's ``main``; turn what the user can mend into one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows a question mark instead of a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return main()
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from what is finished.", file=sys.stderr)
+        print(
+            "interrupted: only whole files were written. The same command starts again; a build and the "
+            "contexts stage go on where they were.",
+            file=sys.stderr,
+        )
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone; point stdout at nothing so that exit stays silent.
@@ -78,14 +92,14 @@ def run_program(main: Callable[[], int]) -> int:
 
 
 def _describe(error: OSError) -> KitError:
-    """The user's view of a failing file system; an OSError with no path is re-raised as it is."""
+    """The user's view of a failing file system; an OSError without a number is re-raised as it is."""
     where = error.filename or ""
     if error.errno in FULL_DISK:
         return LimitError(
             "the disk is full",
             where=where,
-            cure="free some space or write to another disk; the same command then goes on "
-            "where it was, and nothing half-written was left",
+            cure="free some space or write to another disk, and give the same command again; "
+            "nothing half-written was left",
         )
     if isinstance(error, PermissionError):
         return InputError("no permission to read or write here", where=where, cure="choose another path")
@@ -95,4 +109,10 @@ def _describe(error: OSError) -> KitError:
         return InputError(
             f"a file stands where a folder should, or the reverse ({error.strerror})", where=where
         )
-    raise error
+    if error.errno is None:
+        raise error
+    return InputError(
+        f"the system refuses this: {error.strerror}",
+        where=where,
+        cure="choose another path, or see to the disk",
+    )

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from kaggle_rag.errors import ConfigError, LimitError
+from kaggle_rag.errors import ConfigError, LimitError, show_size
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
@@ -29,10 +29,6 @@ def parse_size(text: str | int | float) -> int:
     if match is None:
         raise ConfigError(f"cannot read the size {text!r}", expected="a size such as 13GB or 800MB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def show_size(size: float) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +124,16 @@ def _reset_peak() -> bool:
 def _kernel_peak() -> int:
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def anonymous_memory() -> int:
+    """Bytes of RAM of this process that no file stands behind, so that the system cannot drop them."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return int(psutil.Process().memory_info().rss)
+    line = next(line for line in status.splitlines() if line.startswith("RssAnon:"))
     return int(line.split()[1]) * 1024
 
 

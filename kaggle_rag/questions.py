@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from kaggle_rag.tables import Row, read_rows
 
 LETTERS = string.ascii_uppercase
 NO_ANSWER = -1
+# NUL, and half surrogates that broken JSON smuggles in.
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -63,6 +67,13 @@ class Questions:
     @property
     def has_answers(self) -> bool:
         return len(self) > 0 and bool((self.answers != NO_ANSWER).all())
+
+    def fingerprints(self) -> list[str]:
+        """A short hash of each question's prompt and options, whatever file they came from."""
+        return [
+            hashlib.blake2b(repr((prompt, options)).encode(), digest_size=8).hexdigest()
+            for prompt, options in zip(self.prompts, self.options)
+        ]
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Questions:
         """The questions at ``rows``, in that order."""
@@ -122,6 +133,12 @@ def check_ids(ids: Iterable[Any], where: str) -> None:
             raise InputError(
                 "the id is empty", where=f"{where}, row {number}, column id", expected="one id a row"
             )
+        if unfit := _UNFIT.search(key):
+            raise InputError(
+                f"the id {key!r} holds a character that no CSV file can hold ({unfit[0]!r})",
+                where=f"{where}, row {number}, column id",
+                cure="take it out of the id",
+            )
         if key in first_row:
             raise InputError(
                 f"id {key!r} stands in two rows",
@@ -165,7 +182,7 @@ def _text(cell: Any) -> str | None:
     """A cell's text; ``None`` where it is empty or missing (a float NaN is how pandas says so)."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
-    text = str(cell)
+    text = _UNFIT.sub("\ufffd", str(cell))
     return text if text.strip() else None
 
 

@@ -24,7 +24,7 @@ def top_letters(probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int =
     """``"B A D"`` per row: the ``top`` most likely present options, ties in column order."""
     present = np.asarray(present, dtype=bool)
     return [
-        " ".join(LETTERS[column] for column in row if there[column])[: 2 * top - 1]
+        " ".join([LETTERS[column] for column in row if there[column]][:top])
         for row, there in zip(ranking(probabilities, present), present)
     ]
 
@@ -39,6 +39,13 @@ def write_submission(path: str | Path, ids: Sequence[Any], predictions: Sequence
         )
         writer.writerow(HEADER)
         writer.writerows(zip(map(id_text, ids), predictions))
+
+
+def is_submission(path: str | Path) -> bool:
+    """Whether a file opens as a submission does; an empty one may become one."""
+    with Path(path).open("rb") as file:
+        head = file.readline(200).removeprefix(b"\xef\xbb\xbf").replace(b'"', b"").strip()
+    return head in (b"", ",".join(HEADER).encode())
 
 
 def read_submission(path: str | Path) -> dict[str, list[int]]:

@@ -22,9 +22,11 @@ from kaggle_rag.errors import InputError
 Row = dict[str, Any]
 
 _BATCH = 256
+UTF_16 = "UTF-16 text"
+_ORDER = {True: "UTF-16BE", False: "UTF-16LE"}
 _MAGIC = {
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
     b"PAR1": "Parquet",
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "a zip archive (or Excel)",
@@ -62,10 +64,7 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterato
 def _lines(path: Path) -> Iterator[str]:
     """Lines of UTF-8 text with their line ends, without a byte order mark and NUL characters."""
     with path.open("rb") as file:
-        head = file.read(4)
-        for magic, name in _MAGIC.items():
-            if head.startswith(magic):
-                raise _not_text(path, f"this is {name}, not UTF-8 text")
+        _refuse_other_formats(path, file.read(4))
         file.seek(0)
         for number, raw in enumerate(file, 1):
             try:
@@ -77,13 +76,28 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.replace("\0", "")
 
 
-def _not_text(path: Path, what: str) -> InputError:
+def _refuse_other_formats(path: Path, head: bytes) -> None:
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            if name == UTF_16:
+                raise _not_text(path, f"this is {name}, not UTF-8 text", "UTF-16")
+            raise InputError(
+                f"this is {name}, not the text that the ending {path.suffix} promises",
+                where=path,
+                cure="rename it, or unpack it first",
+            )
+    # Latin text in UTF-16 has a NUL in every second byte, with a byte order mark or without.
+    if len(head) == 4 and (head[0] == head[2] == 0 or head[1] == head[3] == 0):
+        raise _not_text(path, f"this is {UTF_16} without a byte order mark", _ORDER[head[0] == 0])
+
+
+def _not_text(path: Path, what: str, encoding: str = "LATIN1") -> InputError:
     return InputError(
         what,
         where=path,
         expected="UTF-8",
-        cure=f"convert it: iconv -f LATIN1 -t UTF-8 {path.name} > new{path.suffix} "
-        "(or -f UTF-16), or save it again as 'CSV UTF-8'",
+        cure=f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > new{path.suffix}, "
+        "or save it again as 'CSV UTF-8'",
     )
 
 
@@ -126,7 +140,7 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"not JSON: {error}", where=f"{path}, line {number}", expected="one object a line"
             ) from error
@@ -145,11 +159,11 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             names = [n for n in file.schema_arrow.names if columns is None or n in columns]
             for batch in file.iter_batches(batch_size=_BATCH, columns=names):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(
-            f"not a whole Parquet file ({str(error).splitlines()[0]})",
+            f"this Parquet file cannot be read ({str(error).splitlines()[0]})",
             where=path,
-            cure="the download or copy may have been cut: fetch the file again",
+            cure="the download or copy may have been cut or damaged: fetch the file again",
         ) from error
 
 

@@ -1,10 +1,13 @@
 """Fixtures: the real encoder, and the real data that only this project's workplace has."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Passages of a shard in the builds of the tests.
+ROWS = 100
 SHARED = ROOT.parent / "shared" / "data"
 
 
@@ -16,9 +19,66 @@ def encoder():
     return Encoder()
 
 
+FACTS = {
+    "Mars": "Mars has two moons. Phobos is the larger moon of Mars. Deimos is the smaller moon of Mars.",
+    "Copper": "Copper melts at 1,085 °C. Copper is a good conductor. Copper melts at 1,085 °C.",
+    "Bees": "A honey bee has five eyes. Worker bees live for six weeks in summer.",
+}
+
+
+@pytest.fixture(scope="session")
+def facts_index(encoder, tmp_path_factory):
+    """An index of three short articles."""
+    from kaggle_rag.retrieval.units import Unit
+    from wiki_index.build import build
+    from wiki_index.corpus import Corpus
+    from wiki_index.plan import Plan
+
+    folder = tmp_path_factory.mktemp("facts")
+    corpus = folder / "facts.jsonl"
+    corpus.write_text("".join(json.dumps({"title": t, "text": x}) + "\n" for t, x in FACTS.items()))
+    build(Plan(Corpus.open(corpus), folder / "index", {"minilm": encoder}, Unit("sentence")))
+    return folder / "index"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data; a user's clone does not have it."""
     if not SHARED.is_dir():
         pytest.skip(f"needs the data sets in {SHARED}, which a clone does not have")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A user's own encoder of two tiny layers."""
+    from test_encoder import tiny_model
+
+    from kaggle_rag.retrieval.encoder import Encoder
+
+    return Encoder(str(tiny_model(tmp_path_factory.mktemp("tiny"))), device="cpu")
+
+
+def write_corpus(path, texts):
+    path.write_text("".join(json.dumps({"title": f"T{n}", "text": t}) + "\n" for n, t in enumerate(texts)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """60 articles of 6 sentences."""
+    texts = [" ".join(f"Ore {a} holds {s * a} grams of it." for s in range(6)) for a in range(60)]
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "articles.jsonl", texts)
+
+
+@pytest.fixture(scope="session")
+def whole(corpus, tiny, tmp_path_factory):
+    """The index of an undisturbed build of `corpus`."""
+    from kaggle_rag.retrieval.units import Unit
+    from wiki_index.build import build
+    from wiki_index.corpus import Corpus
+    from wiki_index.plan import Plan
+
+    out = tmp_path_factory.mktemp("whole") / "index"
+    build(Plan(Corpus.open(corpus), out, {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS))
+    return out

@@ -76,3 +76,22 @@ def test_the_longest_prefix_is_the_longest(pieces, budget):
 
 def test_nothing_ranked_is_no_context(encoder):
     assert assembler(encoder, 50)([]) == ""
+
+
+def counting_words(lengths, budget, neighbours=1, titles=False):
+    """Rows of so many words, three to an article; a token is a word."""
+    passages = [Passage(i // 3, "", f"T{i // 3}", " ".join([f"r{i}"] * n)) for i, n in enumerate(lengths)]
+    return Assembler(
+        budget, neighbours, titles,
+        lambda row: passages[row] if 0 <= row < len(passages) else None,
+        lambda text: len(text.split()),
+    )  # fmt: skip
+
+
+def test_neighbours_join_only_inside_an_article_and_stand_in_its_order():
+    assert counting_words([1] * 9, 100, titles=True)([5, 0]) == "T1: r4 r5\nT0: r0 r1"
+
+
+def test_what_does_not_fit_is_passed_over_and_a_long_first_hit_is_cut():
+    assert counting_words([1, 9, 1, 1], 3, neighbours=0)([1, 0, 3]) == "r0\nr3"
+    assert counting_words([9], 3)([0]) == "r0 r0 r0"

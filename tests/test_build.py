@@ -1,5 +1,6 @@
 """Builds that are interrupted, filled up, or pointed at the wrong place; an encoder of two layers."""
 
+import dataclasses
 import filecmp
 import json
 import os
@@ -13,55 +14,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROWS, write_corpus
 from filelock import FileLock
-from test_encoder import tiny_model
 
 from kaggle_rag.artifacts import MANIFEST
-from kaggle_rag.errors import ArtifactError, InputError, run_program
-from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.units import Unit
 from wiki_index import __main__ as program
-from wiki_index.build import LOCK, SETTINGS, Plan, build, forecast
+from wiki_index.build import LOCK, SETTINGS, build
 from wiki_index.corpus import Corpus
+from wiki_index.means import forecast
+from wiki_index.plan import Plan
 
 ROOT = Path(__file__).parent.parent
-ROWS = 100
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return Encoder(str(tiny_model(tmp_path_factory.mktemp("tiny"))), device="cpu")
-
-
-def write_corpus(path, texts):
-    path.write_text("".join(json.dumps({"title": f"T{n}", "text": t}) + "\n" for n, t in enumerate(texts)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """60 articles of 6 sentences."""
-    texts = [" ".join(f"Ore {a} holds {s * a} grams of it." for s in range(6)) for a in range(60)]
-    return write_corpus(tmp_path_factory.mktemp("corpus") / "articles.jsonl", texts)
 
 
 @pytest.fixture
 def plan(corpus, tiny, tmp_path):
-    return Plan(Corpus.open(corpus), tmp_path / "out", tiny, Unit("sentence"), shard_rows=ROWS)
-
-
-@pytest.fixture(scope="module")
-def whole(corpus, tiny, tmp_path_factory):
-    """The index of an undisturbed build."""
-    out = tmp_path_factory.mktemp("whole") / "index"
-    build(Plan(Corpus.open(corpus), out, tiny, Unit("sentence"), shard_rows=ROWS))
-    return out
+    return Plan(Corpus.open(corpus), tmp_path / "out", {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS)
 
 
 def plan_of(texts, tiny, tmp_path, **more):
     corpus = Corpus.open(write_corpus(tmp_path / "corpus.jsonl", texts))
-    return Plan(corpus, tmp_path / "out", tiny, Unit("sentence"), **more)
+    return Plan(corpus, tmp_path / "out", {"minilm": tiny}, Unit("sentence"), **more)
 
 
 def names(folder):
@@ -76,7 +52,7 @@ def same(left, right):
 def test_search_is_a_brute_force_over_all_shards(whole, tiny):
     index = Index(whole)
     queries = tiny.encode_queries([f"What holds {n} grams?" for n in range(30)])
-    everything = np.vstack([np.load(path) for path in sorted((whole / "vectors").iterdir())])
+    everything = np.load(whole / "dense/minilm/vectors.npy")
     assert len(everything) == len(index) == 360
     brute = ((queries.astype(float)[:, None] - everything[None]) ** 2).sum(axis=2)
     distances, rows = index.search(queries, 7)
@@ -107,18 +83,18 @@ def test_interrupted_at_any_file_the_same_command_ends_with_the_same_bytes(
                 build(plan)
             except KeyboardInterrupt:
                 assert not list(plan.work.rglob("*.part")) and not plan.out.exists()
-    # settings, 4 shards of text, split.json, 4 of vectors, FAISS, the manifest.
-    assert runs == 12 and same(plan.out, whole) and not plan.work.exists()
+    # settings, 4 shards of text, split.json, 4 marks of vectors, FAISS, its card, the manifest.
+    assert runs == 13 and same(plan.out, whole) and not plan.work.exists()
 
 
-@pytest.mark.parametrize("seen", ["split.json", "index.faiss"])
+@pytest.mark.parametrize("seen", ["split.json", "dense/minilm/index.faiss", "dense/minilm/card.json"])
 def test_killed_when_a_file_appears_the_same_command_ends_with_the_same_bytes(seen, plan, whole, tiny):
     """The moments of test_index.py's kills are the shards'."""
     code = (
         "import sys; from pathlib import Path; from kaggle_rag.retrieval.encoder import Encoder\n"
         "from kaggle_rag.retrieval.units import Unit; from wiki_index.corpus import Corpus\n"
-        "from wiki_index.build import Plan, build; c, o, e = sys.argv[1:]\n"
-        f"build(Plan(Corpus.open(c), Path(o), Encoder(e), Unit('sentence'), shard_rows={ROWS}))"
+        "from wiki_index.build import build; from wiki_index.plan import Plan; c, o, e = sys.argv[1:]\n"
+        f"build(Plan(Corpus.open(c), Path(o), {{'minilm': Encoder(e)}}, Unit('sentence'), shard_rows={ROWS}))"
     )
     corpus = plan.corpus.files[0]
     command = [sys.executable, "-c", code, str(corpus), str(plan.out), tiny.card.name]
@@ -152,11 +128,24 @@ def test_killed_before_its_renaming_another_build_does_not_take_it_for_its_own(p
 
 @pytest.mark.parametrize("change", [{"title_in_text": True}, {"unit": Unit("article")}, {"language": "de"}])
 def test_an_unfinished_build_with_other_settings_is_refused_and_untouched(change, plan):
-    plan.work.mkdir()
-    (plan.work / SETTINGS).write_text(json.dumps({**plan.settings(), "unit": "window:9/1"}))
+    mark = plan.dense("minilm") / "encoded/00000"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    (plan.work / SETTINGS).write_text(json.dumps(plan.settings()))
+    before = set(names(plan.work))
     with pytest.raises(ArtifactError, match="unfinished build with another"):
         build(Plan(**{**vars(plan), **change}))
-    assert names(plan.work) == [SETTINGS]
+    assert set(names(plan.work)) - {LOCK} == before
+
+
+def test_a_build_stopped_before_its_first_vector_is_started_over_with_other_settings(plan, tiny, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps({"title": "Iron", "text": "It rusts. It is red."}) + '\n{"title": "Gold"}\n')
+    with pytest.raises(InputError, match="'text' is missing"):
+        build(dataclasses.replace(plan, corpus=Corpus.open(bad), shard_rows=1))
+    assert list(plan.work.rglob("*.arrow"))
+    build(plan)
+    assert len(Index(plan.out)) == 360 and not plan.work.exists()
 
 
 @pytest.mark.parametrize("content", ["theme: dark", "[1, 2]"])
@@ -166,6 +155,16 @@ def test_settings_of_another_program_are_refused_and_untouched(content, plan):
     with pytest.raises(ArtifactError, match="something else"):
         build(plan)
     assert (plan.work / SETTINGS).read_text() == content
+
+
+def test_behind_a_link_the_folder_itself_is_built_and_the_root_of_a_disk_is_refused(plan, whole, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    build(dataclasses.replace(plan, out=tmp_path / "link"))
+    assert same(tmp_path / "real", whole) and (tmp_path / "link").is_symlink()
+    with pytest.raises(ConfigError, match="root of a disk"):
+        build(dataclasses.replace(plan, out=Path("/")))
+    with pytest.raises(ConfigError, match="ISO 639"):
+        build(dataclasses.replace(plan, language="klingon"))
 
 
 def test_two_builds_in_one_place_at_once_are_refused(plan):
@@ -214,9 +213,9 @@ def test_a_dry_run_does_not_need_text_in_the_first_article(tiny, tmp_path):
 
 @pytest.mark.parametrize("limit", [300, 3_000, 12_000, 40_000])
 def test_a_full_disk_at_any_step_is_one_message_and_the_same_command_goes_on(limit, corpus, tiny, tmp_path):
-    """Limits that stop settings.json, the text, the vectors (13 kB a shard) and FAISS (46 kB)."""
+    """Limits that stop settings.json, the text, and the vectors (46 kB)."""
     out, soft = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
-    make = Plan(Corpus.open(corpus), out, tiny, Unit("sentence"), shard_rows=ROWS)
+    make = Plan(Corpus.open(corpus), out, {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, soft[1]))
@@ -261,7 +260,9 @@ def test_a_search_for_no_passages_is_refused(k, whole, monkeypatch, capsys):
     assert code == 2 and "-k" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["passages/00001.arrow", "vectors/00000.npy", "index.faiss", MANIFEST])
+@pytest.mark.parametrize(
+    "name", ["passages/00001.arrow", "dense/minilm/vectors.npy", "dense/minilm/index.faiss", MANIFEST]
+)
 def test_a_missing_or_cut_file_is_named(name, whole, tmp_path, monkeypatch, capsys):
     for number, spoil in enumerate((Path.unlink, lambda path: os.truncate(path, 100))):
         broken = Path(shutil.copytree(whole, tmp_path / f"{number}"))

@@ -18,6 +18,12 @@ PIECES = [
 ]  # fmt: skip
 INDENTED = "A unit\n  \n    \n      \n        x\n      \n    \n    {\\displaystyle x}\n"
 
+# As a plain-text export of Wikipedia holds it: one symbol a line, then the TeX, then the prose.
+EXPORTED = (
+    "The thrust is \n  \n    \n      \n        F\n        =\n        m\n        a\n      \n    \n"
+    "    {\\displaystyle F={\\frac {m}{2}}a^{10}}\n  , for a mass of 5.2 kg.[12]\n"
+)
+
 
 def numbers(text):
     return re.findall(r"\d+", text)
@@ -129,3 +135,40 @@ def test_real_formulae_keep_their_numbers(exported):
     lost = [(f, tex_to_text(f)) for f in plain if numbers(tex_to_text(f)) != numbers(f)]
     same = [pair for pair in lost if "".join(numbers(pair[0])) == "".join(numbers(pair[1]))]
     assert lost == same
+
+
+def test_an_exported_formula_becomes_one_line_and_keeps_its_numbers():
+    assert paragraphs(EXPORTED) == ["The thrust is F=m/2a^{10}, for a mass of 5.2 kg."]
+
+
+@pytest.mark.parametrize(
+    "tex, text",
+    [
+        (r"{\displaystyle b^{rs}={\tfrac {1}{4}}}", "b^{rs}=1/4"),
+        (r"{\displaystyle \Delta U=Q-W}", "ΔU=Q-W"),
+        (r"{\displaystyle {\sqrt[{3}]{a^{2}}}\leq 10^{-3}}", "3√(a^2)≤10^{-3}"),
+        (r"{\displaystyle \{x\in \mathbb {R} \}}", "{x∈ℝ }"),
+        (r"{\displaystyle {\frac {a+b}{\frac {1}{2}}}}", "(a+b)/(1/2)"),
+    ],
+)
+def test_tex_becomes_text(tex, text):
+    assert tex_to_text(tex) == text
+
+
+@pytest.mark.parametrize(
+    "raw, clean",
+    [
+        ("In 1905.[3] He[a] was [1994] here.[citation needed]", "In 1905. He was [1994] here."),
+        ("It ran {{convert|5|km}} far{{cite book|title=x}}.", "It ran 5 km far."),
+        ("End of it.: 37–38 The next.", "End of it. The next."),
+        ("fell to 3&nbsp;m.The water rose.", "fell to 3 m. The water rose."),
+        ("a set {{ }, {1}}", "a set {{ }, {1}}"),
+    ],
+)
+def test_markup_goes_and_facts_stay(raw, clean):
+    assert paragraphs(raw) == [clean]
+
+
+def test_headings_and_reference_sections_go_until_the_next_section():
+    text = "a b\n== See also ==\nlink\n=== Sub ===\nlink\n== Physics ==\nc d\n"
+    assert paragraphs(text) == ["a b", "c d"]

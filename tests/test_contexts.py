@@ -15,18 +15,13 @@ from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, Views, bm25, novel
 from kaggle_rag.retrieval.contexts import OWN, read_contexts, write_contexts
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.units import Unit
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
-from wiki_index.build import Plan, build
+from wiki_index.build import build
 from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
 
-FACTS = {
-    "Mars": "Mars has two moons. Phobos is the larger moon of Mars. Deimos is the smaller moon of Mars.",
-    "Copper": "Copper melts at 1,085 °C. Copper is a good conductor. Copper melts at 1,085 °C.",
-    "Bees": "A honey bee has five eyes. Worker bees live for six weeks in summer.",
-}
 ROWS = [
     {"id": 1, "prompt": "Which is the larger moon of Mars?", "A": "Titan", "B": "Phobos", "C": "Europa"},
     {"id": 2, "prompt": "Name the temperature at which copper melts.",
@@ -38,12 +33,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def index(encoder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("facts")
-    corpus = folder / "facts.jsonl"
-    corpus.write_text("".join(json.dumps({"title": t, "text": x}) + "\n" for t, x in FACTS.items()))
-    build(Plan(Corpus.open(corpus), folder / "index", encoder, Unit("sentence")))
-    return folder / "index"
+def index(facts_index):
+    return facts_index
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +63,6 @@ def test_distances_are_exact_and_name_the_nearest_query(index, encoder, question
 def test_near_duplicates_are_dropped(index, encoder, questions):
     pieces = find(index, encoder, questions.take([1]))[0].evidence()
     assert sum(piece.text == "Copper melts at 1,085 °C." for piece in pieces) == 1
-
-
-def test_nearest_distinct_agrees_with_a_slow_loop():
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(60, 3)).astype(np.float32)
-    distances = exact_distances(np.zeros((1, 3), np.float32), points)[0]
-    assert np.allclose(distances, [sum(x * x for x in p) ** 0.5 for p in points.astype(float)])
-    slow: list[int] = []
-    for i in sorted(range(60), key=lambda i: distances[i]):
-        if all(np.linalg.norm(points[i] - points[j]) > 0.8 for j in slow):
-            slow.append(i)
-    assert nearest_distinct(distances, points, 10, 0.8) == slow[:10]
 
 
 def test_an_instruction_is_also_asked_by_its_options_alone(index, encoder, questions):
@@ -212,7 +191,7 @@ def call(*arguments, monkeypatch):
 @pytest.fixture(scope="module")
 def sample_index(encoder, tmp_path_factory):
     out = tmp_path_factory.mktemp("sample") / "index"
-    build(Plan(Corpus.open(ARTICLES), out, encoder, Unit("sentence")))
+    build(Plan(Corpus.open(ARTICLES), out, {"minilm": encoder}, Unit("sentence")))
     return out
 
 

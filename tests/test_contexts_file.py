@@ -24,7 +24,10 @@ def questions(*ids, **more):
 
 
 def context(text, *rows):
-    return Context(text, tuple(Evidence("7", "Iron", row, f"Fact {row}.", row / 3, "all") for row in rows))
+    return Context(
+        text,
+        tuple(Evidence("7", "Iron", row, f"Fact {row}.", row / 3, "all", -row / 3, "minilm") for row in rows),
+    )
 
 
 SHARED = QuestionContexts(context("Fact.\nÉ — 火", 3, 9), ())
@@ -45,7 +48,7 @@ def test_distances_keep_all_their_digits(tmp_path):
     write_contexts(tmp_path / "c.parquet", questions(1), [SHARED], {})
     (row,) = pq.read_table(tmp_path / "c.parquet").to_pylist()
     assert [e["distance"] for e in row["evidence"]] == [1.0, 3.0] and row["option"] is None
-    assert row["id"] == 1 and list(row) == ["id", "option", "context", "evidence"]
+    assert row["id"] == 1 and list(row) == ["id", "question", "option", "context", "evidence"]
 
 
 def test_notes_are_read_back_and_a_file_without_them_has_none(tmp_path):
@@ -95,7 +98,9 @@ def test_a_missing_column_is_named(column, tmp_path):
 
 
 def test_evidence_of_all_options_is_each_passage_once_nearest_first():
-    near, far = Evidence("7", "Iron", 4, "t", 0.1, "A"), Evidence("7", "Iron", 4, "t", 0.9, "B")
-    own, other = Evidence(OWN, "", 4, "o", 0.5, "B"), Evidence("8", "Gold", 6, "g", 0.3, "B")
+    near = Evidence("7", "Iron", 4, "t", 0.1, "A", 0.9, "minilm")
+    far = Evidence("7", "Iron", 4, "t", 0.9, "B", 0.1, "minilm")
+    own = Evidence(OWN, "", 4, "o", 0.5, "B", 0.5, OWN)
+    other = Evidence("8", "Gold", 6, "g", 0.3, "B", 0.7, "bm25")
     found = QuestionContexts(None, (Context("", (near,)), None, Context("", (other, own, far))))
     assert found.evidence() == [near, other, own]

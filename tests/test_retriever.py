@@ -13,8 +13,9 @@ from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import PROMPT_CHARACTERS, queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.units import Unit
-from wiki_index.build import Plan, build
+from wiki_index.build import build
 from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
 
 METALS = ["Iron", "Gold", "Zinc", "Lead", "Tin", "Copper"]
 ROWS = [
@@ -32,7 +33,7 @@ def index(encoder, tmp_path_factory):
         for n, m in enumerate(METALS):
             text = f"{m} melts at {n * 90 + 232} °C. {m} is used for coins. {m} is a metal. {m} is a metal."
             file.write(json.dumps({"title": m, "text": text}) + "\n")
-    build(Plan(Corpus.open(folder / "c.jsonl"), folder / "index", encoder, Unit("sentence")))
+    build(Plan(Corpus.open(folder / "c.jsonl"), folder / "index", {"minilm": encoder}, Unit("sentence")))
     return Index(folder / "index")
 
 

@@ -24,8 +24,9 @@ from training.__main__ import main
 from training.config import RetrieverSettings
 from training.losses import RETRIEVER_LOSSES
 from training.retriever import figures, train_retriever
-from wiki_index.build import Plan, build
+from wiki_index.build import build
 from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
 
 LEARN = {"positive": "fact", "batch": 12, "learning_rate": 3e-3, "epochs": 4, "evaluations": 2}
 
@@ -209,7 +210,7 @@ def test_positives_are_mined_from_an_index_that_no_other_encoder_may_search(data
     corpus.write_text("".join(json.dumps({"title": "", "text": f"{w} is {f}"}) + "\n" for w in WORDS for f in
                               ("one", "two", "six", "ten", "red", "big", "old", "hot")))  # fmt: skip
     encoder = Encoder(data["model"], device="cpu")
-    build(Plan(Corpus.open(corpus), tmp_path / "index", encoder, Unit("article")))
+    build(Plan(Corpus.open(corpus), tmp_path / "index", {"tiny": encoder}, Unit("article")))
     assert len(Index(tmp_path / "index")) == 96
     mined = {"positive": None, "passages": None, "validation": None, "index": tmp_path / "index",
              "depth": 96, "batch": 4, "epochs": 0.5, "held_out": 0.25}  # fmt: skip

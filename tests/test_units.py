@@ -8,6 +8,7 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
+from kaggle_rag.errors import ConfigError
 from kaggle_rag.retrieval.units import Splitter, Unit, sentences
 
 WORDS = st.lists(st.from_regex(r"[a-w]{1,6}", fullmatch=True), min_size=1, max_size=60)
@@ -63,3 +64,9 @@ def test_an_article_is_one_passage_and_an_empty_one_is_none():
 @pytest.mark.parametrize("text", ["sentence", "article", "window:256/64", "window:1/0"])
 def test_a_unit_reads_back_as_it_is_written(text):
     assert str(Unit.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["window:8", "window:8/8", "window:a/b", "page", "sentence:3"])
+def test_a_unit_that_cannot_be_is_refused(text):
+    with pytest.raises(ConfigError, match="window:SIZE/OVERLAP"):
+        Unit.parse(text)

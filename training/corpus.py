@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from kaggle_rag.errors import InputError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.retrieval.encoder import Encoder, Vectors
+from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.vectors import Rows, Vectors
 from kaggle_rag.tables import read_rows
 from training.config import RerankerSettings, RetrieverSettings
 
 Cosines = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 # Rows of the table of cosines that lie in memory at once.
 _QUERIES = 256
 
@@ -81,7 +81,10 @@ class IndexedPassages:
     def search(self, queries: Vectors, k: int) -> tuple[Cosines, Rows]:
         distances, rows = self.index.search(queries, k)
         # On unit vectors the squared L2 distance is 2 - 2 cos.
-        return np.asarray(1 - distances / 2, dtype=np.float32), rows
+        cosines = np.asarray(1 - distances / 2, dtype=np.float32)
+        # Where a compressed index found too few, the nearest stands again.
+        nearest_again = np.maximum(rows[:, :1], 0)
+        return np.where(rows < 0, cosines[:, :1], cosines), np.where(rows < 0, nearest_again, rows)
 
 
 def open_corpus(
@@ -102,7 +105,7 @@ def open_corpus(
     """
     if settings.index:
         index = Index(settings.index)
-        card = index.manifest.encoder
+        card = index.default.card.encoder
         return IndexedPassages(index, Encoder.of_index(card, name=settings.encoder, device=settings.device))
     if encoder is None or settings.encoder:
         encoder = Encoder(settings.encoder or DEFAULT_ENCODER, device=settings.device)

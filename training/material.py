@@ -126,9 +126,11 @@ def _evaluation(
     texts = [*(corpus.text(int(row)) for row in rows), *(str(lesson.positive) for lesson in judged)]
     pool = {same(text): text for text in texts}
     place = {key: number for number, key in enumerate(pool)}
+    # Two rows of an index may hold one text.
+    candidates = [dict.fromkeys(place[same(corpus.text(int(row)))] for row in rows) for rows in near]
     held = [
-        Held(query, place[same(str(lesson.positive))], tuple(place[same(corpus.text(int(r)))] for r in row))
-        for query, lesson, row in zip(queries, judged, near)
+        Held(query, place[same(str(lesson.positive))], tuple(mine))
+        for query, lesson, mine in zip(queries, judged, candidates)
     ]
     return held, list(pool.values())
 

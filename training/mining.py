@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kaggle_rag.retrieval.encoder import Vectors
+from kaggle_rag.retrieval.vectors import Vectors
 from training.corpus import Corpus, Cosines, bar, encode_passages, encode_queries, same
 from training.lessons import Lesson
 

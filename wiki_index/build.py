@@ -1,85 +1,41 @@
 """Corpus to index, in steps that each leave whole files behind, so that a killed build goes on.
 
 The work happens in ``OUT.building``; the folder becomes ``OUT`` in one rename when everything is
-there. Shards are cut at article borders after a fixed number of rows, and each shard is encoded
-alone, so the bytes do not depend on where a build was interrupted.
+there. Each step's bytes depend on the files before it alone, never on where a build was interrupted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Iterator
-from pathlib import Path
+import re
+import shutil
+import sys
+from collections.abc import Callable
 from typing import Any
 
-import faiss
-import numpy as np
-import pyarrow as pa
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from kaggle_rag.artifacts import (
-    FORMAT,
-    MANIFEST,
-    Manifest,
-    require_space,
-    seal,
-    verify,
-    whole_file,
-    write_json,
-)  # fmt: skip
-from kaggle_rag.errors import ArtifactError, InputError
+from kaggle_rag.artifacts import FORMAT, MANIFEST, DenseCard, Manifest, seal, verify, write_json
+from kaggle_rag.errors import ArtifactError, ConfigError
 from kaggle_rag.limits import Need, Usage, measured, require
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import FAISS_FILE, shard_name
-from kaggle_rag.retrieval.passages import Passage, read_shard, write_shard
-from kaggle_rag.retrieval.units import Splitter, Unit
-from wiki_index.corpus import Corpus
+from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.dense import FAISS_FILE, VECTORS_FILE, Dense
+from kaggle_rag.retrieval.index import DENSE, LEXICAL, passages_name
+from kaggle_rag.retrieval.passages import Passages
+from kaggle_rag.retrieval.vectors import VectorStore
+from wiki_index.dense_index import GROWING, make_index
+from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of
+from wiki_index.lexical import lexical_parts, lexical_rows
+from wiki_index.means import check_disk, kinds_for, precision_of
+from wiki_index.plan import BASE_RAM, Plan
+from wiki_index.split import SPLIT, split
+from wiki_index.tune import asked, halves, tune
 
-SHARD_ROWS = 16_384
-# Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.
-TITLE_TOKENS = 32
-SETTINGS, SPLIT, LOCK = "settings.json", "split.json", ".lock"
+SETTINGS, LOCK, CARD = "settings.json", ".lock", "card.json"
+_LANGUAGE = re.compile("[a-z]{2,3}(-[a-z]+)*")
 # A work folder without settings holds these only: just locked, or finished but for its name.
-_SCAFFOLD = {LOCK, SPLIT, MANIFEST, FAISS_FILE, "passages", "vectors"}
-# torch, the model, one shard of text and its activations: measured on the 998-article corpus.
-BASE_RAM = 1_000_000_000
-# A row on disk: its text (about 150 bytes), its vector, and the vector's copy in the FAISS file.
-_TEXT_BYTES = 150
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What the user asked to be built; ``ram`` is a budget in bytes."""
-
-    corpus: Corpus
-    out: Path
-    encoder: Encoder
-    unit: Unit
-    language: str = "en"
-    title_in_text: bool = False
-    ram: int | None = None
-    shard_rows: int = SHARD_ROWS
-
-    @property
-    def work(self) -> Path:
-        out = self.out.absolute()
-        return out.with_name(out.name + ".building")
-
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides the bytes of the index."""
-        return {
-            "corpus": self.corpus.fingerprint(),
-            "unit": str(self.unit),
-            "title_in_text": self.title_in_text,
-            "language": self.language,
-            "encoder": dataclasses.asdict(self.encoder.card),
-        }
-
-    def splitter(self) -> Splitter:
-        return Splitter(self.unit, self.language, self.encoder.model.tokenizer)
+_SCAFFOLD = {LOCK, SPLIT, MANIFEST, "passages", DENSE, LEXICAL}
 
 
 def build(plan: Plan) -> list[Usage]:
@@ -91,20 +47,37 @@ def build(plan: Plan) -> list[Usage]:
     InputError : the corpus cannot be read or holds no text.
     LimitError : the disk or the RAM budget is too small.
     """
+    _refuse_places(plan)
+    require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
     settings = plan.settings()
     if _already_built(plan, settings):
         return []
-    _refuse_strangers(plan, settings)
+    _refuse_strangers(plan)
     plan.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.work / LOCK, timeout=0):
+            _take_over(plan, settings)
             usages = _steps(plan, settings)
+            _tidy(plan)
     except Timeout:
         raise ArtifactError(
             "another build is writing here", where=plan.work, cure="wait for it, or choose another OUT"
         ) from None
-    _finish(plan)
+    (plan.work / LOCK).unlink(missing_ok=True)
+    plan.work.rename(plan.out)
     return usages
+
+
+def _refuse_places(plan: Plan) -> None:
+    """A folder is renamed to OUT at the end: that cannot replace the root of a disk."""
+    if plan.out.is_mount():
+        raise ConfigError(
+            "the root of a disk cannot become an index", where=plan.out, cure="name a folder in it"
+        )
+    if not _LANGUAGE.fullmatch(plan.language):
+        raise ConfigError(
+            f"no language {plan.language!r}", where="--language", expected="an ISO 639 code such as en or de"
+        )
 
 
 def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
@@ -129,211 +102,146 @@ def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
 
 
 def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    return ", ".join(key for key, value in wanted.items() if found.get(key) != value)
+    """The keys whose values differ, those of the inner table ``asked`` by their own names."""
+    names = []
+    for key, value in wanted.items():
+        there = found.get(key)
+        if isinstance(value, dict) and isinstance(there, dict) and key == "asked":
+            names += [inner for inner in value if value[inner] != there.get(inner)]
+        elif there != value:
+            names.append(key)
+    return ", ".join(names)
 
 
 def _steps(plan: Plan, settings: dict[str, Any]) -> list[Usage]:
     if (plan.work / MANIFEST).exists():
         return []
     _enter(plan, settings)
-    usages = []
-    with measured("split") as usage:
-        counts = split(plan)
-    usages.append(usage)
-    _check_means(plan, counts)
-    for name, step in (("encode", encode), ("index", make_faiss)):
-        with measured(name) as usage:
-            step(plan, counts)
+    usages: list[Usage] = []
+
+    def step(title: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        with measured(title) as usage:
+            result = work(plan, *arguments)
         usages.append(usage)
+        return result
+
+    counts = step("split", split)
+    kinds = kinds_for(plan, sum(counts["shard_rows"]))
+    check_disk(plan, kinds, sum(counts["shard_rows"]))
+    for name, kind in kinds.items():
+        step(f"encode {name}", _vectors, name, kind, counts)
+        step(f"index {name}: {kind}", _dense, name, kind, counts)
+    if plan.lexical:
+        step("bm25", lexical_parts, counts["shard_rows"])
     _seal(plan, settings, counts)
     return usages
 
 
-def _refuse_strangers(plan: Plan, settings: dict[str, Any]) -> None:
-    """Raise when the work folder holds another build, or something that is no build."""
-    path = plan.work / SETTINGS
-    found: Any = None
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
-    elif (plan.work / MANIFEST).exists():
-        # Killed between the last two steps: the manifest says whose it is.
-        found = dataclasses.asdict(Manifest.read(plan.work))
-    if isinstance(found, dict):
-        if other := _differing(settings, found):
-            raise ArtifactError(
-                f"an unfinished build with another {other} is there",
-                where=plan.work,
-                cure="choose another OUT, or remove that folder to start over",
-            )
-    elif path.exists() or (plan.work.exists() and {child.name for child in plan.work.iterdir()} - _SCAFFOLD):
+def _vectors(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
+    layout = layout_of(plan, name, precision_of(plan, kind), sum(counts["shard_rows"]))
+    encode(plan, name, layout, counts["shard_rows"])
+
+
+def _dense(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
+    """The FAISS index of one encoder, and the card that says how to search it."""
+    folder, rows = plan.dense(name), sum(counts["shard_rows"])
+    if (folder / CARD).exists():
+        return
+    layout = layout_of(plan, name, precision_of(plan, kind), rows)
+    made = make_index(folder, kind, VectorStore(folder / VECTORS_FILE, layout))
+    encoder = plan.encoders[name]
+    card = DenseCard(encoder.card, kind, made.factory, layout.precision, layout.step, made.trained_on)
+    dense = Dense(folder, card, rows)
+    shards = range(len(counts["shard_rows"]))
+    queries = (
+        asked(Questions.read(plan.questions), encoder)
+        if plan.questions
+        else halves(Passages([plan.work / passages_name(i) for i in shards]), encoder)
+    )
+    tuned = tune(dense, queries, plan.recall)
+    if tuned.recall < plan.recall:
+        print(
+            f"{name}: recall@10 {tuned.recall:.3f} is the best this kind reaches; {plan.recall} was asked "
+            "for. A larger --ram or another --index KIND buys more.",
+            file=sys.stderr,
+        )
+    write_json(folder / CARD, dataclasses.asdict(tuned))
+
+
+def _refuse_strangers(plan: Plan) -> None:
+    """Raise when the work folder holds something that is no build."""
+    if not plan.work.exists() or isinstance(_settings_there(plan), dict):
+        return
+    if (plan.work / SETTINGS).exists() or {child.name for child in plan.work.iterdir()} - _SCAFFOLD:
         raise ArtifactError("this folder holds something else", where=plan.work, cure="choose another OUT")
+
+
+def _settings_there(plan: Plan) -> Any:
+    """The settings of the build in the work folder; ``None`` where they cannot be read."""
+    try:
+        return json.loads((plan.work / SETTINGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        # Killed between the last two steps: the manifest says whose it is.
+        there = (plan.work / MANIFEST).exists()
+        return dataclasses.asdict(Manifest.read(plan.work)) if there else None
+    except ValueError:
+        return None
+
+
+def _take_over(plan: Plan, settings: dict[str, Any]) -> None:
+    """Refuse a build of other settings once vectors were paid for; before that, start it over."""
+    found = _settings_there(plan)
+    other = _differing(settings, found) if isinstance(found, dict) else ""
+    if not other:
+        return
+    if (plan.work / MANIFEST).exists() or any((plan.work / DENSE).glob(f"*/{ENCODED}/*")):
+        raise ArtifactError(
+            f"an unfinished build with another {other} is there",
+            where=plan.work,
+            cure="choose another OUT, or remove that folder to start over",
+        )
+    for child in plan.work.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != LOCK:
+            child.unlink()
 
 
 def _enter(plan: Plan, settings: dict[str, Any]) -> None:
     """Take up the work folder: remove what a killed writer left aside."""
     for part in plan.work.rglob(".*.part"):
-        part.unlink()
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
     if not (plan.work / SETTINGS).exists():
         write_json(plan.work / SETTINGS, settings)
-    for folder in ("passages", "vectors"):
-        (plan.work / folder).mkdir(exist_ok=True)
-
-
-def split(plan: Plan) -> dict[str, Any]:
-    """Step 1: articles to shards of passages; give the counts of articles, rows and empty ones."""
-    summary = plan.work / SPLIT
-    if not summary.exists():
-        shards, seen, without = _split_before(plan)
-        articles, empty = seen, without
-        for passages, articles, empty in _shards(plan, seen, without):
-            notes = {"articles": str(articles), "empty": str(empty)}
-            if passages:
-                write_shard(plan.work / shard_name("passages", len(shards)), passages, notes)
-                shards.append(len(passages))
-        if not sum(shards):
-            raise InputError("the corpus holds no text", where=plan.corpus.root)
-        write_json(summary, {"articles": articles, "empty": empty, "shard_rows": shards})
-    return dict(json.loads(summary.read_text(encoding="utf-8")))
-
-
-def _split_before(plan: Plan) -> tuple[list[int], int, int]:
-    """Rows of the shards a killed build left, and the articles and empty articles they cover."""
-    rows: list[int] = []
-    articles = empty = 0
-    while (path := plan.work / shard_name("passages", len(rows))).exists():
-        table = read_shard(path)
-        notes = table.schema.metadata
-        articles, empty = int(notes[b"articles"]), int(notes[b"empty"])
-        rows.append(table.num_rows)
-    return rows, articles, empty
-
-
-def _shards(plan: Plan, skip: int, empty: int) -> Iterator[tuple[list[Passage], int, int]]:
-    """Shards of passages after the first ``skip`` articles, with the running counts behind each."""
-    splitter, pending, number = plan.splitter(), [], skip - 1
-    bar = tqdm(plan.corpus.articles(), desc="split", unit="article", mininterval=1)
-    for number, article in enumerate(bar):
-        if number < skip:
-            continue
-        texts = splitter(article.text)
-        empty += not texts
-        pending += [Passage(number, article.id, article.title, text) for text in texts]
-        if len(pending) >= plan.shard_rows:
-            yield pending, number + 1, empty
-            pending = []
-    # Without passages too: empty articles may stand behind the last full shard.
-    yield pending, number + 1, empty
-
-
-def encode(plan: Plan, counts: dict[str, Any]) -> None:
-    """Step 2: one file of vectors a shard of passages."""
-    rows = counts["shard_rows"]
-    paths = [plan.work / shard_name("vectors", number) for number in range(len(rows))]
-    done = sum(count for count, path in zip(rows, paths) if path.exists())
-    with tqdm(total=sum(rows), initial=done, desc="encode", unit="passage", smoothing=0.05) as bar:
-        for number, path in enumerate(paths):
-            if path.exists():
-                continue
-            table = read_shard(plan.work / shard_name("passages", number))
-            vectors = plan.encoder.encode_passages(_texts(table, plan.title_in_text), on_rows=bar.update)
-            with whole_file(path) as aside, aside.open("wb") as file:
-                # np.save's bytes, but not its tofile, which forgets the errno of a full disk.
-                header = np.lib.format.header_data_from_array_1_0(vectors)
-                np.lib.format.write_array_header_1_0(file, header)
-                file.write(np.ascontiguousarray(vectors).data)
-
-
-def _texts(table: pa.Table, with_title: bool) -> list[str]:
-    texts = table["text"].to_pylist()
-    if with_title:
-        return [f"{title} {text}".strip() for title, text in zip(table["title"].to_pylist(), texts)]
-    return list(texts)
-
-
-def make_faiss(plan: Plan, counts: dict[str, Any]) -> None:
-    """Step 3: all vectors in one exact L2 index."""
-    path = plan.work / FAISS_FILE
-    if path.exists():
-        return
-    index = faiss.IndexFlatL2(plan.encoder.card.dim)
-    for number in tqdm(range(len(counts["shard_rows"])), desc="index", unit="shard"):
-        index.add(np.load(plan.work / shard_name("vectors", number), mmap_mode="r"))
-    with whole_file(path) as aside, aside.open("wb") as file:
-        # Through Python's file, so that a full disk is an OSError and not a C++ exception.
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-
-
-def _check_means(plan: Plan, counts: dict[str, Any]) -> None:
-    rows, vector = sum(counts["shard_rows"]), 4 * plan.encoder.card.dim
-    require(
-        Need(
-            "index",
-            BASE_RAM + rows * vector,
-            "raise --ram, or make fewer passages with --unit window:254/64",
-        ),
-        ram=plan.ram,
-    )
-    written = sum(path.stat().st_size for path in (plan.work / "vectors").iterdir())
-    require_space(plan.work, 2 * rows * vector - written)
+    (plan.work / "passages").mkdir(exist_ok=True)
+    for name in plan.encoders:
+        plan.dense(name).mkdir(parents=True, exist_ok=True)
 
 
 def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
-    shards = range(len(counts["shard_rows"]))
-    names = [shard_name(folder, i) for folder in ("passages", "vectors") for i in shards]
+    cards = {name: json.loads((plan.dense(name) / CARD).read_text()) for name in plan.encoders}
+    passages = [passages_name(i) for i in range(len(counts["shard_rows"]))]
+    dense = [f"{DENSE}/{name}/{file}" for name in cards for file in (VECTORS_FILE, FAISS_FILE)]
+    words = [p.relative_to(plan.work).as_posix() for p in sorted((plan.work / LEXICAL).rglob("*.*"))]
     Manifest(
         kind=Manifest.KIND,
         format=FORMAT,
-        **{**settings, "encoder": plan.encoder.card},
+        **settings,
         articles=counts["articles"],
         passages=sum(counts["shard_rows"]),
         skipped={"empty": counts["empty"]},
         shard_rows=counts["shard_rows"],
-        files=seal(plan.work, [*names, FAISS_FILE]),
+        dense={name: DenseCard(**card) for name, card in cards.items()},
+        lexical_rows=lexical_rows(counts["shard_rows"]) if plan.lexical else [],
+        files=seal(plan.work, [*passages, *dense, *words]),
     ).write(plan.work)
 
 
-def _finish(plan: Plan) -> None:
-    """Step 4: the manifest is written; drop the scaffolding and give the folder its name."""
-    for name in (SETTINGS, SPLIT, LOCK):
-        (plan.work / name).unlink(missing_ok=True)
-    plan.work.rename(plan.out.absolute())
-
-
-@dataclasses.dataclass(frozen=True)
-class Forecast:
-    """What a build would take, from a sample of the corpus."""
-
-    articles: int
-    passages: int
-    seconds: float
-    disk: int
-    ram: int
-
-
-_EVERY, _SAMPLE = 50, 512
-
-
-def forecast(plan: Plan) -> Forecast:
-    """Read the corpus, split every 50th article, encode 512 passages, and extrapolate."""
-    splitter = plan.splitter()
-    articles = characters = seen = 0
-    sample: list[str] = []
-    for number, article in enumerate(tqdm(plan.corpus.articles(), desc="dry run", unit="article")):
-        articles, characters = articles + 1, characters + len(article.text)
-        if number % _EVERY == 0 or len(sample) < _SAMPLE:
-            seen += len(article.text)
-            sample += splitter(article.text)
-    if not sample:
-        raise InputError("no text in the sampled articles", where=plan.corpus.root)
-    texts = [sample[i] for i in np.linspace(0, len(sample) - 1, min(_SAMPLE, len(sample))).astype(int)]
-    plan.encoder.encode_passages(texts[:32])
-    start = time.perf_counter()
-    plan.encoder.encode_passages(texts)
-    rate = len(texts) / (time.perf_counter() - start)
-    passages = round(len(sample) * characters / max(seen, 1))
-    vector = 4 * plan.encoder.card.dim
-    disk = passages * (2 * vector + _TEXT_BYTES)
-    return Forecast(articles, passages, passages / rate, disk, BASE_RAM + passages * vector)
+def _tidy(plan: Plan) -> None:
+    """The manifest is written; drop the scaffolding."""
+    for name in plan.encoders:
+        shutil.rmtree(plan.dense(name) / ENCODED, ignore_errors=True)
+        for scaffold in (GROWING, CARD, CALIBRATION):
+            (plan.dense(name) / scaffold).unlink(missing_ok=True)
+    for scaffold in (SETTINGS, SPLIT):
+        (plan.work / scaffold).unlink(missing_ok=True)

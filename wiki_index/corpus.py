@@ -51,6 +51,11 @@ class Corpus:
             "the folder holds no corpus", where=root, expected="files ending in .txt, " + ", ".join(READERS)
         )
 
+    @property
+    def path(self) -> Path:
+        """What the user named: the only file, or the folder."""
+        return self.files[0] if self.files[0].parent == self.root and len(self.files) == 1 else self.root
+
     def fingerprint(self) -> dict[str, Any]:
         """Name, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
         sums = [(p.relative_to(self.root).as_posix(), sha256(p)) for p in self.files]

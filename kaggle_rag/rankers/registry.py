@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kaggle_rag.errors import ConfigError
@@ -14,6 +14,10 @@ from kaggle_rag.rankers.base import Ranker
 RANKERS = {
     "similarity": "kaggle_rag.rankers.similarity:SimilarityRanker",
 }
+
+
+# What the pipeline has at hand; the rest of a ranker's arguments are the user's settings.
+SHARED = ("encoder", "index")
 
 
 def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
@@ -28,17 +32,21 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
     ------
     ConfigError : no such ranker, or no such setting of it.
     """
+    factory, takes = _factory(kind)
+    if unknown := [name for name in options if name not in takes or name in SHARED]:
+        raise ConfigError(
+            f"the ranker {kind!r} has no setting {unknown[0]!r}",
+            where="rankers.options",
+            expected="one of " + ", ".join(name for name in takes if name not in SHARED),
+        )
+    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
+    return ranker
+
+
+def _factory(kind: str) -> tuple[Callable[..., Ranker], Mapping[str, inspect.Parameter]]:
     if kind not in RANKERS:
         raise ConfigError(
             f"no ranker {kind!r}", where="rankers.kind", expected="one of " + ", ".join(RANKERS)
         )
     factory = pkgutil.resolve_name(RANKERS[kind])
-    takes = inspect.signature(factory).parameters
-    if unknown := [name for name in options if name not in takes or name in shared]:
-        raise ConfigError(
-            f"the ranker {kind!r} has no setting {unknown[0]!r}",
-            where="rankers.options",
-            expected="one of " + ", ".join(name for name in takes if name not in shared),
-        )
-    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
-    return ranker
+    return factory, inspect.signature(factory).parameters

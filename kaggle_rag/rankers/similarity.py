@@ -19,9 +19,10 @@ from kaggle_rag.ensemble import Probabilities, softmax
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import OWN, Evidence, QuestionContexts
-from kaggle_rag.retrieval.encoder import Encoder, Vectors
+from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import short_prompt
+from kaggle_rag.retrieval.vectors import Vectors
 
 Scores = npt.NDArray[np.float64]
 _WORD = re.compile(r"\w+")
@@ -170,8 +171,10 @@ class SimilarityRanker:
     ) -> None:
         if score not in SCORES:
             raise ConfigError(f"no score {score!r}", where="rankers.options", expected=", ".join(SCORES))
-        if not (isinstance(temperature, (int, float)) and temperature > 0):
-            raise ConfigError(f"temperature {temperature!r}", where="rankers.options", expected="above 0")
+        if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
+            raise ConfigError(
+                f"temperature {temperature!r}", where="rankers.options", expected="a number above 0"
+            )
         self.encoder, self.index = encoder, index
         self.score, self.temperature = score, temperature
 

@@ -24,7 +24,8 @@ class Evidence(NamedTuple):
     """One passage that was found; ``query`` is the form (`queries`) it is nearest to.
 
     ``row`` is its row in the index, or its sentence number in a context the question brought.
-    ``distance`` is the exact L2 distance to that query.
+    ``distance`` is the exact L2 distance to that query, ``score`` what the evidence was chosen by
+    (`fusion`), ``retriever`` the names of those that found it, joined by ``+``.
     """
 
     article_id: str
@@ -33,10 +34,12 @@ class Evidence(NamedTuple):
     text: str
     distance: float
     query: str
+    score: float
+    retriever: str
 
 
 class Context(NamedTuple):
-    """``text`` fits the token budget; ``evidence`` is nearest first."""
+    """``text`` fits the token budget; ``evidence`` has the best first."""
 
     text: str
     evidence: tuple[Evidence, ...]
@@ -53,10 +56,10 @@ class QuestionContexts(NamedTuple):
         return self.by_option[option] if self.by_option else self.shared
 
     def evidence(self) -> list[Evidence]:
-        """All evidence of the question, each passage once, nearest first."""
+        """All evidence of the question, each passage once, the best first."""
         contexts = self.by_option or (self.shared,)
         nearest: dict[tuple[bool, int], Evidence] = {}
-        for e in sorted((e for c in contexts if c for e in c.evidence), key=lambda e: e.distance):
+        for e in sorted((e for c in contexts if c for e in c.evidence), key=lambda e: -e.score):
             nearest.setdefault((e.article_id == OWN, e.row), e)
         return list(nearest.values())
 
@@ -69,6 +72,8 @@ _EVIDENCE = pa.struct(
         ("text", pa.string()),
         ("distance", pa.float64()),
         ("query", pa.string()),
+        ("score", pa.float64()),
+        ("retriever", pa.string()),
     ]
 )
 
@@ -79,16 +84,18 @@ def write_contexts(
     contexts: Sequence[QuestionContexts],
     notes: Mapping[str, Any],
 ) -> None:
-    """Write ``id, option, context, evidence`` rows as Parquet, whole; ``notes`` go to its metadata.
+    """Write ``id, question, option, context, evidence`` rows as Parquet, whole.
 
-    ``option`` is null for the context of a whole question. Ids keep their type where they share one.
+    ``notes`` go to its metadata; ``question`` is a hash of prompt and options, because ids of train
+    and test often are the same numbers; ``option`` is null for the context of a whole question.
+    Ids keep their type where they share one.
     """
     rows = [
-        (key, letter, context.text, [e._asdict() for e in context.evidence])
-        for key, found in zip(questions.ids, contexts)
+        (key, mark, letter, context.text, [e._asdict() for e in context.evidence])
+        for key, mark, found in zip(questions.ids, questions.fingerprints(), contexts)
         for letter, context in _lettered(found)
     ]
-    columns = list(zip(*rows)) or [()] * 4
+    columns = list(zip(*rows)) or [()] * 5
     # One type keeps it; several (1 and 2.5) become text, or the integers would become floats.
     same = len({type(key) for key in columns[0]}) <= 1
     try:
@@ -98,9 +105,10 @@ def write_contexts(
     table = pa.table(
         {
             "id": ids,
-            "option": pa.array(columns[1], pa.string()),
-            "context": pa.array(columns[2], pa.string()),
-            "evidence": pa.array(columns[3], pa.list_(_EVIDENCE)),
+            "question": pa.array(columns[1], pa.string()),
+            "option": pa.array(columns[2], pa.string()),
+            "context": pa.array(columns[3], pa.string()),
+            "evidence": pa.array(columns[4], pa.list_(_EVIDENCE)),
         }
     ).replace_schema_metadata({NOTES: json.dumps(notes, sort_keys=True)})
     with whole_file(path) as aside:
@@ -128,13 +136,20 @@ def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContex
     Raises
     ------
     InputError : a missing column, two rows for one question or option, no row for a question.
-    ArtifactError : a row for an option the question does not have.
+    ArtifactError : a row of another question with this id, or for an option it does not have.
     """
     found: dict[tuple[str, str | None], Context] = {}
+    marks = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
     for number, row in enumerate(read_rows(path), 1):
-        if missing := {"id", "option", "context", "evidence"} - set(row):
+        if missing := {"id", "question", "option", "context", "evidence"} - set(row):
             raise InputError(f"column {min(missing)!r} is missing", where=path, cure=_MAKE)
         key = (id_text(row["id"]), row["option"])
+        if marks.get(key[0], row["question"]) != row["question"]:
+            raise ArtifactError(
+                f"the context was made for another question with the id {key[0]!r}",
+                where=f"{path}, row {number}",
+                cure=_MAKE,
+            )
         if key in found:
             raise InputError(f"two rows for the question {key[0]!r}", where=f"{path}, row {number}")
         try:

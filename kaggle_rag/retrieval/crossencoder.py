@@ -13,7 +13,7 @@ from sentence_transformers import CrossEncoder as PairModel
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.retrieval.encoder import without_surrogates
+from kaggle_rag.retrieval.encoder import device_of, without_surrogates
 
 Scores = npt.NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class CrossEncoder:
 
     def __init__(self, name: str, device: str | None = None, max_tokens: int | None = None) -> None:
         folder = resolve(name).path
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of(device)
         _require_head(folder)
         half = self.device.startswith("cuda")
         self.model = _load(folder, self.device, torch.float16 if half else torch.float32)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-
-Vectors = npt.NDArray[np.float32]
+from kaggle_rag.retrieval.vectors import Vectors
 
 # One bar for the loading of six small layers is noise between our own.
 transformers_logging.disable_progress_bar()
@@ -44,6 +44,27 @@ def without_surrogates(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
+def device_of(name: str | None) -> str:
+    """``name``, or CUDA where there is one; raise ``ConfigError`` for a device that is not here."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"no device {name!r} on this machine ({str(error).splitlines()[0]})",
+            where="--device",
+            expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
+        ) from error
+    return name
+
+
+def _dimension(model: SentenceTransformer) -> int:
+    # The longer name is that of sentence-transformers before 5.4.
+    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(ask() or 0)
+
+
 class Encoder:
     """A sentence-transformers model that gives L2-normalised float32 vectors.
 
@@ -69,10 +90,10 @@ class Encoder:
         card: EncoderCard | None = None,
     ) -> None:
         checkpoint = resolve(name, online=online)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of(device)
         try:
             self.model = SentenceTransformer(str(checkpoint.path), device=self.device, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
                 where=checkpoint.path,
@@ -87,7 +108,7 @@ class Encoder:
         self.card = card or EncoderCard(
             name=name,
             sha256=checkpoint.sha256,
-            dim=int(self.model.get_embedding_dimension() or 0),
+            dim=_dimension(self.model),
             max_tokens=int(self.model.max_seq_length or 0),
             query_prompt=query,
             passage_prompt=passage,

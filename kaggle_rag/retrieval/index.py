@@ -1,46 +1,52 @@
-"""The index folder: passages, vectors and FAISS, opened memory-mapped and checked.
+"""The index folder: passages, dense retrievers and BM25, opened memory-mapped and checked.
 
 ::
 
     index/
-      manifest.json          what it was made of, and a checksum a file
-      passages/00000.arrow   article, article_id, title, text; about 16,384 rows a shard
-      vectors/00000.npy      (rows, dim) float32, the same rows
-      index.faiss            IndexFlatL2 over all rows
+      manifest.json              what it was made of, and a checksum a file
+      passages/00000.arrow       article, article_id, title, text; about 16,384 rows a shard
+      dense/NAME/vectors.npy     (rows, dim) float32, float16 or int8, the same rows
+      dense/NAME/index.faiss     over all rows, of a kind of `kaggle_rag.retrieval.kinds`
+      lexical/000/               bm25s, two million passages a part; where it was asked for
 """
 
 from __future__ import annotations
 
-import functools
+import copy
 from pathlib import Path
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from kaggle_rag.artifacts import Manifest, verify
-from kaggle_rag.errors import ArtifactError
-from kaggle_rag.retrieval.encoder import Vectors
+from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.retrieval.dense import FAISS_FILE, Dense
+from kaggle_rag.retrieval.lexical import Lexical
 from kaggle_rag.retrieval.passages import Passages
+from kaggle_rag.retrieval.vectors import Rows, Vectors
 
-FAISS_FILE = "index.faiss"
-# A checksum runs at over 1 GB/s: below this size a bar would only flicker.
-_BAR_FROM = 4 << 30
-# Queries in one FAISS call: bounds its distance buffers and gives the bar something to count.
-_QUERIES = 1024
+DENSE, LEXICAL = "dense", "lexical"
+# A checksum runs at over 1 GB/s: below this size a bar would only flicker, and above it opening an
+# index would take minutes. `check` reads every file whatever its size.
+CHECKED_ON_OPENING = 4 << 30
 
 
-def shard_name(folder: str, number: int) -> str:
-    """``passages/00000.arrow`` or ``vectors/00000.npy``: a shard's path inside the index folder."""
-    return f"{folder}/{number:05d}.{ {'passages': 'arrow', 'vectors': 'npy'}[folder] }"
+def passages_name(number: int) -> str:
+    """``passages/00000.arrow``: a shard's path inside the index folder."""
+    return f"passages/{number:05d}.arrow"
 
 
 class Index:
     """An index opened for reading; nothing of it lies in RAM until it is asked for."""
 
-    def __init__(self, folder: str | Path, *, verify_content: bool = True) -> None:
+    def __init__(self, folder: str | Path, *, verify_content: bool | None = None) -> None:
         """Open and check an index.
+
+        Parameters
+        ----------
+        verify_content : read every file and compare its checksum; ``None`` reads them from the
+            smallest on until `CHECKED_ON_OPENING` bytes, and of the others compares the size.
 
         Raises
         ------
@@ -50,71 +56,85 @@ class Index:
         self.manifest = Manifest.read(folder)
         self._verify(verify_content)
         shards = range(len(self.manifest.shard_rows))
-        self.passages = Passages([self.folder / shard_name("passages", i) for i in shards])
-        self._vectors = [np.load(self.folder / shard_name("vectors", i), mmap_mode="r") for i in shards]
-        self._starts = np.cumsum([0, *self.manifest.shard_rows])
+        self.passages = Passages([self.folder / passages_name(i) for i in shards])
+        self.dense = {
+            name: Dense(self.folder / DENSE / name, card, self.manifest.passages)
+            for name, card in self.manifest.dense.items()
+        }
         self._agree()
 
     def __len__(self) -> int:
         return self.manifest.passages
 
-    @functools.cached_property
-    def faiss(self) -> faiss.Index:
-        """The FAISS index, memory-mapped."""
-        try:
-            return faiss.read_index(str(self.folder / FAISS_FILE), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise ArtifactError(
-                "FAISS cannot read this index", where=self.folder / FAISS_FILE, cure="build it again"
-            ) from error
+    @property
+    def default(self) -> Dense:
+        """The dense retriever that is asked when no other is named."""
+        return self.dense[self.manifest.default]
+
+    def with_default(self, dense: Dense) -> Index:
+        """The same index with another default retriever over its vectors."""
+        other = copy.copy(self)
+        other.dense = {**self.dense, self.manifest.default: dense}
+        return other
+
+    def lexical(self) -> Lexical:
+        """The BM25 parts; raise ``ConfigError`` when the index was built without them."""
+        if not self.manifest.lexical_rows:
+            raise ConfigError(
+                "this index has no BM25 part",
+                where=self.folder,
+                cure="build it again with --lexical (vectors are taken over by --reuse), "
+                "or leave bm25 out of contexts.retrievers",
+            )
+        return Lexical(self.folder / LEXICAL, self.manifest.lexical_rows, self.manifest.language)
 
     def search(
         self, queries: Vectors, k: int, *, progress: bool = False
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.float32], Rows]:
         """Squared L2 distances and row numbers of the ``k`` nearest passages, each ``(n, k)``.
 
         ``k`` is cut to the number of passages.
         """
-        k = min(k, len(self))
-        distances = np.empty((len(queries), k), dtype=np.float32)
-        rows = np.empty((len(queries), k), dtype=np.int64)
         with tqdm(total=len(queries), desc="search", unit="query", disable=not progress) as bar:
-            for start in range(0, len(queries), _QUERIES):
-                part = slice(start, start + _QUERIES)
-                distances[part], rows[part] = self.faiss.search(queries[part], k)
-                bar.update(len(queries[part]))
-        return distances, rows
+            return self.default.search(queries, k, on_queries=bar.update)
 
-    def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
-        """The vectors at ``rows``, ``(len(rows), dim)`` float32, read from the mapped shards."""
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
-        out = np.empty((len(rows), self.manifest.encoder.dim), dtype=np.float32)
-        for shard in np.unique(shards):
-            mine = shards == shard
-            out[mine] = self._vectors[shard][rows[mine] - self._starts[shard]]
-        return out
+    def vectors(self, rows: Rows) -> Vectors:
+        """The default retriever's vectors at ``rows``, ``(len(rows), dim)`` float32."""
+        return self.default.vectors(rows)
 
-    def _verify(self, content: bool) -> None:
-        total = sum(seal["bytes"] for seal in self.manifest.files.values())
-        quiet = not content or total < _BAR_FROM
-        with tqdm(total=total, desc="checksums", unit="B", unit_scale=True, disable=quiet) as bar:
-            verify(self.folder, self.manifest.files, content=content, on_bytes=bar.update)
+    def _verify(self, content: bool | None) -> None:
+        files = dict(sorted(self.manifest.files.items(), key=lambda item: int(item[1]["bytes"])))
+        sizes = np.cumsum([seal["bytes"] for seal in files.values()])
+        read = {name for name, size in zip(files, sizes) if content or size <= CHECKED_ON_OPENING}
+        if content is False:
+            read = set()
+        total = sum(files[name]["bytes"] for name in read)
+        with tqdm(
+            total=total, desc="checksums", unit="B", unit_scale=True, disable=total < CHECKED_ON_OPENING
+        ) as bar:
+            verify(self.folder, files, content=read, on_bytes=bar.update)
 
     def _agree(self) -> None:
-        """Text, vectors and index must hold the same number of rows, shard by shard."""
+        """Text, vectors and indexes must hold the same number of rows, in the same dimensions."""
         counts = {
             "manifest": self.manifest.passages,
             "text": len(self.passages),
-            "vectors": sum(len(shard) for shard in self._vectors),
-            "index": self.faiss.ntotal,
-            "shards": int(self._starts[-1]),
+            "shards": sum(self.manifest.shard_rows),
         }
-        dims = {shard.shape[1] for shard in self._vectors} | {self.faiss.d}
-        if len(set(counts.values())) > 1 or dims != {self.manifest.encoder.dim}:
+        if self.manifest.lexical_rows:
+            counts["bm25"] = sum(self.manifest.lexical_rows)
+        for name, dense in self.dense.items():
+            counts[f"index {name}"] = dense.faiss.ntotal
+            if dense.faiss.d != dense.card.encoder.dim:
+                raise ArtifactError(
+                    f"the FAISS index has {dense.faiss.d} dimensions, its vectors {dense.card.encoder.dim}",
+                    where=dense.folder / FAISS_FILE,
+                    cure="parts of two builds were mixed: build the index again",
+                )
+        if len(set(counts.values())) > 1:
             raise ArtifactError(
                 "the parts of the index disagree: "
-                + ", ".join(f"{name} {count:,} rows" for name, count in counts.items())
-                + f"; dimensions {sorted(dims)}",
+                + ", ".join(f"{name} {count:,} rows" for name, count in counts.items()),
                 where=self.folder,
                 cure="parts of two builds were mixed: build the index again",
             )

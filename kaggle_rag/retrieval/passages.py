@@ -79,6 +79,10 @@ class Passages:
         line = self._tables[shard].slice(row - self._starts[shard], 1)
         return Passage(*(column[0].as_py() for column in line.columns))
 
+    def shard(self, number: int) -> pa.Table:
+        """All columns of one shard, memory-mapped."""
+        return self._tables[number]
+
     def take(self, rows: npt.NDArray[np.int64]) -> list[Passage]:
         """The passages at ``rows``, in that order."""
         return [self[int(row)] for row in rows]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from kaggle_rag.retrieval.encoder import Vectors
+from kaggle_rag.retrieval.vectors import Vectors
 
 Distances = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def nearest_distinct(
 
     Parameters
     ----------
-    distances : ``(m,)`` distance of each candidate.
+    distances : ``(m,)`` what the candidates are ordered by, the smallest first.
     candidates : ``(m, d)`` their vectors.
     keep : how many at most.
     near_duplicate : L2 distance; 0 drops equal vectors only, and nothing when it is negative.

@@ -1,10 +1,9 @@
-"""Questions to contexts: encode, search, re-rank exactly, assemble. Linear in the questions."""
+"""Questions to contexts: ask every retriever, fuse, re-rank, assemble. Linear in the questions."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,24 +12,49 @@ from tqdm import tqdm
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
+from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
-from kaggle_rag.retrieval.encoder import Encoder, Vectors
+from kaggle_rag.retrieval.crossencoder import CrossEncoder
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.panel import Panel, Verdicts
 from kaggle_rag.retrieval.passages import Passage
 from kaggle_rag.retrieval.queries import Query, queries_of
-from kaggle_rag.retrieval.rerank import Distances, exact_distances, nearest_distinct
+from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
+from kaggle_rag.retrieval.sources import DenseAnswers
 from kaggle_rag.retrieval.units import sentences
+from kaggle_rag.retrieval.vectors import Rows, Vectors
 
+Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
 BATCH = 256
 
 
 class Retriever:
-    """Finds the evidence for questions in one index."""
+    """Finds the evidence for questions in one index.
 
-    def __init__(self, index: Index, encoder: Encoder, settings: ContextSettings) -> None:
-        self.index, self.encoder, self.settings = index, encoder, settings
+    Parameters
+    ----------
+    encoder : that of the index's default retriever.
+    others : encoders of its further dense retrievers, by name, where ``settings.retrievers`` asks them.
+    reranker : reads the best candidates of each context together with the question.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: Encoder,
+        settings: ContextSettings,
+        others: Mapping[str, Encoder] | None = None,
+        reranker: CrossEncoder | None = None,
+    ) -> None:
+        self.index, self.encoder, self.settings, self.reranker = index, encoder, settings, reranker
+        self.panel = Panel(
+            index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
+            fusion=settings.fusion, exact=settings.exact,
+        )  # fmt: skip
         self._passage = functools.lru_cache(maxsize=100_000)(self._read)
         self._tokens = functools.lru_cache(maxsize=100_000)(self._count)
 
@@ -48,109 +72,100 @@ class Retriever:
     def _batch(self, questions: Questions) -> Iterator[QuestionContexts]:
         forms, instruction_forms = self.settings.forms, self.settings.instruction_forms
         queries = queries_of(questions, forms, instruction_forms)
-        vectors = self.encoder.encode_queries([query.text for each in queries for query in each])
-        mine = self._candidates(questions, queries, vectors)
+        kept = [context is not None and self.settings.own == "keep" for context in questions.contexts]
+        texts = [q.text for asked, own in zip(queries, kept) if not own for q in asked]
+        verdicts = self.panel.ask(texts, self.settings.hits)
+        # Distances in the evidence are those of the default encoder, whoever found it.
+        default = verdicts.answers.get(self.index.manifest.default)
+        vectors = default.vectors if isinstance(default, DenseAnswers) else self.encoder.encode_queries(texts)
         start = 0
-        for row, (asked, rows) in enumerate(zip(queries, mine)):
-            end = start + len(asked)
-            if rows is None:
-                source = self._own(str(questions.contexts[row]))
+        for asked, own, context, options in zip(queries, kept, questions.contexts, questions.options):
+            if own:
+                candidates = self._own([query.text for query in asked], str(context))
             else:
-                source = _Source(rows, self.index.vectors(rows), self._passage)
-            yield self._contexts(asked, vectors[start:end], source, questions.options[row])
-            start = end
+                mine = slice(start, start := start + len(asked))
+                candidates = self._found(vectors[mine], verdicts, mine)
+            yield self._contexts(asked, candidates, options)
 
-    def _candidates(
-        self, questions: Questions, queries: Sequence[Sequence[Query]], vectors: Vectors
-    ) -> list[npt.NDArray[np.int64] | None]:
-        """Rows any query of a question hit, sorted; ``None`` for questions with their own context."""
-        owner = np.repeat(np.arange(len(questions)), [len(asked) for asked in queries])
-        own = np.array([self._keeps_own(context) for context in questions.contexts])
-        searched = ~own[owner]
-        _, rows = self.index.search(vectors[searched], self.settings.hits)
-        owner = owner[searched]
-        borders = np.searchsorted(owner, np.arange(len(questions) + 1))
-        return [
-            None if own[i] else np.unique(rows[borders[i] : borders[i + 1]]) for i in range(len(questions))
-        ]
+    def _found(self, vectors: Vectors, verdicts: Verdicts, queries: slice) -> Candidates:
+        rows, scores, finders = verdicts.of(queries)
+        found = self.index.vectors(rows)
+        return Candidates(rows, found, exact_distances(vectors, found), scores, finders, self._passage)
 
-    def _keeps_own(self, context: str | None) -> bool:
-        return context is not None and self.settings.own == "keep"
+    def _own(self, queries: Sequence[str], text: str) -> Candidates:
+        """A context the question brought is a small corpus of its own sentences."""
+        language = self.index.manifest.language
+        lines = [Passage(0, OWN, "", s) for line in paragraphs(text) for s in sentences(line, language)]
+        vectors = self.encoder.encode_passages([line.text for line in lines])
+
+        def passage(row: int) -> Passage | None:
+            return lines[row] if 0 <= row < len(lines) else None
+
+        distances = exact_distances(self.encoder.encode_queries(queries), vectors)
+        rows: Rows = np.arange(len(lines))
+        finders = [OWN] * len(lines)
+        return Candidates(rows, vectors, distances, 1 - distances**2 / 2, finders, passage, text)
 
     def _contexts(
-        self, queries: Sequence[Query], vectors: Vectors, source: _Source, options: Sequence[str | None]
+        self, queries: Sequence[Query], candidates: Candidates, options: Sequence[str | None]
     ) -> QuestionContexts:
-        distances = exact_distances(vectors, source.vectors)
         if self.settings.per == "question":
-            return QuestionContexts(self._context(queries, distances, source), ())
+            return QuestionContexts(self._context(queries, candidates), ())
         by_option: list[Context | None] = []
         for column, option in enumerate(options):
             asks = [i for i, query in enumerate(queries) if query.option == column]
             # With the form "all" alone every option is judged by the question's evidence.
             asks = asks or list(range(len(queries)))
             by_option.append(
-                self._context([queries[i] for i in asks], distances[asks], source)
+                self._context([queries[i] for i in asks], candidates.asked_by(asks))
                 if option is not None
                 else None
             )
         return QuestionContexts(None, tuple(by_option))
 
-    def _context(self, queries: Sequence[Query], distances: Distances, source: _Source) -> Context:
-        evidence = self._evidence(queries, distances, source) if len(source.rows) else []
-        return Context(self._text(evidence, source), tuple(evidence))
+    def _context(self, queries: Sequence[Query], candidates: Candidates) -> Context:
+        evidence = self._evidence(queries, candidates) if len(candidates.rows) else []
+        return Context(self._text(evidence, candidates), tuple(evidence))
 
-    def _evidence(self, queries: Sequence[Query], distances: Distances, source: _Source) -> list[Evidence]:
-        nearest = distances.min(axis=0)
-        chosen = nearest_distinct(nearest, source.vectors, self.settings.keep, self.settings.near_duplicate)
-        evidence = []
-        for position in chosen:
-            row = int(source.rows[position])
-            passage = source.passage(row)
-            assert passage is not None
-            query = queries[int(distances[:, position].argmin())]
-            evidence.append(
-                Evidence(
-                    passage.article_id, passage.title, row, passage.text,
-                    float(nearest[position]), query.form,
-                )
-            )  # fmt: skip
-        return evidence
+    def _evidence(self, queries: Sequence[Query], candidates: Candidates) -> list[Evidence]:
+        """The best candidates, near-duplicates of better ones left out."""
+        scores = MERGES[self.settings.merge](candidates.scores)
+        if self.reranker is not None:
+            scores = self._reread(self.reranker, scores, queries, candidates)
+        settings = self.settings
+        chosen = nearest_distinct(-scores, candidates.vectors, settings.keep, settings.near_duplicate)
+        return [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
 
-    def _text(self, evidence: Sequence[Evidence], source: _Source) -> str:
+    def _reread(
+        self, reranker: CrossEncoder, scores: Scores, queries: Sequence[Query], candidates: Candidates
+    ) -> Scores:
+        """The best candidates by the cross-encoder; the others stay behind them, in their order.
+
+        It reads the first of the queries: with all options, or in an option's context with that option.
+        """
+        best = np.argsort(-scores, kind="stable")[: self.settings.rerank]
+        found = [candidates.passage(int(candidates.rows[position])) for position in best]
+        texts = [passage.text for passage in found if passage is not None]
+        read = reranker.scores([queries[0].text] * len(texts), texts)
+        reread = read.min() - 1 - (scores.max() - scores)
+        reread[best] = read
+        return np.asarray(reread, dtype=np.float64)
+
+    def _text(self, evidence: Sequence[Evidence], candidates: Candidates) -> str:
         """An own context that fits stays as it is; the rest is assembled from its evidence."""
-        if source.whole is not None and self._tokens(source.whole) <= self.settings.tokens:
-            return source.whole
+        if candidates.whole is not None and self._tokens(candidates.whole) <= self.settings.tokens:
+            return candidates.whole
         if not evidence:
             # Scraps that are no sentences leave nothing to choose from but their beginning.
-            return longest_prefix((source.whole or "").split(), self.settings.tokens, self._tokens)
+            return longest_prefix((candidates.whole or "").split(), self.settings.tokens, self._tokens)
         assemble = Assembler(
             self.settings.tokens, self.settings.neighbours, self.settings.titles,
-            source.passage, self._tokens,
+            candidates.passage, self._tokens,
         )  # fmt: skip
         return assemble([e.row for e in evidence])
-
-    def _own(self, text: str) -> _Source:
-        """A context the question brought is a small corpus of its own sentences."""
-        lines = [Passage(0, OWN, "", s) for line in paragraphs(text) for s in sentences(line)]
-        vectors = self.encoder.encode_passages([line.text for line in lines])
-
-        def passage(row: int) -> Passage | None:
-            return lines[row] if 0 <= row < len(lines) else None
-
-        return _Source(np.arange(len(lines)), vectors, passage, text)
 
     def _read(self, row: int) -> Passage | None:
         return self.index.passages[row] if 0 <= row < len(self.index) else None
 
     def _count(self, text: str) -> int:
         return int(self.encoder.count_tokens([text])[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """Candidates of one question: their rows and vectors; ``whole`` is a context it brought."""
-
-    rows: npt.NDArray[np.int64]
-    vectors: Vectors
-    passage: Callable[[int], Passage | None]
-    whole: str | None = None

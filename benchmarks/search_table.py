@@ -1,0 +1,161 @@
+"""The search table of an older system, with a column for ours: random vectors, 1 and 10 queries.
+
+That system had brute-force inner products, IVF with 100 lists, and IVF with as many lists as the root of
+the vectors, all with whole float32 vectors in RAM and FAISS's own nprobe of 1; it was shut down at 5
+million. Ours is `ivf-pq`, which 3 GB buy at every size, searched for at least the recall that the better
+IVF has. Every cell is a process of its own; what does not fit into the machine's memory says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import psutil
+
+from benchmarks.common import Watch, parser, report
+from kaggle_rag.artifacts import DenseCard, EncoderCard
+from kaggle_rag.errors import run_program, show_size
+from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
+from kaggle_rag.retrieval.vectors import Layout, Vectors, VectorStore, VectorWriter
+from wiki_index.dense_index import make_index
+
+K, _DIM, _BLOCK, _REPEATS, _QUERIES = 10, 768, 50_000, 20, 200
+KIND = "ivf-pq"
+METHODS = ("brute force", "IVF 100", "IVF √N", "ours")
+
+
+def main() -> int:
+    flags = parser(str(__doc__))
+    flags.formatter_class = argparse.RawDescriptionHelpFormatter
+    flags.add_argument("--millions", nargs="+", type=float, default=[1, 2, 3, 4, 5])
+    flags.add_argument("--folder", type=Path, help="where the vectors are put (default: a temporary folder)")
+    flags.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
+    arguments = flags.parse_args()
+    if arguments.cell:
+        method, rows, dim, target = arguments.cell
+        print(json.dumps(cell(arguments.folder, method, int(rows), int(dim), float(target))))
+        return 0
+    millions, dim = ([0.05], 64) if arguments.quick else (arguments.millions, _DIM)
+    rows: list[dict[str, Any]] = []
+    for size in millions:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            rows += compare(Path(folder), round(size * 1e6), dim)
+    note = (
+        f"Random unit vectors of {dim} dimensions, {K} nearest, times are medians of {_REPEATS}. Recall@{K} "
+        f"is of {_QUERIES} queries; random vectors have no structure that an index could use. Memory is "
+        "anonymous memory at its peak, building and searching."
+    )
+    report("Searching random vectors", rows, arguments.json, note)
+    return 0
+
+
+def compare(folder: Path, rows: int, dim: int) -> list[dict[str, Any]]:
+    draw(folder, rows, dim)
+    table, target = [], 0.0
+    for method in METHODS:
+        command = [
+            sys.executable, "-m", "benchmarks.search_table", "--folder", str(folder),
+            "--cell", method, str(rows), str(dim), str(target),
+        ]  # fmt: skip
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
+        if method.startswith("IVF"):
+            target = max(target, found.get("recall", 0.0))
+        table.append(
+            {
+                "vectors": f"{rows / 1e6:g} M", "method": method,
+                "1 query ms": f"{1e3 * found['one']:.2f}" if "one" in found else found.get("why", "died"),
+                "10 queries ms": f"{1e3 * found['ten']:.2f}" if "ten" in found else "",
+                f"recall@{K}": f"{found['recall']:.3f}" if "recall" in found else "",
+                "build s": f"{found['build']:.0f}" if "build" in found else "",
+                "memory": show_size(found["memory"]) if "memory" in found else "",
+                "index": found.get("index", ""),
+            }
+        )  # fmt: skip
+    return table
+
+
+def draw(folder: Path, rows: int, dim: int) -> None:
+    """Write the vectors in half precision, the queries, and the exact answers."""
+    rng = np.random.default_rng(0)
+    writer = VectorWriter(folder / VECTORS_FILE, Layout(rows, dim, "fp16"))
+    for start in range(0, rows, _BLOCK):
+        writer.write(start, _unit(rng.normal(size=(min(_BLOCK, rows - start), dim))))
+    writer.close()
+    np.save(folder / "queries.npy", _unit(rng.normal(size=(2 * _QUERIES, dim))))
+
+
+def cell(folder: Path, method: str, rows: int, dim: int, target: float) -> dict[str, Any]:
+    store = VectorStore(folder / VECTORS_FILE, Layout(rows, dim, "fp16"))
+    queries = np.load(folder / "queries.npy")
+    if method != "ours" and (needed := 4.6 * rows * dim) > (free := psutil.virtual_memory().available):
+        return {"why": f"needs {show_size(needed)}, {show_size(free)} are free"}
+    with Watch() as watch:
+        start = time.perf_counter()
+        search, name = (
+            _ours(folder, store, queries[_QUERIES:], target) if method == "ours" else _theirs(method, store)
+        )
+        build = time.perf_counter() - start
+        one, ten = (_median(search, queries, count) for count in (1, 10))
+    truth = _truth(folder, store, queries[:_QUERIES])
+    found = search(queries[:_QUERIES])
+    recall = float((found[:, :, None] == truth[:, None, :]).any(axis=2).mean())
+    return {"one": one, "ten": ten, "recall": recall, "build": build, "memory": watch.peak, "index": name}
+
+
+def _theirs(method: str, store: VectorStore) -> tuple[Any, str]:
+    lists = {"IVF 100": 100, "IVF √N": round(len(store) ** 0.5)}.get(method)
+    name = f"IVF{lists},Flat" if lists else "Flat"
+    index: Any = faiss.index_factory(store.layout.dim, name, faiss.METRIC_INNER_PRODUCT)
+    if lists:
+        index.train(store.take(np.linspace(0, len(store) - 1, 64 * lists).astype(np.int64)))
+    for _, block in store.blocks():
+        index.add(block)
+    return (lambda queries: index.search(queries, K)[1]), name
+
+
+def _ours(folder: Path, store: VectorStore, queries: Vectors, target: float) -> tuple[Any, str]:
+    from wiki_index.tune import tune
+
+    dim = store.layout.dim
+    made = make_index(folder, KIND, store)
+    card = DenseCard(EncoderCard("drawn", "", dim, 0, "", ""), KIND, made.factory, "fp16")
+    card = tune(Dense(folder, card, len(store)), queries, target)
+    dense = Dense(folder, card, len(store))
+    return (lambda asked: dense.search(asked, K)[1]), f"{made.factory}, nprobe {card.nprobe}"
+
+
+def _median(search: Any, queries: Vectors, count: int) -> float:
+    seconds = []
+    for repeat in range(_REPEATS):
+        asked = queries[repeat * count % _QUERIES :][:count]
+        start = time.perf_counter()
+        search(asked)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def _truth(folder: Path, store: VectorStore, queries: Vectors) -> np.ndarray:
+    from kaggle_rag.retrieval.exact import search_exact
+
+    path = folder / "truth.npy"
+    if not path.exists():
+        np.save(path, search_exact(queries, store, K)[1])
+    return np.asarray(np.load(path))
+
+
+def _unit(vectors: Any) -> Vectors:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

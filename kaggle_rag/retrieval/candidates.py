@@ -1,0 +1,51 @@
+"""The candidates of one question: what was found, how far it is, and what the retrievers say of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from kaggle_rag.retrieval.contexts import Evidence
+from kaggle_rag.retrieval.fusion import Matrix
+from kaggle_rag.retrieval.passages import Passage
+from kaggle_rag.retrieval.queries import Query
+from kaggle_rag.retrieval.vectors import Rows, Vectors
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """``m`` candidates of the ``q`` queries of one question.
+
+    Parameters
+    ----------
+    rows : ``(m,)`` in the index, or among the sentences of a context the question brought.
+    vectors : ``(m, d)`` by the default encoder.
+    distances : ``(q, m)`` exact L2 distances by the default encoder.
+    scores : ``(q, m)`` of all retrievers together, larger is better.
+    finders : ``(m,)`` names of the retrievers that found each.
+    passage : the passage at a row, ``None`` beyond the ends.
+    whole : the context the question brought, as it came.
+    """
+
+    rows: Rows
+    vectors: Vectors
+    distances: Matrix
+    scores: Matrix
+    finders: Sequence[str]
+    passage: Callable[[int], Passage | None]
+    whole: str | None = None
+
+    def asked_by(self, queries: Sequence[int]) -> Candidates:
+        """The same candidates, judged by some of the queries."""
+        return dataclasses.replace(self, distances=self.distances[queries], scores=self.scores[queries])
+
+    def evidence(self, position: int, queries: Sequence[Query], score: float) -> Evidence:
+        """One candidate as evidence, by the query that likes it best."""
+        row = int(self.rows[position])
+        passage = self.passage(row)
+        assert passage is not None
+        best = int(self.scores[:, position].argmax())
+        return Evidence(
+            passage.article_id, passage.title, row, passage.text,
+            float(self.distances[best, position]), queries[best].form, score, self.finders[position],
+        )  # fmt: skip

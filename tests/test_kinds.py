@@ -1,0 +1,160 @@
+"""Every kind of index over drawn vectors: made, killed, tuned, against exact search."""
+
+import dataclasses
+import shutil
+
+import faiss
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from kaggle_rag.artifacts import DenseCard, EncoderCard
+from kaggle_rag.errors import ConfigError, LimitError
+from kaggle_rag.retrieval.dense import Dense
+from kaggle_rag.retrieval.kinds import KINDS, choose, factory_of, kind_of, lists_for, ram_of, simpler
+from kaggle_rag.retrieval.vectors import Layout, VectorStore, VectorWriter
+from wiki_index.dense_index import make_index
+from wiki_index.tune import tune
+
+ROWS, DIM = 24_000, 32
+ENCODER = EncoderCard("drawn", "0" * 64, DIM, 16, "", "")
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(300, DIM))
+    return unit(centres[rng.integers(0, 300, ROWS)] + 0.6 * rng.normal(size=(ROWS, DIM)))
+
+
+@pytest.fixture(scope="module")
+def queries(vectors):
+    return unit(vectors[::240] + 0.1 * np.random.default_rng(1).normal(size=(100, DIM)))
+
+
+@pytest.fixture(scope="module")
+def nearest(vectors, queries):
+    return np.argsort(cdist(queries, vectors, "sqeuclidean"), axis=1)[:, :10]
+
+
+def store_of(folder, vectors, precision="fp32"):
+    layout = Layout(*vectors.shape, precision)
+    writer = VectorWriter(folder / "vectors.npy", layout)
+    writer.write(0, vectors)
+    writer.close()
+    return VectorStore(folder / "vectors.npy", layout)
+
+
+def made(folder, kind, vectors, kept_every=7_000):
+    precision = KINDS[kind].vectors
+    index = make_index(folder, kind, store_of(folder, vectors, precision), kept_every)
+    card = DenseCard(ENCODER, kind, index.factory, precision, trained_on=index.trained_on)
+    return Dense(folder, card, len(vectors))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_reaches_its_recall_and_its_distances_are_exact(kind, vectors, queries, nearest, tmp_path):
+    dense = made(tmp_path, kind, vectors)
+    dense = Dense(tmp_path, tune(dense, queries, 0.95), ROWS)
+    distances, rows = dense.search(queries, 10)
+    found = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, nearest)])
+    assert found >= 0.95 and dense.faiss.ntotal == ROWS
+    assert dense.card.recall == pytest.approx(found, abs=0.01) or dense.card.queries == 0
+    true = np.take_along_axis(cdist(queries, vectors, "sqeuclidean"), rows, axis=1)
+    assert np.abs(distances - true).max() < 5e-3
+    assert (np.diff(distances, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["ivf-sq8", "ivf-rabitq", "ivf-pq"])
+def test_killed_while_it_grows_an_index_ends_with_the_same_bytes(kind, vectors, tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    made(whole, kind, vectors)
+    slice_of, blocks = VectorStore.slice, []
+
+    def dying(store, start, stop):
+        blocks.append(start)
+        if len(blocks) == 3:
+            raise KeyboardInterrupt
+        return slice_of(store, start, stop)
+
+    monkeypatch.setattr(VectorStore, "slice", dying)
+    with pytest.raises(KeyboardInterrupt):
+        made(killed, kind, vectors)
+    assert faiss.read_index(str(killed / "growing.faiss")).ntotal == 14_000
+    made(killed, kind, vectors)
+    assert blocks == [0, 7_000, 14_000, 14_000, 21_000]
+    assert (whole / "index.faiss").read_bytes() == (killed / "index.faiss").read_bytes()
+
+
+def test_an_index_that_was_kept_on_the_way_holds_the_same_as_one_made_at_once(vectors, tmp_path):
+    for name, rows in (("once", ROWS), ("kept", 5_000)):
+        (tmp_path / name).mkdir()
+        made(tmp_path / name, "ivf-pq", vectors, rows)
+    once, kept = (faiss.read_index(str(tmp_path / name / "index.faiss")) for name in ("once", "kept"))
+    once.nprobe = kept.nprobe = 16
+    found = [index.search(vectors[:50], 10)[1] for index in (once, kept)]
+    assert (found[0] == found[1]).mean() > 0.99
+
+
+def test_the_cheapest_setting_that_suffices_is_chosen_and_more_is_paid_for_more(vectors, queries, tmp_path):
+    dense = made(tmp_path, "ivf-pq", vectors)
+    low, high = tune(dense, queries, 0.7), tune(dense, queries, 0.99)
+    assert 0.7 <= low.recall < high.recall and high.recall >= 0.99
+    assert (low.nprobe, low.depth) < (high.nprobe, high.depth)
+    best = tune(dense, queries, 1.1)
+    assert best.recall >= high.recall
+
+
+def test_a_search_for_more_than_the_lists_hold_says_what_is_missing(vectors, queries, tmp_path):
+    dense = made(tmp_path, "ivf-sq8", vectors)
+    dense = Dense(tmp_path, dataclasses.replace(dense.card, nprobe=1, depth=20), ROWS)
+    distances, rows = dense.search(queries, 2_000)
+    assert (rows[:, 0] >= 0).all() and (rows[:, -1] == -1).all() and np.isinf(distances[:, -1]).all()
+
+
+@pytest.mark.parametrize(
+    ("ram", "kind"),
+    [(13.0, "flat"), (8.0, "fp16"), (4.0, "ivf-sq8"), (1.6, "ivf-rabitq"), (1.45, "ivf-pq")],
+)
+def test_a_budget_buys_the_most_exact_kind_that_fits(ram, kind):
+    rows = 1_900_000 if kind in ("flat", "fp16") else 6_500_000
+    dim = 1024 if kind in ("flat", "fp16") else 384
+    assert choose(rows, dim, int(ram * 1e9), 1_000_000_000) == kind
+
+
+def test_a_budget_too_small_for_anything_says_the_least_that_works():
+    with pytest.raises(LimitError, match=r"at least (\d\.\d\d) GB") as found:
+        choose(6_500_000, 384, 1_100_000_000, 1_000_000_000)
+    least = float(str(found.value).split("at least ")[1].split(" GB")[0])
+    assert choose(6_500_000, 384, int((least + 0.01) * 1e9), 1_000_000_000) == "ivf-pq"
+
+
+def test_too_few_vectors_for_lists_give_a_simpler_kind():
+    assert simpler("ivf-pq", 500, 384) == "sq8" and simpler("ivf-pq", 10**6, 384) == "ivf-pq"
+    assert simpler("ivf-pq", 10**6, 100) == "ivf-rabitq" and simpler("flat", 1, 384) == "flat"
+    assert choose(500, 384, 2 * 10**9, 10**9) == "flat"
+
+
+def test_lists_grow_with_the_root_of_the_rows():
+    assert [lists_for(rows) for rows in (335_238, 6_500_000, 120_000_000)] == [1024, 4096, 16384]
+    assert factory_of("ivf-pq", 6_500_000, 384) == "IVF4096,PQ96x4fs"
+    assert factory_of("ivf-pq", 120_000_000, 384) == "IVF16384_HNSW32,PQ96x4fs"
+
+
+def test_a_kind_that_there_is_not_is_named_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"flat, fp16, sq8, ivf-sq8, ivf-rabitq, ivf-pq"):
+        kind_of("hnsw")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ram_that_a_kind_is_said_to_take_is_what_its_file_holds(kind, vectors, tmp_path):
+    made(tmp_path, kind, vectors)
+    said, file = ram_of(kind, ROWS, DIM), (tmp_path / "index.faiss").stat().st_size
+    assert 0.8 * said < file < 1.35 * said
+    shutil.rmtree(tmp_path)

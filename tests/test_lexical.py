@@ -1,0 +1,88 @@
+"""BM25 parts against bm25s's own retrieval, and exact scores of given passages."""
+
+import bm25s
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_rag.errors import ArtifactError
+from kaggle_rag.retrieval.lexical import Lexical, part_name, tokenizer, write_part
+
+METALS = ["iron", "gold", "zinc", "copper", "tin"]
+PASSAGES = [
+    f"{METALS[n % 5].title()} number {n} was weighed at {n * 7 % 31} grams in {1900 + n}; it "
+    + ("rusted in wet air." if n % 3 else "kept its shine for years.")
+    for n in range(200)
+]
+QUERIES = ["Which metal rusts in wet air?", "gold 1941 grams", "the of and", "quasar", "shine shine zinc"]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    write_part(folder / part_name(0), iter(PASSAGES))
+    return folder
+
+
+def test_scores_and_order_are_those_of_bm25s_itself(one):
+    scores, rows = Lexical(one, [200]).search(QUERIES, 20)
+    own = bm25s.BM25.load(one / part_name(0))
+    words = tokenizer()
+    words.tokenize(PASSAGES, update_vocab=True, show_progress=False)
+    for query, mine, places in zip(QUERIES, scores, rows):
+        tokens = words.decode(
+            words.tokenize([query], update_vocab=False, show_progress=False, allow_empty=False)
+        )[0]
+        every = own.get_scores(tokens) if tokens else np.zeros(200, dtype=np.float32)
+        assert np.allclose(mine, np.sort(every)[::-1][:20], atol=1e-5)
+        assert np.allclose(every[places[places >= 0]], mine[places >= 0], atol=1e-5)
+        assert (mine[places < 0] == 0).all()
+
+
+def test_a_passage_of_another_part_is_found_at_its_own_row(tmp_path):
+    write_part(tmp_path / part_name(0), iter(PASSAGES[:150]))
+    write_part(tmp_path / part_name(1), iter(PASSAGES[150:]))
+    lexical = Lexical(tmp_path, [150, 50])
+    _, rows = lexical.search(["weighed in 2083", "weighed in 1903"], 1)
+    assert rows.tolist() == [[183], [3]] and len(lexical) == 200
+
+
+def test_scores_of_given_passages_are_those_of_the_search(one):
+    lexical = Lexical(one, [200])
+    scores, rows = lexical.search(QUERIES, 30)
+    for query, mine, places in zip(QUERIES, scores, rows):
+        there = places >= 0
+        assert np.allclose(lexical.scores(query, places[there]), mine[there], atol=1e-6)
+    assert lexical.scores("quasar", np.arange(5)).tolist() == [0] * 5
+
+
+def test_two_makings_of_a_part_are_equal_byte_for_byte(one, tmp_path):
+    write_part(tmp_path / "again", iter(PASSAGES))
+    for path in (one / part_name(0)).iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_other_languages_have_their_own_stems_and_unknown_ones_their_words(tmp_path):
+    write_part(tmp_path / "de" / part_name(0), iter(["Die Metalle rosten.", "Das Gold glänzt."]), "de")
+    assert Lexical(tmp_path / "de", [2], "de").search(["ein Metall rostet"], 1)[1].tolist() == [[0]]
+    write_part(tmp_path / "xx" / part_name(0), iter(["metalo rustas", "oro brilas"]), "eo")
+    assert Lexical(tmp_path / "xx", [2], "eo").search(["brilas"], 1)[1].tolist() == [[1]]
+
+
+def test_a_part_of_other_passages_or_half_a_part_is_refused(one, tmp_path):
+    with pytest.raises(ArtifactError, match="200 passages instead of 100"):
+        Lexical(one, [100])
+    write_part(tmp_path / part_name(0), iter(PASSAGES[:5]))
+    (tmp_path / part_name(0) / "data.csc.index.npy").unlink()
+    with pytest.raises(ArtifactError, match="bm25s cannot read"):
+        Lexical(tmp_path, [5])
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=5), st.text(max_size=40))
+@settings(deadline=None, max_examples=30)
+def test_any_text_can_be_indexed_and_asked(tmp_path_factory, passages, query):
+    folder = tmp_path_factory.mktemp("any")
+    write_part(folder / part_name(0), iter(passages))
+    scores, rows = Lexical(folder, [len(passages)]).search([query], 3)
+    assert scores.shape == rows.shape == (1, min(3, len(passages))) and (scores >= 0).all()

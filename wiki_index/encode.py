@@ -1,0 +1,131 @@
+"""Step 2: passages to vectors, shard by shard, each text once, and none that an older index holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from kaggle_rag.artifacts import whole_file, write_json
+from kaggle_rag.errors import ArtifactError
+from kaggle_rag.retrieval.dense import VECTORS_FILE
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.vectors import Layout, Vectors, VectorWriter, calibrated_step
+from wiki_index.plan import Plan
+from wiki_index.split import shard_texts, texts_of
+
+# One empty file a shard that lies on disk; the vectors themselves have no holes to tell them by.
+ENCODED = "encoded"
+CALIBRATION = "calibration.json"
+# Passages that the int8 levels are set by: the first of the corpus, so that a kill changes nothing.
+_CALIBRATED_BY = 2_048
+
+
+def encode(plan: Plan, name: str, layout: Layout, shard_rows: Sequence[int]) -> None:
+    """Write the vectors of one dense retriever; shards that a killed build finished are left alone."""
+    marks = [plan.dense(name) / ENCODED / f"{number:05d}" for number in range(len(shard_rows))]
+    starts = np.cumsum([0, *shard_rows])
+    done = sum(rows for rows, mark in zip(shard_rows, marks) if mark.exists())
+    encoder, old = plan.encoders[name], _older(plan, name)
+    writer = VectorWriter(plan.dense(name) / VECTORS_FILE, layout)
+    with tqdm(total=int(starts[-1]), initial=done, desc="encode", unit="passage", smoothing=0.05) as bar:
+        for number, mark in enumerate(marks):
+            if mark.exists():
+                continue
+            texts = shard_texts(plan, number)
+            writer.write(int(starts[number]), encode_texts(encoder, texts, old, bar.update))
+            with whole_file(mark) as aside:
+                aside.touch()
+    writer.close()
+
+
+def encode_texts(
+    encoder: Encoder, texts: Sequence[str], old: OldVectors | None, on_rows: Callable[[int], object]
+) -> Vectors:
+    """Vectors ``(n, dim)`` of texts; equal texts are encoded once, known ones not at all."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    unique = list(places)
+    vectors = np.empty((len(unique), encoder.card.dim), dtype=np.float32)
+    found = old.find(unique) if old else np.full(len(unique), -1)
+    if old:
+        vectors[found >= 0] = old.vectors(found[found >= 0])
+    missing = np.flatnonzero(found < 0)
+    on_rows(len(texts) - len(missing))
+    vectors[missing] = encoder.encode_passages([unique[place] for place in missing], on_rows=on_rows)
+    return vectors[[places[text] for text in texts]]
+
+
+def layout_of(plan: Plan, name: str, precision: str, rows: int) -> Layout:
+    """The layout of one retriever's vectors; int8 levels are measured once and kept."""
+    dim, step = plan.encoders[name].card.dim, 0.0
+    if precision == "int8":
+        path = plan.dense(name) / CALIBRATION
+        if not path.exists():
+            sample = shard_texts(plan, 0)[:_CALIBRATED_BY]
+            step = calibrated_step(plan.encoders[name].encode_passages(sample))
+            write_json(path, {"step": step})
+        step = float(json.loads(path.read_text(encoding="utf-8"))["step"])
+    return Layout(rows, dim, precision, step)
+
+
+def _older(plan: Plan, name: str) -> OldVectors | None:
+    """The vectors of ``--reuse`` that the same encoder made, where there are any."""
+    if plan.reuse is None:
+        return None
+    index = Index(plan.reuse)
+    card = plan.encoders[name].card
+    for old, dense in index.dense.items():
+        if dense.card.encoder == card and dense.card.vectors == "fp32":
+            return OldVectors(index, old)
+    raise ArtifactError(
+        f"no vectors by {card.name} in float32 to take over",
+        where=plan.reuse,
+        expected="an index by the same encoder, prompts and length, of kind flat or with --vectors fp32",
+        cure="leave --reuse out, or name another index",
+    )
+
+
+class OldVectors:
+    """The vectors of an older index by the content of their passages.
+
+    64 bits of a hash find the row and the text itself confirms it, so that 120 million passages
+    need 2 GB here and no two texts are ever taken for each other.
+    """
+
+    def __init__(self, index: Index, name: str) -> None:
+        self._index, self._dense = index, index.dense[name]
+        self._with_title = index.manifest.title_in_text
+        hashes = np.concatenate([_hashes(self._texts(number)) for number in self._shards()])
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+
+    def find(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The row that holds each text, -1 where none does."""
+        wanted = _hashes(texts)
+        place = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
+        rows = np.where(self._hashes[place] == wanted, self._order[place], -1)
+        for number in map(int, np.flatnonzero(rows >= 0)):
+            passage = self._index.passages[int(rows[number])]
+            text = f"{passage.title} {passage.text}".strip() if self._with_title else passage.text
+            if text != texts[number]:
+                rows[number] = -1
+        return rows
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
+        return self._dense.vectors(rows)
+
+    def _shards(self) -> range:
+        return range(len(self._index.manifest.shard_rows))
+
+    def _texts(self, number: int) -> list[str]:
+        return texts_of(self._index.passages.shard(number), self._with_title)
+
+
+def _hashes(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, dtype=np.uint64)

@@ -1,0 +1,137 @@
+"""Weights of an index's retrievers, fitted on questions whose answering passage is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from kaggle_rag.config import ContextSettings
+from kaggle_rag.errors import InputError
+from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.panel import Panel
+from kaggle_rag.retrieval.queries import queries_of
+
+K = 10
+# Shares of 1 that a weight is tried in.
+_STEPS = 20
+_HITS = 100
+_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One way to ask, as ``contexts:`` of a solution file has it."""
+
+    retrievers: tuple[tuple[str, float], ...]
+    fusion: str
+    merge: str
+
+    def yaml(self) -> str:
+        weights = ", ".join(f"{name}: {weight:g}" for name, weight in self.retrievers)
+        return f"{{retrievers: {{{weights}}}, fusion: {self.fusion}, merge: {self.merge}}}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What every retriever says of one question's candidates, and which of them answer it."""
+
+    opinions: dict[str, Opinion]
+    right: npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The best setting on one half of the questions, and figures of both halves."""
+
+    setting: Setting
+    questions: int
+    ndcg: float
+    held_out: dict[str, tuple[float, float]]
+
+
+def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gold: Sequence[str]) -> Fitted:
+    """Try every setting on the even questions, and measure the best one on the odd ones.
+
+    Parameters
+    ----------
+    encoders : of the dense retrievers that are to be weighed, by name; BM25 is weighed where it is.
+    gold : the passage that answers each question, as text; passages that contain it count.
+
+    Raises
+    ------
+    InputError : hardly any of those passages are in the index.
+    """
+    names = [*encoders, *(["bm25"] if index.manifest.lexical_rows else [])]
+    cases = list(_cases(index, Panel(index, encoders, dict.fromkeys(names, 1.0)), questions, gold))
+    known = [case for case in cases if case.right.any()]
+    if len(known) < max(10, len(cases) // 10):
+        raise InputError(
+            f"of {len(cases)} questions only {len(known)} have their passage among the {_HITS} best",
+            expected="a column that holds passages of this index",
+            cure="check --gold, or index the text that the passages come from",
+        )
+    settings = list(_settings(names))
+    scores = [_ndcg(cases[::2], setting) for setting in tqdm(settings, desc="fit", unit="setting")]
+    best = settings[int(np.argmax(scores))]
+    alone = {name: Setting(((name, 1.0),), "weighted", "best") for name in names}
+    return Fitted(
+        best,
+        len(cases),
+        max(scores),
+        {
+            label: (_ndcg(cases[1::2], setting), _recall(cases[1::2], setting))
+            for label, setting in {**alone, "fitted": best}.items()
+        },
+    )
+
+
+def _settings(names: Sequence[str]) -> Iterator[Setting]:
+    for shares in itertools.product(range(_STEPS + 1), repeat=len(names)):
+        if sum(shares) == _STEPS:
+            weights = tuple((n, share / _STEPS) for n, share in zip(names, shares) if share)
+            for fusion, merge in itertools.product(FUSIONS, MERGES):
+                yield Setting(weights, fusion, merge)
+
+
+def _cases(index: Index, panel: Panel, questions: Questions, gold: Sequence[str]) -> Iterator[Case]:
+    forms = ContextSettings()
+    with tqdm(total=len(questions), desc="search", unit="question") as bar:
+        for start in range(0, len(questions), _BATCH):
+            batch = questions.take(range(start, min(start + _BATCH, len(questions))))
+            asked = queries_of(batch, forms.forms, forms.instruction_forms)
+            verdicts = panel.ask([query.text for each in asked for query in each], _HITS)
+            first = 0
+            for queries, passage in zip(asked, gold[start:]):
+                rows, opinions = verdicts.opinions(slice(first, first + len(queries)))
+                first += len(queries)
+                texts = [_plain(found.text) for found in index.passages.take(rows)]
+                yield Case(opinions, np.array([_plain(passage) in text for text in texts]))
+                bar.update()
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split()).strip(" \"'.")
+
+
+def _order(case: Case, setting: Setting) -> npt.NDArray[np.int64]:
+    opinions = [case.opinions[name]._replace(weight=weight) for name, weight in setting.retrievers]
+    scores = MERGES[setting.merge](FUSIONS[setting.fusion](opinions))
+    return np.argsort(-scores, kind="stable")[:K]
+
+
+def _ndcg(cases: Sequence[Case], setting: Setting) -> float:
+    """Mean nDCG@10 with one passage wanted, the first that answers: ``1 / log2(1 + its rank)``, or 0."""
+    hits = [case.right[_order(case, setting)] for case in cases]
+    return float(np.mean([1 / np.log2(2 + found.argmax()) if found.any() else 0.0 for found in hits]))
+
+
+def _recall(cases: Sequence[Case], setting: Setting) -> float:
+    return float(np.mean([case.right[_order(case, setting)].any() for case in cases]))

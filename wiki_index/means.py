@@ -1,0 +1,113 @@
+"""What a build needs: the kind a budget buys, disk, RAM, and a forecast before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaggle_rag.artifacts import require_space
+from kaggle_rag.errors import InputError
+from kaggle_rag.limits import Need, require
+from kaggle_rag.retrieval.dense import VECTORS_FILE
+from kaggle_rag.retrieval.kinds import KINDS, choose, kind_of, ram_of, simpler, unfit
+from kaggle_rag.retrieval.vectors import Layout
+from wiki_index.plan import BASE_RAM, Plan
+
+# A passage's text and titles on disk, and its postings where BM25 is made.
+_TEXT_BYTES, _WORD_BYTES = 150, 130
+_EVERY, _SAMPLE = 50, 512
+
+
+def kinds_for(plan: Plan, rows: int) -> dict[str, str]:
+    """The kind of each retriever's index: the one asked for, or the one the budget buys.
+
+    Raises
+    ------
+    LimitError : the budget is too small; the message says the least that works.
+    """
+    return {name: _kind(plan, rows, encoder.card.dim) for name, encoder in plan.encoders.items()}
+
+
+def _kind(plan: Plan, rows: int, dim: int) -> str:
+    if plan.kind is None:
+        return choose(rows, dim, plan.ram, BASE_RAM) if plan.ram else "flat"
+    kind_of(plan.kind)
+    kind = simpler(plan.kind, rows, dim)
+    if kind != plan.kind:
+        print(f"--index {plan.kind}: {unfit(plan.kind, rows, dim)}; making {kind} instead", file=sys.stderr)
+    require(
+        Need("index", BASE_RAM + ram_of(kind, rows, dim), "raise --ram, or leave --index out"), ram=plan.ram
+    )
+    return kind
+
+
+def precision_of(plan: Plan, kind: str) -> str:
+    return plan.vectors or KINDS[kind].vectors
+
+
+def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
+    """Bytes of vectors and index, and of the growing index where it has lists."""
+    times = 2 if KINDS[kind].lists else 1
+    return rows * Layout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(kind, rows, dim)
+
+
+def check_disk(plan: Plan, kinds: dict[str, str], rows: int) -> None:
+    """Refuse before the first vector what the disk has no room for."""
+    needed = _WORD_BYTES * rows if plan.lexical else 0
+    for name, kind in kinds.items():
+        path = plan.dense(name) / VECTORS_FILE
+        there = path.stat().st_blocks * 512 if path.exists() else 0
+        needed += disk_of(plan, kind, rows, plan.encoders[name].card.dim) - there
+    require_space(plan.work, needed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a build would take, from a sample of the corpus."""
+
+    articles: int
+    passages: int
+    seconds: float
+    disk: int
+    ram: int
+    kinds: dict[str, str]
+
+
+def forecast(plan: Plan) -> Forecast:
+    """Read the corpus, split every 50th article, encode 512 passages, and extrapolate."""
+    splitter = plan.splitter()
+    articles = characters = seen = 0
+    sample: list[str] = []
+    for number, article in enumerate(tqdm(plan.corpus.articles(), desc="dry run", unit="article")):
+        articles, characters = articles + 1, characters + len(article.text)
+        if number % _EVERY == 0 or len(sample) < _SAMPLE:
+            seen += len(article.text)
+            sample += splitter(article.text)
+    if not sample:
+        raise InputError("no text in the sampled articles", where=plan.corpus.path)
+    passages = round(len(sample) * characters / max(seen, 1))
+    kinds = kinds_for(plan, passages)
+    dims = {name: encoder.card.dim for name, encoder in plan.encoders.items()}
+    return Forecast(
+        articles,
+        passages,
+        sum(passages / _rate(encoder, sample) for encoder in plan.encoders.values()),
+        passages * (_TEXT_BYTES + _WORD_BYTES * plan.lexical)
+        + sum(disk_of(plan, kind, passages, dims[name]) for name, kind in kinds.items()),
+        BASE_RAM + max(ram_of(kind, passages, dims[name]) for name, kind in kinds.items()),
+        kinds,
+    )
+
+
+def _rate(encoder: Any, sample: list[str]) -> float:
+    """Passages a second, measured."""
+    texts = [sample[i] for i in np.linspace(0, len(sample) - 1, min(_SAMPLE, len(sample))).astype(int)]
+    encoder.encode_passages(texts[:32])
+    start = time.perf_counter()
+    encoder.encode_passages(texts)
+    return len(texts) / (time.perf_counter() - start)

@@ -1,0 +1,180 @@
+"""What each kind of index costs and gives: recall, speed, memory, and the answers that come of it.
+
+Retrieval is judged by answers, so beside recall@k against exact search stands the MAP@3 of the
+similarity ranker on the contexts found, with its paired difference from exact search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.artifacts import DenseCard
+from kaggle_rag.config import ContextSettings
+from kaggle_rag.errors import show_size
+from kaggle_rag.limits import anonymous_memory, release
+from kaggle_rag.metrics import average_precision_at_k, paired_bootstrap, ranks_of_answers
+from kaggle_rag.questions import Questions
+from kaggle_rag.rankers.similarity import SimilarityRanker
+from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.kinds import KINDS, kind_of, simpler
+from kaggle_rag.retrieval.queries import queries_of
+from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.retrieval.vectors import Vectors
+from wiki_index.dense_index import make_index
+from wiki_index.tune import halves, tune
+
+EXACT = "exact"
+_BATCHES, _SINGLE, _SINGLE_EXACT = 3, 200, 5
+Precisions = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One kind; seconds and bytes as they are, ``map3`` and ``difference`` where there are answers."""
+
+    kind: str
+    bytes_per_vector: float
+    recall: float
+    p50: float
+    p99: float
+    queries_per_second: float
+    memory: int
+    nprobe: int
+    depth: int
+    map3: float | None = None
+    difference: str = ""
+
+
+class Meter:
+    """Measures dense retrievers over one index with the same queries and the same questions.
+
+    Parameters
+    ----------
+    questions : what is asked; halves of passages when ``None``.
+    k : passages a query.
+    """
+
+    def __init__(self, index: Index, encoder: Encoder, questions: Questions | None, k: int) -> None:
+        self.index, self.encoder, self.questions, self.k = index, encoder, questions, k
+        self.queries = self._queries()
+        self.truth = index.default.search_exact(self.queries, k)[1]
+
+    def rows(self, kinds: Sequence[str], recall: float) -> list[Row]:
+        """Exact search, then each kind.
+
+        Parameters
+        ----------
+        kinds : keys of `KINDS`; those the index is not made of are made aside and thrown away.
+        recall : recall@10 that search parameters are set for, by other queries than the measured ones.
+        """
+        for kind in kinds:
+            kind_of(kind)
+        dim = self.queries.shape[1]
+        exact = self._answers(self.index.default, exact=True)
+        rows = [self._row(EXACT, self.index.default, anonymous_memory(), exact, None)]
+        with tempfile.TemporaryDirectory(
+            prefix=".measure-", dir=self.index.folder.absolute().parent
+        ) as aside:
+            for kind in dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds):
+                card = self._card(kind, recall, Path(aside) / kind)
+                release()
+                before = anonymous_memory()
+                dense = Dense(self._folder(kind, Path(aside) / kind), card, len(self.index))
+                rows.append(self._row(kind, dense, before, self._answers(dense), exact))
+        return rows
+
+    def _queries(self) -> Vectors:
+        if self.questions is None:
+            return halves(self.index.passages, self.encoder, offset=1)
+        settings = ContextSettings()
+        asked = queries_of(self.questions, settings.forms, settings.instruction_forms)
+        return self.encoder.encode_queries([query.text for each in asked for query in each])
+
+    def _folder(self, kind: str, aside: Path) -> Path:
+        return self.index.default.folder if self.index.default.card.kind == kind else aside
+
+    def _card(self, kind: str, recall: float, aside: Path) -> DenseCard:
+        """The index's own card where it is of that kind, or that of one made aside of its vectors."""
+        default = self.index.default
+        if default.card.kind == kind:
+            return default.card
+        aside.mkdir()
+        (aside / VECTORS_FILE).symlink_to((default.folder / VECTORS_FILE).absolute())
+        made = make_index(aside, kind, default.store)
+        card = dataclasses.replace(
+            default.card, kind=kind, factory=made.factory, trained_on=made.trained_on, nprobe=0, depth=0
+        )
+        return tune(Dense(aside, card, len(self.index)), halves(self.index.passages, self.encoder), recall)
+
+    def _row(
+        self, kind: str, dense: Dense, before: int, mine: Precisions | None, exact: Precisions | None
+    ) -> Row:
+        search: Any = dense.search_exact if kind == EXACT else dense.search
+        seconds, found = [], self.truth
+        for _ in range(_BATCHES):
+            start = time.perf_counter()
+            found = search(self.queries, self.k)[1]
+            seconds.append(time.perf_counter() - start)
+        singles = self._singles(search, _SINGLE_EXACT if kind == EXACT else _SINGLE)
+        layout = dense.store.layout
+        return Row(
+            kind=kind,
+            bytes_per_vector=layout.row_bytes if kind == EXACT else KINDS[kind].bytes(layout.dim),
+            recall=float((found[:, :, None] == self.truth[:, None, :]).any(axis=2).sum() / self.truth.size),
+            p50=float(np.percentile(singles, 50)),
+            p99=float(np.percentile(singles, 99)),
+            queries_per_second=len(self.queries) / float(np.median(seconds)),
+            memory=max(0, anonymous_memory() - before),
+            nprobe=0 if kind == EXACT else dense.card.nprobe,
+            depth=0 if kind == EXACT else dense.card.depth,
+            map3=None if mine is None else float(mine.mean()),
+            difference="" if mine is None or exact is None else str(paired_bootstrap(mine, exact)),
+        )
+
+    def _singles(self, search: Any, count: int) -> list[float]:
+        """Seconds of single queries."""
+        seconds = []
+        for query in self.queries[:: max(1, len(self.queries) // count)][:count]:
+            start = time.perf_counter()
+            search(query[None], self.k)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def _answers(self, dense: Dense, exact: bool = False) -> Precisions | None:
+        """Average precision of each question, answered from the contexts that this retriever finds."""
+        if self.questions is None or not self.questions.has_answers:
+            return None
+        index = self.index.with_default(dense)
+        contexts = Retriever(index, self.encoder, ContextSettings(exact=exact))(self.questions)
+        with SimilarityRanker(self.encoder, index) as ranker:
+            table = ranker.probabilities(self.questions, contexts)
+        ranks = ranks_of_answers(table, self.questions.answers, self.questions.present)
+        return average_precision_at_k(ranks)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    names = ["kind", "bytes", "recall", "p50 ms", "p99 ms", "queries/s", "memory", "nprobe", "depth"]
+    names += ["MAP@3", "against exact"] if any(row.map3 is not None for row in rows) else []
+    cells = [
+        [
+            row.kind, f"{row.bytes_per_vector:.0f}", f"{row.recall:.4f}", f"{1e3 * row.p50:.2f}",
+            f"{1e3 * row.p99:.2f}", f"{row.queries_per_second:,.0f}", show_size(row.memory),
+            str(row.nprobe), str(row.depth),
+            "" if row.map3 is None else f"{row.map3:.4f}", row.difference,
+        ][: len(names)]
+        for row in rows
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(names, *cells)]
+    lines = [names, ["-" * width for width in widths], *cells]
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines)

@@ -1,0 +1,92 @@
+"""What is to be built, where, and what decides its bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.artifacts import sha256
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.index import DENSE
+from kaggle_rag.retrieval.units import Splitter, Unit
+from wiki_index.corpus import Corpus
+
+SHARD_ROWS = 16_384
+# Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.
+TITLE_TOKENS = 32
+# torch, the model, one shard of text and its activations: measured on the 998-article corpus.
+BASE_RAM = 1_000_000_000
+# recall@10 that the search parameters of a compressed index are set for.
+TARGET_RECALL = 0.98
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the user asked to be built.
+
+    Parameters
+    ----------
+    encoders : by retriever name, the default one first; windows are cut by its tokenizer.
+    ram : budget in bytes, which chooses the kind where ``kind`` is ``None``; without both, flat.
+    vectors : precision of the stored vectors; the kind's own when ``None``.
+    recall : recall@10 against exact search that search parameters are set for.
+    questions : a file of questions to measure that recall with, instead of halves of passages.
+    lexical : make BM25 parts too.
+    reuse : an index whose vectors are taken over where text and encoder are the same.
+    """
+
+    corpus: Corpus
+    out: Path
+    encoders: dict[str, Encoder]
+    unit: Unit
+    language: str = "en"
+    title_in_text: bool = False
+    ram: int | None = None
+    kind: str | None = None
+    vectors: str | None = None
+    recall: float = TARGET_RECALL
+    questions: Path | None = None
+    lexical: bool = False
+    reuse: Path | None = None
+    shard_rows: int = SHARD_ROWS
+
+    def __post_init__(self) -> None:
+        # Behind a link the folder itself is built, and renamed beside itself.
+        object.__setattr__(self, "out", self.out.resolve())
+
+    @property
+    def work(self) -> Path:
+        return self.out.with_name(self.out.name + ".building")
+
+    def dense(self, name: str) -> Path:
+        """Where the files of one dense retriever are made."""
+        return self.work / DENSE / name
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the bytes of the index, by the name it has in the manifest."""
+        return {
+            "corpus": self.corpus.fingerprint(),
+            "unit": str(self.unit),
+            "title_in_text": self.title_in_text,
+            "language": self.language,
+            "asked": {
+                "encoders": {name: dataclasses.asdict(e.card) for name, e in self.encoders.items()},
+                "kind": self.kind,
+                "ram": None if self.kind else self.ram,
+                "vectors": self.vectors,
+                "recall": self.recall,
+                "questions": sha256(self.questions) if self.questions else None,
+                "lexical": self.lexical,
+                "shard_rows": self.shard_rows,
+            },
+        }
+
+    def splitter(self) -> Splitter:
+        tokenizer = next(iter(self.encoders.values())).model.tokenizer
+        return Splitter(self.unit, self.language, tokenizer)
+
+
+def retriever_name(encoder: str) -> str:
+    """``bge-small-en-v1.5`` for ``BAAI/bge-small-en-v1.5`` or a folder of that name."""
+    return Path(encoder).name.lower() or "encoder"
