@@ -46,14 +46,15 @@ def test_support_is_the_share_of_the_options_words():
 
 
 def test_no_query_says_which_option_is_right(lessons):
-    assert lessons[0].queries == (
-        "What pollinates flowers? stones bees the moon", "What pollinates flowers? stones",
-        "What pollinates flowers? bees", "What pollinates flowers? the moon",
-    )  # fmt: skip
-    drawn = draw(lessons * 400, 1, 0)
-    told = np.mean([query.endswith(lessons[number % 3].right) for number, query in drawn if number % 3 < 2])
-    # One of four queries ends with the right option; so do the drawn ones.
-    assert told == pytest.approx(0.25, abs=0.05)
+    assert lessons[0].forms == (
+        ("What pollinates flowers? stones bees the moon",),
+        tuple(f"What pollinates flowers? {option}" for option in ("stones", "bees", "the moon")),
+    )
+    drawn = draw(lessons[:1] * 2000, 1, 0)
+    shares = {query: sum(query == each for _, each in drawn) / 2000 for query in {q for _, q in drawn}}
+    # Both forms alike, and within the second form every option alike: the right one is not preferred.
+    assert shares[lessons[0].forms[0][0]] == pytest.approx(1 / 2, abs=0.05)
+    assert all(shares[query] == pytest.approx(1 / 6, abs=0.04) for query in lessons[0].forms[1])
 
 
 def test_the_nearest_supporting_passage_is_the_positive(lessons, encoder):

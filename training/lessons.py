@@ -19,15 +19,15 @@ from training.corpus import same
 class Lesson:
     """One question; ``positive`` is the passage that answers it, once it is known.
 
-    ``queries`` are all forms it is asked in. None of them says which option is right, and where each
-    option is asked alone, each is asked: what is learnt must be what is there at the test.
+    ``forms`` are the queries it is asked by, a tuple a form. None of them says which option is right, and
+    where each option is asked alone, each is asked: what is learnt must be what is there at the test.
     """
 
     id: str
     prompt: str
     options: tuple[str | None, ...]
     answer: int
-    queries: tuple[str, ...]
+    forms: tuple[tuple[str, ...], ...]
     positive: str | None = None
 
     @property
@@ -58,11 +58,11 @@ def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list
     golds = [None] * len(rows) if positive is None else [
         _gold(row, positive, f"{path}, row {n}") for n, row in enumerate(rows, 1)
     ]  # fmt: skip
-    asked = queries_of(questions, forms, forms)
+    asked = [queries_of(questions, (form,), (form,)) for form in forms]
     return [
         Lesson(
             id_text(questions.ids[i]), questions.prompts[i], questions.options[i],
-            int(questions.answers[i]), tuple(query.text for query in asked[i]), golds[i],
+            int(questions.answers[i]), tuple(tuple(q.text for q in form[i]) for form in asked), golds[i],
         )
         for i in range(len(questions))
     ]  # fmt: skip
@@ -122,10 +122,14 @@ def _group(lesson: Lesson) -> str:
 
 
 def draw(lessons: Sequence[Lesson], count: int, seed: int) -> list[tuple[int, str]]:
-    """At most ``count`` queries a lesson, drawn without regard to the answer, as (lesson, query)."""
+    """``count`` queries a lesson, as (lesson, query), drawn without regard to the answer.
+
+    Every form is as likely as every other, however many queries it has; a query may be drawn again.
+    """
     rng = np.random.default_rng(seed)
-    return [
-        (number, lesson.queries[place])
-        for number, lesson in enumerate(lessons)
-        for place in rng.permutation(len(lesson.queries))[:count]
-    ]
+    drawn = []
+    for number, lesson in enumerate(lessons):
+        for _ in range(count):
+            form = lesson.forms[rng.integers(len(lesson.forms))]
+            drawn.append((number, form[rng.integers(len(form))]))
+    return drawn

@@ -116,7 +116,7 @@ def _evaluation(
     if not judged:
         return [], []
     count = settings.candidates if isinstance(settings, RerankerSettings) else settings.depth
-    queries = [lesson.queries[0] for lesson in judged]
+    queries = [lesson.forms[0][0] for lesson in judged]
     _, near = corpus.search(encode_queries(corpus.encoder, queries), count)
     rows = np.arange(len(corpus))
     if len(corpus) > settings.pool:
