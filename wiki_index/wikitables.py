@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 _START = re.compile(r"[ \t:*#]*\{\|(.*)")
-_NOT_PROSE = re.compile(r"\b(?:infobox|navbox|vertical-navbox|sidebar|metadata|toc|toccolours|ambox)\b", re.IGNORECASE)
+_NOT_PROSE = re.compile(r"\b(?:infobox|navbox|vertical-navbox|sidebar|metadata|toc|ambox)\b", re.IGNORECASE)
 _SPAN = re.compile(r"\b(col|row)span\s*=\s*[\"']?\s*(\d{1,3})", re.IGNORECASE)
 # What is repeated beside every cell must stay short, or a page of a megabyte becomes gigabytes.
 _HEADER, _REPEATED, _ROWS, _COLUMNS, _DEPTH = 80, 60, 50, 60, 10
@@ -57,48 +58,67 @@ class _Table:
         row[-1].lines.append(line.lstrip("*#:; \t"))
 
     def lines(self) -> Iterator[str]:
-        heads: dict[int, str] = {}
-        spanning: dict[int, tuple[int, str]] = {}
-        in_head = True
-        for row in self.rows:
-            placed = _placed(row, spanning)
-            if in_head and len(row) > 1 and all(cell.is_header for cell in row):
-                for column, text in placed:
-                    heads[column] = text if len(text) <= _HEADER else ""
-                continue
-            in_head = in_head and len(row) < 2
-            named = (_named(heads.get(column, ""), text) for column, text in placed if text)
-            if line := "; ".join(named if len(row) > 1 else (text for _, text in placed if text)):
-                yield line
+        above: dict[int, tuple[int, str]] = {}
+        rows = [(row, _placed(row, above)) for row in self.rows if row]
+        heads, first = _heads(rows)
+        for row, placed in rows[:first]:
+            # A caption stands before the heads; heads alone, without a row beneath, are content.
+            if len(row) == 1 or first == len(rows):
+                yield from filter(None, ["; ".join(p.text for p in placed if p.text)])
+        for row, placed in rows[first:]:
+            names = heads if len(row) > 1 else {}
+            named = (_named(names.get(p.column, ""), p.text) for p in placed if p.text)
+            yield from filter(None, ["; ".join(named)])
 
 
-def _placed(row: list[_Cell], spanning: dict[int, tuple[int, str]]) -> list[tuple[int, str]]:
-    """The texts of a row with their columns, those that reach down from the rows above among them."""
-    placed: list[tuple[int, str]] = []
+class _Placed(NamedTuple):
+    column: int
+    width: int
+    text: str
+
+
+def _placed(row: list[_Cell], above: dict[int, tuple[int, str]]) -> list[_Placed]:
+    """The cells of a row in their columns, among them those that reach down from the rows above.
+
+    ``above`` has, for each column that is covered, the rows that still are and the text there.
+    """
+    placed = [_Placed(column, 1, text) for column, (_, text) in above.items()]
+    covered = set(above)
+    for column, (rows, text) in list(above.items()):
+        if rows > 1:
+            above[column] = (rows - 1, text)
+        else:
+            del above[column]
     column = 0
     for cell in row:
-        column = _from_above(column, spanning, placed)
-        text = cell.text
-        placed.append((column, text))
+        while column in covered:
+            column += 1
+        placed.append(_Placed(column, cell.columns, cell.text))
         if cell.rows > 1 and column < _COLUMNS:
-            for covered in range(column, column + cell.columns):
-                repeated = text if covered == column and len(text) <= _REPEATED else ""
-                spanning[covered] = (cell.rows - 1, repeated)
+            repeated = cell.text if len(cell.text) <= _REPEATED else ""
+            for beneath in range(column, column + cell.columns):
+                above[beneath] = (cell.rows - 1, repeated if beneath == column else "")
         column += cell.columns
-    if row:
-        _from_above(column, spanning, placed)
-    return placed
+    return sorted(placed)
 
 
-def _from_above(column: int, spanning: dict[int, tuple[int, str]], placed: list[tuple[int, str]]) -> int:
-    """Place what reaches down into this column and those behind it; give the first free column."""
-    while column in spanning:
-        rows, text = spanning.pop(column)
-        placed.append((column, text))
-        if rows > 1:
-            spanning[column] = (rows - 1, text)
-        column += 1
-    return column
+def _heads(rows: list[tuple[list[_Cell], list[_Placed]]]) -> tuple[dict[int, str], int]:
+    """The name of each column, and the number of rows at the top that only name."""
+    heads: dict[int, str] = {}
+    goes_on = True
+    for number, (row, placed) in enumerate(rows):
+        if len(row) == 1 and not heads:
+            continue
+        if not (goes_on and all(cell.is_header for cell in row)):
+            return heads, number
+        # A second row of heads stands under cells that span columns, or is a row of content.
+        goes_on = any(cell.columns > 1 for cell in row)
+        for column, width, text in placed:
+            for covered in range(column, min(column + width, _COLUMNS)):
+                if text != heads.get(covered):
+                    name = f"{heads.get(covered, '')} {text}".strip()
+                    heads[covered] = name if len(name) <= _HEADER else ""
+    return heads, len(rows)
 
 
 def _named(head: str, text: str) -> str:

@@ -25,14 +25,16 @@ _HIDDEN = {
     "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator",
 }  # fmt: skip
 _HIDDEN_LINKS = {
-    "file", "image", "media", "category", "datei", "bild", "kategorie", "fichier", "catégorie", "archivo",
-    "imagen", "categoría", "immagine", "categoria", "ficheiro", "imagem", "bestand", "afbeelding", "categorie",
-    "plik", "kategoria", "файл", "изображение", "категория", "ファイル", "画像", "文件", "分类",
+    "file", "image", "media", "category", "datei", "bild", "kategorie", "fichier", "catégorie",
+    "archivo", "imagen", "categoría", "immagine", "categoria", "ficheiro", "imagem", "bestand", "afbeelding",
+    "categorie", "plik", "kategoria", "файл", "изображение", "категория", "ファイル", "画像", "文件", "分类",
 }  # fmt: skip
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,})?|simple")
 _APOSTROPHES = re.compile(r"'{2,}")
 _SUPER = re.compile(r"<su(p|b)\b[^<>]{0,100}>([^<>]{0,200})</su\1\s*>", re.IGNORECASE)
-_BREAKING = re.compile(r"</?(?:p|li|ul|ol|dl|dt|dd|hr|tr|table|div|blockquote|poem|center)\b[^<>]*>", re.IGNORECASE)
+_BREAKING = re.compile(
+    r"</?(?:p|li|ul|ol|dl|dt|dd|hr|tr|table|div|blockquote|poem|center)\b[^<>]*>", re.IGNORECASE
+)
 _SPACING = re.compile(r"</?(?:br|td|th)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(
     r"</?(?:abbr|b|bdi|bdo|big|caption|cite|code|data|del|dfn|em|font|h[1-6]|i|includeonly|ins|kbd|mark|nowiki|"

@@ -143,9 +143,9 @@ def _arguments(template: _Open) -> Arguments:
             continue
         name, value = "".join(part[:equals]).strip(), "".join(part[equals + 1 :]).strip()
         (by_number if name.isdecimal() else named)[name] = value
-    positional = []
-    while (value := by_number.get(str(len(positional) + 1))) is not None:
-        positional.append(value)
+    positional: list[str] = []
+    while (number := str(len(positional) + 1)) in by_number:
+        positional.append(by_number[number])
     return Arguments(positional, named)
 
 

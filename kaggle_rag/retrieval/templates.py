@@ -75,8 +75,12 @@ def raised(text: str, sign: str = "^") -> str:
 
 
 def _unit(code: str) -> str:
-    """A unit code of {{convert}} or {{val}} as it is printed: ``km2`` is ``km^2``."""
-    return _UNITS.get(code) or _POWER.sub(r"^\1", code)
+    """A unit code of {{convert}} as it is printed: ``km2`` is ``km^2``."""
+    return _UNITS.get(code) or _power(code)
+
+
+def _power(unit: str) -> str:
+    return _POWER.sub(r"^\1", unit)
 
 
 def _at(position: int) -> Show:
@@ -124,9 +128,10 @@ def _value(a: Arguments) -> str:
         if errors and "(" not in value:
             value = f"({value})"
         value = f"{value}×10{raised(exponent)}".removeprefix("×")
-    unit = _unit(named.get("u") or named.get("ul") or "")
+    # Not _unit: here C is the coulomb.
+    unit = _power(named.get("u") or named.get("ul") or "")
     if per := named.get("up") or named.get("upl"):
-        unit += f"/{_unit(per)}"
+        unit += f"/{_power(per)}"
     gap = " " if unit and unit[0] not in "%′″" else ""
     return "".join((named.get("p", ""), value, named.get("s", ""), gap, unit, named.get("end", ""))).strip()
 
@@ -188,8 +193,8 @@ def _ship(kind: str) -> Show:
 _GROUPS: tuple[tuple[Show, str], ...] = (
     (
         _at(1),
-        "nowrap; nobr; mvar; math; tmath; bigmath; small; smaller; big; bigger; larger; large; midsize; abbr; "
-        "tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; code; "
+        "nowrap; nobr; mvar; math; tmath; bigmath; small; smaller; big; bigger; larger; large; midsize; "
+        "abbr; tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; code; "
         "mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
         "chem2; track gauge; railgauge; nts; number table sorting; flag; flagcountry; flagu; block indent; "
         "bi; overline; overbar; gloss; no selflink; longitem; nosplit; "
@@ -206,7 +211,10 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (_joined(", "), "hlist"),
     (_joined("+"), "keypress; key press; key"),
     (_joined(" "), "sortname"),
-    (_named("text"), "quote; blockquote; bquote; cquote; quotation; rquote; poemquote; citation needed span; cns"),
+    (
+        _named("text"),
+        "quote; blockquote; bquote; cquote; quotation; rquote; poemquote; citation needed span; cns",
+    ),
     (_named("equation"), "equation box 1"),
     (_items, "ubl; unbulleted list; ulist; bulleted list; blist; vunblist; ordered list; olist"),
     (_convert, "convert; cvt; convert/2"),
