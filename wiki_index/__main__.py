@@ -90,7 +90,10 @@ def _build(arguments: argparse.Namespace) -> int:
     usages = build(plan)
     for usage in usages:
         print(usage, file=sys.stderr)
-    print(f"{arguments.out}: " + ("ready" if usages or unfinished else "was there already, whole; nothing to do"))
+    print(
+        f"{arguments.out}: "
+        + ("ready" if usages or unfinished else "was there already, whole; nothing to do")
+    )
     return 0
 
 

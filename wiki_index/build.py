@@ -36,7 +36,8 @@ from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import FAISS_FILE, shard_name
 from kaggle_rag.retrieval.passages import Passage, read_shard, write_shard
 from kaggle_rag.retrieval.units import Splitter, Unit
-from wiki_index.corpus import Corpus
+from wiki_index.corpus import Corpus, Skip
+from wiki_index.seen import Seen
 
 SHARD_ROWS = 16_384
 # Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.
@@ -183,49 +184,56 @@ def _enter(plan: Plan, settings: dict[str, Any]) -> None:
 
 
 def split(plan: Plan) -> dict[str, Any]:
-    """Step 1: articles to shards of passages; give the counts of articles, rows and empty ones."""
+    """Step 1: articles to shards of passages; give the counts of articles, rows and what was skipped."""
     summary = plan.work / SPLIT
     if not summary.exists():
-        shards, seen, without = _split_before(plan)
-        articles, empty = seen, without
-        for passages, articles, empty in _shards(plan, seen, without):
-            notes = {"articles": str(articles), "empty": str(empty)}
+        shards, seen = _split_before(plan)
+        for passages in _shards(plan, seen):
             if passages:
-                write_shard(plan.work / shard_name("passages", len(shards)), passages, notes)
+                write_shard(plan.work / shard_name("passages", len(shards)), passages, seen.notes())
                 shards.append(len(passages))
         if not sum(shards):
             raise InputError("the corpus holds no text", where=plan.corpus.root)
-        write_json(summary, {"articles": articles, "empty": empty, "shard_rows": shards})
+        skipped = dict(sorted(seen.skipped.items()))
+        write_json(summary, {"articles": seen.articles, "skipped": skipped, "shard_rows": shards})
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 
-def _split_before(plan: Plan) -> tuple[list[int], int, int]:
-    """Rows of the shards a killed build left, and the articles and empty articles they cover."""
+def _split_before(plan: Plan) -> tuple[list[int], Seen]:
+    """Rows of the shards a killed build left, and what of the corpus they cover."""
     rows: list[int] = []
-    articles = empty = 0
+    seen = Seen()
     while (path := plan.work / shard_name("passages", len(rows))).exists():
         table = read_shard(path)
-        notes = table.schema.metadata
-        articles, empty = int(notes[b"articles"]), int(notes[b"empty"])
+        seen = Seen.of_notes(table.schema.metadata, plan.work)
         rows.append(table.num_rows)
-    return rows, articles, empty
+    return rows, seen
 
 
-def _shards(plan: Plan, skip: int, empty: int) -> Iterator[tuple[list[Passage], int, int]]:
-    """Shards of passages after the first ``skip`` articles, with the running counts behind each."""
-    splitter, pending, number = plan.splitter(), [], skip - 1
-    bar = tqdm(plan.corpus.articles(), desc="split", unit="article", mininterval=1)
-    for number, article in enumerate(bar):
-        if number < skip:
-            continue
-        texts = splitter(article.text)
-        empty += not texts
-        pending += [Passage(number, article.id, article.title, text) for text in texts]
-        if len(pending) >= plan.shard_rows:
-            yield pending, number + 1, empty
-            pending = []
-    # Without passages too: empty articles may stand behind the last full shard.
-    yield pending, number + 1, empty
+def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
+    """Shards of passages behind what was seen; ``seen`` goes on to count what each of them covers."""
+    splitter = plan.splitter()
+    pending: list[Passage] = []
+    before = seen.records
+    with tqdm(total=plan.corpus.size, desc="split", unit="B", unit_scale=True, mininterval=1) as bar:
+        for page in plan.corpus.pages(bar.update):
+            if page.number < before:
+                continue
+            article = page.article()
+            seen.records += 1
+            if isinstance(article, Skip):
+                seen.skip(article.reason)
+                continue
+            texts = splitter(article.text)
+            pending += [Passage(seen.articles, article.id, article.title, text) for text in texts]
+            seen.articles += 1
+            if not texts:
+                seen.skip("empty")
+            if len(pending) >= plan.shard_rows:
+                yield pending
+                pending = []
+    # Without passages too: what holds none may stand behind the last full shard.
+    yield pending
 
 
 def encode(plan: Plan, counts: dict[str, Any]) -> None:
@@ -289,7 +297,7 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
         **{**settings, "encoder": plan.encoder.card},
         articles=counts["articles"],
         passages=sum(counts["shard_rows"]),
-        skipped={"empty": counts["empty"]},
+        skipped=counts["skipped"],
         shard_rows=counts["shard_rows"],
         files=seal(plan.work, [*names, FAISS_FILE]),
     ).write(plan.work)

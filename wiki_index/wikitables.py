@@ -13,39 +13,46 @@ _SPAN = re.compile(r"\b(col|row)span\s*=\s*[\"']?\s*(\d{1,3})", re.IGNORECASE)
 _HEADER, _REPEATED, _ROWS, _COLUMNS, _DEPTH = 80, 60, 50, 60, 10
 
 
-class _Cell:
-    def __init__(self, content: str, is_header: bool) -> None:
+class Cell:
+    """A cell, the columns and rows that it covers, and its text line by line."""
+
+    def __init__(self, text: str, is_header: bool, columns: int = 1, rows: int = 1) -> None:
+        self.is_header = is_header
+        self.columns = min(max(columns, 1), _COLUMNS)
+        self.rows = min(max(rows, 1), _ROWS)
+        self.lines = [text]
+
+    @classmethod
+    def parse(cls, content: str, is_header: bool) -> Cell:
         attributes, bar, text = content.partition("|")
         if not bar:
-            attributes, text = "", content
+            return cls(content, is_header)
         spans = {kind.lower(): int(count) for kind, count in _SPAN.findall(attributes)}
-        self.is_header = is_header
-        self.columns = min(max(spans.get("col", 1), 1), _COLUMNS)
-        self.rows = min(max(spans.get("row", 1), 1), _ROWS)
-        self.lines = [text]
+        return cls(text, is_header, spans.get("col", 1), spans.get("row", 1))
 
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.lines).split())
 
 
-class _Table:
+class Table:
     """A table that is being read: its rows of cells; a caption is a row of one cell."""
 
-    def __init__(self, attributes: str) -> None:
+    def __init__(self, attributes: str = "") -> None:
         self.is_prose = not _NOT_PROSE.search(attributes)
-        self.rows: list[list[_Cell]] = [[]]
+        self.rows: list[list[Cell]] = [[]]
 
     def add(self, line: str) -> None:
+        """Take in one line of wikitext."""
         mark = line.lstrip()
         if mark.startswith("|-"):
             self.rows.append([])
         elif mark.startswith("|+"):
-            self.rows += [[_Cell(mark[2:], is_header=False)], []]
+            self.rows += [[Cell.parse(mark[2:], is_header=False)], []]
         elif mark[:1] in ("|", "!"):
             is_header = mark[0] == "!"
             cells = mark[1:].replace("!!", "||") if is_header else mark[1:]
-            self.rows[-1] += [_Cell(cell, is_header) for cell in cells.split("||")]
+            self.rows[-1] += [Cell.parse(cell, is_header) for cell in cells.split("||")]
         else:
             self.go_on(line)
 
@@ -53,11 +60,12 @@ class _Table:
         """A line that belongs to the cell before it (to none, where a table starts with prose)."""
         row = next((row for row in reversed(self.rows) if row), None)
         if row is None:
-            self.rows[0].append(_Cell("", is_header=False))
+            self.rows[0].append(Cell("", is_header=False))
             row = self.rows[0]
         row[-1].lines.append(line.lstrip("*#:; \t"))
 
     def lines(self) -> Iterator[str]:
+        """The rows as lines, each cell behind the name of its column."""
         above: dict[int, tuple[int, str]] = {}
         rows = [(row, _placed(row, above)) for row in self.rows if row]
         heads, first = _heads(rows)
@@ -77,7 +85,7 @@ class _Placed(NamedTuple):
     text: str
 
 
-def _placed(row: list[_Cell], above: dict[int, tuple[int, str]]) -> list[_Placed]:
+def _placed(row: list[Cell], above: dict[int, tuple[int, str]]) -> list[_Placed]:
     """The cells of a row in their columns, among them those that reach down from the rows above.
 
     ``above`` has, for each column that is covered, the rows that still are and the text there.
@@ -102,7 +110,7 @@ def _placed(row: list[_Cell], above: dict[int, tuple[int, str]]) -> list[_Placed
     return sorted(placed)
 
 
-def _heads(rows: list[tuple[list[_Cell], list[_Placed]]]) -> tuple[dict[int, str], int]:
+def _heads(rows: list[tuple[list[Cell], list[_Placed]]]) -> tuple[dict[int, str], int]:
     """The name of each column, and the number of rows at the top that only name."""
     heads: dict[int, str] = {}
     goes_on = True
@@ -130,12 +138,12 @@ def without_tables(lines: Iterable[str]) -> Iterator[str]:
 
     A table that never closes ends before the next heading; infoboxes and the like are dropped.
     """
-    open_tables: list[_Table] = []
+    open_tables: list[Table] = []
     for line in lines:
         if open_tables and line.startswith("=="):
             yield from _closed(open_tables, depth=0)
         if (start := _START.match(line)) and len(open_tables) < _DEPTH:
-            open_tables.append(_Table(start[1]))
+            open_tables.append(Table(start[1]))
         elif not open_tables:
             yield line
         elif line.lstrip().startswith("|}"):
@@ -145,7 +153,7 @@ def without_tables(lines: Iterable[str]) -> Iterator[str]:
     yield from _closed(open_tables, depth=0)
 
 
-def _close(open_tables: list[_Table], behind: str) -> Iterator[str]:
+def _close(open_tables: list[Table], behind: str) -> Iterator[str]:
     table = open_tables.pop()
     rows = table.lines() if table.is_prose else iter(())
     if not open_tables:
@@ -156,7 +164,7 @@ def _close(open_tables: list[_Table], behind: str) -> Iterator[str]:
             open_tables[-1].go_on(f"{row};" if row else "")
 
 
-def _closed(open_tables: list[_Table], depth: int) -> Iterator[str]:
+def _closed(open_tables: list[Table], depth: int) -> Iterator[str]:
     """Lines of the tables that never close, the outermost first."""
     for table in open_tables[depth:]:
         yield from table.lines()

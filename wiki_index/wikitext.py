@@ -12,7 +12,7 @@ import re
 
 from kaggle_rag.retrieval.markup import elements, expand
 from kaggle_rag.retrieval.mathematics import tex_to_text
-from kaggle_rag.retrieval.templates import raised
+from kaggle_rag.retrieval.templates import scripted
 from wiki_index.wikitables import without_tables
 
 # Stand-ins for what must not be read as markup; XML cannot hold these characters.
@@ -117,13 +117,8 @@ def _inline(text: str) -> str:
 
 
 def _super(found: re.Match[str]) -> str:
-    """``m<sup>2</sup>`` is ``m^2``, ``H<sub>2</sub>O`` ``H2O``, ``19<sup>th</sup>`` ``19th``."""
-    content, before = found[2].strip(), found.string[found.start() - 1 : found.start()]
-    sign = "^" if found[1] in "pP" else "_"
-    is_ordinal = sign == "^" and before.isdigit() and content in ("st", "nd", "rd", "th")
-    is_mass = sign == "^" and not before.strip() and content.isdigit()
-    is_count = sign == "_" and content.isdigit()
-    return content if is_ordinal or is_mass or is_count else raised(content, sign)
+    before = found.string[found.start() - 1 : found.start()] if found.start() else ""
+    return scripted(found[2], "^" if found[1] in "pP" else "_", before)
 
 
 def _line(line: str) -> str:

@@ -74,6 +74,19 @@ def raised(text: str, sign: str = "^") -> str:
     return f"{sign}{text}" if _SIMPLE.fullmatch(text) else f"{sign}{{{text}}}"
 
 
+def scripted(text: str, sign: str, before: str) -> str:
+    """A superscript or subscript behind the character ``before``.
+
+    ``m<sup>2</sup>`` is ``m^2``, ``H<sub>2</sub>O`` ``H2O``, ``19<sup>th</sup>`` ``19th``, and
+    ``<sup>235</sup>U`` ``235U``.
+    """
+    text = text.strip()
+    is_ordinal = sign == "^" and before.isdigit() and text in ("st", "nd", "rd", "th")
+    is_mass = sign == "^" and not before.strip() and text.isdigit()
+    is_count = sign == "_" and text.isdigit()
+    return text if is_ordinal or is_mass or is_count else raised(text, sign)
+
+
 def _unit(code: str) -> str:
     """A unit code of {{convert}} as it is printed: ``km2`` is ``km^2``."""
     return _UNITS.get(code) or _power(code)
@@ -194,8 +207,8 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (
         _at(1),
         "nowrap; nobr; mvar; math; tmath; bigmath; small; smaller; big; bigger; larger; large; midsize; "
-        "abbr; tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; code; "
-        "mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
+        "abbr; tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; "
+        "code; mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
         "chem2; track gauge; railgauge; nts; number table sorting; flag; flagcountry; flagu; block indent; "
         "bi; overline; overbar; gloss; no selflink; longitem; nosplit; "
         "proper name; linktext; music note",
