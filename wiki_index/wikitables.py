@@ -14,13 +14,14 @@ _HEADER, _REPEATED, _ROWS, _COLUMNS, _DEPTH = 80, 60, 50, 60, 10
 
 
 class Cell:
-    """A cell, the columns and rows that it covers, and its text line by line."""
+    """A cell, the columns and rows that it covers, its text line by line, and tables inside it."""
 
     def __init__(self, text: str, is_header: bool, columns: int = 1, rows: int = 1) -> None:
         self.is_header = is_header
         self.columns = min(max(columns, 1), _COLUMNS)
         self.rows = min(max(rows, 1), _ROWS)
         self.lines = [text]
+        self.beneath: list[str] = []
 
     @classmethod
     def parse(cls, content: str, is_header: bool) -> Cell:
@@ -57,26 +58,35 @@ class Table:
             self.go_on(line)
 
     def go_on(self, line: str) -> None:
-        """A line that belongs to the cell before it (to none, where a table starts with prose)."""
-        row = next((row for row in reversed(self.rows) if row), None)
-        if row is None:
-            self.rows[0].append(Cell("", is_header=False))
-            row = self.rows[0]
-        row[-1].lines.append(line.lstrip("*#:; \t"))
+        """A line that belongs to the cell before it."""
+        self.last_cell().lines.append(line.lstrip("*#:; \t"))
+
+    def last_cell(self) -> Cell:
+        """The cell that is being read (an unnamed one, where a table does not start with a cell)."""
+        row = next((row for row in reversed(self.rows) if row), self.rows[0])
+        if not row:
+            row.append(Cell("", is_header=False))
+        return row[-1]
 
     def lines(self) -> Iterator[str]:
         """The rows as lines, each cell behind the name of its column."""
         above: dict[int, tuple[int, str]] = {}
         rows = [(row, _placed(row, above)) for row in self.rows if row]
         heads, first = _heads(rows)
+        content = [line for row, placed in rows[first:] for line in _row_lines(row, placed, heads)]
         for row, placed in rows[:first]:
-            # A caption stands before the heads; heads alone, without a row beneath, are content.
-            if len(row) == 1 or first == len(rows):
-                yield from filter(None, ["; ".join(p.text for p in placed if p.text)])
-        for row, placed in rows[first:]:
-            names = heads if len(row) > 1 else {}
-            named = (_named(names.get(p.column, ""), p.text) for p in placed if p.text)
-            yield from filter(None, ["; ".join(named)])
+            # A caption stands before the heads; heads without content beneath are content.
+            if len(row) == 1 or not content:
+                yield from _row_lines(row, placed, {})
+        yield from content
+
+
+def _row_lines(row: list[Cell], placed: list[_Placed], heads: dict[int, str]) -> Iterator[str]:
+    names = heads if len(row) > 1 else {}
+    if line := "; ".join(_named(names.get(cell.column, ""), cell.text) for cell in placed if cell.text):
+        yield line
+    for cell in row:
+        yield from cell.beneath
 
 
 class _Placed(NamedTuple):
@@ -130,6 +140,8 @@ def _heads(rows: list[tuple[list[Cell], list[_Placed]]]) -> tuple[dict[int, str]
 
 
 def _named(head: str, text: str) -> str:
+    # "Pop.: 291" would pass for the page of a reference.
+    head = head.rstrip(".: ")
     return f"{head}: {text}" if head and head != text else text
 
 
@@ -160,8 +172,8 @@ def _close(open_tables: list[Table], behind: str) -> Iterator[str]:
         yield from rows
         yield behind
     else:
-        for row in [*rows, behind]:
-            open_tables[-1].go_on(f"{row};" if row else "")
+        open_tables[-1].last_cell().beneath += rows
+        open_tables[-1].go_on(behind)
 
 
 def _closed(open_tables: list[Table], depth: int) -> Iterator[str]:

@@ -49,6 +49,7 @@ _OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,250}\|)?|\]\]|\{\{|\}\}")
 _EMPTY = re.compile(rf" ?\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}\)")
 _EMPTY_START = re.compile(rf"\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}")
 _EMPTY_END = re.compile(rf"(?:[ ,;:]{{0,9}}{_GONE})+ ?\)")
+_BEFORE_STOP = re.compile(rf" {_GONE}+ ?(?=[,.;:)])")
 _LIST = re.compile(r"[*#:;]+[ \t]*")
 _LONE_FORMULA = re.compile(rf"(?:{_FORMULA}\d+{_STOP}[ ,.;]*)+")
 _KEPT = re.compile(rf"[{_FORMULA}{_LITERAL}](\d+){_STOP}")
@@ -125,7 +126,7 @@ def _line(line: str) -> str:
     line = " ".join(_OPEN_LINK.sub("", line).split())
     if _GONE in line:
         line = _EMPTY_END.sub(")", _EMPTY_START.sub("(", _EMPTY.sub("", line)))
-        line = " ".join(line.replace(_GONE, "").split())
+        line = " ".join(_BEFORE_STOP.sub("", line).replace(_GONE, "").split())
     if item := _LIST.match(line):
         rest = line[item.end() :]
         # A formula on a line of its own belongs to the sentence before it.

@@ -224,6 +224,8 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (_joined(", "), "hlist"),
     (_joined("+"), "keypress; key press; key"),
     (_joined(" "), "sortname"),
+    (lambda a: " ".join(a.positional[:2]), "oldstyledate"),
+    (_around("ISBN "), "isbn"),
     (
         _named("text"),
         "quote; blockquote; bquote; cquote; quotation; rquote; poemquote; citation needed span; cns",

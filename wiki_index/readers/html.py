@@ -33,8 +33,9 @@ _BLOCKS = {
 }  # fmt: skip
 _HEADINGS = {f"h{level}": "=" * level for level in range(2, 7)}
 _INVISIBLE = re.compile(r"display:\s*none", re.IGNORECASE)
+_CELLS = {"td", "th", "caption"}
 # Elements whose text is wanted as a whole, before it goes into the text around it.
-_GATHERED = {"sup", "sub", "td", "th", "caption", *_HEADINGS}
+_GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
 # How far an end tag may reach over elements that were never closed.
 _REACH = 60
 
@@ -60,6 +61,8 @@ class _Page(HTMLParser):
         self._hidden = 0
         self._texts: list[list[str]] = [[]]
         self._tables: list[Table] = []
+        # For each cell that is open, the lines of the tables inside it.
+        self._beneath: list[list[str]] = []
         # One formula stands there twice: as MathML and as a picture.
         self._has_formula = False
 
@@ -108,6 +111,8 @@ class _Page(HTMLParser):
             return
         if element.tag in _GATHERED:
             self._texts.append([])
+        if element.tag in _CELLS:
+            self._beneath.append([])
         if element.tag == "table":
             self._tables.append(Table())
         elif element.tag == "tr" and self._tables:
@@ -130,12 +135,13 @@ class _Page(HTMLParser):
         tag = element.tag
         content = "".join(self._texts.pop()) if tag in _GATHERED else ""
         if tag == "table" and self._tables:
-            for line in self._tables.pop().lines():
-                self._write(f"\n{line};" if self._tables else f"\n{line}\n")
-        elif tag in ("td", "th", "caption") and self._tables:
-            self._tables[-1].rows[-1].append(_cell(element, content))
-            if tag == "caption":
-                self._tables[-1].rows.append([])
+            lines = list(self._tables.pop().lines())
+            if self._beneath:
+                self._beneath[-1] += lines
+            else:
+                self._write("".join(f"\n{line}\n" for line in lines))
+        elif tag in _CELLS:
+            self._end_cell(element, content)
         elif tag in ("sup", "sub"):
             before = self._texts[-1][-1][-1:] if self._texts[-1] else ""
             self._write(scripted(content, "^" if tag == "sup" else "_", before))
@@ -143,6 +149,18 @@ class _Page(HTMLParser):
             self._write(f"\n{_HEADINGS[tag]} {' '.join(content.split())} {_HEADINGS[tag]}\n")
         else:
             self._write(content + ("\n" if tag in _BLOCKS else ""))
+
+
+    def _end_cell(self, element: _Element, content: str) -> None:
+        cell = _cell(element, content)
+        cell.beneath = self._beneath.pop()
+        if not self._tables:
+            self._write(content)
+            return
+        rows = self._tables[-1].rows
+        rows[-1].append(cell)
+        if element.tag == "caption":
+            rows.append([])
 
 
 def _cell(element: _Element, content: str) -> Cell:

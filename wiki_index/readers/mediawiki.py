@@ -50,7 +50,7 @@ class MediaWiki(Reader):
                     yield page
                     last = f", behind page {page.id} ({page.title})"
             except ElementTree.ParseError as error:
-                line, column = error.position
+                line = error.position[0]
                 is_cut = "no element found" in str(error)
                 what = "the export ends before its last page does" if is_cut else f"broken XML ({error})"
                 raise InputError(
