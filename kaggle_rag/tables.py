@@ -1,5 +1,7 @@
 """One way to read the three table formats people bring: CSV, Parquet and JSON lines, streamed.
 
+CSV and JSON lines may be compressed (``.csv.gz``, ``.jsonl.bz2``).
+
 Every format gives the same thing: rows as dictionaries, in file order, a few at a time in memory.
 CSV cells are text and nothing else (``NA``, ``None`` and ``007`` are options and ids, not missing
 values and numbers); Parquet and JSON lines keep the types they have.
@@ -17,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaggle_rag.compressed import COMPRESSED, inner_name, opened
 from kaggle_rag.errors import InputError
 
 Row = dict[str, Any]
@@ -33,25 +36,29 @@ _MAGIC = {
 }
 
 
-def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(
+    path: str | Path, columns: Sequence[str] | None = None, ending: str | None = None
+) -> Iterator[Row]:
     """Yield the rows of a ``.csv``, ``.parquet`` or ``.jsonl`` file as dictionaries.
 
     Parameters
     ----------
     path : the file; its ending tells the format.
     columns : of a Parquet file, read only those of these columns that are there.
+    ending : read the file as if its name ended so.
 
     Raises
     ------
     InputError : no such file, an unknown ending, not UTF-8, empty, or damaged.
     """
     path = Path(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    ending = ending or Path(inner_name(path)).suffix
+    reader = READERS.get(ending)
+    if reader is None or (ending == ".parquet" and path.suffix.lower() in COMPRESSED):
         raise InputError(
             f"cannot tell the format from the ending {path.suffix!r}",
             where=path,
-            expected="one of " + ", ".join(READERS),
+            expected=f"one of {', '.join(READERS)}; the texts may end in {' or '.join(COMPRESSED)} too",
             cure="rename or convert the file",
         )
     if not path.is_file():
@@ -61,11 +68,15 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterato
     return reader(path, columns)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines of UTF-8 text with their line ends, without a byte order mark and NUL characters."""
-    with path.open("rb") as file:
-        _refuse_other_formats(path, file.read(4))
-        file.seek(0)
+def text_lines(path: Path) -> Iterator[str]:
+    """Lines of UTF-8 text with their line ends, without a byte order mark and NUL characters.
+
+    Raises
+    ------
+    InputError : not UTF-8, or the compression around it is damaged.
+    """
+    with opened(path) as (file, _):
+        _refuse_other_formats(path, file.peek(4)[:4])
         for number, raw in enumerate(file, 1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -103,7 +114,7 @@ def _not_text(path: Path, what: str, encoding: str = "LATIN1") -> InputError:
 
 def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(text_lines(path), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(path, header)
@@ -135,7 +146,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
         try:

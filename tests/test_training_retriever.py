@@ -322,5 +322,3 @@ def test_a_bad_command_leaves_with_code_2_and_one_message(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and "no such file" in done.stderr and "Traceback" not in done.stderr
-
-

@@ -55,9 +55,7 @@ class Material:
         )
 
 
-def make_material(
-    settings: RetrieverSettings | RerankerSettings, encoder: Encoder | None = None
-) -> Material:
+def make_material(settings: RetrieverSettings | RerankerSettings, encoder: Encoder | None = None) -> Material:
     """Read, mine and split what the settings name.
 
     Raises

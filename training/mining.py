@@ -35,9 +35,7 @@ def support(option: str, passage: str) -> float:
     return len(words & set(_WORD.findall(passage.lower()))) / len(words) if words else 0.0
 
 
-def mine_positives(
-    lessons: Sequence[Lesson], corpus: Corpus, depth: int, least: float
-) -> list[Lesson]:
+def mine_positives(lessons: Sequence[Lesson], corpus: Corpus, depth: int, least: float) -> list[Lesson]:
     """The lessons that have a supporting passage, with it; one that has its gold keeps it.
 
     A passage supports the answer when it is among the ``depth`` nearest to prompt and right option,

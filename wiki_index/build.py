@@ -229,7 +229,7 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
         **settings,
         articles=counts["articles"],
         passages=sum(counts["shard_rows"]),
-        skipped={"empty": counts["empty"]},
+        skipped=counts["skipped"],
         shard_rows=counts["shard_rows"],
         dense={name: DenseCard(**card) for name, card in cards.items()},
         lexical_rows=lexical_rows(counts["shard_rows"]) if plan.lexical else [],

@@ -13,55 +13,64 @@ from kaggle_rag.artifacts import write_json
 from kaggle_rag.errors import InputError
 from kaggle_rag.retrieval.index import passages_name
 from kaggle_rag.retrieval.passages import Passage, read_shard, write_shard
+from wiki_index.corpus import Skip
 from wiki_index.plan import Plan
+from wiki_index.seen import Seen
 
 SPLIT = "split.json"
 
 
 def split(plan: Plan) -> dict[str, Any]:
-    """Write the passages; give the counts of articles, rows and empty articles."""
+    """Write the passages; give the counts of articles, rows and what was skipped."""
     summary = plan.work / SPLIT
     if not summary.exists():
-        shards, seen, without = _split_before(plan)
-        articles, empty = seen, without
-        for passages, articles, empty in _shards(plan, seen, without):
-            notes = {"articles": str(articles), "empty": str(empty)}
+        shards, seen = _split_before(plan)
+        for passages in _shards(plan, seen):
             if passages:
-                write_shard(plan.work / passages_name(len(shards)), passages, notes)
+                write_shard(plan.work / passages_name(len(shards)), passages, seen.notes())
                 shards.append(len(passages))
         if not sum(shards):
             raise InputError("the corpus holds no text", where=plan.corpus.path)
-        write_json(summary, {"articles": articles, "empty": empty, "shard_rows": shards})
+        skipped = dict(sorted(seen.skipped.items()))
+        write_json(summary, {"articles": seen.articles, "skipped": skipped, "shard_rows": shards})
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 
-def _split_before(plan: Plan) -> tuple[list[int], int, int]:
-    """Rows of the shards a killed build left, and the articles and empty articles they cover."""
+def _split_before(plan: Plan) -> tuple[list[int], Seen]:
+    """Rows of the shards a killed build left, and what of the corpus they cover."""
     rows: list[int] = []
-    articles = empty = 0
+    seen = Seen()
     while (path := plan.work / passages_name(len(rows))).exists():
         table = read_shard(path)
-        notes = table.schema.metadata
-        articles, empty = int(notes[b"articles"]), int(notes[b"empty"])
+        seen = Seen.of_notes(table.schema.metadata, plan.work)
         rows.append(table.num_rows)
-    return rows, articles, empty
+    return rows, seen
 
 
-def _shards(plan: Plan, skip: int, empty: int) -> Iterator[tuple[list[Passage], int, int]]:
-    """Shards of passages after the first ``skip`` articles, with the running counts behind each."""
-    splitter, pending, number = plan.splitter(), [], skip - 1
-    bar = tqdm(plan.corpus.articles(), desc="split", unit="article", mininterval=1)
-    for number, article in enumerate(bar):
-        if number < skip:
-            continue
-        texts = splitter(article.text)
-        empty += not texts
-        pending += [Passage(number, article.id, article.title, text) for text in texts]
-        if len(pending) >= plan.shard_rows:
-            yield pending, number + 1, empty
-            pending = []
-    # Without passages too: empty articles may stand behind the last full shard.
-    yield pending, number + 1, empty
+def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
+    """Shards of passages behind what was seen; ``seen`` goes on to count what each of them covers."""
+    splitter = plan.splitter()
+    pending: list[Passage] = []
+    before = seen.records
+    with tqdm(total=plan.corpus.size, desc="split", unit="B", unit_scale=True, mininterval=1) as bar:
+        for page in plan.corpus.pages(bar.update):
+            if page.number < before:
+                continue
+            article = page.article()
+            seen.records += 1
+            if isinstance(article, Skip):
+                seen.skip(article.reason)
+                continue
+            texts = splitter(article.text)
+            pending += [Passage(seen.articles, article.id, article.title, text) for text in texts]
+            seen.articles += 1
+            if not texts:
+                seen.skip("empty")
+            if len(pending) >= plan.shard_rows:
+                yield pending
+                pending = []
+    # Without passages too: what holds none may stand behind the last full shard.
+    yield pending
 
 
 def shard_texts(plan: Plan, number: int) -> list[str]:

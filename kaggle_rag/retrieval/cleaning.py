@@ -10,6 +10,7 @@ import html
 import re
 import unicodedata
 
+from kaggle_rag.retrieval.markup import elements, expand
 from kaggle_rag.retrieval.mathematics import tex_to_text
 
 _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
@@ -27,12 +28,7 @@ _TAG = re.compile(
     r"(?:\s+[\w-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>\"']+))*\s*/?>",
     re.IGNORECASE,
 )
-_TEMPLATE = re.compile(r"\{\{(\s*[A-Za-z][^{}|]*)((?:\|[^{}]*)?)\}\}")
-_SHOWN_TEMPLATES = {
-    "convert", "cvt", "val", "chem", "chem2", "math", "mvar", "nowrap", "frac", "sfrac", "sup",
-    "sub", "e", "lang", "angbr", "abbr", "var", "su", "nobr",
-}  # fmt: skip
-_NOT_PROSE = {
+NOT_PROSE = {
     "references", "external links", "further reading", "see also", "bibliography",
     "notes and references", "citations", "sources", "footnotes",
 }  # fmt: skip
@@ -48,13 +44,13 @@ def paragraphs(text: str) -> list[str]:
     text = whole(html.unescape(text))
     text = unicodedata.normalize("NFC", text).replace("\0", "")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _templates(_formulae(text))
+    text = _leftovers(_formulae(text))
     kept: list[str] = []
     skipping = 0
     for line in text.split("\n"):
-        if level := _heading_level(line):
+        if level := heading_level(line):
             if not skipping or level <= skipping:
-                skipping = level if line.strip(" \t=").lower() in _NOT_PROSE else 0
+                skipping = level if line.strip(" \t=").lower() in NOT_PROSE else 0
         elif not skipping:
             line = _line(line)
             if _WORD.search(line):
@@ -67,7 +63,14 @@ def whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _heading_level(line: str) -> int:
+def _leftovers(text: str) -> str:
+    """Templates and references that an export left as they were written."""
+    if "<" in text:
+        text = elements(text, ("ref",), lambda name, content: "")
+    return expand(text) if "{{" in text else text
+
+
+def heading_level(line: str) -> int:
     """``2`` for ``== Heading ==``; 0 for a line that is no heading."""
     line = line.strip()
     level = len(line) - len(line.lstrip("="))
@@ -119,16 +122,3 @@ def _closing_brace(text: str, start: int) -> int:
             if depth == 0:
                 return position + 1
     return len(text)
-
-
-def _templates(text: str) -> str:
-    """Innermost templates first: those that show their arguments become them, the others go."""
-    while (shorter := _TEMPLATE.sub(_shown, text)) != text:
-        text = shorter
-    return text
-
-
-def _shown(match: re.Match[str]) -> str:
-    if match[1].strip().lower() not in _SHOWN_TEMPLATES:
-        return ""
-    return " ".join(part for part in match[2].split("|") if part and "=" not in part)

@@ -12,12 +12,21 @@ from typing import Any
 
 _FRACTIONS = ("frac", "tfrac", "dfrac", "cfrac")
 _BINOMIALS = ("binom", "tbinom", "dbinom")
-_FONTS = ("mathbf", "boldsymbol", "mathrm", "mathit", "mathsf", "mathtt")
+_FONTS = ("mathbf", "boldsymbol", "mathrm", "mathit", "mathsf", "mathtt", "mbox", "texttt")
+_ARROWS = {"xrightarrow": "→", "xleftarrow": "←"}
+# Operators that pylatexenc leaves out of the text.
+_OPERATORS = (
+    "arg", "cot", "csc", "deg", "det", "dim", "gcd", "hom", "ker", "lg", "Pr", "sec", "coth", "bmod", "mod",
+)  # fmt: skip
+# TeX's own way to write a fraction.
+_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
 # Braces mean something only after ^ and _.
 _LOOSE_BRACES = re.compile(r"(?<![\^_])\{((?:[^{}]|(?<=[\^_])\{[^{}]*\})*)\}")
 _SHORT_BRACES = re.compile(r"\{(\w)\}")
 # To TeX a percent sign opens a comment; in an exported formula it is a percent sign.
 _PERCENT = re.compile(r"(?<!\\)%")
+# "50{\\tfrac {1}{2}}" is fifty and a half, not 501/2.
+_MIXED = re.compile(r"(?<=\d)(?=\s*\{?\s*\\[tdc]?frac)")
 _COMMAND_OR_BRACE = re.compile(r"\\[A-Za-z]+|[{}]")
 _ATOM = re.compile(r"[\w.]+")
 
@@ -36,6 +45,8 @@ def _converted(tex: str) -> str:
     walker, writer = _converters()
     # The braces of a set are symbols, not grouping: keep them out of the way.
     tex = _PERCENT.sub(r"\%", tex.replace(r"\{", "⦃").replace(r"\}", "⦄"))
+    tex = _MIXED.sub(r"\\ ", tex)
+    tex = _OVER.sub(r"{\\frac{\1}{\2}}", tex)
     nodes = walker(tex).get_latex_nodes()[0]
     text = str(writer.nodelist_to_text(nodes))
     while (flat := _SHORT_BRACES.sub(r"\1", _LOOSE_BRACES.sub(r"\1", text))) != text:
@@ -54,7 +65,8 @@ def _converters() -> tuple[Any, Any]:
         "kaggle-rag",
         prepend=True,
         macros=[MacroSpec(name, "{{") for name in _FRACTIONS + _BINOMIALS]
-        + [MacroSpec(name, "{") for name in _FONTS],
+        + [MacroSpec(name, "{") for name in (*_FONTS, "pmod")]
+        + [MacroSpec(name, "[{") for name in _ARROWS],
     )
     writing = latex2text.get_default_latex_context_db()
     writing.add_context_category(
@@ -63,7 +75,11 @@ def _converters() -> tuple[Any, Any]:
         macros=[latex2text.MacroTextSpec(name, simplify_repl=_fraction) for name in _FRACTIONS]
         + [latex2text.MacroTextSpec(name, simplify_repl="%s") for name in _FONTS]
         + [latex2text.MacroTextSpec(name, simplify_repl="(%s %s)") for name in _BINOMIALS]
-        + [latex2text.MacroTextSpec("sqrt", simplify_repl=_root)],
+        + [latex2text.MacroTextSpec("sqrt", simplify_repl=_root)]
+        + [latex2text.MacroTextSpec("over", simplify_repl="/")]
+        + [latex2text.MacroTextSpec("pmod", simplify_repl="(mod %s)")]
+        + [latex2text.MacroTextSpec(name, simplify_repl=_operator) for name in _OPERATORS]
+        + [latex2text.MacroTextSpec(name, simplify_repl=_arrow) for name in _ARROWS],
     )
     writer = latex2text.LatexNodes2Text(
         math_mode="text",
@@ -85,6 +101,13 @@ def _argument(node: Any, writer: Any) -> str:
     return text
 
 
+def _operator(node: Any, l2tobj: Any) -> str:
+    """Its name, apart from the name that follows it."""
+    name = node.macroname.removeprefix("b")
+    space = " " if node.macro_post_space or name == "mod" else ""
+    return f"{' ' if name == 'mod' else ''}{name}{space}"
+
+
 def _fraction(node: Any, l2tobj: Any) -> str:
     parts = [_argument(part, l2tobj) for part in node.nodeargd.argnlist]
     return "/".join(part if _ATOM.fullmatch(part) else f"({part})" for part in parts)
@@ -93,3 +116,9 @@ def _fraction(node: Any, l2tobj: Any) -> str:
 def _root(node: Any, l2tobj: Any) -> str:
     index, radicand = node.nodeargd.argnlist
     return f"{_argument(index, l2tobj) if index else ''}√({_argument(radicand, l2tobj)})"
+
+
+def _arrow(node: Any, l2tobj: Any) -> str:
+    below, above = (_argument(part, l2tobj) if part else "" for part in node.nodeargd.argnlist)
+    labels = ", ".join(filter(None, (above, below)))
+    return f" {_ARROWS[node.macroname]}({labels}) " if labels else f" {_ARROWS[node.macroname]} "

@@ -1,0 +1,86 @@
+"""CirrusSearch dumps: a line that names a page, then a line with its fields, and so on.
+
+``text`` is what the wiki showed (templates are expanded in it), all in one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kaggle_rag.errors import InputError
+from kaggle_rag.retrieval.cleaning import whole
+from kaggle_rag.tables import text_lines
+from wiki_index.readers.base import Article, Reader, Skip
+
+
+class Document(NamedTuple):
+    id: str
+    fields: dict[str, Any]
+
+
+class Cirrus(Reader):
+    """A ``…-cirrussearch-content.json.gz`` file."""
+
+    def records(self) -> Iterator[Document]:
+        name: str | None = None
+        number = 0
+        for number, line in enumerate(text_lines(self.path), 1):
+            if not line.strip():
+                continue
+            fields = self._object(line, number)
+            is_index = isinstance(fields.get("index"), dict) and "title" not in fields
+            if is_index == (name is not None):
+                found = (
+                    "two index lines follow each other"
+                    if is_index
+                    else "a page stands without its index line"
+                )
+                raise self._fault(found, number)
+            if is_index:
+                name = str(fields["index"].get("_id") or "")
+            else:
+                yield Document(name or str(fields.get("page_id") or ""), fields)
+                name = None
+        if name is not None:
+            raise self._fault(f"the file ends before page {name}", number)
+
+    def _object(self, line: str, number: int) -> dict[str, Any]:
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self._fault(f"not JSON: {error}", number) from error
+        if not isinstance(fields, dict):
+            raise self._fault(f"the line holds a {type(fields).__name__}", number)
+        return fields
+
+    def _fault(self, what: str, number: int) -> InputError:
+        return InputError(
+            what,
+            where=f"{self.path}, line {number}",
+            expected='lines in turn: {"index": {"_id": …}} and {"title": …, "text": …}',
+            cure="the download or copy may have been cut: fetch the file again",
+        )
+
+    def article(self, record: Document) -> Article | Skip:
+        fields = record.fields
+        if fields.get("namespace", 0) != 0:
+            return Skip("namespace")
+        if any(_disambiguates(name) for key in ("template", "category") for name in fields.get(key) or ()):
+            return Skip("disambiguation")
+        return Article(
+            whole(record.id), whole(str(fields.get("title") or "")), whole(str(fields.get("text") or ""))
+        )
+
+    def source(self, record: Document) -> str:
+        return str(record.fields.get("text") or "")
+
+
+def _disambiguates(name: object) -> bool:
+    """A template or category of disambiguation pages (and not of pages that lack one)."""
+    words = str(name).lower().removeprefix("template:")
+    return words in _TEMPLATES or words.endswith("disambiguation pages")
+
+
+_TEMPLATES = {"disambiguation", "disambig", "dab", "hndis", "geodis", "human name disambiguation"}

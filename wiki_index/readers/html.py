@@ -1,0 +1,170 @@
+"""HTML of a Wikipedia page to plain text, with the standard library's parser.
+
+It reads what Kiwix writes: well-formed pages by MediaWiki's own parsers. What a page shows in
+running text stays; boxes, references, edit links and pictures go; formulae are taken from the TeX
+that stands beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from kaggle_rag.retrieval.mathematics import tex_to_text
+from kaggle_rag.retrieval.templates import scripted
+from wiki_index.wikitables import Cell, Table
+
+_VOID = {
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
+}  # fmt: skip
+_HIDDEN = {
+    "script", "style", "noscript", "template", "nav", "form", "button", "figure", "figcaption", "audio",
+    "video", "svg", "select", "title", "h1", "footer", "object",
+}  # fmt: skip
+_HIDDEN_CLASSES = {
+    "infobox", "navbox", "vertical-navbox", "sidebar", "metadata", "ambox", "reference", "references",
+    "reflist", "mw-references-wrap", "refbegin", "mw-editsection", "hatnote", "noprint", "toc", "thumb",
+    "gallery", "gallerybox", "catlinks", "mw-empty-elt", "navbar", "IPA", "sistersitebox", "printfooter",
+    "noexcerpt", "Template-Fact",
+}  # fmt: skip
+_BLOCKS = {
+    "p", "div", "li", "ul", "ol", "dl", "dt", "dd", "blockquote", "section", "tr", "caption", "hr", "pre",
+    "center", "details", "summary", "table", "h2", "h3", "h4", "h5", "h6",
+}  # fmt: skip
+_HEADINGS = {f"h{level}": "=" * level for level in range(2, 7)}
+_INVISIBLE = re.compile(r"display:\s*none", re.IGNORECASE)
+_CELLS = {"td", "th", "caption"}
+# Elements whose text is wanted as a whole, before it goes into the text around it.
+_GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
+# How far an end tag may reach over elements that were never closed.
+_REACH = 60
+
+
+def plain(page: str) -> str:
+    """The plain text of a page; paragraphs, list items and table rows as lines, headings marked."""
+    parser = _Page()
+    parser.feed(page)
+    parser.close()
+    lines = (" ".join(line.split()) for line in parser.text().split("\n"))
+    return "\n".join(filter(None, lines))
+
+
+class _Element:
+    def __init__(self, tag: str, is_hidden: bool, attributes: dict[str, str]) -> None:
+        self.tag, self.is_hidden, self.attributes = tag, is_hidden, attributes
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self._open: list[_Element] = []
+        self._hidden = 0
+        self._texts: list[list[str]] = [[]]
+        self._tables: list[Table] = []
+        # For each cell that is open, the lines of the tables inside it.
+        self._beneath: list[list[str]] = []
+        # One formula stands there twice: as MathML and as a picture.
+        self._has_formula = False
+
+    def text(self) -> str:
+        while self._open:
+            self._close(self._open.pop())
+        return "".join(self._texts[0])
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self._write(data)
+
+    def _write(self, text: str) -> None:
+        self._texts[-1].append(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        classes = attributes.get("class", "").split()
+        self._formula(tag, classes, attributes)
+        if tag in _BLOCKS and not self._hidden:
+            self._write("\n")
+        if tag in _VOID:
+            if tag == "br" and not self._hidden:
+                self._write(" ")
+            return
+        is_hidden = tag in _HIDDEN or not _HIDDEN_CLASSES.isdisjoint(classes) or tag == "math"
+        is_hidden = is_hidden or bool(_INVISIBLE.search(attributes.get("style", "")))
+        if tag in ("p", "li") and self._open and self._open[-1].tag == tag:
+            self._close(self._open.pop())
+        self._begin(_Element(tag, is_hidden, attributes))
+
+    def _formula(self, tag: str, classes: list[str], attributes: dict[str, str]) -> None:
+        """MathML may stand in a hidden span beside its picture: it is taken there too."""
+        if "mwe-math-element" in classes:
+            self._has_formula = False
+        is_picture = tag == "img" and any(name.startswith("mwe-math-fallback") for name in classes)
+        tex = attributes.get("alttext" if tag == "math" else "alt", "")
+        if tex and (tag == "math" or (is_picture and not self._has_formula)):
+            self._has_formula = True
+            self._write(f" {tex_to_text(tex)} ")
+
+    def _begin(self, element: _Element) -> None:
+        self._open.append(element)
+        self._hidden += element.is_hidden
+        if self._hidden:
+            return
+        if element.tag in _GATHERED:
+            self._texts.append([])
+        if element.tag in _CELLS:
+            self._beneath.append([])
+        if element.tag == "table":
+            self._tables.append(Table())
+        elif element.tag == "tr" and self._tables:
+            self._tables[-1].rows.append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        if not any(element.tag == tag for element in self._open[-_REACH:]):
+            return
+        while True:
+            element = self._open.pop()
+            self._close(element)
+            if element.tag == tag:
+                return
+
+    def _close(self, element: _Element) -> None:
+        """Put the text that an element gathered where it belongs."""
+        if self._hidden:
+            self._hidden -= element.is_hidden
+            return
+        tag = element.tag
+        content = "".join(self._texts.pop()) if tag in _GATHERED else ""
+        if tag == "table" and self._tables:
+            lines = list(self._tables.pop().lines())
+            if self._beneath:
+                self._beneath[-1] += lines
+            else:
+                self._write("".join(f"\n{line}\n" for line in lines))
+        elif tag in _CELLS:
+            self._end_cell(element, content)
+        elif tag in ("sup", "sub"):
+            before = self._texts[-1][-1][-1:] if self._texts[-1] else ""
+            self._write(scripted(content, "^" if tag == "sup" else "_", before))
+        elif tag in _HEADINGS:
+            self._write(f"\n{_HEADINGS[tag]} {' '.join(content.split())} {_HEADINGS[tag]}\n")
+        else:
+            self._write(content + ("\n" if tag in _BLOCKS else ""))
+
+    def _end_cell(self, element: _Element, content: str) -> None:
+        cell = _cell(element, content)
+        cell.beneath = self._beneath.pop()
+        if not self._tables:
+            self._write(content)
+            return
+        rows = self._tables[-1].rows
+        rows[-1].append(cell)
+        if element.tag == "caption":
+            rows.append([])
+
+
+def _cell(element: _Element, content: str) -> Cell:
+    def span(name: str) -> int:
+        value = element.attributes.get(name, "")
+        return int(value) if re.fullmatch(r"\d{1,3}", value, re.ASCII) else 1
+
+    return Cell(" ".join(content.split()), element.tag == "th", span("colspan"), span("rowspan"))

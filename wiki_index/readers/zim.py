@@ -1,0 +1,89 @@
+"""Kiwix ZIM files, by libzim (an extra: ``pip install 'kaggle-rag[wikipedia]'``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kaggle_rag.errors import InputError
+from wiki_index.readers.base import Article, Reader, Skip
+from wiki_index.readers.html import plain
+from wiki_index.rough import rough_html
+
+_REFRESH = re.compile(r"<meta\b[^<>]*http-equiv=[\"']?refresh", re.IGNORECASE)
+_DISAMBIGUATION = re.compile(r"\b(?:id=[\"']disambigbox|dmbox-disambig)\b", re.IGNORECASE)
+
+
+class Entry(NamedTuple):
+    """A page as the archive holds it; ``html`` is nothing for a redirect of the archive."""
+
+    path: str
+    title: str
+    html: str | None
+
+
+class Zim(Reader):
+    """A ``.zim`` file; an article's id is its path in the archive, since ZIM keeps no page ids."""
+
+    def records(self) -> Iterator[Entry]:
+        archive = self._open()
+        # Older archives keep articles under A/, and count what is no page among their entries.
+        is_new = archive.has_new_namespace_scheme
+        count = archive.entry_count if is_new else archive.all_entry_count
+        for number in range(count):
+            self.share = (number + 1) / count
+            try:
+                entry = _entry(archive._get_entry_by_id(number), is_new)
+            except (RuntimeError, UnicodeDecodeError) as error:
+                raise self._damaged(f"entry {number:,} cannot be read ({error})") from error
+            if entry:
+                yield entry
+
+    def _open(self) -> Any:
+        try:
+            from libzim.reader import Archive
+        except ImportError as error:
+            raise InputError(
+                "reading a ZIM file needs libzim",
+                where=self.path,
+                cure="pip install 'libzim>=3.4'   (or the kit's extra: wikipedia)",
+            ) from error
+        try:
+            archive = Archive(self.path)
+            # Damage inside a compressed cluster can pass for text: the checksum cannot.
+            is_whole = not archive.has_checksum or archive.check()
+        except RuntimeError as error:
+            raise self._damaged(f"not a whole ZIM file ({error})") from error
+        if not is_whole:
+            raise self._damaged("the archive's checksum is wrong: at least one byte has changed")
+        return archive
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            what,
+            where=self.path,
+            cure="the download or copy may have been cut: fetch the file again and compare its checksum",
+        )
+
+    def article(self, record: Entry) -> Article | Skip:
+        if record.html is None or _REFRESH.search(record.html):
+            return Skip("redirect")
+        if record.title.lower().endswith("(disambiguation)") or _DISAMBIGUATION.search(record.html):
+            return Skip("disambiguation")
+        return Article(record.path, record.title, plain(record.html))
+
+    def source(self, record: Entry) -> str:
+        return rough_html(record.html or "")
+
+
+def _entry(entry: Any, is_new: bool) -> Entry | None:
+    if not is_new and not entry.path.startswith("A/"):
+        return None
+    path = entry.path if is_new else entry.path.removeprefix("A/")
+    if entry.is_redirect:
+        return Entry(path, entry.title, None)
+    item = entry.get_item()
+    if not item.mimetype.startswith("text/html"):
+        return None
+    return Entry(path, entry.title, bytes(item.content).decode("utf-8"))

@@ -1,0 +1,102 @@
+"""The prose of a source by plain substitution, for the linter to hold the articles against.
+
+Nothing here is shared with the readers: two ways to the same numbers, of which the rougher one
+keeps too much rather than too little. Inline templates keep their numbers unless they are
+references or remarks, so a template that the readers do not know shows up as lost numbers.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+# No opening may stand inside what is dropped: an element that never closes stays, in linear time.
+_DROPPED = re.compile(
+    r"<!--(?:(?!-->|<!--).)*-->"
+    r"|<(ref|gallery|timeline|score|references|imagemap|graph|hiero)\b[^<>]*(?:/>|>(?:(?!</?\1\b).)*</\1\s*>)"
+    r"|\n\{\|[^\n]*\b(?:infobox|navbox|sidebar|metadata)\b(?:(?!\n\{\||\n\|\}).)*\n\|\}",
+    re.DOTALL | re.IGNORECASE,
+)
+_TEMPLATE = re.compile(r"(\n[*#:; ]*)?\{\{([^{}]*)\}\}(?=(\s*(?:\n|\Z))?)")
+_REMARK = re.compile(
+    r"\s*(?:cit|harv|sfn|efn|refn|note|#|rp\b|r\b|cn\b|fact\b|when|who|which|where|by whom|clarif|page|"
+    r"dubious|fail|better|verif|update|coord|flag|ipa|pron|respell|audio|listen|inflation|url|isbn|issn|doi|"
+    r"oclc|jstor|official|google|imdb|main|see|further|about|for|other|redirect|dist|anchor|legend|"
+    r"bar|birth|death|age|start|end|lang|spaces|col|div|ref|notelist|use |anchor|vanchor|dts|n?ts|"
+    r"portal|commons|wikt|sister|default|display)",
+    re.IGNORECASE,
+)
+_LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
+_HIDDEN_LINK = re.compile(r"\s*(?:file|image|media|category)\s*:", re.IGNORECASE)
+_WEB = re.compile(r"\[?(?:https?:)?//[^\s\[\]]+")
+_ATTRIBUTE = re.compile(r"\b[a-z]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[\w#%;:-]+)", re.IGNORECASE)
+_FORMULA = re.compile(r"<(math|chem|ce)\b[^<>]*>((?:(?!</?\1\b).)*)</\1\s*>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"</?[a-z][^<>]{0,300}>", re.IGNORECASE)
+_ROUNDS = 6
+# What stands around a formula in rough prose.
+OPEN, CLOSE = "⟦", "⟧"
+
+
+def rough_wikitext(text: str) -> str:
+    """Wikitext without references, block templates and files; formulae as TeX between ``⟦`` and ``⟧``."""
+    text = _DROPPED.sub(" ", "\n" + text)
+    formulae: list[str] = []
+
+    def aside(found: re.Match[str]) -> str:
+        formulae.append(found[2])
+        return f"{OPEN}\0{len(formulae) - 1}\0{CLOSE}"
+
+    text = _FORMULA.sub(aside, text.replace("\0", ""))
+    for _ in range(_ROUNDS):
+        text, templates = _TEMPLATE.subn(_arguments, text)
+        text, links = _LINK.subn(_label, text)
+        if not templates and not links:
+            break
+    lines = (_ATTRIBUTE.sub("", line) if line[:1] in ("|", "!", "{") else line for line in text.split("\n"))
+    text = html.unescape(_TAG.sub("", _WEB.sub("", "\n".join(lines))))
+    return re.sub("\0(\\d+)\0", lambda found: " ".join(formulae[int(found[1])].split()), text)
+
+
+def _arguments(found: re.Match[str]) -> str:
+    """An inline template's arguments; nothing of a block, a reference or a remark."""
+    line, content, end = found.groups()
+    name, *arguments = content.split("|")
+    if (line is not None and end is not None) or _REMARK.match(name):
+        return line or ""
+    values = [argument for argument in arguments if "=" not in argument]
+    if name.strip().lower() in ("convert", "cvt"):
+        # The first number; what follows may be units, other units, a precision.
+        values = values[:1]
+    return f"{line or ''} {' '.join(values)} "
+
+
+def _label(found: re.Match[str]) -> str:
+    return " " if _HIDDEN_LINK.match(found[1]) else found[1].rpartition("|")[2]
+
+
+_FLAGS = re.DOTALL | re.IGNORECASE
+_PARAGRAPH = re.compile(r"<(p|li|td|th|dd|h[2-6])\b[^<>]*>((?:(?!</?(?:p|li|td|th|dd|h[2-6])\b).)*)", _FLAGS)
+_HEADING = re.compile(r"h([2-6])", re.IGNORECASE)
+_HTML_DROPPED = re.compile(
+    r"<(style|script|math)\b[^<>]*>(?:(?!</?\1\b).)*</\1\s*>"
+    r"|<sup\b[^<>]*\breference\b[^<>]*>(?:(?!</?sup\b).)*</sup>",
+    _FLAGS,
+)
+_HTML_FORMULA = re.compile(
+    r"<math\b[^<>]*\balttext=\"([^\"<>]*)\"[^<>]*>(?:(?!</?math\b).)*</math\s*>", _FLAGS
+)
+_HTML_BOX = re.compile(
+    r"<table\b[^<>]*\b(?:infobox|navbox|sidebar|metadata|ambox)\b(?:(?!</?table\b).)*</table\s*>", _FLAGS
+)
+
+
+def rough_html(page: str) -> str:
+    """Paragraphs, list items and cells of an HTML page, headings as ``== Heading ==`` lines."""
+    page = _HTML_BOX.sub(" ", page)
+    page = _HTML_DROPPED.sub(" ", _HTML_FORMULA.sub(lambda found: f"{OPEN}{found[1]}{CLOSE}", page))
+    lines = []
+    for tag, content in _PARAGRAPH.findall(page):
+        line = " ".join(html.unescape(_TAG.sub("", content)).split())
+        level = _HEADING.match(tag)
+        lines.append(f"{'=' * int(level[1])} {line} {'=' * int(level[1])}" if level else line)
+    return "\n".join(lines)

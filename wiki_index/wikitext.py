@@ -1,0 +1,149 @@
+"""Wikitext to plain text: what a reader of the page would see, headings as ``== Heading ==`` lines.
+
+The brackets are read by our own scanner (``kaggle_rag.retrieval.markup``) and not by
+mwparserfromhell: that reads 0.9 MB/s, and takes time in the square of the text where markup never
+closes (40 kB of ``{{a|`` take over 10 seconds; its issue 364). The tests compare the two.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+from kaggle_rag.retrieval.markup import elements, expand
+from kaggle_rag.retrieval.mathematics import tex_to_text
+from kaggle_rag.retrieval.templates import scripted
+from wiki_index.wikitables import without_tables
+
+# Stand-ins for what must not be read as markup; XML cannot hold these characters.
+_FORMULA, _LITERAL, _STOP, _GONE = "\x0e", "\x01", "\x02", "\x04"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_FORMULAE = {"math", "chem", "ce"}
+_LITERALS = {"nowiki", "pre", "source", "syntaxhighlight"}
+_HIDDEN = {
+    "ref", "references", "gallery", "timeline", "score", "hiero", "imagemap", "graph", "templatestyles",
+    "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator",
+}  # fmt: skip
+_HIDDEN_LINKS = {
+    "file", "image", "media", "category", "datei", "bild", "kategorie", "fichier", "catégorie",
+    "archivo", "imagen", "categoría", "immagine", "categoria", "ficheiro", "imagem", "bestand", "afbeelding",
+    "categorie", "plik", "kategoria", "файл", "изображение", "категория", "ファイル", "画像", "文件", "分类",
+}  # fmt: skip
+_LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,})?|simple")
+_APOSTROPHES = re.compile(r"'{2,}")
+_SUPER = re.compile(r"<su(p|b)\b[^<>]{0,100}>([^<>]{0,200})</su\1\s*>", re.IGNORECASE)
+_BREAKING = re.compile(
+    r"</?(?:p|li|ul|ol|dl|dt|dd|hr|tr|table|div|blockquote|poem|center)\b[^<>]*>", re.IGNORECASE
+)
+_SPACING = re.compile(r"</?(?:br|td|th)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:abbr|b|bdi|bdo|big|caption|cite|code|data|del|dfn|em|font|h[1-6]|i|includeonly|ins|kbd|mark|nowiki|"
+    r"noinclude|onlyinclude|q|rb|ref|rp|rt|ruby|s|samp|section|small|span|strike|strong|su[bp]|tbody|thead|"
+    r"time|tt|u|var|wbr|math|chem|ce|pre|source|syntaxhighlight|gallery|references)\b[^<>]*>",
+    re.IGNORECASE,
+)
+_WEB_LINK = re.compile(r"\[(?:[a-z]{3,6}:)?//[^\s\[\]]*(?:[ \t]+([^\[\]\n]*))?\]|\[mailto:\S+ ([^\[\]\n]*)\]")
+_SWITCH = re.compile(r"__[A-Z]{3,30}__")
+_OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,250}\|)?|\]\]|\{\{|\}\}")
+# "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them showed nothing.
+_EMPTY = re.compile(rf" ?\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}\)")
+_EMPTY_START = re.compile(rf"\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}")
+_EMPTY_END = re.compile(rf"(?:[ ,;:]{{0,9}}{_GONE})+ ?\)")
+_BEFORE_STOP = re.compile(rf" {_GONE}+ ?(?=[,.;:)])")
+_LIST = re.compile(r"[*#:;]+[ \t]*")
+_LONE_FORMULA = re.compile(rf"(?:{_FORMULA}\d+{_STOP}[ ,.;]*)+")
+_KEPT = re.compile(rf"[{_FORMULA}{_LITERAL}](\d+){_STOP}")
+
+
+def plain(wikitext: str) -> str:
+    """The plain text of a page: paragraphs, list items and table rows as lines, headings marked."""
+    kept: list[str] = []
+
+    def keep(name: str, content: str) -> str:
+        if name in _HIDDEN:
+            return ""
+        shown = tex_to_text(content) if name == "math" else content
+        kept.append(_chemistry(content) if name in ("chem", "ce") else shown)
+        return f"{_FORMULA if name in _FORMULAE else _LITERAL}{len(kept) - 1}{_STOP}"
+
+    text = elements(_without_comments(_CONTROL.sub("", wikitext)), _FORMULAE | _LITERALS | _HIDDEN, keep)
+    text = expand(text, link=_link, gone=_GONE)
+    lines = _joined([_line(line) for line in without_tables(_inline(text).split("\n"))])
+    text = _KEPT.sub(lambda found: kept[int(found[1])], "\n".join(lines))
+    return html.unescape(text)
+
+
+def _without_comments(text: str) -> str:
+    """Drop ``<!-- … -->``; a comment that never closes loses only its mark."""
+    pieces, end = [], 0
+    while (start := text.find("<!--", end)) >= 0:
+        pieces.append(text[end:start])
+        close = text.find("-->", start)
+        if close < 0:
+            return "".join([*pieces, text[start:].replace("<!--", "")])
+        end = close + 3
+    return "".join([*pieces, text[end:]])
+
+
+def _chemistry(formula: str) -> str:
+    """mhchem: ``^{235}_{92}U`` and ``2H2 + O2 -> 2H2O`` need little to be read."""
+    for arrow, sign in (("<=>", "⇌"), ("<->", "↔"), ("->", "→"), ("<-", "←")):
+        formula = formula.replace(arrow, sign)
+    return " ".join(re.sub(r"\\[a-z]+|[{}$]", "", formula).split())
+
+
+def _link(parts: list[str]) -> str:
+    """What a link shows: its label or its target; files, categories and other languages nothing."""
+    target = parts[0].strip()
+    space, colon, rest = target.partition(":")
+    if colon and space:
+        if space.strip().lower() in _HIDDEN_LINKS:
+            return ""
+        if len(parts) == 1 and rest and _LANGUAGE_CODE.fullmatch(space):
+            return ""
+    target = target.removeprefix(":")
+    if len(parts) == 1:
+        return target
+    # [[Iron (metal)|]]: MediaWiki fills in the label.
+    return parts[-1] if parts[-1].strip() else re.sub(r" \([^()]*\)$", "", target.split(":")[-1])
+
+
+def _inline(text: str) -> str:
+    """Marks inside a line: quotes, superscripts, tags, web links."""
+    text = _APOSTROPHES.sub(lambda found: "'" if len(found[0]) == 4 else "'" * (len(found[0]) - 5), text)
+    text = _SUPER.sub(_super, text)
+    text = _TAG.sub("", _SPACING.sub(" ", _BREAKING.sub("\n", text)))
+    text = _WEB_LINK.sub(lambda found: found[1] or found[2] or "", text)
+    return _SWITCH.sub("", text)
+
+
+def _super(found: re.Match[str]) -> str:
+    before = found.string[found.start() - 1 : found.start()] if found.start() else ""
+    return scripted(found[2], "^" if found[1] in "pP" else "_", before)
+
+
+def _line(line: str) -> str:
+    line = " ".join(_OPEN_LINK.sub("", line).split())
+    if _GONE in line:
+        line = _EMPTY_END.sub(")", _EMPTY_START.sub("(", _EMPTY.sub("", line)))
+        line = " ".join(_BEFORE_STOP.sub("", line).replace(_GONE, "").split())
+    if item := _LIST.match(line):
+        rest = line[item.end() :]
+        # A formula on a line of its own belongs to the sentence before it.
+        return ("\0" if _LONE_FORMULA.fullmatch(rest) else "") + rest
+    return line
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """Formulae on their own lines join the sentence they stand in."""
+    text: list[list[str]] = []
+    formula = False
+    for line in filter(None, lines):
+        is_formula = line[0] == "\0"
+        goes_on = formula and (line[0].islower() or line[0] in ",.;")
+        if text and (is_formula or goes_on) and not text[-1][-1].startswith("="):
+            text[-1].append(line.removeprefix("\0"))
+        else:
+            text.append([line.removeprefix("\0")])
+        formula = is_formula
+    return [" ".join(parts) for parts in text]
