@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -25,11 +25,13 @@ Size = Annotated[int | None, BeforeValidator(_size)]
 Form = Literal["all", "each", "option"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """What every settings model shares: unknown keys are faults, and nothing changes once read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ContextSettings(_Section):
+class ContextSettings(Section):
     """How evidence is found and put together."""
 
     per: Literal["question", "option"] = Field(
@@ -76,7 +78,7 @@ class ContextSettings(_Section):
     )
 
 
-class RankerSettings(_Section):
+class RankerSettings(Section):
     """One ranker of the ensemble."""
 
     kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
@@ -84,14 +86,14 @@ class RankerSettings(_Section):
     options: dict[str, Any] = Field(default_factory=dict, description="settings of that ranker")
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """What the machine may give."""
 
     ram: Size = Field(None, description="refuse a stage that would need more, such as 13GB")
     gpu: Size = Field(None, description="the same for the memory of one GPU, such as 15GB")
 
 
-class Solution(_Section):
+class Solution(Section):
     """Everything that turns questions into a submission."""
 
     questions: Path | None = Field(None, description="test.csv, .parquet or .jsonl")
@@ -128,24 +130,39 @@ def load(
     ------
     ConfigError : listing every unknown key and every value that does not fit.
     """
-    values = _read(Path(path)) if path else {}
+    return read_settings(Solution, path, changes, flags, paths=("questions", "index", "contexts_file", "out"))
+
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+def read_settings(
+    model: type[Settings],
+    path: str | Path | None,
+    changes: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    paths: Sequence[str] = (),
+) -> Settings:
+    """`load` for any settings model; ``paths`` are the keys that are relative to the file."""
+    values = _read(Path(path), paths) if path else {}
     for change in changes:
         _set(values, change)
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
     try:
-        return Solution.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         faults = error.errors()
         # A list whose only item is at fault counts as empty too: the inner fault says it better.
         inner = {fault["loc"][:depth] for fault in faults for depth in range(1, len(fault["loc"]))}
-        lines = [_fault(fault) for fault in faults if fault["loc"] not in inner]
+        lines = [_fault(fault, model) for fault in faults if fault["loc"] not in inner]
         raise ConfigError(
             f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
             where=path or "settings",
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -156,9 +173,11 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError("the file holds no settings", where=path, expected="key: value lines")
-    for key in ("questions", "index", "contexts_file", "out"):
+    for key in paths:
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / values[key])
+        elif isinstance(values.get(key), list):
+            values[key] = [str(path.parent / str(each)) for each in values[key]]
     # An encoder may be a hub name too: it is a path where there is such a folder.
     if isinstance(values.get("encoder"), str) and (path.parent / values["encoder"]).is_dir():
         values["encoder"] = str(path.parent / values["encoder"])
@@ -191,15 +210,19 @@ def _set(values: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change!r}: the value is not YAML") from error
 
 
-def _fault(fault: Any) -> str:
+def _fault(fault: Any, model: type[BaseModel]) -> str:
     """One line a fault; an unknown key names the known one that looks most like it."""
     key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"{key}: not given"
     if fault["type"] != "extra_forbidden":
-        return f"{key}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
-    model: Any = Solution
+        given = f" (given: {fault['input']!r})" if key else ""
+        return f"{key or 'together'}: {fault['msg'].removeprefix('Value error, ')}{given}"
     for part in fault["loc"][:-1]:
         if isinstance(part, str) and part in model.model_fields:
-            model = {"contexts": ContextSettings, "rankers": RankerSettings, "limits": LimitSettings}[part]
+            annotation = model.model_fields[part].annotation
+            kinds = (annotation, *get_args(annotation))
+            model = next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), model)
     close = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, 1)
     hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(model.model_fields)
     return f"{key}: no such setting; {hint}"

@@ -1,0 +1,1 @@
+"""The training stage: python -m training  retriever · reranker."""

@@ -1,0 +1,155 @@
+"""The folder of a run: begun, resumed, finished in one rename; a stranger's work is never touched.
+
+The work happens in ``OUT.training``, which holds the plan, the material and the checkpoints. When all
+is learnt the model is written there, and becomes ``OUT`` in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kaggle_rag.artifacts import MANIFEST, Manifest, require_space, sha256, write_json
+from kaggle_rag.errors import ArtifactError, InputError
+from kaggle_rag.models.checkpoints import resolve, weights
+from training.config import RerankerSettings, RetrieverSettings
+
+RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
+# Where it runs and what is shown of it; not what is learnt.
+_ASIDE = {"out", "device", "report_to", "encoder"}
+# Files whose content decides what is learnt, whatever they are called.
+_FILES = ("questions", "passages", "validation")
+# A checkpoint holds the weights and AdamW's two moments; two checkpoints, a third while it is written,
+# and the finished model.
+_SPACE = 3 * 3 + 1
+
+
+class Run:
+    """One training run and its two folders."""
+
+    def __init__(self, kind: str, settings: RetrieverSettings | RerankerSettings) -> None:
+        _require_inputs(settings)
+        self.out = settings.out.absolute()
+        self.work = self.out.with_name(self.out.name + ".training")
+        self.checkpoint = resolve(settings.model)
+        self.plan = _plan(kind, settings, self.checkpoint.sha256)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of this very run when OUT holds it.
+
+        Raises
+        ------
+        ArtifactError : OUT holds anything else.
+        """
+        if self.out.is_dir() and not any(self.out.iterdir()):
+            return None
+        if not self.out.exists():
+            return None
+        record = _read(self.out / RECORD)
+        if record is None or "plan" not in record:
+            raise ArtifactError("OUT holds something else", where=self.out, cure="choose another OUT")
+        if other := _differing(self.plan, record["plan"]):
+            raise ArtifactError(
+                f"a model trained with another {other} is there already",
+                where=self.out,
+                cure="choose another OUT, or remove that folder first",
+            )
+        shutil.rmtree(self.work, ignore_errors=True)
+        return record
+
+    @contextmanager
+    def begun(self) -> Iterator[Path]:
+        """The work folder, locked, new or taken up again.
+
+        Raises
+        ------
+        ArtifactError : it holds another run, no run, or one that is going on.
+        """
+        if self.work.exists():
+            self._refuse_strangers()
+        require_space(self.work, _SPACE * sum(path.stat().st_size for path in weights(self.checkpoint.path)))
+        self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.work / LOCK, timeout=0):
+                write_json(self.work / PLAN, self.plan)
+                yield self.work
+        except Timeout:
+            raise ArtifactError(
+                "another run is training here", where=self.work, cure="wait for it, or choose another OUT"
+            ) from None
+
+    def _refuse_strangers(self) -> None:
+        found = _read(self.work / PLAN)
+        if found is None:
+            if {child.name for child in self.work.iterdir()} - {LOCK}:
+                raise ArtifactError(
+                    "this folder holds something else", where=self.work, cure="choose another OUT"
+                )
+            return
+        if other := _differing(self.plan, found):
+            raise ArtifactError(
+                f"an unfinished run with another {other} is there",
+                where=self.work,
+                cure="type its command again to go on, choose another OUT, or remove that folder",
+            )
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; one that was cut while it was written is removed."""
+        found = sorted(self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        while found:
+            # The trainer writes its state last.
+            if _read(found[-1] / "trainer_state.json") is not None:
+                return found[-1]
+            shutil.rmtree(found.pop())
+        return None
+
+    def finish(self, save: Callable[[Path], object], result: dict[str, Any]) -> dict[str, Any]:
+        """Write the model, seal it by its record, and give it its name; the record comes back."""
+        made = self.work / MODEL
+        shutil.rmtree(made, ignore_errors=True)
+        save(made)
+        result["sha256"] = resolve(str(made)).sha256
+        record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
+        write_json(made / RECORD, record)
+        made.replace(self.out)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return record
+
+
+def _require_inputs(settings: RetrieverSettings | RerankerSettings) -> None:
+    """Say what is missing before a model is loaded for nothing."""
+    for path in (*(getattr(settings, key) for key in _FILES), *settings.exclude):
+        if path is not None and not path.is_file():
+            raise InputError("no such file", where=path, cure="check the spelling of the path")
+    if settings.index:
+        Manifest.read(settings.index)
+
+
+def _plan(kind: str, settings: RetrieverSettings | RerankerSettings, model: str) -> dict[str, Any]:
+    """Everything that decides the weights, as plain JSON."""
+    plan: dict[str, Any] = {
+        key: value for key, value in settings.model_dump(mode="json").items() if key not in _ASIDE
+    }
+    plan |= {key: sha256(path) for key in _FILES if (path := getattr(settings, key))}
+    plan["exclude"] = [sha256(path) for path in settings.exclude]
+    if settings.index:
+        plan["index"] = sha256(settings.index / MANIFEST)
+    return {"program": kind, **plan, "model": model}
+
+
+def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+    return ", ".join(key for key in sorted({*wanted, *found}) if found.get(key) != wanted.get(key))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,109 @@
+"""The order of a run, the same for both kinds: material, a first evaluation, learning, the best weights."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from kaggle_rag.errors import ArtifactError
+from training.config import RerankerSettings, RetrieverSettings
+from training.material import FILE, Material
+from training.run import Run
+from training.trainer import seconds_a_step, show
+
+MakeTrainer = Callable[[Material, Path], Any]
+
+
+def say(line: str) -> None:
+    """To stderr: stdout is for the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def learn(
+    run: Run,
+    make_material: Callable[[], Material],
+    make_trainer: MakeTrainer,
+    save: Callable[[Path], object],
+) -> dict[str, Any]:
+    """Train from the last whole checkpoint, if there is one, and give the record of the finished run.
+
+    What is learnt from is made once and kept, so that a resumed run learns from the same.
+    """
+    with run.begun() as work:
+        if not (work / FILE).exists():
+            make_material().write(work)
+        material = Material.read(work)
+        say(", ".join(f"{count:,} {name}" for name, count in material.notes.items()))
+        trainer = make_trainer(material, work)
+        before = trainer.evaluator() if trainer.evaluator else {}
+        if before:
+            say("before: " + show(before))
+        last = run.last_checkpoint()
+        if last:
+            say(f"going on from {last.name}")
+        start = time.perf_counter()
+        _train(trainer, last)
+        result = {
+            "before": before,
+            "after": trainer.evaluator() if trainer.evaluator else {},
+            "steps": trainer.state.global_step,
+            "best step": trainer.state.best_global_step or trainer.state.global_step,
+            "seconds": round(time.perf_counter() - start, 1),
+            "evaluations": _evaluations(trainer),
+            "notes": material.notes,
+        }
+        return run.finish(save, result)
+
+
+def _train(trainer: Any, last: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except UnpicklingError as error:
+        # The library reads the optimizer's state with weights_only: tensors and numbers, no objects.
+        raise ArtifactError(
+            "the checkpoint holds more than numbers, or is damaged",
+            where=last or "",
+            cure="remove that folder; the run then goes on from the checkpoint before it, or from the start",
+        ) from error
+
+
+def _evaluations(trainer: Any) -> list[dict[str, Any]]:
+    """The figures of every evaluation, those before an interruption too (the trainer's state keeps them)."""
+    return [
+        {"step": line["step"], **{k.removeprefix("eval_"): v for k, v in line.items() if "@" in k}}
+        for line in trainer.state.log_history
+        if any("@" in key for key in line)
+    ]
+
+
+def dry_run(
+    settings: RetrieverSettings | RerankerSettings,
+    make_material: Callable[[], Material],
+    make_trainer: MakeTrainer,
+) -> dict[str, Any]:
+    """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
+    material = make_material()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(material, Path(folder))
+        start = time.perf_counter()
+        before = trainer.evaluator() if trainer.evaluator else {}
+        judging = time.perf_counter() - start
+        batch = seconds_a_step(trainer)
+        batches = len(trainer.get_train_dataloader())
+    an_epoch = math.ceil(batches / settings.accumulate)
+    # One evaluation before, one after, and those between.
+    evaluations = math.ceil(settings.epochs * settings.evaluations) + 2 if before else 0
+    return {
+        "dry run": True,
+        "before": before,
+        "steps": math.ceil(settings.epochs * an_epoch),
+        "steps an epoch": an_epoch,
+        "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
+        "notes": material.notes,
+    }

@@ -1,0 +1,58 @@
+"""VICReg: pull a question and its passage together while no dimension may collapse or copy another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# The paper's weights (section 4.2): invariance, variance, covariance.
+INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
+_EPSILON = 1e-4
+
+
+def vicreg(left: Tensor, right: Tensor) -> Tensor:
+    """The loss of two batches of vectors, each ``(n, d)`` with n > 1, as a scalar.
+
+    ``25 s + 25 (v(left) + v(right)) + c(left) + c(right)``, with the mean squared difference ``s``;
+    ``v = mean_j max(0, 1 - sqrt(var_j + 1e-4))``; and ``c = sum_{i != j} cov_ij^2 / d``, variances and
+    covariances over ``n - 1``. Source: Bardes, Ponce & LeCun 2022, https://arxiv.org/abs/2105.04906,
+    algorithm 1 (whose ``s`` is the mean over ``n d``, where equation 5 has the mean over ``n``).
+    """
+    spread = _variance(left) + _variance(right)
+    copies = _covariance(left) + _covariance(right)
+    return INVARIANCE * functional.mse_loss(left, right) + VARIANCE * spread + COVARIANCE * copies
+
+
+def _variance(vectors: Tensor) -> Tensor:
+    return functional.relu(1 - torch.sqrt(vectors.var(dim=0) + _EPSILON)).mean()
+
+
+def _covariance(vectors: Tensor) -> Tensor:
+    centred = vectors - vectors.mean(dim=0)
+    table = centred.T @ centred / (len(vectors) - 1)
+    return (table.square().sum() - table.diagonal().square().sum()) / vectors.shape[1]
+
+
+class VICReg(nn.Module):  # type: ignore[misc]
+    """`vicreg` of the first two columns (question, passage) of a batch, for sentence-transformers.
+
+    The encoder's vectors have length 1, where a dimension's standard deviation is about
+    ``1 / sqrt(d)``; they are scaled by ``sqrt(d)``, so that the target of 1 can be met. The paper's
+    expander is left out: its weights would stand in no checkpoint.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
+        left, right = (self._embed(features) for features in list(sentence_features)[:2])
+        return vicreg(left, right)
+
+    def _embed(self, features: dict[str, Tensor]) -> Tensor:
+        vectors = functional.normalize(self.model(features)["sentence_embedding"].float(), dim=1)
+        return vectors * vectors.shape[1] ** 0.5
