@@ -36,8 +36,8 @@ from training.run import RECORD
 HERE = Path(__file__).parent
 DEPTH = 50
 # A quick run shows that everything works; its numbers mean nothing.
-_QUICK = ("--epochs", "0.5", "--held-out", "0.05")
-QUICK_ROWS, QUICK_QUESTIONS, QUICK_FACTS = 200, 20, 100
+_QUICK = ("--epochs", "0.1", "--held-out", "0.05")
+QUICK_ROWS, QUICK_QUESTIONS, QUICK_FACTS = 150, 10, 60
 
 
 def train(kind: str, out: Path, data: Path, quick: bool) -> Path:
