@@ -24,6 +24,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.contexts --quick
 	$(BIN)/python -m benchmarks.answers --quick
 	$(BIN)/python -m benchmarks.encode --quick
+	$(BIN)/python -m benchmarks.readers --quick
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

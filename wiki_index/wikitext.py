@@ -42,7 +42,9 @@ _TAG = re.compile(
     r"time|tt|u|var|wbr|math|chem|ce|pre|source|syntaxhighlight|gallery|references)\b[^<>]*>",
     re.IGNORECASE,
 )
-_WEB_LINK = re.compile(r"\[(?:[a-z]{3,6}:)?//[^\s\[\]]*(?:[ \t]+([^\[\]\n]*))?\]|\[mailto:\S+ ([^\[\]\n]*)\]")
+_WEB_LINK = re.compile(
+    r"\[(?:[a-z]{3,6}:)?//[^\s\[\]]*(?:[ \t]+([^\[\]\n]*))?\]|\[mailto:[^\s\[\]]+ ([^\[\]\n]*)\]"
+)
 _SWITCH = re.compile(r"__[A-Z]{3,30}__")
 _OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,250}\|)?|\]\]|\{\{|\}\}")
 # "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them showed nothing.

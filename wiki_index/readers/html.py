@@ -150,7 +150,6 @@ class _Page(HTMLParser):
         else:
             self._write(content + ("\n" if tag in _BLOCKS else ""))
 
-
     def _end_cell(self, element: _Element, content: str) -> None:
         cell = _cell(element, content)
         cell.beneath = self._beneath.pop()
