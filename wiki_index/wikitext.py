@@ -65,14 +65,13 @@ def plain(wikitext: str) -> str:
         if name in _HIDDEN:
             return ""
         shown = tex_to_text(content) if name == "math" else content
-        kept.append(_chemistry(content) if name in ("chem", "ce") else shown)
+        kept.append(html.unescape(_chemistry(content) if name in ("chem", "ce") else shown))
         return f"{_FORMULA if name in _FORMULAE else _LITERAL}{len(kept) - 1}{_STOP}"
 
     text = elements(_without_comments(_CONTROL.sub("", wikitext)), _FORMULAE | _LITERALS | _HIDDEN, keep)
     text = expand(text, link=_link, gone=_GONE)
     lines = _joined([_line(line) for line in without_tables(_inline(text).split("\n"))])
-    text = _KEPT.sub(lambda found: kept[int(found[1])], "\n".join(lines))
-    return html.unescape(text)
+    return _KEPT.sub(lambda found: kept[int(found[1])], "\n".join(lines))
 
 
 def _without_comments(text: str) -> str:
@@ -129,7 +128,9 @@ def _line(line: str) -> str:
     if _GONE in line:
         line = _EMPTY_END.sub(")", _EMPTY_START.sub("(", _EMPTY.sub("", line)))
         line = " ".join(_BEFORE_STOP.sub("", line).replace(_GONE, "").split())
-    if item := _LIST.match(line):
+    item = _LIST.match(line)
+    line = " ".join(html.unescape(line).split())
+    if item:
         rest = line[item.end() :]
         # A formula on a line of its own belongs to the sentence before it.
         return ("\0" if _LONE_FORMULA.fullmatch(rest) else "") + rest
