@@ -66,9 +66,9 @@ def cirrus(rows):
 
 CIRRUS = cirrus(
     [
-        ("3", {"title": "Mercury", "text": "may be", "namespace": 0, "template": ["Template:Disambiguation"]}),
+        ("3", {"title": "Hg", "text": "may be", "namespace": 0, "template": ["Template:Disambiguation"]}),
         ("4", {"title": "Iron", "text": "Is it?", "namespace": 1}),
-        *((a.id, {"title": a.title, "text": a.text, "namespace": 0, "template": ["Template:Short description"]})
+        *((a.id, {"title": a.title, "text": a.text, "namespace": 0, "template": ["Template:Short"]})
           for a in ARTICLES),
     ]
 )  # fmt: skip
@@ -77,7 +77,9 @@ JSONL = "".join(json.dumps(article._asdict()) + "\n" for article in ARTICLES)
 
 def write(path, content):
     data = content if isinstance(content, bytes) else content.encode()
-    squeeze = {".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix) if isinstance(content, str) else None
+    squeeze = (
+        {".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix) if isinstance(content, str) else None
+    )
     path.write_bytes(squeeze(data) if squeeze else data)
     return path
 
@@ -160,8 +162,9 @@ def read(path):
 @given(data=st.data())
 def test_a_file_cut_anywhere_raises_behind_whole_articles(data, tmp_path):
     name, content = data.draw(st.sampled_from([
-        ("a.xml", XML.encode()), ("a.xml.bz2", bz2.compress(XML.encode())), ("a.xml.gz", gzip.compress(XML.encode())),
-        ("b.xml.bz2", multistream(HEAD, *OTHERS, *PAGES, TAIL)), ("c.jsonl.gz", gzip.compress(JSONL.encode())),
+        ("a.xml", XML.encode()), ("a.xml.bz2", bz2.compress(XML.encode())),
+        ("a.xml.gz", gzip.compress(XML.encode())), ("b.xml.bz2", multistream(HEAD, *OTHERS, *PAGES, TAIL)),
+        ("c.jsonl.gz", gzip.compress(JSONL.encode())),
         ("c.jsonl.bz2", bz2.compress(JSONL.encode())), ("d.json.gz", gzip.compress(CIRRUS.encode())),
     ]))  # fmt: skip
     cut = data.draw(st.integers(1, len(content) - len(TAIL) - 1 if name == "a.xml" else len(content) - 1))
@@ -179,7 +182,8 @@ def test_damage_at_the_start_of_a_stream_is_not_taken_for_its_end(tmp_path):
     """bz2.open ends there without a word."""
     whole = [bz2.compress(line.encode()) for line in JSONL.splitlines(keepends=True)]
     path = write(tmp_path / "a.jsonl.bz2", b"".join([*whole[:2], b"XX" + whole[2][2:]]))
-    assert len(bz2.open(path).read().splitlines()) == 2
+    with bz2.open(path) as file:
+        assert len(file.read().splitlines()) == 2
     articles, said = read(path)
     assert articles == ARTICLES[:2] and "damaged" in said
 
@@ -211,8 +215,8 @@ def test_broken_xml_in_the_middle_names_the_line_and_the_page_before(tmp_path):
     ],
 )
 def test_a_cirrus_dump_out_of_step_names_the_line(lines, said, tmp_path):
-    known = {"1": '{"index": {"_id": "7"}}', "2": '{"title": "a", "text": "b"}', "3": '{"index": {"_id": "8"}}',
-             "bad": '{"index', "list": "[1]"}  # fmt: skip
+    known = {"1": '{"index": {"_id": "7"}}', "2": '{"title": "a", "text": "b"}',
+             "3": '{"index": {"_id": "8"}}', "bad": '{"index', "list": "[1]"}  # fmt: skip
     path = write(tmp_path / "a.json", "\n".join(known[key] for key in lines.split()) + "\n")
     _, message = read(path)
     assert said in message and f"line {len(lines.split())}" in message
@@ -258,7 +262,8 @@ def test_parts_of_a_dump_stand_in_the_order_of_their_pages_and_a_gap_is_named(tm
     ranges = [(1, 12), (13, 25), (26, 39)]
     paths = [
         write(
-            tmp_path / f"enwiki-pages-articles-multistream{part}.xml-p{a}p{b}.bz2", multistream(HEAD + text + TAIL)
+            tmp_path / f"enwiki-pages-articles-multistream{part}.xml-p{a}p{b}.bz2",
+            multistream(HEAD + text + TAIL),
         )
         for part, (a, b), text in zip((2, 9, 10), ranges, PAGES)
     ]
@@ -277,7 +282,8 @@ def test_compressed_tables_are_read_by_every_stage(tmp_path):
 
 
 def html(body):
-    return f"<html><head><title>x</title><style>p {{margin: 9px}}</style></head><body><h1>x</h1>{body}</body></html>"
+    head = "<head><title>x</title><style>p {margin: 9px}</style></head>"
+    return f"<html>{head}<body><h1>x</h1>{body}</body></html>"
 
 
 HTML = {
@@ -285,11 +291,11 @@ HTML = {
         '<table class="infobox"><tr><td>Mass 55</td></tr></table>'
         '<p><b>Iron</b> melts at 1811&#160;K.<sup class="reference">[1]</sup></p><h2>Energy<span'
         ' class="mw-editsection">[edit]</span></h2><p>It is <span class="mwe-math-element"><span '
-        'style="display:none" class="mwe-math-mathml-a11y"><math alttext="{\\displaystyle E=mc^{2}}"><mi>E</mi>'
-        '</math></span><img class="mwe-math-fallback-image-inline" alt="{\\displaystyle E=mc^{2}}"></span> in m'
-        "<sup>2</sup>.<script>var x = 9</script></p><ul><li>H<sub>2</sub>O</li><li>two</li></ul>"
-        '<table class="wikitable"><tr><th>Name</th><th colspan=2>Melts</th></tr><tr><td>Gold</td><td>1337 K</td>'
-        "<td>1064 °C</td></tr></table><p>End"
+        'style="display:none" class="mwe-math-mathml-a11y"><math alttext="{\\displaystyle E=mc^{2}}">'
+        '<mi>E</mi></math></span><img class="mwe-math-fallback-image" alt="{\\displaystyle E=mc^{2}}"></span>'
+        " in m<sup>2</sup>.<script>var x = 9</script></p><ul><li>H<sub>2</sub>O</li><li>two</li></ul>"
+        '<table class="wikitable"><tr><th>Name</th><th colspan=2>Melts</th></tr><tr><td>Gold</td>'
+        "<td>1337 K</td><td>1064 °C</td></tr></table><p>End"
     ),
     "Mercury": '<table id="disambigbox"><tr><td>may be</td></tr></table>',
     "Fe (disambiguation)": "<p>Fe may be</p>",
@@ -380,7 +386,10 @@ def test_the_real_export_has_106_pages_behind_its_redirects(real, shared):
     assert Counter(getattr(item, "reason", "article") for item in found) == {
         "redirect": 100, "disambiguation": 8, "article": 98,
     }  # fmt: skip
-    raw = bz2.open(shared / "wiki_xml/enwiki-pages-articles1-shortened.xml.bz2", "rt", encoding="utf-8").read()
+    with bz2.open(
+        shared / "wiki_xml/enwiki-pages-articles1-shortened.xml.bz2", "rt", encoding="utf-8"
+    ) as file:
+        raw = file.read()
     names = re.findall(r"<title>(.*?)</title>\s*<ns>0</ns>\s*<id>(\d+)</id>(?!\s*<redirect)", raw)
     assert len(names) == 106
     assert {(a.title, a.id) for a in found if isinstance(a, Article)} <= set(names)
@@ -420,7 +429,9 @@ def eights(text):
 def prose_by_mwparserfromhell(wikitext):
     """Runs of prose between templates, tags and tables, by an independent parser."""
     code = mwparserfromhell.parse(wikitext)
-    for node in code.filter_tags(matches=lambda n: n.tag in ("ref", "math", "gallery", "sub", "sup", "table")):
+    for node in code.filter_tags(
+        matches=lambda n: n.tag in ("ref", "math", "gallery", "sub", "sup", "table")
+    ):
         if code.contains(node):
             code.replace(node, "" if node.tag == "ref" else " ⁂ ")
     for node in code.filter_templates():

@@ -106,7 +106,11 @@ def test_a_table_is_a_line_a_row_with_the_names_of_the_columns():
 
 def test_a_table_inside_a_table_keeps_its_rows():
     inner = "{|\n! a !! b\n|-\n| 1 || 2\n|-\n| 3 || 4\n|}"
-    assert plain(f"{{|\n| left 5\n{inner}\n| right 6\n|}}").split("\n") == ["left 5; right 6", "a: 1; b: 2", "a: 3; b: 4"]
+    assert plain(f"{{|\n| left 5\n{inner}\n| right 6\n|}}").split("\n") == [
+        "left 5; right 6",
+        "a: 1; b: 2",
+        "a: 3; b: 4",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["infobox", "navbox", "infobox geography vcard"])
@@ -120,15 +124,17 @@ def test_heads_without_rows_beneath_are_content():
 
 
 OPENINGS = [
-    "{{", "{{convert|", "{{Infobox\n| a = ", "[[", "[[File:x.jpg|", "<ref>", "<ref name=x ", "<!--", "{|\n", "{|\n| ",
-    "{| class=infobox\n|", "<math>", "<nowiki>", "<gallery>", "<b>", "''", "[http://x.org ", "{{a|[[b|<ref>",
-    "<references>", "<math", "{{{", "<pre>",
+    "{{", "{{convert|", "{{Infobox\n| a = ", "[[", "[[File:x.jpg|", "<ref>", "<ref name=x ", "<!--", "{|\n",
+    "{|\n| ", "{| class=infobox\n|", "<math>", "<nowiki>", "<gallery>", "<b>", "''", "[http://x.org ",
+    "{{a|[[b|<ref>", "<references>", "<math", "{{{", "<pre>",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("opening", OPENINGS)
 def test_markup_that_never_closes_swallows_no_later_sentence(opening):
-    text = plain(f"Iron. {opening}x\n\n== Next ==\nGold [[melts]] at {{{{convert|1337|K}}}}<ref>Smith 5</ref>.\n")
+    text = plain(
+        f"Iron. {opening}x\n\n== Next ==\nGold [[melts]] at {{{{convert|1337|K}}}}<ref>Smith 5</ref>.\n"
+    )
     assert text.split("\n")[-1] == "Gold melts at 1337 K." and text.startswith("Iron.")
 
 
@@ -138,8 +144,9 @@ def test_an_end_without_a_beginning_swallows_nothing(ending):
 
 
 PIECES = [
-    *OPENINGS, "}}", "]]", "</ref>", "-->", "|}", "|-", "</math>", "|", "=", "\n", "\n\n", "==", "!", "!!", "||", "*",
-    ":", "7", "word ", "<sup>", "</sup>", "&nbsp;", "\\frac", "rowspan=9|", "#REDIRECT", "\x00", "\x03", "\x0e1\x02", "é",
+    *OPENINGS, "}}", "]]", "</ref>", "-->", "|}", "|-", "</math>", "|", "=", "\n", "\n\n", "==", "!", "!!",
+    "||", "*", ":", "7", "word ", "<sup>", "</sup>", "&nbsp;", "\\frac", "rowspan=9|", "#REDIRECT", "\x00",
+    "\x03", "\x0e1\x02", "é",
 ]  # fmt: skip
 
 
@@ -147,20 +154,24 @@ PIECES = [
 @settings(deadline=None, max_examples=200)
 def test_broken_wikitext_never_raises_and_leaves_no_stand_in(wikitext):
     text = plain(wikitext)
-    assert not re.search(r"[\x00-\x08\x0e-\x1f]", text) and all(line.strip() for line in text.split("\n") if text)
+    assert not re.search(r"[\x00-\x08\x0e-\x1f]", text) and all(
+        line.strip() for line in text.split("\n") if text
+    )
     paragraphs(text)
 
 
 WRAPPED = st.builds(
     lambda wrap, number: wrap % number,
     st.sampled_from([
-        "%s", "'''%s'''", "[[%s]]", "[[Page|%s]]", "{{nowrap|%s}}", "{{convert|%s|km|mi}}", "<b>%s</b>", "(%s)",
-        "<math>%s</math>", "{{lang|en|{{small|%s}}}}", "\n* %s\n", "\n{|\n| %s\n|}\n", "m<sup>%s</sup>", "{{val|%s}}",
-        "<span style='a:b'>%s</span>", "[http://x.org %s]", "<nowiki>%s</nowiki>",
+        "%s", "'''%s'''", "[[%s]]", "[[Page|%s]]", "{{nowrap|%s}}", "{{convert|%s|km|mi}}", "<b>%s</b>",
+        "(%s)", "<math>%s</math>", "{{lang|en|{{small|%s}}}}", "\n* %s\n", "\n{|\n| %s\n|}\n", 
+        "m<sup>%s</sup>", "{{val|%s}}", "<span style='a:b'>%s</span>", "[http://x.org %s]", "<nowiki>%s</nowiki>",
     ]),
     st.integers(1, 9999),
 )  # fmt: skip
-DROPPED = st.sampled_from(["<ref>11</ref>", "<!-- 22 -->", "{{cite web|33}}", "[[File:a|44]]", "word", "\n\n"])
+DROPPED = st.sampled_from(
+    ["<ref>11</ref>", "<!-- 22 -->", "{{cite web|33}}", "[[File:a|44]]", "word", "\n\n"]
+)
 
 
 @given(st.lists(st.one_of(WRAPPED, DROPPED), max_size=12).map(" ".join))
@@ -170,7 +181,9 @@ def test_numbers_inside_any_markup_stay_in_order(wikitext):
     assert numbers(plain(wikitext)) == numbers(shown)
 
 
-@pytest.mark.parametrize("unit", ["{{a|", "[[a|", "<ref>", "<!--", "{|\n|a\n", "[mailto:a", "<math>\\frac{", "{{a\n==b==\n"])
+@pytest.mark.parametrize(
+    "unit", ["{{a|", "[[a|", "<ref>", "<!--", "{|\n|a\n", "[mailto:a", "<math>\\frac{", "{{a\n==b==\n"]
+)
 def test_a_megabyte_that_never_closes_takes_seconds(unit):
     """mwparserfromhell needs 8 s for 20 kB of the first; squares of it would be hours."""
     text = (unit * 1_000_000)[:1_000_000]
