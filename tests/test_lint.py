@@ -17,6 +17,10 @@ GERMAN = (
     "Reines Eisen ist relativ weich, und sein Schmelzpunkt liegt höher als derjenige von Kupfer oder Gold. "
 )
 RUSSIAN = "Железо является элементом восьмой группы четвёртого периода периодической системы элементов. " * 6
+DUTCH = (
+    "IJzer is een scheikundig element met symbool Fe en atoomnummer zesentwintig in het periodiek systeem. "
+    "Het is een grijs metaal en het op drie na meest voorkomende element in de aardkorst, en was al lang bekend. "
+)
 ENGLISH = (
     "Iron is a metal that belongs to the first transition series and to group 8 of the periodic table. "
     "It is, by mass, the most common element on Earth, forming much of the outer and inner core of it. "

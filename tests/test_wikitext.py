@@ -164,8 +164,9 @@ WRAPPED = st.builds(
     lambda wrap, number: wrap % number,
     st.sampled_from([
         "%s", "'''%s'''", "[[%s]]", "[[Page|%s]]", "{{nowrap|%s}}", "{{convert|%s|km|mi}}", "<b>%s</b>",
-        "(%s)", "<math>%s</math>", "{{lang|en|{{small|%s}}}}", "\n* %s\n", "\n{|\n| %s\n|}\n", 
-        "m<sup>%s</sup>", "{{val|%s}}", "<span style='a:b'>%s</span>", "[http://x.org %s]", "<nowiki>%s</nowiki>",
+        "(%s)", "<math>%s</math>", "{{lang|en|{{small|%s}}}}", "\n* %s\n", "\n{|\n| %s\n|}\n",
+        "m<sup>%s</sup>", "{{val|%s}}", "<span style='a:b'>%s</span>", "[http://x.org %s]",
+        "<nowiki>%s</nowiki>",
     ]),
     st.integers(1, 9999),
 )  # fmt: skip
