@@ -19,7 +19,7 @@ GERMAN = (
 RUSSIAN = "Железо является элементом восьмой группы четвёртого периода периодической системы элементов. " * 6
 DUTCH = (
     "IJzer is een scheikundig element met symbool Fe en atoomnummer zesentwintig in het periodiek systeem. "
-    "Het is een grijs metaal en het op drie na meest voorkomende element in de aardkorst, en was al lang bekend. "
+    "Het is een grijs metaal en het op drie na meest voorkomende element in de aardkorst, en was al bekend. "
 )
 ENGLISH = (
     "Iron is a metal that belongs to the first transition series and to group 8 of the periodic table. "

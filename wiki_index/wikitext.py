@@ -1,8 +1,8 @@
 """Wikitext to plain text: what a reader of the page would see, headings as ``== Heading ==`` lines.
 
 The brackets are read by our own scanner (``kaggle_rag.retrieval.markup``) and not by
-mwparserfromhell: that reads 1.9 MB/s where this reads 13, and takes time in the square of the text where markup never
-closes (20 kB of ``{{a|`` take 8 seconds; its issue 364). The tests compare the two.
+mwparserfromhell: that reads 1.9 MB/s where this reads 13, and takes time in the square of the text
+where markup never closes (20 kB of ``{{a|`` take 8 seconds; its issue 364). The tests compare the two.
 """
 
 from __future__ import annotations
