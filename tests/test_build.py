@@ -20,12 +20,14 @@ from filelock import FileLock
 from kaggle_rag.artifacts import MANIFEST
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.passages import Passage, write_shard
 from kaggle_rag.retrieval.units import Unit
 from wiki_index import __main__ as program
 from wiki_index.build import LOCK, SETTINGS, build
 from wiki_index.corpus import Corpus
 from wiki_index.means import forecast
 from wiki_index.plan import Plan
+from wiki_index.readers.mediawiki import MediaWiki
 
 ROOT = Path(__file__).parent.parent
 
@@ -186,6 +188,78 @@ def test_empty_articles_are_counted_wherever_they_stand(rows, tiny, tmp_path):
     build(plan_of(texts, tiny, tmp_path, shard_rows=rows))
     manifest = Index(tmp_path / "out").manifest
     assert (manifest.articles, manifest.passages, manifest.skipped) == (6, 3, {"empty": 4})
+
+
+DUMP = [
+    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold is heavy.", "{{disambig}}",
+    "#REDIRECT [[b]]", "Air is thin. It is cold.", "Sea is deep.", "{{dab}}", "Ore is hard.",
+    "#REDIRECT [[c]]",
+]  # fmt: skip
+
+
+def plan_of_dump(tiny, tmp_path, out, rows):
+    pages = "".join(
+        f"<page><title>T{n}</title><id>{n}</id><revision><text>{text}</text></revision></page>"
+        for n, text in enumerate(DUMP)
+    )
+    (tmp_path / "a.xml").write_text(f"<mediawiki>{pages}</mediawiki>")
+    return Plan(Corpus.open(tmp_path / "a.xml"), tmp_path / out, tiny, Unit("sentence"), shard_rows=rows)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_what_was_left_out_is_counted_by_reason_also_when_killed_behind_any_shard(
+    rows, tiny, tmp_path, monkeypatch
+):
+    undisturbed = plan_of_dump(tiny, tmp_path, "whole", rows)
+    build(undisturbed)
+    manifest = Index(undisturbed.out).manifest
+    assert manifest.skipped == {"disambiguation": 2, "empty": 1, "redirect": 3}
+    assert (manifest.articles, manifest.passages) == (6, 7)
+    shards = len(manifest.shard_rows)
+    for left in range(1, shards + 1):
+        plan = plan_of_dump(tiny, tmp_path, f"out{left}", rows)
+
+        def kill(path, passages, notes, left=left, real=write_shard):
+            real(path, passages, notes)
+            if int(path.stem) == left - 1:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("wiki_index.build.write_shard", kill)
+            build(plan)
+        assert len(list((plan.work / "passages").iterdir())) == left
+        build(plan)
+        assert same(plan.out, undisturbed.out)
+
+
+def test_pages_before_the_point_of_a_kill_are_not_converted_again(tiny, tmp_path, monkeypatch):
+    plan = plan_of_dump(tiny, tmp_path, "out", 3)
+    converted, real = [], MediaWiki.article
+
+    def article(self, record):
+        if record.id == "7":
+            raise KeyboardInterrupt
+        return real(self, record)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MediaWiki, "article", article)
+        build(plan)
+    with monkeypatch.context() as patched:
+        converted.clear()
+        patched.setattr(MediaWiki, "article", lambda *of, real=real: converted.append(of[1].id) or real(*of))
+        build(plan)
+    # The shard with the passages of pages 1 and 3 was whole.
+    assert converted == [str(n) for n in range(4, 11)] and len(Index(plan.out)) == 7
+
+
+def test_an_unfinished_build_of_an_older_kit_is_refused(plan):
+    plan.work.mkdir()
+    (plan.work / SETTINGS).write_text(json.dumps(plan.settings()))
+    write_shard(
+        plan.work / "passages/00000.arrow", [Passage(0, "1", "T", "x y")], {"articles": "1", "empty": "0"}
+    )
+    with pytest.raises(ArtifactError, match="another version"):
+        build(plan)
 
 
 def test_a_corpus_of_one_sentence_is_an_index(tiny, tmp_path):

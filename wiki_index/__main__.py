@@ -19,14 +19,30 @@ examples:
   python -m wiki_index build articles.parquet index/
   python -m wiki_index build wikipedia/20231101.en/ index/ --dry-run
   python -m wiki_index build wikipedia/20231101.en/ index/ --ram 4GB --lexical
+  python -m wiki_index build enwiki-20250101-pages-articles-multistream.xml.bz2 index/
   python -m wiki_index build notes/ index/ --unit window:254/64 --encoder BAAI/bge-small-en-v1.5 --online
   python -m wiki_index build new/ index2/ --reuse index/        (encodes only what changed)
 
-CORPUS is a .parquet, .jsonl or .csv file with columns title and text (id may be there), a folder
-of such files (Hugging Face wikimedia/wikipedia as it is), or a folder of .txt files.
+CORPUS is a file, or a folder of files, of these formats:
+  .xml          a MediaWiki export: pages-articles.xml.bz2, multistream too, whole or in parts
+  .json         a CirrusSearch dump (.json.gz), or JSON lines with title and text
+  .zim          a Kiwix archive (needs libzim: pip install libzim)
+  .parquet, .jsonl, .csv   columns title and text, id may be there: Hugging Face wikimedia/wikipedia
+  .txt          one article a file
+Texts may be compressed: .gz, .bz2. Redirects, disambiguations and pages outside the articles'
+namespace are left out; the manifest counts them.
 
 The work happens in OUT.building. Killed at any point, the same command goes on where it was and
 ends with the same bytes."""
+
+_CHECK = """\
+examples:
+  python -m wiki_index check index/
+  python -m wiki_index check --corpus enwiki-pages-articles.xml.bz2 --every 100 --json corpus.json
+
+--corpus compares the sentences that an index would hold with the source, read in a rougher way:
+numbers and formulae that are in the one and not in the other; and counts holes ("a mass of , where")
+that stand for what was lost before the corpus was made."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,10 +128,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--json", action="store_true", help="print JSON")
 
     check = commands.add_parser(
-        "check", help="is it whole: manifest, checksums, row counts, encoder",
+        "check", help="is an index whole? what does a corpus lose?", epilog=_CHECK,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    check.add_argument("index", metavar="INDEX")
+    checked = check.add_mutually_exclusive_group(required=True)
+    checked.add_argument("index", metavar="INDEX", nargs="?", help="manifest, checksums, row counts, encoder")
+    checked.add_argument("--corpus", metavar="CORPUS", help="numbers and formulae lost, duplicates, outliers")
     check.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    check.add_argument("--every", type=int, default=1, metavar="N", help="of a corpus, every Nth page alone")
+    check.add_argument("--language", default="en", help="of a corpus (default: en)")
+    check.add_argument("--json", type=Path, metavar="FILE", help="of a corpus, write what was found as JSON")
     return parser
 
 
@@ -208,6 +230,10 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    if arguments.corpus:
+        return _check_corpus(arguments)
+    if arguments.json or arguments.every != 1:
+        raise ConfigError("--json and --every are of a corpus", cure="name the corpus: check --corpus CORPUS")
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
 
@@ -228,6 +254,23 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     if manifest.lexical_rows:
         print(f"  bm25: {len(manifest.lexical_rows)} part(s)")
+    return 0
+
+
+def _check_corpus(arguments: argparse.Namespace) -> int:
+    from kaggle_rag.artifacts import write_json
+    from wiki_index.corpus import Corpus
+    from wiki_index.lint import as_json, as_table, lint
+
+    if arguments.every < 1:
+        raise ConfigError(
+            f"cannot take every {arguments.every}th page", where="--every", expected="1 or more"
+        )
+    corpus = Corpus.open(arguments.corpus)
+    linter = lint(corpus, arguments.language, arguments.every)
+    print(as_table(linter))
+    if arguments.json:
+        write_json(arguments.json, as_json(linter, corpus, arguments.every))
     return 0
 
 

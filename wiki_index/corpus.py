@@ -122,12 +122,13 @@ def _require_format(path: Path) -> str:
     if name := format_of(path):
         return name
     if path.stat().st_size == 0:
-        raise InputError("the file is empty", where=path, expected="articles")
+        raise InputError("the file is empty", where=path, expected="articles", cure="fetch the file again")
     raise InputError(
         "not a corpus that the kit reads",
         where=path,
         expected=f"a file ending in {', '.join(ENDINGS)} (texts also in .gz or .bz2): "
         "a .xml file with <mediawiki>, a .json file of CirrusSearch or with title and text in each line",
+        cure="name a corpus, or convert it; a file that should be one may be cut: fetch it again",
     )
 
 

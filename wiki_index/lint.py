@@ -31,7 +31,8 @@ _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 # Marks of references, which go on purpose: "fact.[12]", "fact.: 37–38".
 _MARK = re.compile(
-    r"\[(?:\d{1,3}|[a-z]|note \d+)\]|(?<=[.!?\"”)\]])(?:\s?:\s?\d{1,4}(?:[–-]\d{1,4})?(?:, \d{1,4})*)+(?=\s|$)"
+    r"(?<=[\w.,;:!?)\"'”\]])\[(?:\d{1,3}|[a-z]|note \d+)\]"
+    r"|(?<=[.!?\"”)\]])(?:\s?:\s?\d{1,4}(?:[–-]\d{1,4})?(?:, \d{1,4})*)+(?=\s|$)"
 )
 _FORMULA = re.compile(rf"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|(\{{\\displaystyle[^\n]*)")
 _BREAK = re.compile(r"\\\\(?:\[[\d.]*\s?[a-z]{2}\])?")
