@@ -203,7 +203,8 @@ def plan_of_dump(tiny, tmp_path, out, rows):
         for n, text in enumerate(DUMP)
     )
     (tmp_path / "a.xml").write_text(f"<mediawiki>{pages}</mediawiki>")
-    return Plan(Corpus.open(tmp_path / "a.xml"), tmp_path / out, tiny, Unit("sentence"), shard_rows=rows)
+    corpus = Corpus.open(tmp_path / "a.xml")
+    return Plan(corpus, tmp_path / out, {"minilm": tiny}, Unit("sentence"), shard_rows=rows)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
@@ -225,7 +226,7 @@ def test_what_was_left_out_is_counted_by_reason_also_when_killed_behind_any_shar
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr("wiki_index.build.write_shard", kill)
+            patched.setattr("wiki_index.split.write_shard", kill)
             build(plan)
         assert len(list((plan.work / "passages").iterdir())) == left
         build(plan)
