@@ -1,7 +1,10 @@
 """Every kind of index over drawn vectors: made, killed, tuned, against exact search."""
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 
 import faiss
 import numpy as np
@@ -67,6 +70,32 @@ def test_every_kind_reaches_its_recall_and_its_distances_are_exact(kind, vectors
     true = np.take_along_axis(cdist(queries, vectors, "sqeuclidean"), rows, axis=1)
     assert np.abs(distances - true).max() < 5e-3
     assert (np.diff(distances, axis=1) >= 0).all()
+
+
+WITHOUT_VECTORS = """
+import sys, faiss, numpy as np
+from wiki_index.means import tell_slow
+tell_slow(sys.argv[1])
+index = faiss.read_index(sys.argv[2])
+np.save(sys.argv[4], index.search(np.load(sys.argv[3]), 10)[1])
+"""
+
+
+@pytest.mark.parametrize(("kind", "said"), [("ivf-sq8", False), ("ivf-rabitq", True), ("ivf-pq", True)])
+def test_without_avx2_an_index_finds_the_same_and_the_user_hears_what_it_costs(
+    kind, said, vectors, queries, tmp_path
+):
+    """FAISS reads FAISS_SIMD_LEVEL once, when it is imported."""
+    dense = made(tmp_path, kind, vectors)
+    np.save(tmp_path / "queries.npy", queries)
+    files = [str(tmp_path / name) for name in ("index.faiss", "queries.npy", "found.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VECTORS, kind, *files],
+        env={**os.environ, "FAISS_SIMD_LEVEL": "NONE"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ("neither AVX2 nor NEON" in done.stderr) == said
+    same = np.load(tmp_path / "found.npy") == dense.faiss.search(queries, 10)[1]
+    assert same.mean() > 0.99
 
 
 @pytest.mark.parametrize("kind", ["ivf-sq8", "ivf-rabitq", "ivf-pq"])

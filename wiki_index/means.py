@@ -40,10 +40,25 @@ def _kind(plan: Plan, rows: int, dim: int) -> str:
     kind = simpler(plan.kind, rows, dim)
     if kind != plan.kind:
         print(f"--index {plan.kind}: {unfit(plan.kind, rows, dim)}; making {kind} instead", file=sys.stderr)
+    tell_slow(kind)
     require(
         Need("index", BASE_RAM + ram_of(kind, rows, dim), "raise --ram, or leave --index out"), ram=plan.ram
     )
     return kind
+
+
+def tell_slow(kind: str) -> None:
+    """Every kind works on every processor; without vector instructions two of them lose their point."""
+    if not KINDS[kind].in_registers:
+        return
+    import faiss
+
+    if faiss.SIMDConfig.get_level_name() == "NONE":
+        print(
+            f"--index {kind}: FAISS finds neither AVX2 nor NEON on this processor; the index will be right, "
+            "and its search some six times slower than where there are. --index ivf-sq8 loses less.",
+            file=sys.stderr,
+        )
 
 
 def precision_of(plan: Plan, kind: str) -> str:

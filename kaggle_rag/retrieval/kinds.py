@@ -37,6 +37,11 @@ class Kind:
     def lists(self) -> bool:
         return "{lists}" in self.factory
 
+    @property
+    def in_registers(self) -> bool:
+        """Whether its codes are scanned by fast-scan, which lives from AVX2 or NEON."""
+        return self.factory.endswith("fs")
+
 
 # From the most exact to the smallest: a budget buys the first that fits.
 KINDS: dict[str, Kind] = {
