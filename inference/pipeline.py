@@ -18,11 +18,12 @@ from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ArtifactError, ConfigError
 from kaggle_rag.limits import Need, measured, require
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
-from kaggle_rag.retrieval.encoder import Encoder, device_of
+from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
 from kaggle_rag.retrieval.retriever import Retriever

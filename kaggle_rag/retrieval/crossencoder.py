@@ -13,7 +13,8 @@ from sentence_transformers import CrossEncoder as PairModel
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.retrieval.encoder import device_of, without_surrogates
+from kaggle_rag.models.devices import device_of
+from kaggle_rag.retrieval.encoder import without_surrogates
 
 Scores = npt.NDArray[np.float32]
 

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
+from kaggle_rag.models.devices import device_of
 from kaggle_rag.retrieval.vectors import Vectors
 
 # One bar for the loading of six small layers is noise between our own.
@@ -42,21 +43,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def without_surrogates(text: str) -> str:
     """Half a surrogate pair (broken JSON) is no text for a tokenizer."""
     return _SURROGATE.sub("\ufffd", text)
-
-
-def device_of(name: str | None) -> str:
-    """``name``, or CUDA where there is one; raise ``ConfigError`` for a device that is not here."""
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"no device {name!r} on this machine ({str(error).splitlines()[0]})",
-            where="--device",
-            expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
-        ) from error
-    return name
 
 
 def _dimension(model: SentenceTransformer) -> int:

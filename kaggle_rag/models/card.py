@@ -1,0 +1,76 @@
+"""``ranker.json``: what a folder of weights needs beside them to answer questions again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.artifacts import seal, verify, write_json
+from kaggle_rag.errors import ArtifactError, CheckpointError
+from kaggle_rag.models.layouts import Layout
+
+CARD = "ranker.json"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RankerCard:
+    """A trained ranker.
+
+    Attributes
+    ----------
+    form : a key of `kaggle_rag.models.forms.FORMS`.
+    layout : the texts that options were laid out in.
+    max_tokens, chunks : longest row, and snippets of a context that were read in training (0: all).
+    labels : of a binary head; 2 where it hears of the other options too.
+    base, base_sha256 : the backbone an adapter belongs to; empty where the weights are whole.
+    nf4 : whether the backbone was in 4 bits when the adapter was trained.
+    """
+
+    form: str
+    layout: Layout
+    max_tokens: int
+    chunks: int
+    labels: int
+    base: str
+    base_sha256: str
+    nf4: bool
+
+    KIND = "kaggle-rag ranker"
+
+    def write(self, folder: Path) -> None:
+        """Seal the folder: the card holds the checksum of every file in it."""
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        files = seal(folder, sorted(set(names) - {CARD}))
+        fields = dataclasses.asdict(self)
+        write_json(folder / CARD, {"kind": self.KIND, "format": FORMAT, **fields, "files": files})
+
+    @classmethod
+    def read(cls, folder: Path) -> RankerCard:
+        """The card of a folder whose files are as they were written.
+
+        Raises
+        ------
+        CheckpointError : no ranker is there.
+        ArtifactError : it is of another version, or damaged.
+        """
+        try:
+            found: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise CheckpointError(
+                "no trained ranker is there",
+                where=folder,
+                expected=f"a folder with {CARD}, as python -m training writes it",
+                cure="check the path; a bare checkpoint is read with the options form and max_tokens",
+            ) from None
+        except ValueError as error:
+            raise ArtifactError(f"{CARD} is damaged", where=folder, cure="copy the folder again") from error
+        if not isinstance(found, dict) or (found.get("kind"), found.get("format")) != (cls.KIND, FORMAT):
+            raise ArtifactError(
+                f"{CARD} is not of this version of the kit", where=folder, expected=f"format {FORMAT}"
+            )
+        verify(folder, found.pop("files"))
+        fields = {field.name: found[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**fields, "layout": Layout(**fields["layout"])})

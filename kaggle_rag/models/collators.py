@@ -1,0 +1,88 @@
+"""Questions of different widths and lengths to one batch of tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+# Keys beside the tokenizer's own that have a number a token, and what they are padded with.
+_BESIDE = {"is_answer": False, "answers": -1}
+
+
+@dataclasses.dataclass
+class DataCollatorForMultipleChoice:
+    """Pads questions to ``(batch, options, tokens)``.
+
+    A feature is one question: ``input_ids`` and whatever else its tokenizer gives, each a list of rows
+    (one an option that is there, or a single one for the whole question), ``present`` (one bool an
+    option) and ``labels`` where the answer is known. Rows are padded to the longest of the batch,
+    questions to the widest; an absent option is one attended token, so that no row of attention is
+    empty, and is masked by ``present``.
+
+    Parameters
+    ----------
+    tokenizer : pads with its own token; on the right, where a form looks for the last token.
+    pad_to_multiple_of : of the tokens; 8 keeps a GPU's tensor cores busy.
+
+    Returns
+    -------
+    ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
+    ``(b, k)`` bool; ``labels`` ``(b,)`` int64 when every feature has them; ``is_answer`` ``(b, k, t)``
+    bool, ``answers`` ``(b, k, u)``, ``choices`` ``(b, k)`` and ``said`` ``(b, s)`` int64 for the forms
+    that score by likelihood.
+
+    The shape is that of transformers' ``*ForMultipleChoice`` models
+    (https://huggingface.co/docs/transformers/tasks/multiple_choice).
+    """
+
+    tokenizer: Any
+    pad_to_multiple_of: int | None = None
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        wide = max(len(feature["present"]) for feature in features)
+        batch = self._tokens(features, wide)
+        for key, empty in _BESIDE.items():
+            if key in features[0]:
+                rows = [row for feature in features for row in _spread(feature, feature[key], wide, [empty])]
+                least = batch["input_ids"].shape[-1] if key == "is_answer" else 0
+                batch[key] = _padded(rows, empty, least).view(len(features), wide, -1)
+        if "choices" in features[0]:
+            spread = [_spread(feature, feature["choices"], wide, 0) for feature in features]
+            batch["choices"] = torch.tensor(spread)
+        if "said" in features[0]:
+            batch["said"] = torch.tensor([feature["said"] for feature in features], dtype=torch.int64)
+        batch["present"] = torch.tensor([_widened(feature["present"], wide) for feature in features])
+        if all("labels" in feature for feature in features):
+            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        return batch
+
+    def _tokens(self, features: Sequence[dict[str, Any]], wide: int) -> dict[str, torch.Tensor]:
+        """What the backbone reads, ``(b, rows, t)``."""
+        keys = [key for key in self.tokenizer.model_input_names if key in features[0]]
+        rows: list[dict[str, list[int]]] = []
+        for feature in features:
+            own = [dict(zip(keys, row)) for row in zip(*(feature[key] for key in keys))]
+            filler = {key: values[:1] for key, values in own[0].items()}
+            rows += own if "choices" in feature else _spread(feature, own, wide, filler)
+        padded = self.tokenizer.pad(
+            rows, padding=True, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"
+        )
+        return {key: value.view(len(features), -1, value.shape[-1]) for key, value in padded.items()}
+
+
+def _padded(rows: Sequence[Sequence[Any]], empty: Any, least: int) -> torch.Tensor:
+    long = max(least, *map(len, rows))
+    return torch.tensor([[*row, *[empty] * (long - len(row))] for row in rows])
+
+
+def _spread(feature: dict[str, Any], values: Sequence[Any], wide: int, empty: Any) -> list[Any]:
+    """The values of the options that are there, in their columns, with ``empty`` in all others."""
+    there = iter(values)
+    return [next(there) if present else empty for present in _widened(feature["present"], wide)]
+
+
+def _widened(present: Sequence[bool], wide: int) -> list[bool]:
+    return [*present, *[False] * (wide - len(present))]

@@ -1,0 +1,101 @@
+"""The forms in which a backbone answers: what it reads, which head it has, how its options are scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.models import features, layouts, scoring
+from kaggle_rag.models.features import Feature, Item
+from kaggle_rag.models.layouts import Layout, Writer
+
+ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One form for one family of backbones.
+
+    ``auto`` is the class of transformers that loads it, ``features`` makes a question's rows,
+    ``logits`` scores a collated batch, and ``loss`` is what it is trained by unless told otherwise.
+    """
+
+    auto: str
+    layout: Layout
+    features: Callable[[Writer, Item], Feature]
+    logits: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
+    loss: str
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a head is trained beside the backbone (a language model answers in words)."""
+        return self.auto in (_CHOICE, _CLASSES)
+
+
+_CHOICE, _CLASSES = "AutoModelForMultipleChoice", "AutoModelForSequenceClassification"
+_NEXT, _DECODED = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
+
+FORMS: dict[str, dict[str, Form]] = {
+    # All options of a question compete in one softmax.
+    "choice": {
+        ENCODER: Form(_CHOICE, layouts.PAIR, features.a_row_an_option, scoring.choice, "cross-entropy"),
+    },
+    # Every option is judged alone, right or wrong.
+    "binary": {
+        ENCODER: Form(_CLASSES, layouts.PAIR, features.a_row_an_option, scoring.binary, "binary"),
+        DECODER: Form(_CLASSES, layouts.BINARY, features.a_row_an_option, scoring.binary, "binary"),
+        ENCODER_DECODER: Form(_CLASSES, layouts.BINARY, features.a_row_an_option, scoring.binary, "binary"),
+    },
+    # All options are read at once, and one letter is said: the cheapest.
+    "letters": {
+        DECODER: Form(_NEXT, layouts.LETTER, features.a_letter, scoring.letters, "cross-entropy"),
+        ENCODER_DECODER: Form(
+            _DECODED, layouts.LETTER, features.a_letter_to_decode, scoring.decoded_letters, "cross-entropy"
+        ),
+    },
+    # How likely is each option as what follows the question?
+    "options": {
+        DECODER: Form(_NEXT, layouts.OPTION, features.an_answer_an_option, scoring.options, "cross-entropy"),
+        ENCODER_DECODER: Form(
+            _DECODED, layouts.OPTION, features.an_option_to_decode, scoring.decoded_options, "cross-entropy"
+        ),
+    },
+}
+
+
+def form_of(name: str, family: str) -> Form:
+    """The form of that name for a family; raise ``ConfigError`` with those that it has."""
+    if family in FORMS.get(name, {}):
+        return FORMS[name][family]
+    fitting = [form for form, families in FORMS.items() if family in families]
+    raise ConfigError(
+        f"a backbone of the family {family} does not answer in the form {name!r}",
+        where="form",
+        expected="one of " + ", ".join(fitting),
+    )
+
+
+def family_of(config: Any) -> str:
+    """The family of a backbone, by its ``config.json``."""
+    from transformers.models.auto import modeling_auto as known
+
+    kind = config.model_type
+    if config.is_encoder_decoder:
+        return ENCODER_DECODER
+    if (
+        kind in known.MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES
+        or kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    ):
+        return ENCODER
+    if kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return DECODER
+    raise ConfigError(
+        f"transformers knows no text model of type {kind!r}",
+        where=config.name_or_path,
+        expected="an encoder, a decoder or an encoder-decoder of text",
+        cure="update transformers, or choose another backbone",
+    )

@@ -1,0 +1,148 @@
+"""How a question, its options and a context are laid out as text, and cut to what a backbone reads.
+
+Only the context is ever cut, as text: the tokenizer then keeps its own rules (special tokens, spaces,
+merges) for what stands around it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.questions import LETTERS
+
+_FIELDS = ("context", "prompt", "option", "options", "letter")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A text with fields such as ``{context}``, in up to three parts.
+
+    ``first`` and ``second`` are the tokenizer's two segments (``second`` may be empty); ``answer`` is
+    what a language model continues with, where options are scored by likelihood.
+    """
+
+    first: str
+    second: str = ""
+    answer: str = ""
+
+    def __post_init__(self) -> None:
+        names = {name for _, name, _, _ in string.Formatter().parse(self.first + self.second) if name}
+        if unknown := sorted(names - set(_FIELDS)):
+            raise ConfigError(
+                f"the template has a field {{{unknown[0]}}}",
+                where="template",
+                expected="one of " + ", ".join(f"{{{name}}}" for name in _FIELDS),
+            )
+        if "prompt" not in names:
+            raise ConfigError("the template leaves out the question", where="template", expected="{prompt}")
+
+    def filled(self, fields: Mapping[str, str]) -> tuple[str, str]:
+        """Both segments; the answer stands at the end of the last one."""
+        first, second, answer = (part.format_map(fields) for part in (self.first, self.second, self.answer))
+        return (first, second + answer) if second else (first + answer, "")
+
+
+# [CLS] context [SEP] question option [SEP]
+PAIR = Layout("{context}", "{prompt} {option}")
+# One option at a time, judged at the last token.
+BINARY = Layout("{context}\n\nQuestion: {prompt}\nProposed answer: {option}\nIs the proposed answer right?")
+# All options at once; a letter follows.
+LETTER = Layout("{context}\n\nQuestion: {prompt}\n{options}\nAnswer:", answer=" {letter}")
+# The option itself is what follows.
+OPTION = Layout("{context}\n\nQuestion: {prompt}\nAnswer:", answer=" {option}")
+
+
+class Written(NamedTuple):
+    """One row for a model: ``ids`` as its tokenizer gives them, and which tokens are the answer's."""
+
+    ids: dict[str, list[int]]
+    is_answer: list[bool]
+
+
+def listed(options: Sequence[str | None]) -> str:
+    """``A. first`` and so on, a line each; absent options are left out and the letters stay."""
+    return "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options) if text is not None)
+
+
+def _fields(prompt: str, options: Sequence[str | None], place: int) -> dict[str, str]:
+    return {
+        "context": "",
+        "prompt": prompt.strip(),
+        "options": listed(options),
+        "option": (options[place] or "").strip(),
+        "letter": LETTERS[place],
+    }
+
+
+class Writer:
+    """Fills a layout for one tokenizer, in at most ``max_tokens`` tokens."""
+
+    def __init__(self, tokenizer: Any, layout: Layout, max_tokens: int) -> None:
+        if not tokenizer.is_fast:
+            raise ConfigError(
+                "this tokenizer does not say where its tokens stand in the text",
+                where=tokenizer.name_or_path,
+                expected="a fast tokenizer (tokenizer.json)",
+                cure="save it again by a current transformers",
+            )
+        self.tokenizer, self.layout, self.max_tokens = tokenizer, layout, max_tokens
+        self.shortened = 0
+        """Rows whose question lost words, because it was too long without a context too."""
+
+    def __call__(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
+        """The row of option ``place``.
+
+        The context loses its end. Where question and option alone are too long the question loses its
+        beginning (what is asked stands at its end): one long row of a hidden test set must not stop a
+        submission.
+        """
+        fields = _fields(prompt, options, place)
+        if found := self._with_room(fields, "context", context.strip(), keep_start=True):
+            return found
+        self.shortened += 1
+        found = self._with_room({**fields, "prompt": ""}, "prompt", fields["prompt"], keep_start=False)
+        return found or self._write({**fields, "prompt": ""}, truncation=True, max_length=self.max_tokens)
+
+    def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
+        """What follows the row of option ``place``, for a decoder that reads the row elsewhere."""
+        return self.layout.answer.format_map(_fields(prompt, options, place))
+
+    def _with_room(
+        self, fields: Mapping[str, str], name: str, text: str, *, keep_start: bool
+    ) -> Written | None:
+        """The row with as much of a field's text as fits; ``None`` when it is too long without it."""
+        bare = self._write(fields)
+        room = self.max_tokens - len(bare.is_answer)
+        if room < 0:
+            return None
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        spans = spans["offset_mapping"]
+        kept = min(room, len(spans))
+        while kept > 0:
+            piece = text[: spans[kept - 1][1]] if keep_start else text[spans[-kept][0] :]
+            found = self._write({**fields, name: piece})
+            over = len(found.is_answer) - self.max_tokens
+            if over <= 0:
+                return found
+            # Tokens at a seam do not always merge as they do alone.
+            kept -= over
+        return bare
+
+    def _write(self, fields: Mapping[str, str], **cut: Any) -> Written:
+        first, second = self.layout.filled(fields)
+        found = self.tokenizer(
+            first, second or None, return_offsets_mapping=True, return_special_tokens_mask=True,
+            verbose=False, **cut,
+        )  # fmt: skip
+        spans, special = found.pop("offset_mapping"), found.pop("special_tokens_mask")
+        answer = len(self.layout.answer.format_map(fields))
+        begins = len(second or first) - answer
+        is_answer = [
+            bool(answer) and not mark and start >= begins and end > start
+            for (start, end), mark in zip(spans, special)
+        ]
+        return Written(dict(found), is_answer)

@@ -1,0 +1,160 @@
+"""A backbone in memory, with its tokenizer, its head, and an adapter where there is one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer
+
+from kaggle_rag.errors import CheckpointError, ConfigError
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.devices import DTYPES
+from kaggle_rag.models.forms import Form, family_of, form_of
+
+# Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
+_WHOLE = ["lm_head", "score", "classifier", "classification_head", "pooler"]
+_FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError)
+
+
+class Backbone(NamedTuple):
+    """A model that is ready to read, and how it is asked."""
+
+    model: Any
+    tokenizer: Any
+    form: Form
+    family: str
+
+
+def load_backbone(
+    name: str, form: str, *, device: str, precision: str = "fp32", nf4: bool = False, labels: int = 1
+) -> Backbone:
+    """Load a checkpoint with the head that a form needs; a head that is not there is new, by torch's seed.
+
+    Parameters
+    ----------
+    name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
+    form : a key of `kaggle_rag.models.forms.FORMS`.
+    precision : a key of `DTYPES`; of the weights, or of what a 4-bit model computes in.
+    nf4 : keep the linear layers in 4-bit NormalFloat with double quantization (Dettmers et al. 2023,
+        https://arxiv.org/abs/2305.14314).
+    labels : of a binary head, 1 or 2.
+
+    Raises
+    ------
+    CheckpointError : nothing found, or it does not load.
+    ConfigError : the backbone's family does not answer in this form.
+    """
+    folder = resolve(name).path
+    config, tokenizer = _described(folder)
+    family = family_of(config)
+    answers = form_of(form, family)
+    if answers.has_head:
+        config.num_labels = labels
+        # What the heads of transformers look for at the end of a row.
+        config.pad_token_id = tokenizer.pad_token_id
+    options: dict[str, Any] = {"config": config, "dtype": DTYPES[precision]}
+    if nf4:
+        options |= {"quantization_config": _nf4(DTYPES[precision]), "device_map": {"": device}}
+    try:
+        model = getattr(transformers, answers.auto).from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
+        )
+    except _FAULTS as error:
+        raise CheckpointError(
+            f"this folder does not load as a backbone ({str(error).splitlines()[0]})",
+            where=folder,
+            expected=f"a checkpoint that {answers.auto} of transformers {transformers.__version__} reads",
+        ) from error
+    return Backbone(model if nf4 else model.to(device), tokenizer, answers, family)
+
+
+def load_ranker(
+    folder: Path, *, device: str, precision: str = "fp32", base: str | None = None
+) -> tuple[RankerCard, Backbone]:
+    """A trained ranker, as ``python -m training`` wrote it; ``base`` says where an adapter's backbone lies.
+
+    Raises
+    ------
+    CheckpointError, ArtifactError : no ranker, a damaged one, or one of other weights than the adapter's.
+    """
+    card = RankerCard.read(folder)
+    if not card.base:
+        found = load_backbone(str(folder), card.form, device=device, precision=precision, labels=card.labels)
+        return card, found
+    _require_base(base or card.base, card)
+    backbone = load_backbone(
+        base or card.base, card.form, device=device, precision=precision, nf4=card.nf4, labels=card.labels
+    )
+    return card, backbone._replace(model=_with_adapter(backbone.model, folder))
+
+
+def max_positions(config: Any) -> int | None:
+    """The longest input a backbone has positions for; ``None`` where they are relative."""
+    # RoBERTa's positions begin behind the padding index.
+    spare = (config.pad_token_id or 0) + 1 if config.model_type in _FROM_PADDING else 0
+    limit = getattr(config, "max_position_embeddings", None)
+    relative = getattr(config, "position_biased_input", True) is False
+    return None if limit is None or relative else int(limit) - spare
+
+
+_FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
+
+
+def _described(folder: Path) -> tuple[Any, Any]:
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except _FAULTS as error:
+        raise CheckpointError(
+            f"config or tokenizer does not load ({str(error).splitlines()[0]})",
+            where=folder,
+            expected="config.json and tokenizer.json of a model that transformers knows",
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    # The last token of a row is looked for at its end.
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return config, tokenizer
+
+
+def _nf4(compute: torch.dtype) -> Any:
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise ConfigError(
+            "4-bit weights need bitsandbytes", cure="pip install bitsandbytes, or the extra 'train'"
+        ) from error
+    assert bitsandbytes
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=_WHOLE,
+    )  # fmt: skip
+
+
+def _require_base(name: str, card: RankerCard) -> None:
+    found = resolve(name).sha256
+    if found != card.base_sha256:
+        raise CheckpointError(
+            "the adapter was trained on another backbone",
+            where=name,
+            expected=f"{card.base!r} with weights sha256 {card.base_sha256[:16]}…, found {found[:16]}…",
+            cure="give the folder of the right one: options.base of the ranker",
+        )
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ConfigError("an adapter needs peft", cure="pip install peft, or the extra 'train'") from error
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+
+
+# It says at every import that a kernel package for CPUs is not installed.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -1,0 +1,104 @@
+"""A batch of questions to one number an option, for every form of answering.
+
+All give ``(batch, options)`` float32 logits, absent options at the lowest float; a softmax over them is
+the probability of each option. Training and inference call the same functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+Batch = dict[str, torch.Tensor]
+# Beside what the backbone reads.
+_OURS = {"present", "labels", "choices", "is_answer", "answers", "said"}
+
+
+def choice(model: Any, batch: Batch) -> torch.Tensor:
+    """A multiple-choice head: it takes ``(batch, options, tokens)`` as it is."""
+    return _masked(model(**_inputs(batch)).logits, batch)
+
+
+def binary(model: Any, batch: Batch) -> torch.Tensor:
+    """A classification head over each row alone.
+
+    With two labels the second one's mean over the other options is added: "is it right, given what
+    else is offered?" (the first-placed team's head had the mean of the other options as an input).
+    """
+    questions, options = batch["present"].shape
+    found = model(**_flat(batch)).logits.float().view(questions, options, -1)
+    own = found[..., 0]
+    if found.shape[-1] == 1:
+        return _masked(own, batch)
+    said = found[..., 1] * batch["present"]
+    others = (batch["present"].sum(1, keepdim=True) - 1).clamp(min=1)
+    return _masked(own + (said.sum(1, keepdim=True) - said) / others, batch)
+
+
+def letters(model: Any, batch: Batch) -> torch.Tensor:
+    """The next token's logits of the options' letters."""
+    last = batch["attention_mask"].view(len(batch["present"]), -1).sum(1) - 1
+    # The head is as wide as the vocabulary: it is asked for the few positions that are needed.
+    asked = last.unique()
+    found = model(**_flat(batch), logits_to_keep=asked).logits.float()
+    rows = torch.arange(len(last), device=last.device)
+    return _masked(found[rows, torch.searchsorted(asked, last)].gather(1, batch["choices"]), batch)
+
+
+def options(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean log-likelihood of each option's own tokens behind the question.
+
+    The mean, since a sum punishes long options (Brown et al. 2020, section 2.4).
+    """
+    ids, answer = batch["input_ids"], batch["is_answer"]
+    questions, wide, tokens = ids.shape
+    flat = answer.view(-1, tokens)
+    asked = torch.nonzero(flat.any(0)).flatten() - 1
+    found = model(**_flat(batch), logits_to_keep=asked).logits.float()
+    following = ids.view(-1, tokens)[:, asked + 1]
+    mask = flat[:, asked + 1]
+    return _masked(_mean_likelihood(found, following, mask).view(questions, wide), batch)
+
+
+def decoded_letters(model: Any, batch: Batch) -> torch.Tensor:
+    """The decoder's logits of the options' letters, of an encoder-decoder."""
+    start = torch.full((len(batch["present"]), 1), _start(model), device=batch["input_ids"].device)
+    said = torch.cat([start, batch["said"]], dim=1)
+    found = model(**_flat(batch), decoder_input_ids=said).logits[:, -1].float()
+    return _masked(found.gather(1, batch["choices"]), batch)
+
+
+def decoded_options(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean log-likelihood of each option as the decoder's answer."""
+    questions, wide, tokens = batch["answers"].shape
+    answers = batch["answers"].view(-1, tokens)
+    mask = answers >= 0
+    start = torch.full((len(answers), 1), _start(model), device=answers.device)
+    said = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
+    found = model(**_flat(batch), decoder_input_ids=said).logits.float()
+    return _masked(_mean_likelihood(found, answers.clamp(min=0), mask).view(questions, wide), batch)
+
+
+def _mean_likelihood(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``(rows, tokens, vocabulary)`` logits to the mean log-probability of ``ids`` where ``mask`` is."""
+    chosen = logits.gather(2, ids[..., None])[..., 0] - logits.logsumexp(2)
+    return (chosen * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _inputs(batch: Batch) -> Batch:
+    return {key: value for key, value in batch.items() if key not in _OURS}
+
+
+def _flat(batch: Batch) -> Batch:
+    """Rows of all questions one below the other, ``(batch x rows, tokens)``."""
+    return {key: value.flatten(0, 1) for key, value in _inputs(batch).items()}
+
+
+def _start(model: Any) -> int:
+    return int(model.config.decoder_start_token_id)
+
+
+def _masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    logits = logits.float()
+    return logits.masked_fill(~batch["present"], torch.finfo(logits.dtype).min)

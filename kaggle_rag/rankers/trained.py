@@ -1,0 +1,149 @@
+"""A ranker that was trained: any backbone, full weights or an adapter, in the form it learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from kaggle_rag.ensemble import Probabilities, softmax
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.limits import release
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.collators import DataCollatorForMultipleChoice
+from kaggle_rag.models.devices import DTYPES, device_of, half_of
+from kaggle_rag.models.features import Feature, Item
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.loading import Backbone, load_ranker
+from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.contexts import QuestionContexts
+
+# Padded tokens in one forward pass where the settings do not say.
+_TOKENS = {"cpu": 2_048, "cuda": 16_384}
+
+
+class TrainedRanker:
+    """Probabilities of a folder that ``python -m training`` wrote.
+
+    Parameters
+    ----------
+    folder : the folder, or a name that resolves to it (an attached input).
+    base : where an adapter's backbone lies on this machine (default: the name it was trained by).
+    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
+    precision : ``fp32``, ``fp16``, ``bf16``; by default the half precision a GPU has, fp32 on a CPU.
+    chunks : snippets of a context that are read, which may be more than in training (0: all that fit).
+    max_tokens : longest row read (default: that of training).
+    batch_tokens : padded tokens in one forward pass.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        base: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        chunks: int | None = None,
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.folder = resolve(folder).path if not Path(folder).is_dir() else Path(folder)
+        self.card = RankerCard.read(self.folder)
+        self.base, self.device = base, device_of(device)
+        self.precision = precision or half_of(self.device)
+        if self.precision not in DTYPES:
+            raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(DTYPES))
+        self.chunks = self.card.chunks if chunks is None else chunks
+        self.max_tokens = max_tokens or self.card.max_tokens
+        self.batch_tokens = batch_tokens or _TOKENS[self.device.split(":")[0]]
+        self._backbone: Backbone | None = None
+
+    def __enter__(self) -> TrainedRanker:
+        _, self._backbone = load_ranker(
+            self.folder, device=self.device, precision=self.precision, base=self.base
+        )
+        self._backbone.model.eval()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._backbone = None
+        release()
+
+    def probabilities(
+        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+    ) -> Probabilities:
+        """See `Ranker.probabilities`: a softmax over the logits of the form."""
+        if self._backbone is None:
+            raise RuntimeError("the ranker is used outside of its with block")
+        items = items_of(questions, contexts, self.chunks)
+        return softmax(
+            score(self._backbone, self.card, items, self.max_tokens, self.batch_tokens), questions.present
+        )
+
+
+def score(
+    backbone: Backbone, card: RankerCard, items: Sequence[Item], max_tokens: int, batch_tokens: int
+) -> npt.NDArray[np.float64]:
+    """Logits of each question's options, ``(n, k)``, in batches of questions of like length."""
+    writer = Writer(backbone.tokenizer, card.layout, max_tokens)
+    collate = DataCollatorForMultipleChoice(
+        backbone.tokenizer, 8 if backbone.model.device.type == "cuda" else None
+    )
+    features = [backbone.form.features(writer, item) for item in items]
+    out = np.zeros((len(items), max(len(item.options) for item in items)))
+    with tqdm(total=len(items), desc="rank", unit="question", disable=len(items) < 100) as bar:
+        for rows in _batches(features, batch_tokens):
+            batch = collate([features[row] for row in rows])
+            with torch.inference_mode():
+                logits = backbone.form.logits(
+                    backbone.model, {k: v.to(backbone.model.device) for k, v in batch.items()}
+                )
+            out[rows, : logits.shape[1]] = logits.cpu().numpy()
+            bar.update(len(rows))
+    return out
+
+
+def items_of(questions: Questions, contexts: Sequence[QuestionContexts] | None, chunks: int) -> list[Item]:
+    """The questions as models meet them, each option with the first ``chunks`` snippets of its context."""
+    return [
+        Item(
+            prompt,
+            options,
+            tuple(_snippets(found, place, chunks) for place in range(len(options))),
+            int(answer),
+        )
+        for prompt, options, answer, found in zip(
+            questions.prompts, questions.options, questions.answers, contexts or repeat(None)
+        )
+    ]
+
+
+def _snippets(found: QuestionContexts | None, place: int, chunks: int) -> str:
+    context = found.of(place) if found else None
+    lines = context.text.split("\n") if context else []
+    return "\n".join(lines[: chunks or None])
+
+
+def _batches(features: Sequence[Feature], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Questions of like length, the longest first, of at most so many padded tokens (or one question)."""
+    long = np.array([max(map(len, feature["input_ids"])) for feature in features])
+    rows = np.array([len(feature["input_ids"]) for feature in features])
+    order = np.argsort(-long, kind="stable")
+    begin = 0
+    while begin < len(order):
+        sizes = (
+            np.maximum.accumulate(rows[order[begin:]])
+            * long[order[begin]]
+            * np.arange(1, len(order) - begin + 1)
+        )
+        count = max(1, int(np.searchsorted(sizes, tokens, side="right")))
+        yield order[begin : begin + count]
+        begin += count
