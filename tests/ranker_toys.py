@@ -2,17 +2,42 @@
 
 import random
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
-    AutoModel, BertConfig, DebertaV2Config, ElectraConfig, GemmaConfig, LlamaConfig, MistralConfig,
-    Phi3Config, PreTrainedTokenizerFast, Qwen2Config, RobertaConfig, T5Config,
+    AutoModel,
+    BertConfig,
+    DebertaV2Config,
+    ElectraConfig,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    RobertaConfig,
+    T5Config,
 )  # fmt: skip
 
-WORDS = "amber birch cedar delta ember frost grove heron".split()
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "frost", "grove", "heron"]
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]
-TEXT = "Question : Proposed answer Is the right ? Answer . A B C D E".split()
+TEXT = [
+    "Question",
+    ":",
+    "Proposed",
+    "answer",
+    "Is",
+    "the",
+    "right",
+    "?",
+    "Answer",
+    ".",
+    "A",
+    "B",
+    "C",
+    "D",
+    "E",
+]
 _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
           "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 3}  # fmt: skip
 _ENCODER = {**_SMALL, "max_position_embeddings": 64}

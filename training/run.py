@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from filelock import FileLock, Timeout
 
 from kaggle_rag.artifacts import MANIFEST, Manifest, require_space, sha256, write_json
 from kaggle_rag.errors import ArtifactError, InputError
-from kaggle_rag.models.checkpoints import resolve, weights
-from training.config import RerankerSettings, RetrieverSettings
+from kaggle_rag.models.checkpoints import resolve, weights, weights_sum
 
 RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
 # Where it runs and what is shown of it; not what is learnt.
@@ -33,12 +32,12 @@ _SPACE = 3 * 3 + 1
 class Run:
     """One training run and its two folders."""
 
-    def __init__(self, kind: str, settings: RetrieverSettings | RerankerSettings) -> None:
-        _require_inputs(settings)
-        self.out = settings.out.absolute()
+    def __init__(self, kind: str, settings: Any, files: Sequence[str] = _FILES) -> None:
+        _require_inputs(settings, files)
+        self.out: Path = settings.out.absolute()
         self.work = self.out.with_name(self.out.name + ".training")
         self.checkpoint = resolve(settings.model)
-        self.plan = _plan(kind, settings, self.checkpoint.sha256)
+        self.plan = _plan(kind, settings, files, self.checkpoint.sha256)
 
     def finished(self) -> dict[str, Any] | None:
         """The record of this very run when OUT holds it.
@@ -114,7 +113,7 @@ class Run:
         made = self.work / MODEL
         shutil.rmtree(made, ignore_errors=True)
         save(made)
-        result["sha256"] = resolve(str(made)).sha256
+        result["sha256"] = weights_sum(made)
         record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
         write_json(made / RECORD, record)
         made.replace(self.out)
@@ -122,24 +121,24 @@ class Run:
         return record
 
 
-def _require_inputs(settings: RetrieverSettings | RerankerSettings) -> None:
+def _require_inputs(settings: Any, files: Sequence[str]) -> None:
     """Say what is missing before a model is loaded for nothing."""
-    for path in (*(getattr(settings, key) for key in _FILES), *settings.exclude):
+    for path in (*(getattr(settings, key) for key in files), *settings.exclude):
         if path is not None and not path.is_file():
             raise InputError("no such file", where=path, cure="check the spelling of the path")
-    if settings.index:
-        Manifest.read(settings.index)
+    if index := getattr(settings, "index", None):
+        Manifest.read(index)
 
 
-def _plan(kind: str, settings: RetrieverSettings | RerankerSettings, model: str) -> dict[str, Any]:
+def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[str, Any]:
     """Everything that decides the weights, as plain JSON."""
     plan: dict[str, Any] = {
         key: value for key, value in settings.model_dump(mode="json").items() if key not in _ASIDE
     }
-    plan |= {key: sha256(path) for key in _FILES if (path := getattr(settings, key))}
+    plan |= {key: sha256(path) for key in files if (path := getattr(settings, key))}
     plan["exclude"] = [sha256(path) for path in settings.exclude]
-    if settings.index:
-        plan["index"] = sha256(settings.index / MANIFEST)
+    if index := getattr(settings, "index", None):
+        plan["index"] = sha256(index / MANIFEST)
     return {"program": kind, **plan, "model": model}
 
 

@@ -41,9 +41,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """The weights' checksum: the file's own for one file, else that of the sorted checksums."""
-        sums = [sha256(path) for path in weights(self.path)]
-        return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+        return weights_sum(self.path)
 
 
 def resolve(name: str, *, online: bool = False) -> Checkpoint:
@@ -76,6 +74,12 @@ def weights(folder: Path) -> list[Path]:
     """The safetensors of a model folder, its own and those of its modules, in name order."""
     own = sorted(folder.glob("*.safetensors"))
     return own + sorted(folder.glob("[0-9]*_*/*.safetensors"))
+
+
+def weights_sum(folder: Path) -> str:
+    """The weights' checksum: the file's own for one file, else that of the sorted checksums."""
+    sums = [sha256(path) for path in weights(folder)]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:

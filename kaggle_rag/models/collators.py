@@ -24,8 +24,10 @@ class DataCollatorForMultipleChoice:
 
     Parameters
     ----------
-    tokenizer : pads with its own token; on the right, where a form looks for the last token.
+    tokenizer : pads on its own side and with its own token.
     pad_to_multiple_of : of the tokens; 8 keeps a GPU's tensor cores busy.
+    positions : number the tokens of each row from its first real one (``position_ids``), which a row
+        that is padded on the left needs.
 
     Returns
     -------
@@ -40,15 +42,17 @@ class DataCollatorForMultipleChoice:
 
     tokenizer: Any
     pad_to_multiple_of: int | None = None
+    positions: bool = False
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         wide = max(len(feature["present"]) for feature in features)
         batch = self._tokens(features, wide)
+        if self.positions:
+            batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         for key, empty in _BESIDE.items():
             if key in features[0]:
                 rows = [row for feature in features for row in _spread(feature, feature[key], wide, [empty])]
-                least = batch["input_ids"].shape[-1] if key == "is_answer" else 0
-                batch[key] = _padded(rows, empty, least).view(len(features), wide, -1)
+                batch[key] = self._padded(rows, key, empty, batch).view(len(features), wide, -1)
         if "choices" in features[0]:
             spread = [_spread(feature, feature["choices"], wide, 0) for feature in features]
             batch["choices"] = torch.tensor(spread)
@@ -72,10 +76,15 @@ class DataCollatorForMultipleChoice:
         )
         return {key: value.view(len(features), -1, value.shape[-1]) for key, value in padded.items()}
 
-
-def _padded(rows: Sequence[Sequence[Any]], empty: Any, least: int) -> torch.Tensor:
-    long = max(least, *map(len, rows))
-    return torch.tensor([[*row, *[empty] * (long - len(row))] for row in rows])
+    def _padded(
+        self, rows: Sequence[Sequence[Any]], key: str, empty: Any, batch: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Rows of equal length: that of the tokens they are beside, or, for a decoder, their own."""
+        beside = key == "is_answer"
+        long = batch["input_ids"].shape[-1] if beside else max(map(len, rows))
+        gaps = [[empty] * (long - len(row)) for row in rows]
+        left = beside and self.tokenizer.padding_side == "left"
+        return torch.tensor([[*gap, *row] if left else [*row, *gap] for row, gap in zip(rows, gaps)])
 
 
 def _spread(feature: dict[str, Any], values: Sequence[Any], wide: int, empty: Any) -> list[Any]:

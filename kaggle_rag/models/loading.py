@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoTokenizer
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.devices import DTYPES
-from kaggle_rag.models.forms import Form, family_of, form_of
+from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
 
 # Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
 _WHOLE = ["lm_head", "score", "classifier", "classification_head", "pooler"]
@@ -29,6 +30,14 @@ class Backbone(NamedTuple):
     tokenizer: Any
     form: Form
     family: str
+
+    def collator(self) -> DataCollatorForMultipleChoice:
+        """What puts its questions into batches."""
+        on_gpu = self.model.device.type == "cuda"
+        # Adapters that put virtual tokens before a row number the tokens themselves.
+        virtual = getattr(getattr(self.model, "active_peft_config", None), "is_prompt_learning", False)
+        numbered = self.family == DECODER and not virtual
+        return DataCollatorForMultipleChoice(self.tokenizer, 8 if on_gpu else None, numbered)
 
 
 def load_backbone(
@@ -54,6 +63,8 @@ def load_backbone(
     config, tokenizer = _described(folder)
     family = family_of(config)
     answers = form_of(form, family)
+    # What a decoder is asked for stands at the end of its row.
+    tokenizer.padding_side = "left" if family == DECODER else "right"
     if answers.has_head:
         config.num_labels = labels
         # What the heads of transformers look for at the end of a row.
@@ -118,8 +129,7 @@ def _described(folder: Path) -> tuple[Any, Any]:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    # The last token of a row is looked for at its end.
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.truncation_side = "right"
     return config, tokenizer
 
 

@@ -38,27 +38,24 @@ def binary(model: Any, batch: Batch) -> torch.Tensor:
 
 def letters(model: Any, batch: Batch) -> torch.Tensor:
     """The next token's logits of the options' letters."""
-    last = batch["attention_mask"].view(len(batch["present"]), -1).sum(1) - 1
-    # The head is as wide as the vocabulary: it is asked for the few positions that are needed.
-    asked = last.unique()
-    found = model(**_flat(batch), logits_to_keep=asked).logits.float()
-    rows = torch.arange(len(last), device=last.device)
-    return _masked(found[rows, torch.searchsorted(asked, last)].gather(1, batch["choices"]), batch)
+    # The head is as wide as the vocabulary: only the last position is asked for.
+    found = model(**_flat(batch), logits_to_keep=1).logits[:, -1].float()
+    return _masked(found.gather(1, batch["choices"]), batch)
 
 
 def options(model: Any, batch: Batch) -> torch.Tensor:
     """Mean log-likelihood of each option's own tokens behind the question.
 
-    The mean, since a sum punishes long options (Brown et al. 2020, section 2.4).
+    The mean, since a sum punishes long options (Brown et al. 2020, section 2.4). Rows are padded on the
+    left, so that all answers end where the row does.
     """
-    ids, answer = batch["input_ids"], batch["is_answer"]
-    questions, wide, tokens = ids.shape
-    flat = answer.view(-1, tokens)
-    asked = torch.nonzero(flat.any(0)).flatten() - 1
-    found = model(**_flat(batch), logits_to_keep=asked).logits.float()
-    following = ids.view(-1, tokens)[:, asked + 1]
-    mask = flat[:, asked + 1]
-    return _masked(_mean_likelihood(found, following, mask).view(questions, wide), batch)
+    questions, wide, tokens = batch["input_ids"].shape
+    is_answer = batch["is_answer"].view(-1, tokens)
+    longest = tokens - int(torch.nonzero(is_answer.any(0))[0])
+    found = model(**_flat(batch), logits_to_keep=longest + 1).logits[:, -longest - 1 : -1].float()
+    said = batch["input_ids"].view(-1, tokens)[:, -longest:]
+    likely = _mean_likelihood(found, said, is_answer[:, -longest:])
+    return _masked(likely.view(questions, wide), batch)
 
 
 def decoded_letters(model: Any, batch: Batch) -> torch.Tensor:
@@ -96,7 +93,8 @@ def _flat(batch: Batch) -> Batch:
 
 
 def _start(model: Any) -> int:
-    return int(model.config.decoder_start_token_id)
+    # Behind the wrapper of a model that is trained on several devices.
+    return int(getattr(model, "module", model).config.decoder_start_token_id)
 
 
 def _masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

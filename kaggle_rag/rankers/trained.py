@@ -17,10 +17,9 @@ from kaggle_rag.errors import ConfigError
 from kaggle_rag.limits import release
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.devices import DTYPES, device_of, half_of
 from kaggle_rag.models.features import Feature, Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.layouts import Layout, Writer
 from kaggle_rag.models.loading import Backbone, load_ranker
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
@@ -61,7 +60,7 @@ class TrainedRanker:
             raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(DTYPES))
         self.chunks = self.card.chunks if chunks is None else chunks
         self.max_tokens = max_tokens or self.card.max_tokens
-        self.batch_tokens = batch_tokens or _TOKENS[self.device.split(":")[0]]
+        self.batch_tokens = batch_tokens
         self._backbone: Backbone | None = None
 
     def __enter__(self) -> TrainedRanker:
@@ -85,22 +84,28 @@ class TrainedRanker:
             raise RuntimeError("the ranker is used outside of its with block")
         items = items_of(questions, contexts, self.chunks)
         return softmax(
-            score(self._backbone, self.card, items, self.max_tokens, self.batch_tokens), questions.present
+            score(self._backbone, self.card.layout, items, self.max_tokens, self.batch_tokens),
+            questions.present,
         )
 
 
 def score(
-    backbone: Backbone, card: RankerCard, items: Sequence[Item], max_tokens: int, batch_tokens: int
+    backbone: Backbone,
+    layout: Layout,
+    items: Sequence[Item],
+    max_tokens: int,
+    batch_tokens: int | None = None,
 ) -> npt.NDArray[np.float64]:
     """Logits of each question's options, ``(n, k)``, in batches of questions of like length."""
-    writer = Writer(backbone.tokenizer, card.layout, max_tokens)
-    collate = DataCollatorForMultipleChoice(
-        backbone.tokenizer, 8 if backbone.model.device.type == "cuda" else None
-    )
+    writer = Writer(backbone.tokenizer, layout, max_tokens)
+    collate = backbone.collator()
     features = [backbone.form.features(writer, item) for item in items]
-    out = np.zeros((len(items), max(len(item.options) for item in items)))
+    tokens = batch_tokens or _TOKENS[backbone.model.device.type]
+    out = np.full(
+        (len(items), max(len(item.options) for item in items)), np.finfo(np.float32).min, np.float64
+    )
     with tqdm(total=len(items), desc="rank", unit="question", disable=len(items) < 100) as bar:
-        for rows in _batches(features, batch_tokens):
+        for rows in _batches(features, tokens):
             batch = collate([features[row] for row in rows])
             with torch.inference_mode():
                 logits = backbone.form.logits(

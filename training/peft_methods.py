@@ -1,0 +1,126 @@
+"""What is trained of a backbone: one table of methods, each a configuration of peft."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.models.forms import Form
+
+# The head's task, as peft calls it: it decides which head is trained beside the adapter.
+_TASKS = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
+# Heads of multiple-choice models, which peft does not know by a task.
+_HEADS = ("classifier", "pooler", "sequence_summary", "summary", "head")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way of training few weights.
+
+    ``config`` is the name of a configuration class in peft, ``defaults`` what the kit sets in it,
+    ``virtual`` whether it puts tokens of its own before a row, which a multiple-choice head cannot take.
+    """
+
+    config: str
+    defaults: Mapping[str, Any]
+    text: str
+    nf4: bool = False
+    virtual: bool = False
+
+
+_LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
+METHODS: dict[str, Method] = {
+    "full": Method("", {}, "all weights"),
+    "lora": Method("LoraConfig", _LORA, "low-rank updates (Hu et al. 2021)"),
+    "rslora": Method(
+        "LoraConfig", {**_LORA, "use_rslora": True}, "LoRA scaled by alpha / sqrt(r) (Kalajdzievski 2023)"
+    ),
+    "dora": Method(
+        "LoraConfig", {**_LORA, "use_dora": True}, "LoRA of the direction, and a magnitude (Liu et al. 2024)"
+    ),
+    "qlora": Method("LoraConfig", _LORA, "LoRA over 4-bit weights (Dettmers et al. 2023)", nf4=True),
+    "ia3": Method("IA3Config", {}, "learnt scales of keys, values and the inner layer (Liu et al. 2022)"),
+    "prefix": Method(
+        "PrefixTuningConfig", {"num_virtual_tokens": 16}, "learnt keys and values (Li and Liang 2021)",
+        virtual=True,
+    ),
+    "prompt": Method(
+        "PromptTuningConfig", {"num_virtual_tokens": 16}, "learnt tokens before the row (Lester et al. 2021)",
+        virtual=True,
+    ),
+    "p-tuning": Method(
+        "PromptEncoderConfig", {"num_virtual_tokens": 16, "encoder_hidden_size": 128},
+        "the same from a small network (Liu et al. 2021)", virtual=True,
+    ),
+}  # fmt: skip
+
+
+def with_method(model: Any, form: Form, name: str, options: Mapping[str, Any]) -> Any:
+    """The model with the method's weights beside its own, which are frozen.
+
+    Raises
+    ------
+    ConfigError : a setting that the method does not have, modules that the model does not have, or a
+        method that this form cannot take.
+    """
+    method = METHODS[name]
+    if not method.config:
+        if options:
+            raise ConfigError(
+                "training all weights has no settings", where="peft.options", cure="name a method"
+            )
+        return model
+    if method.virtual and form.auto not in _TASKS:
+        raise ConfigError(
+            f"{name} puts tokens before a row, which a multiple-choice head cannot take",
+            where="peft.method",
+            cure="take form: binary, or another method",
+        )
+    import peft
+
+    made = _configuration(getattr(peft, method.config), form, {**method.defaults, **options}, model)
+    if method.nf4:
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(model, use_gradient_checkpointing=False)
+    try:
+        return peft.get_peft_model(model, made)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
+            where="peft.options",
+            expected="target_modules out of " + ", ".join(linear_names(model)),
+        ) from error
+
+
+def linear_names(model: Any) -> list[str]:
+    """The last names of a model's linear layers: what ``target_modules`` may name."""
+    import torch
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+def _configuration(kind: Callable[..., Any], form: Form, options: dict[str, Any], model: Any) -> Any:
+    known = inspect.signature(kind).parameters
+    if unknown := sorted(set(options) - set(known)):
+        raise ConfigError(
+            f"{kind.__name__} of peft has no setting {unknown[0]!r}",
+            where="peft.options",
+            expected="one of " + ", ".join(known),
+        )
+    task = _TASKS.get(form.auto)
+    heads = [name for name, _ in model.named_children() if name in _HEADS]
+    # A head that was just made knows nothing: it is always trained.
+    if task is None and "modules_to_save" in known:
+        options = {**options, "modules_to_save": [*heads, *(options.get("modules_to_save") or [])]}
+    try:
+        return kind(task_type=task, **options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error).splitlines()[0], where="peft.options") from error

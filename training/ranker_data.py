@@ -1,0 +1,127 @@
+"""Questions to learn from and to judge by, and how each epoch sees them anew."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from kaggle_rag.errors import InputError
+from kaggle_rag.models.features import Feature, Item
+from kaggle_rag.models.forms import Form
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.questions import LETTERS, NO_ANSWER, Questions
+from kaggle_rag.rankers.trained import items_of
+from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts
+
+
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """Questions with their answers and contexts (``None`` where none are read)."""
+
+    questions: Questions
+    contexts: list[QuestionContexts] | None
+
+    @classmethod
+    def read(cls, questions: Path, contexts: Path | None) -> Lessons:
+        """Read both files.
+
+        Raises
+        ------
+        InputError : a question without an answer, or all answers the same letter.
+        """
+        read = Questions.read(questions)
+        if missing := [str(key) for key, answer in zip(read.ids, read.answers) if answer == NO_ANSWER]:
+            raise InputError(
+                f"{len(missing):,} of {len(read):,} questions have no answer (id {missing[0]})",
+                where=f"{questions}, column answer",
+                expected="the letter of the right option in every row",
+                cure="give the train file; test files have no answers",
+            )
+        if len(read) > 1 and len(set(read.answers.tolist())) == 1:
+            raise InputError(
+                f"all {len(read):,} answers are {LETTERS[int(read.answers[0])]}: nothing is to learn",
+                where=f"{questions}, column answer",
+                cure="shuffle the options, or look at how the file was made",
+            )
+        return cls(read, read_contexts(contexts, read) if contexts else None)
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Lessons:
+        chosen = [int(row) for row in rows]
+        contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
+        return Lessons(self.questions.take(chosen), contexts)
+
+    def items(self, chunks: int) -> list[Item]:
+        return items_of(self.questions, self.contexts, chunks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What an epoch may change of a question; all of it is drawn from the seed, the epoch and the row."""
+
+    shuffle: bool
+    drop_snippets: float
+    weaker: float
+    seed: int
+
+
+class EpochQuestions(Dataset):  # type: ignore[misc]
+    """The features of the questions as the present epoch sees them.
+
+    A question is laid out when it is asked for: its options in a new order, some snippets left out,
+    or its weaker context read. A resumed run sees what an undisturbed one would, because nothing is
+    drawn from a running generator.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        weaker: Sequence[Item] | None,
+        form: Form,
+        writer: Writer,
+        changes: Changes,
+    ) -> None:
+        self.items, self.weaker = items, weaker
+        self.form, self.writer, self.changes = form, writer, changes
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Feature:
+        rng = np.random.default_rng([self.changes.seed, self.epoch, row])
+        item = self.items[row]
+        if self.weaker is not None and rng.random() < self.changes.weaker:
+            item = self.weaker[row]
+        if self.changes.drop_snippets:
+            item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
+        if self.changes.shuffle:
+            item = in_order(item, [int(place) for place in rng.permutation(len(item.options))])
+        return self.form.features(self.writer, item)
+
+
+def in_order(item: Item, order: Sequence[int]) -> Item:
+    """The question with its options in another order; contexts and answer move with them."""
+    return Item(
+        item.prompt,
+        tuple(item.options[place] for place in order),
+        tuple(item.contexts[place] for place in order),
+        list(order).index(item.answer) if item.answer >= 0 else item.answer,
+    )
+
+
+def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:
+    """The question with a share of its snippets left out: the same ones for all options."""
+    kept: dict[str, bool] = {}
+    contexts = []
+    for context in item.contexts:
+        lines = [line for line in context.split("\n") if kept.setdefault(line, rng.random() >= share)]
+        contexts.append("\n".join(lines))
+    return item._replace(contexts=tuple(contexts))
