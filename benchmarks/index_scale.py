@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Watch, parser, report
-from kaggle_rag.artifacts import DenseCard, EncoderCard
+from kaggle_rag.artifacts import DenseCard, EncoderCard, write_json
 from kaggle_rag.errors import run_program, show_size
 from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
 from kaggle_rag.retrieval.exact import search_exact
@@ -32,6 +33,7 @@ from kaggle_rag.retrieval.vectors import Layout, Vectors, VectorStore, VectorWri
 from wiki_index.dense_index import make_index
 
 K, _BLOCK, _QUERIES = 10, 65_536, 1_000
+DRAWN = "drawn.json"
 
 
 def main() -> int:
@@ -42,7 +44,7 @@ def main() -> int:
     flags.add_argument("--index", help="take real vectors of this index (default: drawn clusters)")
     flags.add_argument("--kinds", default="ivf-sq8,ivf-rabitq,ivf-pq", help=", ".join(KINDS))
     flags.add_argument("--recall", type=float, default=0.985, help="what nprobe and depth are set for")
-    flags.add_argument("--folder", type=Path, help="where to build (default: a temporary folder)")
+    flags.add_argument("--folder", type=Path, help="where to build: what is there is kept and taken up again")
     flags.add_argument("--step", nargs=2, metavar=("NAME", "KIND"), help=argparse.SUPPRESS)
     arguments = flags.parse_args()
     if arguments.step:
@@ -50,8 +52,9 @@ def main() -> int:
         return 0
     if arguments.quick:
         arguments.rows, arguments.dim = 60_000, 64
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        rows = compare(Path(folder), arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        name = f"index_scale_{arguments.rows}x{arguments.dim}"
+        rows = compare((arguments.folder or Path(folder)) / name, arguments)
     source = f"real vectors of {arguments.index} and others drawn around them" if arguments.index else "drawn"
     note = (
         f"{arguments.rows:,} vectors of {arguments.dim} dimensions ({source}), {_QUERIES:,} queries, "
@@ -63,7 +66,12 @@ def main() -> int:
 
 
 def compare(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    draw(folder, arguments)
+    wanted = {"rows": arguments.rows, "dim": arguments.dim, "index": arguments.index}
+    if _read(folder / DRAWN) != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        draw(folder, arguments)
+        write_json(folder / DRAWN, wanted)
     exact = child("truth", "exact", folder, arguments)
     rows = [
         {
@@ -89,13 +97,22 @@ def compare(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]
 
 
 def child(step: str, kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One step in a process of its own."""
+    """One step in a process of its own; what was built before is not built again."""
+    record = folder / f"{step}-{kind}.json"
+    if step == "build" and (found := _read(record)):
+        return dict(found)
     command = [
         sys.executable, "-m", "benchmarks.index_scale", "--step", step, kind, "--folder", str(folder),
         "--rows", str(arguments.rows), "--dim", str(arguments.dim), "--recall", str(arguments.recall),
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    result = dict(json.loads(done.stdout.splitlines()[-1]))
+    write_json(record, result)
+    return result
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def draw(folder: Path, arguments: argparse.Namespace) -> None:
