@@ -6,6 +6,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     BertConfig,
     DebertaV2Config,
     ElectraConfig,
@@ -38,7 +40,7 @@ TEXT = [
     "D",
     "E",
 ]
-_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+_SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
           "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 3}  # fmt: skip
 _ENCODER = {**_SMALL, "max_position_embeddings": 64}
 _DECODER = {**_SMALL, "max_position_embeddings": 64, "num_key_value_heads": 2}
@@ -48,18 +50,22 @@ BACKBONES = {
         **_ENCODER, vocab_size=v, relative_attention=True, pos_att_type=["p2c", "c2p"],
         position_biased_input=False, norm_rel_ebd="layer_norm", share_att_key=True, position_buckets=32,
     ),
-    "electra": lambda v: ElectraConfig(**_ENCODER, vocab_size=v, embedding_size=32),
+    "electra": lambda v: ElectraConfig(**_ENCODER, vocab_size=v, embedding_size=64),
     "roberta": lambda v: RobertaConfig(**_ENCODER, vocab_size=v),
     "bert": lambda v: BertConfig(**_ENCODER, vocab_size=v),
     "llama": lambda v: LlamaConfig(**_DECODER, vocab_size=v),
     "mistral": lambda v: MistralConfig(**_DECODER, vocab_size=v),
     "phi3": lambda v: Phi3Config(**_DECODER, vocab_size=v),
     "qwen2": lambda v: Qwen2Config(**_DECODER, vocab_size=v),
-    "gemma": lambda v: GemmaConfig(**_DECODER, vocab_size=v, head_dim=8),
+    "gemma": lambda v: GemmaConfig(**_DECODER, vocab_size=v, head_dim=16),
     "t5": lambda v: T5Config(
-        d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, vocab_size=v, decoder_start_token_id=0
+        d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=v, decoder_start_token_id=0
     ),
 }  # fmt: skip
+
+
+ENCODERS = ("deberta-v2", "electra", "roberta", "bert")
+DECODERS = ("llama", "mistral", "phi3", "qwen2", "gemma")
 
 
 def tokenizer(kind):
@@ -88,7 +94,9 @@ def backbone(kind, folder, seed=0):
     """A checkpoint of a tiny, untrained model, as a hub has it."""
     words = tokenizer(kind)
     torch.manual_seed(seed)
-    AutoModel.from_config(BACKBONES[kind](len(words))).save_pretrained(folder)
+    config = BACKBONES[kind](len(words))
+    whole = AutoModelForSeq2SeqLM if kind == "t5" else AutoModelForCausalLM if kind in DECODERS else AutoModel
+    whole.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
 

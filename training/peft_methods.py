@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kaggle_rag.errors import ConfigError
-from kaggle_rag.models.forms import Form
+from kaggle_rag.models.forms import ENCODER_DECODER
+from kaggle_rag.models.loading import Backbone
 
 # The head's task, as peft calls it: it decides which head is trained beside the adapter.
 _TASKS = {
@@ -16,8 +17,6 @@ _TASKS = {
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
 }
-# Heads of multiple-choice models, which peft does not know by a task.
-_HEADS = ("classifier", "pooler", "sequence_summary", "summary", "head")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,41 +61,62 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
-def with_method(model: Any, form: Form, name: str, options: Mapping[str, Any]) -> Any:
-    """The model with the method's weights beside its own, which are frozen.
+def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> Any:
+    """The backbone's model with the method's weights beside its own, which are frozen.
 
     Raises
     ------
     ConfigError : a setting that the method does not have, modules that the model does not have, or a
         method that this form cannot take.
     """
-    method = METHODS[name]
+    method, model = METHODS[name], backbone.model
     if not method.config:
         if options:
             raise ConfigError(
-                "training all weights has no settings", where="peft.options", cure="name a method"
+                "training all weights has no settings", where="peft.options", cure="name a peft.method"
             )
         return model
-    if method.virtual and form.auto not in _TASKS:
-        raise ConfigError(
-            f"{name} puts tokens before a row, which a multiple-choice head cannot take",
-            where="peft.method",
-            cure="take form: binary, or another method",
-        )
+    _require_fit(name, backbone)
     import peft
 
-    made = _configuration(getattr(peft, method.config), form, {**method.defaults, **options}, model)
+    made = _configuration(getattr(peft, method.config), backbone, {**method.defaults, **options})
     if method.nf4:
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=False)
     try:
-        return peft.get_peft_model(model, made)
+        found = peft.get_peft_model(model, made)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
             where="peft.options",
             expected="target_modules out of " + ", ".join(linear_names(model)),
         ) from error
+    _require_heads_learn(found, backbone, name)
+    return found
+
+
+def _require_fit(name: str, backbone: Backbone) -> None:
+    if not METHODS[name].virtual:
+        return
+    classifies = backbone.form.has_head
+    if backbone.form.auto not in _TASKS or (classifies and backbone.family == ENCODER_DECODER):
+        raise ConfigError(
+            f"{name} puts tokens before a row, which the head of this form cannot take",
+            where="peft.method",
+            cure="take form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
+        )
+
+
+def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
+    """A head that the checkpoint did not have must be among what is trained, and saved."""
+    trained = [key for key, weight in model.named_parameters() if weight.requires_grad]
+    for module in backbone.new:
+        if not any(f"{module}." in key for key in trained):
+            raise ConfigError(
+                f"{name} does not train {module!r}, which this checkpoint does not have",
+                where="peft.method",
+                cure="take lora, or start from a checkpoint with that head",
+            )
 
 
 def linear_names(model: Any) -> list[str]:
@@ -107,7 +127,7 @@ def linear_names(model: Any) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in linear})
 
 
-def _configuration(kind: Callable[..., Any], form: Form, options: dict[str, Any], model: Any) -> Any:
+def _configuration(kind: Callable[..., Any], backbone: Backbone, options: dict[str, Any]) -> Any:
     known = inspect.signature(kind).parameters
     if unknown := sorted(set(options) - set(known)):
         raise ConfigError(
@@ -115,12 +135,23 @@ def _configuration(kind: Callable[..., Any], form: Form, options: dict[str, Any]
             where="peft.options",
             expected="one of " + ", ".join(known),
         )
-    task = _TASKS.get(form.auto)
-    heads = [name for name, _ in model.named_children() if name in _HEADS]
-    # A head that was just made knows nothing: it is always trained.
-    if task is None and "modules_to_save" in known:
-        options = {**options, "modules_to_save": [*heads, *(options.get("modules_to_save") or [])]}
+    if "modules_to_save" in known:
+        options["modules_to_save"] = sorted({*backbone.new, *(options.get("modules_to_save") or ())}) or None
+    if kind.__name__ == "IA3Config" and not options.get("target_modules"):
+        options |= _scaled(backbone.model)
     try:
-        return kind(task_type=task, **options)
+        return kind(task_type=_TASKS.get(backbone.form.auto), **options)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error).splitlines()[0], where="peft.options") from error
+
+
+def _scaled(model: Any) -> dict[str, Any]:
+    """Keys, values and the layer behind the inner activation, for types that peft has no table of."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as table
+
+    if model.config.model_type in table:
+        return {}
+    names = linear_names(model)
+    inner = [name for name in names if name in ("down_proj", "wo", "fc2", "dense_4h_to_h")]
+    keys = [name for name in names if name in ("k_proj", "v_proj", "qkv_proj", "key", "value", "k", "v")]
+    return {"target_modules": keys + inner, "feedforward_modules": inner}

@@ -100,10 +100,8 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     )  # fmt: skip
     _require_length(settings, backbone)
     freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
-    options = settings.peft.options
-    backbone = backbone._replace(
-        model=with_method(backbone.model, backbone.form, settings.peft.method, options)
-    )
+    model = with_method(backbone, settings.peft.method, settings.peft.options)
+    backbone = backbone._replace(model=model)
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
         # Frozen embeddings would cut the recomputed layers off from the loss.

@@ -100,7 +100,9 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint; one that was cut while it was written is removed."""
-        found = sorted(self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        found: list[Path] = sorted(
+            self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
+        )
         while found:
             # The trainer writes its state last.
             if _read(found[-1] / "trainer_state.json") is not None:

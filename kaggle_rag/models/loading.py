@@ -30,6 +30,8 @@ class Backbone(NamedTuple):
     tokenizer: Any
     form: Form
     family: str
+    new: tuple[str, ...]
+    """Modules that the checkpoint did not have: they know nothing yet, and must be trained."""
 
     def collator(self) -> DataCollatorForMultipleChoice:
         """What puts its questions into batches."""
@@ -73,16 +75,18 @@ def load_backbone(
     if nf4:
         options |= {"quantization_config": _nf4(DTYPES[precision]), "device_map": {"": device}}
     try:
-        model = getattr(transformers, answers.auto).from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
-        )
+        model, told = getattr(transformers, answers.auto).from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            output_loading_info=True, **options,
+        )  # fmt: skip
     except _FAULTS as error:
         raise CheckpointError(
             f"this folder does not load as a backbone ({str(error).splitlines()[0]})",
             where=folder,
             expected=f"a checkpoint that {answers.auto} of transformers {transformers.__version__} reads",
         ) from error
-    return Backbone(model if nf4 else model.to(device), tokenizer, answers, family)
+    new = tuple(sorted({name.rpartition(".")[0] for name in told["missing_keys"]}))
+    return Backbone(model if nf4 else model.to(device), tokenizer, answers, family, new)
 
 
 def load_ranker(

@@ -1,0 +1,102 @@
+"""Backbones that competitors reach for, and what any backbone takes in memory.
+
+Nothing here decides how a backbone is loaded: its ``config.json`` does. The table saves looking up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+# One GPU of a notebook: a T4 has 16 GB, of which CUDA and its libraries take about one.
+CARD = 15e9
+_NF4, _HALF, _FULL = 0.5625, 2, 4
+# Weights, gradients and AdamW's two moments in float32 (Rajbhandari et al. 2020, section 3.1).
+_TRAINED = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A checkpoint by its hub name.
+
+    ``parameters`` in millions; ``tokens`` is the longest row it was trained to read; ``targets`` are the
+    linear layers that LoRA adapts (``all-linear`` takes them all).
+    """
+
+    name: str
+    family: str
+    parameters: float
+    layers: int
+    hidden: int
+    tokens: int
+    targets: str
+
+
+_BERT = "query key value dense"
+_LLAMA = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
+_PHI = "qkv_proj o_proj gate_up_proj down_proj"
+_T5 = "q k v o wi_0 wi_1 wo"
+_DEBERTA = "query_proj key_proj value_proj dense"
+
+BACKBONES = (
+    Backbone("sentence-transformers/all-MiniLM-L6-v2", "encoder", 22.7, 6, 384, 512, _BERT),
+    Backbone("microsoft/MiniLM-L12-H384-uncased", "encoder", 33.4, 12, 384, 512, _BERT),
+    Backbone("microsoft/deberta-v3-small", "encoder", 141, 6, 768, 512, _DEBERTA),
+    Backbone("microsoft/deberta-v3-base", "encoder", 184, 12, 768, 512, _DEBERTA),
+    Backbone("microsoft/deberta-v3-large", "encoder", 434, 24, 1024, 512, _DEBERTA),
+    Backbone("google/electra-base-discriminator", "encoder", 109, 12, 768, 512, _BERT),
+    Backbone("google/electra-large-discriminator", "encoder", 334, 24, 1024, 512, _BERT),
+    Backbone("FacebookAI/roberta-base", "encoder", 125, 12, 768, 512, _BERT),
+    Backbone("FacebookAI/roberta-large", "encoder", 355, 24, 1024, 512, _BERT),
+    Backbone("google-bert/bert-base-uncased", "encoder", 110, 12, 768, 512, _BERT),
+    Backbone("google-bert/bert-large-uncased", "encoder", 335, 24, 1024, 512, _BERT),
+    Backbone("meta-llama/Llama-2-7b-hf", "decoder", 6738, 32, 4096, 4096, _LLAMA),
+    Backbone("meta-llama/Llama-2-13b-hf", "decoder", 13016, 40, 5120, 4096, _LLAMA),
+    Backbone("meta-llama/Meta-Llama-3-8B", "decoder", 8030, 32, 4096, 8192, _LLAMA),
+    Backbone("meta-llama/Llama-3.2-1B", "decoder", 1236, 16, 2048, 131072, _LLAMA),
+    Backbone("meta-llama/Llama-3.2-3B", "decoder", 3213, 28, 3072, 131072, _LLAMA),
+    Backbone("mistralai/Mistral-7B-v0.1", "decoder", 7242, 32, 4096, 32768, _LLAMA),
+    Backbone("microsoft/Phi-3-mini-4k-instruct", "decoder", 3821, 32, 3072, 4096, _PHI),
+    Backbone("Qwen/Qwen2.5-0.5B", "decoder", 494, 24, 896, 32768, _LLAMA),
+    Backbone("Qwen/Qwen2.5-7B", "decoder", 7616, 28, 3584, 131072, _LLAMA),
+    Backbone("google/gemma-2b", "decoder", 2506, 18, 2048, 8192, _LLAMA),
+    Backbone("google/gemma-2-9b", "decoder", 9242, 42, 3584, 8192, _LLAMA),
+    Backbone("google-t5/t5-base", "encoder-decoder", 223, 24, 768, 512, "q k v o wi wo"),
+    Backbone("google/flan-t5-base", "encoder-decoder", 248, 24, 768, 512, _T5),
+    Backbone("google/flan-t5-large", "encoder-decoder", 783, 48, 1024, 512, _T5),
+    Backbone("google/flan-t5-xl", "encoder-decoder", 2850, 48, 2048, 512, _T5),
+)
+
+
+def inference_bytes(backbone: Backbone, *, nf4: bool = False, tokens: int = 512) -> float:
+    """GPU memory to answer with: weights in half precision or 4 bits, and one layer's activations."""
+    weights = 1e6 * backbone.parameters * (_NF4 if nf4 else _HALF)
+    return weights + _activations(backbone, tokens)
+
+
+def training_bytes(
+    backbone: Backbone, method: str = "full", *, tokens: int = 512, rows: int = 4, checkpointing: bool = True
+) -> float:
+    """GPU memory to train with, on ``rows`` rows at once.
+
+    Activations of a layer are ``34 s b h`` bytes in half precision without its attention matrix
+    (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, equation 2; SDPA keeps no matrix). With
+    checkpointing a layer keeps its input, ``2 s b h``, and one layer is computed anew. A tenth is added
+    for what the allocator cannot use.
+    """
+    weights = 1e6 * backbone.parameters
+    held = {"full": _TRAINED * weights, "lora": _HALF * weights, "qlora": _NF4 * weights}[method]
+    # LoRA of rank 16 on all linear layers trains about 1 % of the weights.
+    adapter = 0.0 if method == "full" else 0.01 * weights * _TRAINED
+    layer = _activations(backbone, tokens * rows)
+    inputs = 2 * tokens * rows * backbone.hidden
+    kept = backbone.layers * inputs + layer if checkpointing else backbone.layers * layer
+    return 1.1 * (held + adapter + kept)
+
+
+def _activations(backbone: Backbone, tokens: int) -> float:
+    return 34.0 * tokens * backbone.hidden
+
+
+def cheapest(backbone: Backbone) -> str:
+    """The first method of ``full``, ``lora``, ``qlora`` by which it trains on one card of 16 GB."""
+    return next((m for m in ("full", "lora", "qlora") if training_bytes(backbone, m) <= CARD), "none")
