@@ -1,6 +1,7 @@
 """Encoding on a Ray cluster of two local nodes: lost nodes, errors, Ctrl-C, and the run without Ray."""
 
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ needs_loopback = pytest.mark.skipif(
 )
 
 # Enough work for a node to be lost in the midst of it.
-ARTICLES, ROWS, SHARDS = 3_000, 1_500, 16
+ARTICLES, ROWS, SHARDS = 1_600, 800, 16
 
 # One argument a node's CPUs; a line on stdin kills the last node without a farewell.
 _CLUSTER = """
@@ -54,7 +55,7 @@ corpus, out, model, reuse, rows, address, *gone = sys.argv[1:]
 encoders = {"tiny": Encoder(model, device="cpu")}
 for folder in gone:
     rmtree(folder)
-plan = Plan(Corpus.open(corpus), Path(out), encoders, Unit("sentence"), reuse=Path(reuse) if reuse else None,
+plan = Plan(Corpus.open(corpus), Path(out), encoders, Unit("sentence"), reuse=Path(reuse),
             shard_rows=int(rows), cluster=Cluster(address))
 sys.exit(run_program(lambda: int(not build(plan))))
 """
@@ -86,7 +87,7 @@ class Driver:
 
     def __init__(self, plan, address, *gone):
         self.plan, self.log = plan, plan.out.with_suffix(".log")
-        arguments = [plan.corpus.path, plan.out, plan.encoders["tiny"].card.name, plan.reuse or ""]
+        arguments = [plan.corpus.path, plan.out, plan.encoders["tiny"].card.name, plan.reuse]
         arguments += [plan.shard_rows, address, *gone]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _BUILD, *map(str, arguments)], cwd=ROOT,
@@ -115,18 +116,20 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plan(tiny, tmp_path_factory):
-    """A build without Ray."""
+    """A build that takes over the vectors of an older index where it can."""
     folder = tmp_path_factory.mktemp("plain")
-    texts = [
-        " ".join(f"Ore {a} holds {s * a} grams of gold and iron." for s in range(8)) for a in range(ARTICLES)
-    ]
+    texts = [" ".join(f"Ore {a} holds {s * a} grams of gold." for s in range(8)) for a in range(ARTICLES)]
+    older = Corpus.open(write_corpus(folder / "older.jsonl", texts[::50]))
+    build(Plan(older, folder / "older", {"tiny": tiny}, Unit("sentence")))
     corpus = Corpus.open(write_corpus(folder / "articles.jsonl", texts))
-    return Plan(corpus, folder / "out", {"tiny": tiny}, Unit("sentence"), shard_rows=ROWS)
+    return Plan(
+        corpus, folder / "out", {"tiny": tiny}, Unit("sentence"), reuse=folder / "older", shard_rows=ROWS
+    )
 
 
 @pytest.fixture(scope="module")
 def plain(plan):
-    """The index of that build."""
+    """The index that the run without Ray makes."""
     build(plan)
     assert len(Index(plan.out).manifest.shard_rows) == SHARDS
     return plan.out
@@ -167,30 +170,22 @@ def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the
 
 @needs_loopback
 def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, plan, plain, tmp_path):
-    """With the vectors of an older index, which the actors take over too."""
-    old = Plan(plan.corpus, tmp_path / "old", plan.encoders, plan.unit)
-    build(old)
-    reusing = dataclasses.replace(plan, reuse=old.out)
-    undisturbed = dataclasses.replace(reusing, out=tmp_path / "undisturbed")
-    build(undisturbed)
-    reusing = dataclasses.replace(reusing, out=tmp_path / "out")
-    driver = Driver(reusing, cluster.address)
-    driver.until(lambda: marks(reusing) > 1)
+    plan = dataclasses.replace(plan, out=tmp_path / "out")
+    driver = Driver(plan, cluster.address)
+    driver.until(lambda: marks(plan) > 1)
     driver.process.send_signal(signal.SIGINT)
     code, said = driver.end()
     assert code == 130 and "interrupted: only whole files" in said and "Traceback" not in said
-    assert 1 < marks(reusing) < SHARDS and not list(reusing.work.glob(".*.part"))
-    build(reusing)
-    assert same(reusing.out, undisturbed.out)
+    assert 1 < marks(plan) < SHARDS and not list(plan.work.glob(".*.part"))
+    build(plan)
+    assert same(plan.out, plain)
 
 
 @needs_loopback
 def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, plan, tmp_path):
-    from shutil import copytree
-
     from kaggle_rag.retrieval.encoder import Encoder
 
-    model = copytree(plan.encoders["tiny"].card.name, tmp_path / "model")
+    model = shutil.copytree(plan.encoders["tiny"].card.name, tmp_path / "model")
     plan = dataclasses.replace(
         plan, out=tmp_path / "out", encoders={"tiny": Encoder(str(model), device="cpu")}
     )
