@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -168,6 +167,7 @@ def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the
     assert same(plan.out, plain)
 
 
+@pytest.mark.slow
 @needs_loopback
 def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, plan, plain, tmp_path):
     plan = dataclasses.replace(plan, out=tmp_path / "out")

@@ -251,7 +251,7 @@ class _Crew:
         if self._losses[number] > _LOSSES:
             raise ConfigError(
                 f"Ray workers die {'at shard ' + str(number) if number is not None else 'as they start'} "
-                f"again and again ({_first_line(error)})",
+                f"again and again ({_line(error, -1)})",
                 where="--workers ray",
                 expected="nodes with the kit and its packages at the same path, and 1 GB for each worker",
                 cure="see the nodes' logs (/tmp/ray/session_latest/logs), or leave --workers out",
@@ -260,8 +260,9 @@ class _Crew:
             self._queue.appendleft(number)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _line(error: BaseException, number: int) -> str:
+    """One line of Ray's many: of its own errors the first tells most, of a dead actor's the last."""
+    return (str(error).strip() or type(error).__name__).splitlines()[number].strip()
 
 
 @contextlib.contextmanager
@@ -276,7 +277,7 @@ def _joined(address: str) -> Iterator[None]:
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
-            raise _no_cluster(address, _first_line(error)) from error
+            raise _no_cluster(address, _line(error, 0)) from error
         try:
             yield
         finally:
