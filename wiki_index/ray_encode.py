@@ -6,8 +6,7 @@ another actor at once.
 
 These are plain actors and `ray.wait`, not Ray Data: that binds further shards to every actor ahead
 of time, and those of a lost node wait until Ray has given the node up and found the actor a new
-place, for ever where it finds none (docs/log.md). What is moved here is numbers, so none of Ray
-Data's streaming of blocks would be used.
+place (docs/log.md). Only numbers are moved here, so Ray Data's streaming of blocks serves nothing.
 
 The kit and its packages must lie at the same path on every node.
 """
