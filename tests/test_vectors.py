@@ -110,3 +110,18 @@ def test_a_file_of_other_vectors_is_refused(vectors, tmp_path):
     (tmp_path / "vectors.npy").write_bytes(b"no vectors")
     with pytest.raises(ArtifactError, match="not a whole file of vectors"):
         VectorStore(tmp_path / "vectors.npy", Layout(ROWS, DIM, "fp16"))
+
+
+def test_writers_in_several_processes_leave_each_others_rows_alone(vectors, tmp_path):
+    path, layout = tmp_path / "vectors.npy", Layout(*vectors.shape)
+    with pytest.raises(FileNotFoundError):
+        VectorWriter(tmp_path / "not mounted" / "vectors.npy", layout, shared=True)
+    assert not list(tmp_path.iterdir())
+    VectorWriter(path, layout).close()
+    writers = [VectorWriter(path, layout, shared=True) for _ in "abc"]
+    for number, start in enumerate(range(0, ROWS, 100)):
+        writers[number % 3].write(start, vectors[start : start + 100])
+    late = VectorWriter(path, layout, shared=True)
+    for writer in (*writers, late):
+        writer.close()
+    assert np.array_equal(VectorStore(path, layout).slice(0, ROWS), vectors)

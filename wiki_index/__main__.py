@@ -13,6 +13,7 @@ from kaggle_rag.retrieval.kinds import KINDS, describe
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.index import Index
+    from wiki_index.plan import Cluster
 
 _BUILD = """\
 examples:
@@ -22,6 +23,7 @@ examples:
   python -m wiki_index build enwiki-20250101-pages-articles-multistream.xml.bz2 index/
   python -m wiki_index build notes/ index/ --unit window:254/64 --encoder BAAI/bge-small-en-v1.5 --online
   python -m wiki_index build new/ index2/ --reuse index/        (encodes only what changed)
+  python -m wiki_index build wikipedia/20231101.en/ /nfs/index --workers ray --ray-address auto
 
 CORPUS is a file, or a folder of files, of these formats:
   .xml          a MediaWiki export: pages-articles.xml.bz2, multistream too, whole or in parts
@@ -33,7 +35,11 @@ Texts may be compressed: .gz, .bz2. Redirects, disambiguations and pages outside
 namespace are left out; the manifest counts them.
 
 The work happens in OUT.building. Killed at any point, the same command goes on where it was and
-ends with the same bytes."""
+ends with the same bytes.
+
+With --workers ray the shards are encoded where a cluster has room, on its GPUs if it has some, and a
+lost node's shards are done again elsewhere. OUT, --reuse and the kit must lie at the same path on every
+node; a run with Ray and one without take up each other's work."""
 
 _CHECK = """\
 examples:
@@ -88,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         "--reuse", metavar="INDEX", type=Path, help="take over the vectors of texts that INDEX holds already"
     )  # fmt: skip
     build.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    build.add_argument(
+        "--workers", choices=["1", "ray"], default="1",
+        help="who encodes: 1, this process (default); ray, the nodes of a Ray cluster (needs ray)",
+    )  # fmt: skip
+    build.add_argument(
+        "--ray-address", metavar="ADDR", help="auto or host:port of a running one (default: start one here)"
+    )
     build.add_argument("--online", action="store_true", help="allow to download the encoder")
     build.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
 
@@ -170,12 +183,14 @@ def _build(arguments: argparse.Namespace) -> int:
         Corpus.open(arguments.corpus), arguments.out, encoders, unit, arguments.language, arguments.title,
         parse_size(arguments.ram) if arguments.ram else None, arguments.index, arguments.vectors,
         arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
+        cluster=_cluster(arguments),
     )  # fmt: skip
     if arguments.dry_run:
         f = forecast(plan)
+        spread = f" by one worker, and Ray has room for {f.workers} now" if plan.cluster else ""
         print(
             f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} minutes "
-            f"on {next(iter(encoders.values())).device}, {show_size(f.disk)} of disk, "
+            f"on {next(iter(encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
             f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
         )
         return 0
@@ -186,6 +201,16 @@ def _build(arguments: argparse.Namespace) -> int:
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
     return 0
+
+
+def _cluster(arguments: argparse.Namespace) -> Cluster | None:
+    from wiki_index.plan import LOCAL, Cluster
+
+    if arguments.workers == "ray":
+        return Cluster(arguments.ray_address or LOCAL, arguments.device)
+    if arguments.ray_address:
+        raise ConfigError("a cluster is named but not used", where="--ray-address", cure="add --workers ray")
+    return None
 
 
 def _search(arguments: argparse.Namespace) -> int:

@@ -46,6 +46,7 @@ def build(plan: Plan) -> list[Usage]:
     ArtifactError : ``OUT`` or ``OUT.building`` hold something else.
     InputError : the corpus cannot be read or holds no text.
     LimitError : the disk or the RAM budget is too small.
+    ConfigError : the Ray cluster cannot be used.
     """
     _refuse_places(plan)
     require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
@@ -53,6 +54,10 @@ def build(plan: Plan) -> list[Usage]:
     if _already_built(plan, settings):
         return []
     _refuse_strangers(plan)
+    if plan.cluster:
+        from wiki_index.ray_encode import check
+
+        check(plan.cluster)
     plan.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.work / LOCK, timeout=0):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,19 +31,48 @@ _CALIBRATED_BY = 2_048
 def encode(plan: Plan, name: str, layout: Layout, shard_rows: Sequence[int]) -> None:
     """Write the vectors of one dense retriever; shards that a killed build finished are left alone."""
     marks = [plan.dense(name) / ENCODED / f"{number:05d}" for number in range(len(shard_rows))]
-    starts = np.cumsum([0, *shard_rows])
-    done = sum(rows for rows, mark in zip(shard_rows, marks) if mark.exists())
-    encoder, old = plan.encoders[name], _older(plan, name)
+    starts = [0, *itertools.accumulate(shard_rows)]
+    todo = [number for number, mark in enumerate(marks) if not mark.exists()]
+    done = starts[-1] - sum(shard_rows[number] for number in todo)
     writer = VectorWriter(plan.dense(name) / VECTORS_FILE, layout)
-    with tqdm(total=int(starts[-1]), initial=done, desc="encode", unit="passage", smoothing=0.05) as bar:
-        for number, mark in enumerate(marks):
-            if mark.exists():
-                continue
-            texts = shard_texts(plan, number)
-            writer.write(int(starts[number]), encode_texts(encoder, texts, old, bar.update))
-            with whole_file(mark) as aside:
+    with (
+        tqdm(total=starts[-1], initial=done, desc="encode", unit="passage", smoothing=0.05) as bar,
+        contextlib.closing(_finished(plan, name, writer, starts, todo, bar)) as finished,
+    ):
+        for number in finished:
+            with whole_file(marks[number]) as aside:
                 aside.touch()
     writer.close()
+
+
+def _finished(
+    plan: Plan, name: str, writer: VectorWriter, starts: Sequence[int], todo: list[int], bar: tqdm
+) -> Generator[int, None, None]:
+    """Encode the shards ``todo``, here or on a cluster; give the number of each when it is on disk."""
+    if not todo:
+        return
+    if plan.cluster:
+        from wiki_index.ray_encode import spread
+
+        yield from spread(plan, name, writer.layout, starts, todo, bar)
+        return
+    shards = ShardEncoder(plan, name, writer, bar.update)
+    for number in todo:
+        shards.write(number, starts[number])
+        yield number
+
+
+class ShardEncoder:
+    """Shards of passages to their place in the file of vectors."""
+
+    def __init__(self, plan: Plan, name: str, writer: VectorWriter, on_rows: Callable[[int], object]) -> None:
+        self._plan, self._writer, self._on_rows = plan, writer, on_rows
+        self._encoder, self._old = plan.encoders[name], _older(plan, name)
+
+    def write(self, number: int, start: int) -> None:
+        """Encode one shard, whose first row is ``start``."""
+        texts = shard_texts(self._plan, number)
+        self._writer.write(start, encode_texts(self._encoder, texts, self._old, self._on_rows))
 
 
 def encode_texts(

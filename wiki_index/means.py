@@ -91,10 +91,12 @@ class Forecast:
     disk: int
     ram: int
     kinds: dict[str, str]
+    workers: int
 
 
 def forecast(plan: Plan) -> Forecast:
     """Read the corpus, split every 50th article, encode 512 passages, and extrapolate."""
+    workers = _workers(plan)
     splitter = plan.splitter()
     articles = characters = seen = 0
     sample: list[str] = []
@@ -116,7 +118,16 @@ def forecast(plan: Plan) -> Forecast:
         + sum(disk_of(plan, kind, passages, dims[name]) for name, kind in kinds.items()),
         BASE_RAM + max(ram_of(kind, passages, dims[name]) for name, kind in kinds.items()),
         kinds,
+        workers,
     )
+
+
+def _workers(plan: Plan) -> int:
+    if plan.cluster is None:
+        return 1
+    from wiki_index.ray_encode import workers
+
+    return workers(plan.cluster)
 
 
 def _rate(encoder: Any, sample: list[str]) -> float:

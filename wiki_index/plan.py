@@ -19,6 +19,22 @@ TITLE_TOKENS = 32
 BASE_RAM = 1_000_000_000
 # recall@10 that the search parameters of a compressed index are set for.
 TARGET_RECALL = 0.98
+# The address of a Ray cluster that is started for one build.
+LOCAL = "local"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that encodes.
+
+    Parameters
+    ----------
+    address : ``auto`` or ``host:port`` of a running one; `LOCAL` starts one on this machine.
+    device : ``cpu`` or ``cuda``; by default the GPUs where the cluster has some.
+    """
+
+    address: str = LOCAL
+    device: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Plan:
     questions : a file of questions to measure that recall with, instead of halves of passages.
     lexical : make BM25 parts too.
     reuse : an index whose vectors are taken over where text and encoder are the same.
+    cluster : where shards are encoded; this process alone when ``None``. It decides no bytes.
     """
 
     corpus: Corpus
@@ -50,6 +67,7 @@ class Plan:
     lexical: bool = False
     reuse: Path | None = None
     shard_rows: int = SHARD_ROWS
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         # Behind a link the folder itself is built, and renamed beside itself.

@@ -8,6 +8,7 @@ refining the candidates of a compressed index.
 from __future__ import annotations
 
 import dataclasses
+import io
 import mmap
 import os
 from collections.abc import Iterator
@@ -128,16 +129,27 @@ class VectorWriter:
     The rows are known before the first vector is, so the file has its full length from the start;
     `write` goes through ordinary writes because a full disk would kill a process that writes into
     mapped memory.
+
+    ``shared``: several machines write into a file that another process made, and nothing but rows
+    is written. On NFS a client may send back the whole page around a write, and so undo what another
+    one wrote beside it, unless the file is open for writing alone and synchronously
+    (nfs_can_extend_write in Linux's fs/nfs/write.c).
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, *, shared: bool = False) -> None:
         self.path, self.layout = path, layout
+        head = io.BytesIO()
         header = {"descr": np.lib.format.dtype_to_descr(layout.dtype), "fortran_order": False}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
-        np.lib.format.write_array_header_1_0(self._file, {**header, "shape": (layout.rows, layout.dim)})
-        self._data = self._file.tell()
-        self._file.truncate(self._data + layout.rows * layout.row_bytes)
+        np.lib.format.write_array_header_1_0(head, {**header, "shape": (layout.rows, layout.dim)})
+        self._data = head.tell()
+        if not shared:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.fdopen(
+            os.open(path, os.O_WRONLY | (os.O_DSYNC if shared else os.O_CREAT), 0o644), "wb"
+        )
+        if not shared:
+            self._file.write(head.getvalue())
+            self._file.truncate(self._data + layout.rows * layout.row_bytes)
 
     def write(self, start: int, vectors: Vectors) -> None:
         """Put ``vectors`` at row ``start``; they are on disk when this returns."""
