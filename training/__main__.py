@@ -1,4 +1,4 @@
-"""python -m training  retriever · reranker"""
+"""python -m training  retriever · reranker · multiple-choice · causal · seq2seq · merge · backbones"""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import argparse
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
 from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.models.forms import FORMS
+from training import ranker_config
 from training.config import PATHS, RerankerSettings, RetrieverSettings
+from training.peft_methods import METHODS
+from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
 
 _RETRIEVER = """\
 examples:
@@ -36,25 +41,67 @@ A model without a head that scores pairs, such as an encoder, is given a new one
 labels: a cross-encoder, or a table with id, passage and score (.csv, .parquet, .jsonl)."""
 
 
+_RANKER = """\
+examples:
+  python -m training {command} --questions train.csv --contexts contexts.parquet --model {model} --out ranker/
+  python -m training {command} --config ranker.yaml --set peft.method=lora --set peft.options.r=32
+  python -m training {command} --config ranker.yaml --dry-run
+
+CONTEXTS is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns from the
+words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
+lists known ones with their memory.
+
+The work happens in OUT.training. Killed at any point, the same command goes on from the last
+checkpoint. OUT is then a ranker of solution.yaml: {{kind: trained, options: {{folder: OUT}}}}
+
+{tables}"""
+
+_MERGE = """\
+example:
+  python -m training merge lora-ranker/ merged-ranker/
+
+The merged weights answer without peft, and no slower than the backbone itself. They are only written
+when they answer as the adapter does."""
+
+
+def _ranker_help(command: str, model: str) -> str:
+    forms = [f"  {name:<9} {', '.join(families)}" for name, families in FORMS.items()]
+    methods = [f"  {name:<9} {method.text}" for name, method in METHODS.items()]
+    tables = "\n".join(["forms, and whose they are:", *forms, "", "peft.method:", *methods])
+    return _RANKER.format(command=command, model=model, tables=tables)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training", description="Fine-tune the models that find the evidence."
+        prog="python -m training",
+        description="Train the models that find the evidence, and those that read it.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter
-    for name, model, what, examples in (
-        ("retriever", RetrieverSettings, "fine-tune an encoder on questions and passages", _RETRIEVER),
-        ("reranker", RerankerSettings, "fine-tune a cross-encoder on the same", _RERANKER),
-    ):
-        command = commands.add_parser(name, help=what, description=what, epilog=examples, formatter_class=raw)
-        _flags(command, model)
+    for name, (what, epilog, model, _) in PROGRAMS.items():
+        made = commands.add_parser(name, help=what, description=what, epilog=epilog, formatter_class=raw)
+        if model:
+            _flags(made, model)
+    merge = commands.choices["merge"]
+    merge.add_argument("ranker", type=Path, metavar="RANKER", help="folder of a ranker with an adapter")
+    merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
+    merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
+    merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     return parser
 
 
 def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
     """One flag a setting, with the setting's own description; values are read by the settings model."""
     parser.add_argument("--config", metavar="YAML", help="settings of this page as a file; flags override it")
+    nested = [name for name, field in model.model_fields.items() if _is_nested(field.annotation)]
+    if nested:
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+            help=f"any setting, also inside of {', '.join(nested)}: peft.method=lora, peft.options.r=32",
+        )  # fmt: skip
     for name, field in model.model_fields.items():
+        if name in nested:
+            continue
         many = "tuple" in str(field.annotation)
         unset = field.is_required() or field.default in (None, ())
         told = f"{field.description}{'' if unset else f' (default: {_show(field.default)})'}"
@@ -64,6 +111,12 @@ def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
         )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
+
+
+def _is_nested(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or (
+        isinstance(annotation, type) and issubclass(annotation, Section)
+    )
 
 
 def _metavar(annotation: Any) -> str:
@@ -76,8 +129,9 @@ def _show(value: Any) -> str:
 
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
-    flags = {name: getattr(arguments, name) for name in model.model_fields}
-    return read_settings(model, arguments.config, (), flags, paths=PATHS)
+    flags = {name: getattr(arguments, name, None) for name in model.model_fields}
+    paths = ranker_config.PATHS if issubclass(model, RankerRun) else PATHS
+    return read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags, paths=paths)
 
 
 def _require_extra(settings: Any) -> None:
@@ -138,12 +192,64 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
             print(f"note: {metric} did not rise ({gain:+.4f}): the model it started from is no worse")
 
 
-COMMANDS = {"retriever": _retriever, "reranker": _reranker}
+def _ranker(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments, PROGRAMS[arguments.command][2])
+    _require_extra(settings)
+    from training.ranker import dry_run, train_ranker
+
+    if arguments.dry_run:
+        _tell(arguments, dry_run(settings))
+        return 0
+    record = train_ranker(arguments.command, settings)
+    _tell(arguments, record)
+    if not arguments.json:
+        print(f"in solution.yaml: rankers: [{{kind: trained, options: {{folder: {settings.out}}}}}]")
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from training.merge import merge
+
+    found = merge(arguments.ranker, arguments.out, base=arguments.base, device=arguments.device)
+    print(
+        f"{arguments.out}: merged; logits differ by {found['difference']:.1e} of the largest "
+        f"({found['precision']})"
+    )
+    return 0
+
+
+def _backbones(arguments: argparse.Namespace) -> int:
+    from kaggle_rag.models.backbones import table
+
+    print(table())
+    return 0
+
+
+PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] = {
+    "retriever": (
+        "fine-tune an encoder on questions and passages", _RETRIEVER, RetrieverSettings, _retriever
+    ),
+    "reranker": ("fine-tune a cross-encoder on the same", _RERANKER, RerankerSettings, _reranker),
+    "multiple-choice": (
+        "train an encoder such as DeBERTa as a ranker",
+        _ranker_help("multiple-choice", "microsoft/deberta-v3-large"), MultipleChoiceRun, _ranker,
+    ),
+    "causal": (
+        "train a decoder such as Llama or Phi-3 as a ranker",
+        _ranker_help("causal", "mistralai/Mistral-7B-v0.1"), CausalRun, _ranker,
+    ),
+    "seq2seq": (
+        "train an encoder-decoder such as T5 as a ranker",
+        _ranker_help("seq2seq", "google/flan-t5-large"), Seq2SeqRun, _ranker,
+    ),
+    "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
+    "backbones": ("list known backbones and their memory", "", None, _backbones),
+}  # fmt: skip
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    return COMMANDS[arguments.command](arguments)
+    return PROGRAMS[arguments.command][3](arguments)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.models.forms import ENCODER_DECODER
-from kaggle_rag.models.loading import Backbone
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.loading import Backbone
 
 # The head's task, as peft calls it: it decides which head is trained beside the adapter.
 _TASKS = {

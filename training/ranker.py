@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from training.ranker_data import Changes, EpochQuestions, Lessons
 from training.ranker_trainer import RankerTrainer, make_ranker_trainer
 from training.run import Run
 from training.stages import say
+from training.trainer import seconds_a_step
 from training.weights import freeze
 
 
@@ -50,6 +53,30 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
             "accumulate": trainer.settings.accumulate,
         }
         return run.finish(lambda folder: save(trainer, folder), result)
+
+
+def dry_run(settings: RankerRun) -> dict[str, Any]:
+    """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
+    learnt, held = split_lessons(settings)
+    set_seed(settings.seed)
+    backbone, card = prepared(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = _trainer(settings, backbone, card, learnt, held, Path(folder))
+        start = time.perf_counter()
+        before = trainer.judge() if held else {}
+        judging = time.perf_counter() - start
+        batch = seconds_a_step(trainer)
+        batches = len(trainer.get_train_dataloader())
+    steps = math.ceil(settings.epochs * math.ceil(batches / settings.accumulate))
+    evaluations = settings.epochs * settings.evaluations + 1 if held else 0
+    trained = sum(weight.numel() for weight in backbone.model.parameters() if weight.requires_grad)
+    return {
+        "dry run": True,
+        "before": before,
+        "steps": steps,
+        "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
+        "notes": {"questions to learn from": len(learnt), "held out": len(held), "weights trained": trained},
+    }
 
 
 def split_lessons(settings: RankerRun) -> tuple[Lessons, Lessons]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from kaggle_rag.errors import show_size
+
 # One GPU of a notebook: a T4 has 16 GB, of which CUDA and its libraries take about one.
 CARD = 15e9
 _NF4, _HALF, _FULL = 0.5625, 2, 4
@@ -95,6 +97,28 @@ def training_bytes(
 
 def _activations(backbone: Backbone, tokens: int) -> float:
     return 34.0 * tokens * backbone.hidden
+
+
+def table() -> str:
+    """The backbones with their memory on one card of 16 GB, as lines of text."""
+    head = ("backbone", "family", "million", "tokens", "answer", "in 4 bits", "train", "by", "LoRA targets")
+    rows = [head]
+    for one in BACKBONES:
+        method = cheapest(one)
+        needed = "" if method == "none" else show_size(training_bytes(one, method))
+        answer, small = show_size(inference_bytes(one)), show_size(inference_bytes(one, nf4=True))
+        rows.append(
+            (one.name, one.family, f"{one.parameters:,.0f}", f"{one.tokens:,}", answer, small, needed, method,
+             one.targets)
+        )  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    note = (
+        "Memory is an estimate: rows of 512 tokens; trained on 4 rows at once with gradient checkpointing by "
+        "the first of full, lora, qlora\nthat fits into 16 GB (none: shard it by accelerate launch). Any "
+        "other checkpoint works too: its config.json says what it is."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def cheapest(backbone: Backbone) -> str:

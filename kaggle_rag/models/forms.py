@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import pkgutil
 from collections.abc import Callable
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError
-from kaggle_rag.models import features, layouts, scoring
+from kaggle_rag.models import features, layouts
 from kaggle_rag.models.features import Feature, Item
 from kaggle_rag.models.layouts import Layout, Writer
+
+if TYPE_CHECKING:
+    import torch
 
 ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
 
@@ -20,15 +22,21 @@ ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
 class Form:
     """One form for one family of backbones.
 
-    ``auto`` is the class of transformers that loads it, ``features`` makes a question's rows,
-    ``logits`` scores a collated batch, and ``loss`` is what it is trained by unless told otherwise.
+    ``auto`` is the class of transformers that loads it, ``features`` makes a question's rows, ``scored``
+    names the function of `kaggle_rag.models.scoring` that scores a collated batch (it brings torch
+    along, which ``--help`` does without), ``loss`` is what it is trained by unless told otherwise.
     """
 
     auto: str
     layout: Layout
     features: Callable[[Writer, Item], Feature]
-    logits: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
+    scored: str
     loss: str
+
+    def logits(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One number an option, ``(batch, options)`` float32."""
+        found: torch.Tensor = pkgutil.resolve_name(f"kaggle_rag.models.scoring:{self.scored}")(model, batch)
+        return found
 
     @property
     def has_head(self) -> bool:
@@ -42,26 +50,26 @@ _NEXT, _DECODED = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 FORMS: dict[str, dict[str, Form]] = {
     # All options of a question compete in one softmax.
     "choice": {
-        ENCODER: Form(_CHOICE, layouts.PAIR, features.a_row_an_option, scoring.choice, "cross-entropy"),
+        ENCODER: Form(_CHOICE, layouts.PAIR, features.a_row_an_option, "choice", "cross-entropy"),
     },
     # Every option is judged alone, right or wrong.
     "binary": {
-        ENCODER: Form(_CLASSES, layouts.PAIR, features.a_row_an_option, scoring.binary, "binary"),
-        DECODER: Form(_CLASSES, layouts.BINARY, features.a_row_an_option, scoring.binary, "binary"),
-        ENCODER_DECODER: Form(_CLASSES, layouts.BINARY, features.a_row_an_option, scoring.binary, "binary"),
+        ENCODER: Form(_CLASSES, layouts.PAIR, features.a_row_an_option, "binary", "binary"),
+        DECODER: Form(_CLASSES, layouts.BINARY, features.a_row_an_option, "binary", "binary"),
+        ENCODER_DECODER: Form(_CLASSES, layouts.BINARY, features.a_row_an_option, "binary", "binary"),
     },
     # All options are read at once, and one letter is said: the cheapest.
     "letters": {
-        DECODER: Form(_NEXT, layouts.LETTER, features.a_letter, scoring.letters, "cross-entropy"),
+        DECODER: Form(_NEXT, layouts.LETTER, features.a_letter, "letters", "cross-entropy"),
         ENCODER_DECODER: Form(
-            _DECODED, layouts.LETTER, features.a_letter_to_decode, scoring.decoded_letters, "cross-entropy"
+            _DECODED, layouts.LETTER, features.a_letter_to_decode, "decoded_letters", "cross-entropy"
         ),
     },
     # How likely is each option as what follows the question?
     "options": {
-        DECODER: Form(_NEXT, layouts.OPTION, features.an_answer_an_option, scoring.options, "cross-entropy"),
+        DECODER: Form(_NEXT, layouts.OPTION, features.an_answer_an_option, "options", "cross-entropy"),
         ENCODER_DECODER: Form(
-            _DECODED, layouts.OPTION, features.an_option_to_decode, scoring.decoded_options, "cross-entropy"
+            _DECODED, layouts.OPTION, features.an_option_to_decode, "decoded_options", "cross-entropy"
         ),
     },
 }

@@ -13,6 +13,7 @@ from kaggle_rag.rankers.base import Ranker
 # Where each class stands; imported when it is asked for, because it brings torch along.
 RANKERS = {
     "similarity": "kaggle_rag.rankers.similarity:SimilarityRanker",
+    "trained": "kaggle_rag.rankers.trained:TrainedRanker",
 }
 
 
