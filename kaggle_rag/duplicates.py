@@ -62,17 +62,29 @@ class Thresholds:
 DEFAULT = Thresholds()
 
 
+def embedding_texts(questions: Questions) -> list[str]:
+    """What an encoder reads of each question: the prompt, and the options in alphabetical order.
+
+    Sorted, so that swapped options are the same text.
+    """
+    return [
+        " ".join([prompt, *sorted(option for option in options if option is not None)])
+        for prompt, options in zip(questions.prompts, questions.options)
+    ]
+
+
 def find_duplicates(
     questions: Questions, vectors: npt.ArrayLike | None = None, thresholds: Thresholds = DEFAULT
 ) -> list[Pair]:
     """Near-duplicates within one table, ``left < right``, each pair once with its strongest reason.
 
-    Of ``m`` copies of one question each is paired with the first copy (that has an answer), not with
-    every other: pairs grow with the copies and not with their square, and groups stay whole.
+    Of ``m`` copies of one question each is paired with the first copy (that has an answer) and with the
+    first of each other answer, not with every other: pairs grow with the copies and not with their
+    square, groups stay whole, and every row that is contradicted is in a pair that says so.
 
     Parameters
     ----------
-    vectors : ``(n, d)`` embeddings of the questions, or ``None``: words alone.
+    vectors : ``(n, d)`` embeddings of `embedding_texts`, or ``None``: words alone.
 
     Raises
     ------
@@ -199,13 +211,29 @@ class _Search:
         return [r for r in rows if r < self.split], [r for r in rows if r >= self.split]
 
     def _star(self, rows: Sequence[int]) -> set[tuple[int, int]]:
-        """Each copy with the first one, or with the first one of the other table."""
-        ours, *theirs = self._sides(rows)
-        if not theirs:
-            return {(min(ours[0], row), max(ours[0], row)) for row in ours[1:]}
-        if not ours or not theirs[0]:
-            return set()
-        return {(ours[0], row) for row in theirs[0]} | {(row, theirs[0][0]) for row in ours}
+        """Each copy with the first one, and with the first ones of other answers (of the other table)."""
+        ours, *others = self._sides(rows)
+        theirs = others[0] if others else ours
+        links = {(head, row) for head in self._heads(ours) for row in theirs if self._linked(head, row, ours)}
+        links |= {
+            (row, head) for head in self._heads(theirs) for row in ours if self._linked(head, row, theirs)
+        }
+        return {(min(link), max(link)) for link in links if link[0] != link[1]}
+
+    def _heads(self, rows: Sequence[int]) -> list[int]:
+        """The first row of each right option."""
+        heads: dict[str | None, int] = {}
+        for row in rows:
+            heads.setdefault(self._right(row), row)
+        return list(heads.values())
+
+    def _linked(self, head: int, row: int, rows: Sequence[int]) -> bool:
+        rights = self._right(head), self._right(row)
+        return head == rows[0] or (None not in rights and rights[0] != rights[1])
+
+    def _right(self, row: int) -> str | None:
+        answer = self.answers[row]
+        return None if answer == NO_ANSWER else self.options[row][answer]
 
     def _spread(self, left: int, right: int) -> set[tuple[int, int]]:
         """A pair of firsts, and where there are two tables their copies' pairs with the other first."""
@@ -218,8 +246,7 @@ class _Search:
         return self.prompts[row], frozenset(self.options[row]) - {None}
 
     def _contradict(self, left: int, right: int) -> bool:
-        answers = self.answers[[left, right]]
-        if self.prompts[left] != self.prompts[right] or NO_ANSWER in answers:
+        one, other = self._right(left), self._right(right)
+        if self.prompts[left] != self.prompts[right] or one is None or other is None:
             return False
-        one, other = self.options[left][answers[0]], self.options[right][answers[1]]
         return one != other and (one in self.options[right] or other in self.options[left])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from question_tables import altered, shuffled_words, table
 
-from kaggle_rag.duplicates import Thresholds, find_duplicates, find_shared
+from kaggle_rag.duplicates import Thresholds, embedding_texts, find_duplicates, find_shared
 from kaggle_rag.errors import InputError
 from kaggle_rag.questions import Questions
 
@@ -53,6 +53,21 @@ def test_copies_make_as_many_pairs_as_there_are_copies():
     assert found(find_duplicates(questions)).keys() == {(0, row) for row in range(1, 50)}
 
 
+def test_every_contradicted_copy_is_in_a_pair_that_says_so():
+    answers = [None, 0, 0, 1, 1, 0, 2]
+    questions = table(*[(MOON, ["Titan", "Rhea", "Dione"], answer) for answer in answers])
+    pairs = find_duplicates(questions)
+    told = {row for p in pairs if p.contradicts for row in (p.left, p.right)}
+    assert told == {1, 2, 3, 4, 5, 6}
+    assert {p.left for p in pairs} | {p.right for p in pairs} == set(range(7))
+    assert all(p.contradicts == (answers[p.left] != answers[p.right]) for p in pairs if p.left > 0)
+    across = find_shared(questions.take([1, 2]), questions.take([0, 3, 5]))
+    assert found(across) == {
+        (0, 0): ("same", False), (0, 1): ("same", True), (0, 2): ("same", False),
+        (1, 1): ("same", True),
+    }  # fmt: skip
+
+
 def test_every_repeated_row_of_both_tables_is_listed():
     left = table((MOON, ["Titan", "Rhea"], 0), ("Else?", ["a", "b"], 0), (MOON, ["Rhea", "Titan"], 1))
     right = table(("Other?", ["c", "d"], 0), (MOON, ["Titan", "Rhea"], 0), (MOON, ["Titan", "Rhea"], 1))
@@ -75,6 +90,23 @@ def test_vectors_find_what_words_do_not_and_the_strongest_reason_is_given():
     assert found(both) == {(0, 0): ("vectors", False), (0, 1): ("swapped", False)}
     with pytest.raises(InputError, match="2 vectors for 3 questions"):
         find_duplicates(questions, vectors[:2])
+
+
+def test_an_encoder_reads_swapped_options_alike_and_finds_a_reworded_question(encoder):
+    questions = table(
+        ("What tool is used to determine the mass of an object?", ["a balance", "a ruler", "a clock"], 0),
+        ("What tool is used to determine the mass of an object?", ["a clock", "a balance", "a ruler"], 1),
+        ("With which of these would you find out an object's mass?", ["balance", "ruler", "clock"], 0),
+        ("Which gas do plants take from the air?", ["oxygen", "carbon dioxide", "helium"], 1),
+    )
+    texts = embedding_texts(questions)
+    assert (
+        texts[0]
+        == texts[1]
+        == "What tool is used to determine the mass of an object? a balance a clock a ruler"
+    )
+    pairs = find_duplicates(questions, encoder.encode_queries(texts), Thresholds(cosine=0.8))
+    assert {(p.left, p.right): p.reason for p in pairs} == {(0, 1): "swapped", (0, 2): "vectors"}
 
 
 def test_copies_of_a_near_duplicate_are_listed_too():
