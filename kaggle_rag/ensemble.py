@@ -134,7 +134,7 @@ def fit_weights(
     if len(answers) < least:
         few = f"{len(answers):,} questions are too few for {len(tables)} weights (at least {least:,})"
         return FittedWeights(equal, None, None, None, few)
-    ours = _held_out(tables, answers, present, rule, random_folds(len(answers), seed, folds))
+    ours = _held_out(tables, answers, present, rule, folds_or_random(len(answers), seed, folds))
     theirs = blend(tables, equal, present, rule)
     score = paired_bootstrap(
         average_precisions(ours, answers, present), average_precisions(theirs, answers, present), seed=seed
@@ -147,7 +147,9 @@ def fit_weights(
     return FittedWeights(equal, tried, score, loss, refused)
 
 
-def random_folds(rows: int, seed: int, folds: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+def folds_or_random(
+    rows: int, seed: int, folds: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
     """``folds`` as they are, checked, or five random ones of ``rows`` questions."""
     if folds is None:
         return np.asarray(np.random.default_rng(seed).permutation(rows) % _FOLDS, dtype=np.int64)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.artifacts import whole_file
-from kaggle_rag.ensemble import Probabilities, blend, check_tables, random_folds, softmax
+from kaggle_rag.ensemble import Probabilities, blend, check_tables, folds_or_random, softmax
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.metrics import Comparison, average_precisions, paired_bootstrap, ranking
 
@@ -249,7 +249,7 @@ def fit_stack(
     if kind not in KINDS:
         raise ConfigError(f"no stack of the kind {kind!r}", expected="one of " + ", ".join(KINDS))
     check_tables(list(tables.values()), answers, present)
-    folds = random_folds(len(answers), seed, folds)
+    folds = folds_or_random(len(answers), seed, folds)
     features, names = option_features(tables, present, scores)
     held_out = np.empty(present.shape, dtype=np.float32)
     for fold in np.unique(folds):

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from question_tables import altered, shuffled_words, table
 
 from kaggle_rag.duplicates import Thresholds, embedding_texts, find_duplicates, find_shared
 from kaggle_rag.errors import InputError
+from kaggle_rag.folds import group
+from kaggle_rag.nearness import plain
 from kaggle_rag.questions import Questions
 
 MOON = "Which moon of Saturn has a dense atmosphere?"
@@ -114,6 +118,21 @@ def test_copies_of_a_near_duplicate_are_listed_too():
     left, right = table((MOON, ["Titan", "Rhea"], 0), near, near), table((MOON, ["Titan", "Rhea"], 0))
     pairs = find_shared(left, right, thresholds=Thresholds(words=0.5))
     assert {(p.left, p.right, p.reason) for p in pairs} == {(0, 0, "same"), (1, 0, "words"), (2, 0, "words")}
+
+
+LOOSE = st.text(st.sampled_from("aB1-+ .?\u0301−"), max_size=4).filter(str.strip)
+
+
+@given(st.lists(st.tuples(LOOSE, st.lists(LOOSE, min_size=2, max_size=3)), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=100)
+def test_copies_are_those_of_a_comparison_of_all_with_all(rows):
+    """Any text: the groups of copies are the classes of equal normalised texts, none more and none less."""
+    questions = table(*[(prompt, options, 0) for prompt, options in rows])
+    keys = [(plain(prompt), frozenset(map(plain, options))) for prompt, options in rows]
+    copies = [p for p in find_duplicates(questions) if p.reason in ("same", "swapped")]
+    assert all(keys[p.left] == keys[p.right] for p in copies)
+    labels = group(len(rows), copies).labels
+    assert all((keys[a] == keys[b]) == (labels[a] == labels[b]) for a in range(len(rows)) for b in range(a))
 
 
 def test_an_empty_table_has_no_duplicates():

@@ -12,6 +12,8 @@ def test_words_keep_numbers_signs_and_operators_and_drop_case_and_punctuation():
     assert words("What's 3.5 + x?") == ["what", "s", "3.5", "+", "x"]
     assert words("−5 °C") == ["−5", "°", "c"]
     assert words("well-known; 5-3") == ["well", "known", "5", "3"]
+    assert words("की कि को") == ["की", "कि", "को"]
+    assert words("CAFÉ cafe\u0301, H2O_x") == ["café", "café", "h", "2", "o", "x"]
     assert plain("  The SUN. ") == plain("the sun") == "the sun"
     assert plain(" ? ") == "?"
 
