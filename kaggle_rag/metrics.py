@@ -49,6 +49,13 @@ def average_precision_at_k(ranks: npt.ArrayLike, k: int = 3) -> Floats:
     return np.where(ranks <= k, 1.0 / ranks, 0.0)
 
 
+def average_precisions(
+    probabilities: npt.ArrayLike, answers: npt.ArrayLike, present: npt.ArrayLike, k: int = 3
+) -> Floats:
+    """AP@k of each question, ``(n,)``, from a table of probabilities: what slices and pairs compare."""
+    return average_precision_at_k(ranks_of_answers(probabilities, answers, present), k)
+
+
 def map_at_k(ranks: npt.ArrayLike, k: int = 3) -> float:
     """MAP@k: the mean of `average_precision_at_k`."""
     return float(average_precision_at_k(ranks, k).mean())

@@ -154,6 +154,17 @@ def id_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def require_answers(answers: npt.NDArray[np.int64]) -> None:
+    """Raise ``InputError`` where a question has no answer."""
+    if (missing := np.flatnonzero(answers == NO_ANSWER)).size:
+        raise InputError(
+            f"{missing.size:,} of {len(answers):,} questions have no answer",
+            where=f"row {missing[0] + 1}",
+            expected="the right option of every question",
+            cure="leave out the questions without an answer",
+        )
+
+
 def _columns(rows: Sequence[Row]) -> set[str]:
     return {name for row in rows for name in row}
 

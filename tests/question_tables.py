@@ -1,0 +1,34 @@
+"""Question tables of the tests of folds, leaks and slices."""
+
+import numpy as np
+
+from kaggle_rag.questions import LETTERS, Questions
+
+
+def table(*rows):
+    """``(prompt, options, answer column or None)`` a row."""
+    return Questions.from_rows(
+        [
+            {"id": f"q{n}", "prompt": prompt, "answer": None if answer is None else LETTERS[answer]}
+            | {letter: (options[i] if i < len(options) else None) for i, letter in enumerate("ABCDE")}
+            for n, (prompt, options, answer) in enumerate(rows)
+        ],
+        "test",
+    )
+
+
+def altered(questions, rows, prompt=lambda text, rng: text, seed=0):
+    """The questions at ``rows`` with changed prompts and their options in another order."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for row in rows:
+        there = [o for o in questions.options[row] if o is not None]
+        right = questions.options[row][questions.answers[row]]
+        options = [there[place] for place in rng.permutation(len(there))]
+        made.append((prompt(questions.prompts[row], rng), options, options.index(right)))
+    return table(*made)
+
+
+def shuffled_words(text, rng):
+    words = text.split()
+    return " ".join(words[place] for place in rng.permutation(len(words)))
