@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder", action="append",
         help="folder or hub name (default: all-MiniLM-L6-v2); given again, further retrievers of the index",
     )  # fmt: skip
+    build.add_argument(
+        "--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
+        help="what the encoder computes in (default: auto, what a build or --reuse began with, else the "
+        "device's fastest: fp16 on a GPU, bf16 on a CPU made for it, fp32 on others)",
+    )  # fmt: skip
     build.add_argument("--title", action="store_true", help="embed 'title text' instead of the text alone")
     build.add_argument("--language", default="en", help="language of the sentence splitter (default: en)")
     build.add_argument(
@@ -161,9 +166,12 @@ def _build(arguments: argparse.Namespace) -> int:
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
     names = arguments.encoder or [DEFAULT_ENCODER]
     encoders = {
-        retriever_name(name): Encoder(name, device=arguments.device, online=arguments.online, window=window)
+        retriever_name(name): Encoder(
+            name, device=arguments.device, online=arguments.online, window=window,
+            precision=_precision(arguments, retriever_name(name)),
+        )
         for name in names
-    }
+    }  # fmt: skip
     if len(encoders) < len(names):
         raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
     plan = Plan(
@@ -186,6 +194,13 @@ def _build(arguments: argparse.Namespace) -> int:
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
     return 0
+
+
+def _precision(arguments: argparse.Namespace, name: str) -> str:
+    from wiki_index.precision import begun_in
+
+    asked: str = arguments.precision
+    return begun_in(name, arguments.out, arguments.reuse) or asked if asked == "auto" else asked
 
 
 def _search(arguments: argparse.Namespace) -> int:
