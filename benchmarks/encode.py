@@ -116,7 +116,7 @@ def main() -> int:
     flags.add_argument("--index", help="take sentences of this index (default: the embedded sample)")
     arguments = flags.parse_args()
     encoder = Encoder()
-    texts = texts_of(arguments.index, 200 if arguments.quick else 2_000)
+    texts = texts_of(arguments.index, 200 if arguments.quick else 1_000)
     found = contenders(encoder, texts)
     rates: dict[str, list[float]] = {each.precision: [] for each in found}
     # In turns, because what else a machine does changes by the minute; the median of the rounds.
