@@ -13,7 +13,8 @@ from sentence_transformers import CrossEncoder as PairModel
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.retrieval.encoder import device_of, without_surrogates
+from kaggle_rag.retrieval.batches import without_surrogates
+from kaggle_rag.retrieval.encoder import device_of
 
 Scores = npt.NDArray[np.float32]
 
