@@ -86,7 +86,10 @@ def require_space(folder: Path, needed: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderCard:
-    """Which encoder made a set of vectors; ``sha256`` is that of its safetensors."""
+    """Which encoder made a set of vectors; ``sha256`` is that of its safetensors.
+
+    ``precision`` is what the vectors of the index were computed in; queries are always float32.
+    """
 
     name: str
     sha256: str
@@ -94,6 +97,7 @@ class EncoderCard:
     max_tokens: int
     query_prompt: str
     passage_prompt: str
+    precision: str = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)

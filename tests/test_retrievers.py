@@ -25,7 +25,7 @@ def test_the_vectors_of_an_older_index_are_taken_over_and_only_new_texts_encoded
         "Ore 7 holds 21 grams of it.", "Ore 7 is gone. Ore 7 holds 21 grams of it."
     )
     new.write_text(changed)
-    encoded, encode = [], Encoder.encode_passages
+    encoded, encode = [], Encoder.encode_for_index
 
     def watched(self, texts, **more):
         encoded.extend(texts)
@@ -35,7 +35,7 @@ def test_the_vectors_of_an_older_index_are_taken_over_and_only_new_texts_encoded
         Corpus.open(new), tmp_path / "out", {"minilm": tiny}, Unit("sentence"), reuse=whole, shard_rows=ROWS
     )
     with monkeypatch.context() as patched:
-        patched.setattr(Encoder, "encode_passages", watched)
+        patched.setattr(Encoder, "encode_for_index", watched)
         build(plan)
     index, texts = Index(tmp_path / "out"), []
     for number in range(len(index.manifest.shard_rows)):
@@ -53,9 +53,9 @@ def test_vectors_of_another_encoder_are_not_taken_over(corpus, whole, tmp_path):
 
 
 def test_equal_texts_are_encoded_once(tiny, tmp_path, monkeypatch):
-    encoded, encode = [], Encoder.encode_passages
+    encoded, encode = [], Encoder.encode_for_index
     monkeypatch.setattr(
-        Encoder, "encode_passages", lambda self, t, **more: encoded.extend(t) or encode(self, t, **more)
+        Encoder, "encode_for_index", lambda self, t, **more: encoded.extend(t) or encode(self, t, **more)
     )
     build(plan_of(["Iron rusts. It is red."] * 3, tiny, tmp_path, vectors="fp32"))
     vectors = Index(tmp_path / "out").vectors(np.arange(6))

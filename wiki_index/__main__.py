@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder", action="append",
         help="folder or hub name (default: all-MiniLM-L6-v2); given again, further retrievers of the index",
     )  # fmt: skip
+    build.add_argument(
+        "--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
+        help="what the encoder computes in (default: auto, what a build or --reuse began with, else the "
+        "device's fastest: fp16 on a GPU, bf16 on a CPU made for it, fp32 on others)",
+    )  # fmt: skip
     build.add_argument("--title", action="store_true", help="embed 'title text' instead of the text alone")
     build.add_argument("--language", default="en", help="language of the sentence splitter (default: en)")
     build.add_argument(
@@ -174,9 +179,12 @@ def _build(arguments: argparse.Namespace) -> int:
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
     names = arguments.encoder or [DEFAULT_ENCODER]
     encoders = {
-        retriever_name(name): Encoder(name, device=arguments.device, online=arguments.online, window=window)
+        retriever_name(name): Encoder(
+            name, device=arguments.device, online=arguments.online, window=window,
+            precision=_precision(arguments, retriever_name(name)),
+        )
         for name in names
-    }
+    }  # fmt: skip
     if len(encoders) < len(names):
         raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
     plan = Plan(
@@ -211,6 +219,13 @@ def _cluster(arguments: argparse.Namespace) -> Cluster | None:
     if arguments.ray_address:
         raise ConfigError("a cluster is named but not used", where="--ray-address", cure="add --workers ray")
     return None
+
+
+def _precision(arguments: argparse.Namespace, name: str) -> str:
+    from wiki_index.precision import begun_in
+
+    asked: str = arguments.precision
+    return begun_in(name, arguments.out, arguments.reuse) or asked if asked == "auto" else asked
 
 
 def _search(arguments: argparse.Namespace) -> int:

@@ -87,7 +87,7 @@ def encode_texts(
         vectors[found >= 0] = old.vectors(found[found >= 0])
     missing = np.flatnonzero(found < 0)
     on_rows(len(texts) - len(missing))
-    vectors[missing] = encoder.encode_passages([unique[place] for place in missing], on_rows=on_rows)
+    vectors[missing] = encoder.encode_for_index([unique[place] for place in missing], on_rows=on_rows)
     return vectors[[places[text] for text in texts]]
 
 
@@ -98,7 +98,7 @@ def layout_of(plan: Plan, name: str, precision: str, rows: int) -> Layout:
         path = plan.dense(name) / CALIBRATION
         if not path.exists():
             sample = shard_texts(plan, 0)[:_CALIBRATED_BY]
-            step = calibrated_step(plan.encoders[name].encode_passages(sample))
+            step = calibrated_step(plan.encoders[name].encode_for_index(sample))
             write_json(path, {"step": step})
         step = float(json.loads(path.read_text(encoding="utf-8"))["step"])
     return Layout(rows, dim, precision, step)
@@ -116,7 +116,8 @@ def _older(plan: Plan, name: str) -> OldVectors | None:
     raise ArtifactError(
         f"no vectors by {card.name} in float32 to take over",
         where=plan.reuse,
-        expected="an index by the same encoder, prompts and length, of kind flat or with --vectors fp32",
+        expected="an index by the same encoder, prompts, length and precision, of kind flat or with "
+        "--vectors fp32",
         cure="leave --reuse out, or name another index",
     )
 

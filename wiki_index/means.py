@@ -133,7 +133,7 @@ def _workers(plan: Plan) -> int:
 def _rate(encoder: Any, sample: list[str]) -> float:
     """Passages a second, measured."""
     texts = [sample[i] for i in np.linspace(0, len(sample) - 1, min(_SAMPLE, len(sample))).astype(int)]
-    encoder.encode_passages(texts[:32])
+    encoder.encode_for_index(texts[:32])
     start = time.perf_counter()
-    encoder.encode_passages(texts)
+    encoder.encode_for_index(texts)
     return len(texts) / (time.perf_counter() - start)

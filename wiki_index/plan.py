@@ -83,13 +83,17 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the bytes of the index, by the name it has in the manifest."""
+        cards = {name: dataclasses.asdict(encoder.card) for name, encoder in self.encoders.items()}
+        # By itself, so that a build with another one is refused by that name.
+        precision = {name: card.pop("precision") for name, card in cards.items()}
         return {
             "corpus": self.corpus.fingerprint(),
             "unit": str(self.unit),
             "title_in_text": self.title_in_text,
             "language": self.language,
             "asked": {
-                "encoders": {name: dataclasses.asdict(e.card) for name, e in self.encoders.items()},
+                "encoders": cards,
+                "precision": precision,
                 "kind": self.kind,
                 "ram": None if self.kind else self.ram,
                 "vectors": self.vectors,

@@ -14,7 +14,7 @@ from sentence_transformers import CrossEncoder as PairModel
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
-from kaggle_rag.retrieval.encoder import without_surrogates
+from kaggle_rag.retrieval.batches import without_surrogates
 
 Scores = npt.NDArray[np.float32]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
+from kaggle_rag.retrieval.batches import batches
+from kaggle_rag.retrieval.precision import LEAST_COSINE, PRECISIONS, PROBES, fastest, reduced
 from kaggle_rag.retrieval.vectors import Vectors
 
 # One bar for the loading of six small layers is noise between our own.
@@ -26,8 +28,6 @@ transformers_logging.disable_progress_bar()
 # a GPU wants all its units busy.
 _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768
-# Texts tokenized and sorted by length at once; also bounds the memory of token ids.
-_WINDOW = 16_384
 
 # Models trained with a prefix that their folder does not declare, by a part of the name.
 # Sources: the model cards of intfloat/e5-* and BAAI/bge-*-en-v1.5.
@@ -35,14 +35,6 @@ _PROMPTS = {
     "e5-": ("query: ", "passage: "),
     "bge-": ("Represent this sentence for searching relevant passages: ", ""),
 }
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def without_surrogates(text: str) -> str:
-    """Half a surrogate pair (broken JSON) is no text for a tokenizer."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _dimension(model: SentenceTransformer) -> int:
@@ -63,7 +55,9 @@ class Encoder:
     window : longest text in tokens that must be read whole, its prompt and the special tokens beside
         it (default: the model's own longest input).
     online : allow a download.
-    card : the card of an index, whose prompts and length are to be used again.
+    card : the card of an index, whose prompts, length and precision are to be used again.
+    precision : a key of `kaggle_rag.retrieval.precision.PRECISIONS`, which the vectors of an index are
+        computed in; ``"auto"`` takes the device's fastest if it agrees with float32 on a few probes.
     """
 
     def __init__(
@@ -74,7 +68,12 @@ class Encoder:
         window: int | None = None,
         online: bool = False,
         card: EncoderCard | None = None,
+        precision: str = "fp32",
     ) -> None:
+        if precision not in ("auto", *PRECISIONS):
+            raise ConfigError(
+                f"no precision {precision!r}", where="precision", expected="auto, " + ", ".join(PRECISIONS)
+            )
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
         try:
@@ -98,7 +97,11 @@ class Encoder:
             max_tokens=int(self.model.max_seq_length or 0),
             query_prompt=query,
             passage_prompt=passage,
+            precision=fastest(self.device) if precision == "auto" else precision,
         )
+        self._reduced: SentenceTransformer | None = None
+        if precision == "auto" and not card and self._agreement() < LEAST_COSINE:
+            self.card, self._reduced = dataclasses.replace(self.card, precision="fp32"), None
 
     @classmethod
     def of_index(cls, card: EncoderCard, *, name: str | None = None, device: str | None = None) -> Encoder:
@@ -133,6 +136,18 @@ class Encoder:
         """Vectors of passages, ``(n, d)`` float32, each of length 1."""
         return self._encode([self.card.passage_prompt + text for text in texts], on_rows)
 
+    def encode_for_index(
+        self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
+    ) -> Vectors:
+        """What `encode_passages` gives, computed in the precision of the card.
+
+        Only an index is large enough to gain by it. What is asked of one later, maybe on a machine to
+        which that precision is slow, is always computed in float32.
+        """
+        if self.card.precision != "fp32" and self._reduced is None:
+            self._reduced = reduced(self.model, self.card.precision)
+        return self._encode([self.card.passage_prompt + text for text in texts], on_rows, self._reduced)
+
     def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
         if not texts:
@@ -163,34 +178,28 @@ class Encoder:
         short = name.rstrip("/").rsplit("/", 1)[-1].lower()
         return next((pair for part, pair in _PROMPTS.items() if f"-{part}" in f"-{short}"), ("", ""))
 
-    def _encode(self, texts: Sequence[str], on_rows: Callable[[int], object] | None) -> Vectors:
-        out = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        for rows, features in self._batches(texts):
-            with torch.inference_mode():
-                vectors = self.model.forward(features)["sentence_embedding"]
-                vectors = torch.nn.functional.normalize(vectors.float(), dim=1)
-            out[rows] = vectors.cpu().numpy()
-            if on_rows:
-                on_rows(len(rows))
-        return out
+    def _agreement(self) -> float:
+        """Least cosine between vectors for an index and float32's, over the probes; -1 for no numbers."""
+        cosines = (self.encode_for_index(PROBES) * self.encode_passages(PROBES)).sum(axis=1)
+        return float(np.nan_to_num(cosines, nan=-1).min())
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
-        """Batches of texts of like length, the longest first, of at most so many padded tokens."""
+    def _encode(
+        self,
+        texts: Sequence[str],
+        on_rows: Callable[[int], object] | None,
+        model: SentenceTransformer | None = None,
+    ) -> Vectors:
+        out = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        model = model or self.model
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
-        for start in range(0, len(texts), _WINDOW):
-            ids = self.model.tokenizer(
-                [without_surrogates(text) for text in texts[start : start + _WINDOW]],
-                truncation=True,
-                max_length=self.card.max_tokens or None,
-                return_attention_mask=False,
-            )["input_ids"]
-            lengths = np.array([len(row) for row in ids])
-            order = np.argsort(-lengths, kind="stable")
-            begin = 0
-            while begin < len(order):
-                rows = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
-                begin += len(rows)
-                padded = self.model.tokenizer.pad(
-                    {"input_ids": [ids[row] for row in rows]}, return_tensors="pt"
-                )
-                yield start + rows, {key: value.to(self.device) for key, value in padded.items()}
+        made = batches(texts, model.tokenizer, longest=self.card.max_tokens or None, budget=budget)
+        with contextlib.closing(made):
+            for rows, features in made:
+                on_device = {key: value.to(self.device) for key, value in features.items()}
+                with torch.inference_mode():
+                    vectors = model.forward(on_device)["sentence_embedding"]
+                    vectors = torch.nn.functional.normalize(vectors.float(), dim=1)
+                out[rows] = vectors.cpu().numpy()
+                if on_rows:
+                    on_rows(len(rows))
+        return out

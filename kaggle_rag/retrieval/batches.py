@@ -1,0 +1,82 @@
+"""Texts to batches of token ids: of like length, of at most so many padded tokens, made ahead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+Batch = tuple[Rows, dict[str, Any]]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+# Texts tokenized at once, while the model reads those before: the first alone are waited for.
+_SLICE = 2_048
+# A slice holds several batches, or its few long texts would be the padding of all the others.
+_TOKENS_A_TEXT = 4
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def without_surrogates(text: str) -> str:
+    """Half a surrogate pair (broken JSON) is no text for a tokenizer."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def batches(
+    texts: Sequence[str], tokenizer: Any, *, longest: int | None, budget: int
+) -> Generator[Batch, None, None]:
+    """Batches of texts of like length, the longest first: their rows, and a model's inputs.
+
+    Parameters
+    ----------
+    longest : texts are cut to this many tokens.
+    budget : padded tokens in a batch, unless one text alone has more.
+    """
+    slice_rows = max(_SLICE, budget // _TOKENS_A_TEXT)
+    by_characters = np.argsort([-len(text) for text in texts], kind="stable")
+
+    def made(start: int) -> list[Batch]:
+        rows = by_characters[start : start + slice_rows]
+        return list(_cut(rows, [texts[row] for row in rows], tokenizer, longest, budget))
+
+    # Padding too belongs to the thread: a fast tokenizer must not be used by two at once.
+    for slice_of in ahead(made, range(0, len(texts), slice_rows)):
+        yield from slice_of
+
+
+def _cut(
+    rows: Rows, texts: Sequence[str], tokenizer: Any, longest: int | None, budget: int
+) -> Generator[Batch, None, None]:
+    ids = tokenizer(
+        [without_surrogates(text) for text in texts],
+        truncation=True, max_length=longest, return_attention_mask=False,
+    )["input_ids"]  # fmt: skip
+    lengths = np.array([len(row) for row in ids])
+    order = np.argsort(-lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        chosen = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
+        begin += len(chosen)
+        padded = tokenizer.pad({"input_ids": [ids[row] for row in chosen]}, return_tensors="pt")
+        yield rows[chosen], dict(padded)
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
+    """What ``make`` gives for each item, made in a thread while the one before is used.
+
+    One is made ahead, never more. An error of ``make`` is raised here; when the generator is closed
+    half-way, the thread ends with the item it is at.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        following: Future[Made] | None = None
+        for item in items:
+            previous, following = following, thread.submit(make, item)
+            if previous:
+                yield previous.result()
+        if following:
+            yield following.result()

@@ -1,0 +1,153 @@
+"""What an index is computed in: near float32, decided once, kept by every later run."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROWS
+from sentence_transformers import SentenceTransformer
+from test_build import call, same
+from test_encoder import TEXTS, tiny_model
+
+from kaggle_rag.artifacts import MANIFEST, Manifest
+from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.index import Index
+from kaggle_rag.retrieval.precision import LEAST_COSINE, PROBES, fastest
+from kaggle_rag.retrieval.units import Unit
+from wiki_index.build import build
+from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def half(tiny):
+    """The tiny encoder, whose indexes are computed in bfloat16."""
+    return Encoder(tiny.card.name, device="cpu", precision="bf16")
+
+
+@pytest.fixture
+def plan(corpus, half, tmp_path):
+    # The retriever has the name that the command line gives it.
+    return Plan(Corpus.open(corpus), tmp_path / "out", {"model": half}, Unit("sentence"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_vectors_for_an_index_are_near_sentence_transformers_own(encoder, precision):
+    reduced = Encoder(device="cpu", precision=precision)
+    texts = [*TEXTS, *PROBES]
+    own = encoder.model.encode(texts, normalize_embeddings=True)
+    vectors = reduced.encode_for_index(texts)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors.astype(float), axis=1), 1, atol=1e-6)
+    assert 1 - 1e-6 > (vectors * own).sum(axis=1).min() >= LEAST_COSINE
+    assert np.array_equal(reduced.encode_for_index(texts), vectors)
+    # What is asked is computed in float32, whatever the index is.
+    assert np.array_equal(reduced.encode_queries(texts), encoder.encode_queries(texts))
+    assert np.abs(reduced.encode_passages(texts) - own).max() < 1e-5
+
+
+def test_the_encoder_of_an_index_computes_as_the_index_was(half, tiny):
+    again = Encoder.of_index(half.card, device="cpu")
+    assert np.array_equal(again.encode_for_index(TEXTS), half.encode_for_index(TEXTS))
+    assert np.abs(again.encode_for_index(TEXTS) - tiny.encode_for_index(TEXTS)).max() > 1e-5
+    assert np.array_equal(tiny.encode_for_index(TEXTS), tiny.encode_passages(TEXTS))
+
+
+def test_a_precision_that_does_not_suit_a_model_is_not_taken(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.fastest", lambda device: "fp16")
+    assert Encoder(tiny.card.name, device="cpu", precision="auto").card.precision == "fp16"
+    folder = tiny_model(tmp_path)
+    model = SentenceTransformer(str(folder), device="cpu")
+    with torch.no_grad():
+        # float16 ends at 65504; layer normalisation makes this harmless in float32.
+        model[0].auto_model.encoder.layer[0].output.dense.weight *= 1e7
+    model.save(str(folder), create_model_card=False)
+    wild = Encoder(str(folder), device="cpu", precision="auto")
+    assert wild.card.precision == "fp32"
+    assert np.array_equal(wild.encode_for_index(TEXTS), wild.encode_passages(TEXTS))
+
+
+def test_the_device_decides_and_always_alike():
+    assert fastest("cuda") == fastest("cuda:1") == "fp16"
+    assert fastest("cpu") == fastest("cpu") and fastest("cpu") in ("fp32", "bf16")
+    assert fastest("mps") == "fp32"
+
+
+def test_a_precision_that_is_none_is_refused(tiny):
+    with pytest.raises(ConfigError, match="auto, fp32, bf16, fp16"):
+        Encoder(tiny.card.name, device="cpu", precision="int4")
+
+
+def stopped(plan, monkeypatch, name, times):
+    """Ctrl-C in a step of a build, the so-manieth time it is called."""
+    module, _, function = name.rpartition(".")
+    real, calls = getattr(sys.modules[module], function), []
+
+    def step(*arguments):
+        calls.append(arguments)
+        if len(calls) == times:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(name, step)
+        build(plan)
+
+
+def test_a_build_stopped_between_two_shards_ends_with_the_same_bytes(plan, tmp_path, monkeypatch):
+    small = dataclasses.replace(plan, shard_rows=ROWS)
+    build(small)
+    whole = plan.out.rename(tmp_path / "whole")
+    stopped(small, monkeypatch, "wiki_index.encode.encode_texts", 3)
+    build(small)
+    assert same(plan.out, whole)
+
+
+def test_a_build_goes_on_in_its_precision_on_a_machine_that_would_choose_another(
+    plan, half, tmp_path, monkeypatch, capsys
+):
+    build(plan)
+    whole = plan.out.rename(tmp_path / "whole")
+    stopped(plan, monkeypatch, "wiki_index.build.make_index", 1)
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.fastest", lambda device: "fp32")
+    command = ["build", plan.corpus.files[0], plan.out, "--encoder", half.card.name]
+    assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
+    assert "an unfinished build with another precision is there" in capsys.readouterr().err
+    assert call(*command, monkeypatch=monkeypatch) == 0 and same(plan.out, whole)
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
+    assert "an index with another precision is there already" in capsys.readouterr().err
+
+
+def test_the_manifest_says_it_and_one_that_does_not_was_made_in_float32(plan, whole):
+    build(plan)
+    assert Manifest.read(plan.out).encoder.precision == "bf16"
+    assert Manifest.read(whole).encoder.precision == "fp32"
+    card = dataclasses.asdict(Manifest.read(whole).encoder)
+    del card["precision"]
+    assert type(Manifest.read(whole).encoder)(**card) == Manifest.read(whole).encoder
+
+
+def test_reused_vectors_decide_the_precision_and_no_other_is_mixed_in(
+    plan, half, corpus, tmp_path, monkeypatch, capsys
+):
+    build(plan)
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.fastest", lambda device: "fp32")
+    more = tmp_path / "more.jsonl"
+    more.write_text(corpus.read_text() + json.dumps({"title": "New", "text": "Tin melts at 232 °C."}) + "\n")
+    command = ["build", more, tmp_path / "new", "--encoder", half.card.name, "--reuse", plan.out]
+    assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
+    assert "to take over" in capsys.readouterr().err
+    assert not (tmp_path / "new" / MANIFEST).exists()
+    assert call(*command[:2], tmp_path / "auto", *command[3:], monkeypatch=monkeypatch) == 0
+    index = Index(tmp_path / "auto")
+    assert index.manifest.encoder == half.card
+    assert np.array_equal(index.vectors(np.arange(360)), Index(plan.out).vectors(np.arange(360)))
+    plain = dataclasses.replace(plan, encoders={"model": Encoder(half.card.name, device="cpu")})
+    with pytest.raises(ArtifactError, match="another precision"):
+        build(plain)
