@@ -38,7 +38,7 @@ class BottleneckConfig:
     size: int = 16
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ()
-    modules_to_save: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
@@ -96,7 +96,7 @@ def add_bottlenecks(model: Any, config: BottleneckConfig) -> Any:
     for end in ends:
         end.add_module("bottleneck", Bottleneck(end.out_features, config).to(end.weight.device))
         end.register_forward_hook(_behind)
-    for name in config.modules_to_save:
+    for name in config.modules_to_save or ():
         model.get_submodule(name).requires_grad_(True)
     model.bottlenecks = config
     return model

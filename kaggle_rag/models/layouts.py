@@ -30,8 +30,14 @@ class Layout:
     answer: str = ""
 
     def __post_init__(self) -> None:
-        names = {name for _, name, _, _ in string.Formatter().parse(self.first + self.second) if name}
-        if unknown := sorted(names - set(_FIELDS)):
+        try:
+            parts = [*string.Formatter().parse(self.first + self.second)]
+            answer = [*string.Formatter().parse(self.answer)]
+        except ValueError as error:
+            raise ConfigError(f"the template is not readable: {error}", where="template") from error
+        names = {name for _, name, _, _ in parts if name is not None}
+        said = {name for _, name, _, _ in answer if name is not None}
+        if unknown := sorted((names | said) - set(_FIELDS)):
             raise ConfigError(
                 f"the template has a field {{{unknown[0]}}}",
                 where="template",
@@ -89,6 +95,8 @@ class Writer:
                 expected="a fast tokenizer (tokenizer.json)",
                 cure="save it again by a current transformers",
             )
+        # The last resort of a row that is too long keeps its end, where the answer stands.
+        tokenizer.truncation_side = "left"
         self.tokenizer, self.layout, self.max_tokens = tokenizer, layout, max_tokens
         self.shortened = 0
         """Rows whose question lost words, because it was too long without a context too."""

@@ -162,8 +162,6 @@ def _described(folder: Path) -> tuple[Any, Any]:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    # The last resort of a row that is too long keeps its end, where the answer stands.
-    tokenizer.truncation_side = "left"
     return config, tokenizer
 
 
