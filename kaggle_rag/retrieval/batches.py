@@ -56,14 +56,19 @@ def _cut(
         [without_surrogates(text) for text in texts],
         truncation=True, max_length=longest, return_attention_mask=False,
     )["input_ids"]  # fmt: skip
-    lengths = np.array([len(row) for row in ids])
-    order = np.argsort(-lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        chosen = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
-        begin += len(chosen)
+    for chosen in of_like_length([len(row) for row in ids], budget):
         padded = tokenizer.pad({"input_ids": [ids[row] for row in chosen]}, return_tensors="pt")
         yield rows[chosen], dict(padded)
+
+
+def of_like_length(lengths: Sequence[int], budget: int) -> Generator[Rows, None, None]:
+    """Rows of like length, the longest first, of at most ``budget`` padded tokens together (or one row)."""
+    order = np.argsort([-length for length in lengths], kind="stable")
+    begin = 0
+    while begin < len(order):
+        chosen = order[begin : begin + max(1, budget // max(1, lengths[order[begin]]))]
+        begin += len(chosen)
+        yield chosen
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
