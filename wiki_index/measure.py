@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from kaggle_rag.artifacts import DenseCard
 from kaggle_rag.config import ContextSettings
@@ -36,6 +37,7 @@ from wiki_index.tune import halves, tune
 EXACT = "exact"
 _BATCHES, _SINGLE, _SINGLE_EXACT = 3, 200, 5
 Precisions = npt.NDArray[np.float64]
+Heard = Callable[[int], object] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +67,10 @@ class Meter:
     """
 
     def __init__(self, index: Index, encoder: Encoder, questions: Questions | None, k: int) -> None:
-        self.index, self.encoder, self.questions, self.k = index, encoder, questions, k
+        self.index, self.encoder, self.questions, self.k = index, _ReadsOnce(encoder), questions, k
         self.queries = self._queries()
-        self.truth = index.default.search_exact(self.queries, k)[1]
+        with tqdm(total=len(index), desc="exact answers", unit="passage") as bar:
+            self.truth = index.default.search_exact(self.queries, k, on_rows=bar.update)[1]
 
     def rows(self, kinds: Sequence[str], recall: float) -> list[Row]:
         """Exact search, then each kind.
@@ -85,7 +88,8 @@ class Meter:
         with tempfile.TemporaryDirectory(
             prefix=".measure-", dir=self.index.folder.absolute().parent
         ) as aside:
-            for kind in dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds):
+            made = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
+            for kind in tqdm(made, desc="kinds", unit="kind"):
                 card = self._card(kind, recall, Path(aside) / kind)
                 release()
                 before = anonymous_memory()
@@ -155,11 +159,38 @@ class Meter:
         if self.questions is None or not self.questions.has_answers:
             return None
         index = self.index.with_default(dense)
-        contexts = Retriever(index, self.encoder, ContextSettings(exact=exact))(self.questions)
+        retriever = Retriever(index, self.encoder, ContextSettings(exact=exact))
+        contexts = retriever(self.questions, progress=True)
         with SimilarityRanker(self.encoder, index) as ranker:
             table = ranker.probabilities(self.questions, contexts)
         ranks = ranks_of_answers(table, self.questions.answers, self.questions.present)
         return average_precision_at_k(ranks)
+
+
+class _ReadsOnce(Encoder):
+    """An encoder that reads each text once, since every kind is asked the same questions."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.__dict__.update(vars(encoder))
+        self._known: dict[tuple[str, str], Vectors] = {}
+
+    def encode_queries(self, texts: Sequence[str], *, on_rows: Heard = None) -> Vectors:
+        return self._once("query", super().encode_queries, texts, on_rows)
+
+    def encode_passages(self, texts: Sequence[str], *, on_rows: Heard = None) -> Vectors:
+        return self._once("passage", super().encode_passages, texts, on_rows)
+
+    def _once(
+        self, role: str, encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], on_rows: Heard
+    ) -> Vectors:
+        new = [text for text in dict.fromkeys(texts) if (role, text) not in self._known]
+        self._known.update(zip([(role, text) for text in new], encode(new)))
+        if on_rows:
+            on_rows(len(texts))
+        found = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        for row, text in enumerate(texts):
+            found[row] = self._known[role, text]
+        return found
 
 
 def table(rows: Sequence[Row]) -> str:
