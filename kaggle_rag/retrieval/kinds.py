@@ -68,13 +68,13 @@ def kind_of(name: str) -> Kind:
 
 
 def lists_for(rows: int) -> int:
-    """How many inverted lists: the power of two nearest to twice the root of the rows.
+    """How many inverted lists: the greatest power of two up to twice the root of the rows.
 
     A query then meets about as many centroids as the vectors of a few lists (the rule of
     https://github.com/facebookresearch/faiss/wiki/Guidelines-to-choose-an-index, halved, because on
     two cores the assignment of every row to a list is most of the building).
     """
-    return int(2 ** round(math.log2(2 * math.sqrt(max(rows, 1)))))
+    return int(2 ** int(math.log2(2 * math.sqrt(max(rows, 1)))))
 
 
 def factory_of(name: str, rows: int, dim: int) -> str:
