@@ -125,6 +125,8 @@ class Run:
 def _require_inputs(settings: RetrieverSettings | RerankerSettings) -> None:
     """Say what is missing before a model is loaded for nothing."""
     for path in (*(getattr(settings, key) for key in _FILES), *settings.exclude):
+        if path is not None and path.is_dir():
+            raise InputError("this is a folder", where=path, expected="one file")
         if path is not None and not path.is_file():
             raise InputError("no such file", where=path, cure="check the spelling of the path")
     if settings.index:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError, run_program
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from wiki_index.build import build
+    from wiki_index.build import build, check
 
     plan = _plan(arguments)
     if arguments.dry_run:
+        check(plan)
         _tell_forecast(plan)
         return 0
     unfinished = plan.work.exists()
@@ -45,14 +48,29 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     unit = Unit.parse(arguments.unit)
     if arguments.index:
         kind_of(arguments.index)
-    if not 0 < arguments.recall <= 1:
-        raise ConfigError(f"no recall is {arguments.recall}", where="--recall", expected="0 to 1")
+    _require_recall(arguments.recall)
+    corpus = Corpus.open(arguments.corpus)
+    if corpus.aside:
+        print(
+            f"{len(corpus.aside)} .txt file(s) beside the articles are left aside, such as {corpus.aside[0]}",
+            file=sys.stderr,
+        )
     return Plan(
-        Corpus.open(arguments.corpus), arguments.out, _encoders(arguments, unit), unit, arguments.language,
-        arguments.title, parse_size(arguments.ram) if arguments.ram else None, arguments.index,
+        corpus, arguments.out, _encoders(arguments, unit), unit, arguments.language,
+        arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
         cluster=_cluster(arguments),
     )  # fmt: skip
+
+
+def _require_recall(recall: float) -> None:
+    if not 0 < recall <= 1:
+        raise ConfigError(f"no recall is {recall}", where="--recall", expected="more than 0, up to 1")
+
+
+def _require_passages(k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"cannot search for {k} passages", where="-k", expected="1 or more")
 
 
 def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
@@ -76,6 +94,7 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
 
 
 def _tell_forecast(plan: Plan) -> None:
+    from kaggle_rag.artifacts import require_space
     from kaggle_rag.errors import show_size
     from wiki_index.means import forecast
 
@@ -86,6 +105,7 @@ def _tell_forecast(plan: Plan) -> None:
         f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
         f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
     )
+    require_space(plan.work, f.disk)
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster | None:
@@ -108,8 +128,11 @@ def _precision(arguments: argparse.Namespace, name: str) -> str:
 def _search(arguments: argparse.Namespace) -> int:
     from kaggle_rag.retrieval.index import Index
 
-    if arguments.k < 1:
-        raise ConfigError(f"cannot search for {arguments.k} passages", where="-k", expected="1 or more")
+    _require_passages(arguments.k)
+    if not arguments.text.strip():
+        raise ConfigError("there is nothing to search for", where="TEXT", expected="a question or some words")
+    if arguments.exact and arguments.retriever == "bm25":
+        raise ConfigError("bm25 has no vectors to search", where="--exact", cure="leave --exact out")
     index = Index(arguments.index)
     measure, scores, rows = _found(index, arguments)
     hits = [
@@ -120,6 +143,8 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(hits, indent=2, ensure_ascii=False))
         return 0
+    if not hits:
+        print("no passage holds any of these words", file=sys.stderr)
     for hit in hits:
         print(f"{hit[measure]:.3f}  {hit['title']}  |  {hit['text']}")
     return 0
@@ -149,15 +174,23 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.corpus:
         return _check_corpus(arguments)
-    if arguments.json or arguments.every != 1:
-        raise ConfigError("--json and --every are of a corpus", cure="name the corpus: check --corpus CORPUS")
+    if arguments.json or arguments.every != 1 or arguments.language != "en":
+        raise ConfigError(
+            "--json, --every and --language are of a corpus", cure="name the corpus: check --corpus CORPUS"
+        )
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
 
     index = Index(arguments.index, verify_content=True)
     manifest = index.manifest
+    if arguments.encoder and len(index.dense) > 1:
+        raise ConfigError(
+            "the index has several encoders: " + ", ".join(index.dense),
+            where="--encoder",
+            cure="leave --encoder out; each is looked for by its own name, also among attached inputs",
+        )
     for dense in index.dense.values():
-        Encoder.of_index(dense.card.encoder, name=arguments.encoder if len(index.dense) == 1 else None)
+        Encoder.of_index(dense.card.encoder, name=arguments.encoder)
     print(
         f"{arguments.index}: whole. {manifest.articles:,} articles, {len(index):,} passages "
         f"({manifest.unit}); checksums, row counts and encoders agree."
@@ -198,14 +231,20 @@ def _measure(arguments: argparse.Namespace) -> int:
     from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
+    from kaggle_rag.retrieval.kinds import kind_of
     from wiki_index.measure import Meter, table
 
+    _require_recall(arguments.recall)
+    _require_passages(arguments.k)
+    for kind in arguments.kinds.split(",") if arguments.kinds else ():
+        kind_of(kind, where="--kinds")
+    questions = Questions.read(arguments.questions) if arguments.questions else None
     index = Index(arguments.index)
     own = index.default.card.kind
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)[list(KINDS).index(own) :]
     encoder = Encoder.of_index(index.manifest.encoder, name=arguments.encoder)
-    questions = Questions.read(arguments.questions) if arguments.questions else None
-    rows = Meter(index, encoder, questions, arguments.k).rows(kinds, arguments.recall)
+    folder = arguments.folder or Path(tempfile.gettempdir())
+    rows = Meter(index, encoder, questions, arguments.k, folder).rows(kinds, arguments.recall)
     print(table(rows))
     if arguments.json:
         write_json(arguments.json, {"rows": [dataclasses.asdict(row) for row in rows]})

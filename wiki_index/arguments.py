@@ -149,6 +149,9 @@ def _measure(measure: argparse.ArgumentParser) -> None:
     measure.add_argument("--recall", type=float, default=0.98, help="what kinds are set for (default: 0.98)")
     measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
     measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    measure.add_argument(
+        "--folder", type=Path, help="where kinds are made and removed again (default: the temporary folder)"
+    )
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from kaggle_rag.artifacts import DenseCard
+from kaggle_rag.artifacts import DenseCard, require_space
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.errors import show_size
 from kaggle_rag.limits import anonymous_memory, release
@@ -27,7 +27,7 @@ from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.kinds import KINDS, kind_of, simpler
+from kaggle_rag.retrieval.kinds import KINDS, ram_of, simpler
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.vectors import Vectors
@@ -64,10 +64,14 @@ class Meter:
     ----------
     questions : what is asked; halves of passages when ``None``.
     k : passages a query.
+    folder : where kinds that the index is not made of are made, and removed again.
     """
 
-    def __init__(self, index: Index, encoder: Encoder, questions: Questions | None, k: int) -> None:
+    def __init__(
+        self, index: Index, encoder: Encoder, questions: Questions | None, k: int, folder: Path
+    ) -> None:
         self.index, self.encoder, self.questions, self.k = index, _ReadsOnce(encoder), questions, k
+        self.folder = folder
         self.queries = self._queries()
         with tqdm(total=len(index), desc="exact answers", unit="passage") as bar:
             self.truth = index.default.search_exact(self.queries, k, on_rows=bar.update)[1]
@@ -80,15 +84,12 @@ class Meter:
         kinds : keys of `KINDS`; those the index is not made of are made aside and thrown away.
         recall : recall@10 that search parameters are set for, by other queries than the measured ones.
         """
-        for kind in kinds:
-            kind_of(kind)
         dim = self.queries.shape[1]
+        made = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
+        require_space(self.folder, max(ram_of(kind, len(self.index), dim) for kind in made) * 2)
         exact = self._answers(self.index.default, exact=True)
         rows = [self._row(EXACT, self.index.default, anonymous_memory(), exact, None)]
-        with tempfile.TemporaryDirectory(
-            prefix=".measure-", dir=self.index.folder.absolute().parent
-        ) as aside:
-            made = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
+        with tempfile.TemporaryDirectory(prefix="measure-", dir=self.folder) as aside:
             for kind in tqdm(made, desc="kinds", unit="kind"):
                 card = self._card(kind, recall, Path(aside) / kind)
                 release()
@@ -118,6 +119,8 @@ class Meter:
         card = dataclasses.replace(
             default.card, kind=kind, factory=made.factory, trained_on=made.trained_on, nprobe=0, depth=0
         )
+        if not KINDS[kind].refined:
+            return card
         return tune(Dense(aside, card, len(self.index)), halves(self.index.passages, self.encoder), recall)
 
     def _row(

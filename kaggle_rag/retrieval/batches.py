@@ -19,6 +19,8 @@ Made = TypeVar("Made")
 _SLICE = 2_048
 # A slice holds several batches, or its few long texts would be the padding of all the others.
 _TOKENS_A_TEXT = 4
+# More than the longest word that is a token of its own (WordPiece takes words of 100 as unknown).
+_CHARACTERS_A_TOKEN = 128
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -52,8 +54,10 @@ def batches(
 def _cut(
     rows: Rows, texts: Sequence[str], tokenizer: Any, longest: int | None, budget: int
 ) -> Generator[Batch, None, None]:
+    # A tokenizer reads a whole text before it cuts it, be it a book in one line.
+    most = longest * _CHARACTERS_A_TOKEN if longest else None
     ids = tokenizer(
-        [without_surrogates(text) for text in texts],
+        [without_surrogates(text[:most]) for text in texts],
         truncation=True, max_length=longest, return_attention_mask=False,
     )["input_ids"]  # fmt: skip
     for chosen in of_like_length([len(row) for row in ids], budget):
