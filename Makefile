@@ -7,6 +7,8 @@ EXTRA  ?= cpu
 TORCH  ?= torch
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# A process a core, a thread each: two processes of two threads would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 .PHONY: demo test slow lint bench clean
 
@@ -14,10 +16,10 @@ demo: $(READY)
 	$(BIN)/python -m inference demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -97,9 +97,9 @@ def compare(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]
 
 
 def child(step: str, kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One step in a process of its own; what was built before is not built again."""
+    """One step in a process of its own; of what was done before, only the searches are done again."""
     record = folder / f"{step}-{kind}.json"
-    if step == "build" and (found := _read(record)):
+    if step != "search" and (found := _read(record)):
         return dict(found)
     command = [
         sys.executable, "-m", "benchmarks.index_scale", "--step", step, kind, "--folder", str(folder),

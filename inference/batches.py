@@ -13,7 +13,7 @@ from tqdm import tqdm
 from kaggle_rag.artifacts import write_json
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import read_contexts, write_contexts
-from kaggle_rag.retrieval.retriever import BATCH, Retriever
+from kaggle_rag.retrieval.retriever import Retriever
 
 NOTES = "notes.json"
 
@@ -26,19 +26,20 @@ class ContextBatches:
     out : the contexts file to be made.
     questions : all of them.
     notes : what decides the contexts; batches made for other notes are thrown away.
+    size : questions of a batch, as the retriever likes them.
     """
 
-    def __init__(self, out: Path, questions: Questions, notes: Mapping[str, Any]) -> None:
-        self.out, self.questions, self.notes = out, questions, dict(notes)
+    def __init__(self, out: Path, questions: Questions, notes: Mapping[str, Any], size: int) -> None:
+        self.out, self.questions, self.notes, self.size = out, questions, dict(notes), size
         self.folder = out.with_name(f".{out.name}.batches")
         if not self._mine():
             shutil.rmtree(self.folder, ignore_errors=True)
-            write_json(self.folder / NOTES, self.notes)
+            write_json(self.folder / NOTES, {**self.notes, "batch": size})
 
     def fill(self, retriever: Retriever) -> None:
         """Find the contexts of every batch that is not there."""
         with tqdm(total=len(self.questions), desc="contexts", unit="question") as bar:
-            for start in range(0, len(self.questions), BATCH):
+            for start in range(0, len(self.questions), self.size):
                 batch = self._batch(start)
                 if not self._path(start).exists():
                     write_contexts(self._path(start), batch, retriever(batch), {})
@@ -47,19 +48,20 @@ class ContextBatches:
     def join(self) -> None:
         """All batches as the one file; then the folder goes."""
         found = []
-        for start in range(0, len(self.questions), BATCH):
+        for start in range(0, len(self.questions), self.size):
             found += read_contexts(self._path(start), self._batch(start))
         write_contexts(self.out, self.questions, found, self.notes)
         shutil.rmtree(self.folder)
 
     def _batch(self, start: int) -> Questions:
-        return self.questions.take(range(start, min(start + BATCH, len(self.questions))))
+        return self.questions.take(range(start, min(start + self.size, len(self.questions))))
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:07d}.parquet"
 
     def _mine(self) -> bool:
         try:
-            return bool(json.loads((self.folder / NOTES).read_text(encoding="utf-8")) == self.notes)
+            found = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
+            return bool(found == {**self.notes, "batch": self.size})
         except (OSError, ValueError):
             return False

@@ -133,8 +133,8 @@ def contexts_to_file(solution: Solution) -> bool:
         raise ArtifactError(
             "a file that holds no contexts is there already", where=solution.out, cure="choose another --out"
         )
-    batches = ContextBatches(solution.out, questions, notes)
     retriever = Bench.open(solution).retriever()
+    batches = ContextBatches(solution.out, questions, notes, retriever.batch)
     with _stage("contexts", quiet=False):
         batches.fill(retriever)
         batches.join()

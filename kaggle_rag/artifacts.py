@@ -171,6 +171,8 @@ class Manifest:
     def read(cls, folder: str | Path) -> Manifest:
         """Read and check ``manifest.json``; raise ``ArtifactError`` when it is not one of ours."""
         folder = Path(folder)
+        if folder.is_file():
+            raise InputError("this is a file, not the folder of an index", where=folder)
         if not folder.is_dir():
             raise InputError(
                 "no such index folder",

@@ -31,11 +31,13 @@ def opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], float]]
     ------
     InputError : (while it is read) the compressed data is cut or damaged.
     """
-    size = max(path.stat().st_size, 1)
+    size = path.stat().st_size
+    if not size and path.suffix.lower() in COMPRESSED:
+        raise InputError("the file is empty", where=path, cure="fetch the file again")
     with path.open("rb") as raw:
         stream: io.BufferedReader = io.BufferedReader(_decompressed(path, raw), _BLOCK)
         try:
-            yield stream, lambda: raw.tell() / size
+            yield stream, lambda: raw.tell() / max(size, 1)
         except (EOFError, zlib.error, OSError) as error:
             # A fault of the disk has a number; those of the formats have none.
             if isinstance(error, OSError) and error.errno is not None:

@@ -62,7 +62,11 @@ class ContextSettings(Section):
         None, description="a cross-encoder (folder or hub name) that reads question and passage together"
     )
     rerank: int = Field(50, ge=1, le=1000, description="best candidates a context that it reads")
-    exact: bool = Field(False, description="search every stored vector instead of the FAISS index")
+    exact: bool | Literal["auto"] = Field(
+        "auto",
+        description="search every stored vector instead of the FAISS index (auto: on a GPU, where reading "
+        "them takes ten minutes at most)",
+    )
     hits: int = Field(10, ge=1, le=1000, description="nearest passages taken a query")
     keep: int = Field(20, ge=1, le=1000, description="most evidence passages in one context")
     neighbours: int = Field(

@@ -108,8 +108,8 @@ def _describe(error: OSError) -> KitError:
         return LimitError(
             "the disk is full",
             where=where,
-            cure="free some space or write to another disk, and give the same command again; "
-            "nothing half-written was left",
+            cure="free some space or write to another disk, and give the same command again: a build and the "
+            "contexts stage go on with what they have beside OUT; no file has its name before it is whole",
         )
     if isinstance(error, PermissionError):
         return InputError("no permission to read or write here", where=where, cure="choose another path")

@@ -18,17 +18,19 @@ import psutil
 
 from kaggle_rag.errors import ConfigError, LimitError, show_size
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
 _SAMPLE_SECONDS = 0.02
 
 
-def parse_size(text: str | int | float) -> int:
-    """``"13GB"``, ``"800 MB"`` or a number of bytes, in bytes (units are powers of 1000)."""
+def parse_size(text: str | int | float, where: str = "") -> int:
+    """``"13GB"``, ``"800 MB"``, ``"12GiB"`` or a number of bytes, in bytes; only GiB is a power of 1024."""
     match = _SIZE.fullmatch(str(text))
     if match is None:
-        raise ConfigError(f"cannot read the size {text!r}", expected="a size such as 13GB or 800MB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+        raise ConfigError(
+            f"cannot read the size {text!r}", where=where, expected="a size such as 13GB or 800MB"
+        )
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].upper()])
 
 
 @dataclasses.dataclass(frozen=True)

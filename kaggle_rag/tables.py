@@ -152,8 +152,12 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
+            # Every line is the first one to the parser.
             raise InputError(
-                f"not JSON: {error}", where=f"{path}, line {number}", expected="one object a line"
+                f"not JSON: {str(error).replace('line 1 ', '')}",
+                where=f"{path}, line {number}",
+                expected="one object a line",
+                cure="mend the line, or fetch the file again if it ends there",
             ) from error
         if not isinstance(row, dict):
             raise InputError(

@@ -55,7 +55,7 @@ def test_a_text_file_is_an_article_named_by_its_path(tmp_path):
 
 def test_text_that_is_not_utf8_is_named_with_its_byte(tmp_path):
     (tmp_path / "a.txt").write_bytes("100 °C".encode("latin-1"))
-    with pytest.raises(InputError, match="byte 0xb0 at 4"):
+    with pytest.raises(InputError, match=r"line 1 is not UTF-8 \(byte 0xb0\)"):
         list(Corpus.open(tmp_path).articles())
 
 

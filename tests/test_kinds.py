@@ -171,7 +171,8 @@ def test_too_few_vectors_for_lists_give_a_simpler_kind():
 
 
 def test_lists_grow_with_the_root_of_the_rows():
-    assert [lists_for(rows) for rows in (335_238, 6_500_000, 120_000_000)] == [1024, 4096, 16384]
+    counts = [lists_for(rows) for rows in (335_238, 6_500_000, 10_000_000, 120_000_000)]
+    assert counts == [1024, 4096, 4096, 16384]
     assert factory_of("ivf-pq", 6_500_000, 384) == "IVF4096,PQ96x4fs"
     assert factory_of("ivf-pq", 120_000_000, 384) == "IVF16384_HNSW32,PQ96x4fs"
 

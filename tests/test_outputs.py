@@ -124,14 +124,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert not left.exists() and mine.exists()
 
 
-def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(
-    facts_index,
-    encoder,
-    questions,
-    tmp_path,
-    monkeypatch,
-):
-    monkeypatch.setattr("inference.batches.BATCH", 1)
+def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(facts_index, encoder, questions, tmp_path):
     retriever, table = Retriever(Index(facts_index), encoder, ContextSettings()), Questions.read(questions)
     asked = []
 
@@ -143,9 +136,9 @@ def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(
 
     out = tmp_path / "c.parquet"
     with pytest.raises(KeyboardInterrupt):
-        ContextBatches(out, table, {"of": "these"}).fill(dying)
+        ContextBatches(out, table, {"of": "these"}, 1).fill(dying)
     assert not out.exists()
-    again = ContextBatches(out, table, {"of": "these"})
+    again = ContextBatches(out, table, {"of": "these"}, 1)
     again.fill(dying)
     again.join()
     assert asked == [1, 2, 3, 3] and not again.folder.exists()
@@ -156,12 +149,14 @@ def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(
 
 def test_batches_made_with_other_settings_are_not_taken_up(questions, tmp_path):
     table = Questions.read(questions)
-    first = ContextBatches(tmp_path / "c.parquet", table, {"keep": 1})
+    first = ContextBatches(tmp_path / "c.parquet", table, {"keep": 1}, 9)
     (first.folder / "0000000.parquet").write_text("made with keep 1")
     assert (
-        ContextBatches(tmp_path / "c.parquet", table, {"keep": 1}).folder.joinpath("0000000.parquet").exists()
+        ContextBatches(tmp_path / "c.parquet", table, {"keep": 1}, 9)
+        .folder.joinpath("0000000.parquet")
+        .exists()
     )
-    second = ContextBatches(tmp_path / "c.parquet", table, {"keep": 2})
+    second = ContextBatches(tmp_path / "c.parquet", table, {"keep": 2}, 9)
     assert [path.name for path in second.folder.iterdir()] == ["notes.json"]
 
 
@@ -268,7 +263,7 @@ def test_a_cut_model_file_is_one_message(tmp_path):
 
 def test_a_file_made_in_batches_names_a_missing_context(tmp_path, questions):
     table = Questions.read(questions)
-    batches = ContextBatches(tmp_path / "c.parquet", table, {})
+    batches = ContextBatches(tmp_path / "c.parquet", table, {}, 9)
     from kaggle_rag.retrieval.contexts import write_contexts
 
     write_contexts(batches.folder / "0000000.parquet", table.take([0]), [], {})

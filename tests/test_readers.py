@@ -4,12 +4,10 @@ import bz2
 import csv
 import gzip
 import json
-import re
 import tracemalloc
 from collections import Counter
 from itertools import islice
 
-import mwparserfromhell
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_rag.errors import InputError
-from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.tables import read_rows
 from wiki_index.corpus import Article, Corpus, Skip
 
@@ -276,179 +273,6 @@ def test_parts_of_a_dump_stand_in_the_order_of_their_pages_and_a_gap_is_named(tm
 
 def test_compressed_tables_are_read_by_every_stage(tmp_path):
     assert list(read_rows(write(tmp_path / "a.csv.gz", csv_text()))) == [a._asdict() for a in ARTICLES]
-
-
-# ZIM.
-
-
-def html(body):
-    head = "<head><title>x</title><style>p {margin: 9px}</style></head>"
-    return f"<html>{head}<body><h1>x</h1>{body}</body></html>"
-
-
-HTML = {
-    "Iron": (
-        '<table class="infobox"><tr><td>Mass 55</td></tr></table>'
-        '<p><b>Iron</b> melts at 1811&#160;K.<sup class="reference">[1]</sup></p><h2>Energy<span'
-        ' class="mw-editsection">[edit]</span></h2><p>It is <span class="mwe-math-element"><span '
-        'style="display:none" class="mwe-math-mathml-a11y"><math alttext="{\\displaystyle E=mc^{2}}">'
-        '<mi>E</mi></math></span><img class="mwe-math-fallback-image" alt="{\\displaystyle E=mc^{2}}"></span>'
-        " in m<sup>2</sup>.<script>var x = 9</script></p><ul><li>H<sub>2</sub>O</li><li>two</li></ul>"
-        '<table class="wikitable"><tr><th>Name</th><th colspan=2>Melts</th></tr><tr><td>Gold</td>'
-        "<td>1337 K</td><td>1064 °C</td></tr></table><p>End"
-    ),
-    "Mercury": '<table id="disambigbox"><tr><td>may be</td></tr></table>',
-    "Fe (disambiguation)": "<p>Fe may be</p>",
-}
-IRON = [
-    "Iron melts at 1811 K.",
-    "== Energy ==",
-    "It is E=mc^2 in m^2.",
-    "H2O",
-    "two",
-    "Name: Gold; Melts: 1337 K; Melts: 1064 °C",
-    "End",
-]
-
-
-@pytest.fixture
-def zim(tmp_path, capfd):
-    writer = pytest.importorskip("libzim.writer")
-
-    class Page(writer.Item):
-        def __init__(self, title):
-            super().__init__()
-            self.title = title
-
-        def get_path(self):
-            return self.title
-
-        get_title = get_path
-
-        def get_mimetype(self):
-            return "text/html" if self.title in HTML else "text/css"
-
-        def get_contentprovider(self):
-            return writer.StringProvider(html(HTML[self.title]) if self.title in HTML else "p {margin: 9px}")
-
-        def get_hints(self):
-            return {writer.Hint.FRONT_ARTICLE: True}
-
-    path = tmp_path / "wiki.zim"
-    with writer.Creator(path) as creator:
-        creator.set_mainpath("Iron")
-        for title in (*HTML, "style"):
-            creator.add_item(Page(title))
-        creator.add_redirection("Fe", "Fe", "Iron", {})
-        creator.add_metadata("Title", "test")
-    return path
-
-
-def test_a_zim_file_gives_its_pages_as_text(zim):
-    found = [page.article() for page in Corpus.open(zim).pages()]
-    articles = [item for item in found if isinstance(item, Article)]
-    assert articles == [Article("Iron", "Iron", "\n".join(IRON))]
-    assert Counter(i.reason for i in found if isinstance(i, Skip)) == {"redirect": 1, "disambiguation": 2}
-
-
-@pytest.mark.parametrize("cut", [0.001, 0.3, 0.99])
-def test_a_cut_or_changed_zim_file_is_refused(zim, cut):
-    data = zim.read_bytes()
-    zim.write_bytes(data[: int(len(data) * cut)])
-    assert "ZIM" in read(zim)[1]
-    changed = bytearray(data)
-    changed[int(len(data) * cut) + 100] ^= 1
-    zim.write_bytes(changed)
-    assert read(zim)[0] == []
-
-
-def test_without_libzim_the_message_names_the_package(zim, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "libzim.reader", None)
-    with pytest.raises(InputError, match="pip install 'libzim"):
-        list(Corpus.open(zim).articles())
-
-
-# Real pages.
-
-
-@pytest.fixture(scope="module")
-def real(shared):
-    return Corpus.open(shared / "wiki_xml")
-
-
-@pytest.fixture(scope="module")
-def articles(real):
-    return {a.title: a for a in real.articles()}
-
-
-def test_the_real_export_has_106_pages_behind_its_redirects(real, shared):
-    found = [page.article() for page in real.pages()]
-    assert Counter(getattr(item, "reason", "article") for item in found) == {
-        "redirect": 100, "disambiguation": 8, "article": 98,
-    }  # fmt: skip
-    with bz2.open(
-        shared / "wiki_xml/enwiki-pages-articles1-shortened.xml.bz2", "rt", encoding="utf-8"
-    ) as file:
-        raw = file.read()
-    names = re.findall(r"<title>(.*?)</title>\s*<ns>0</ns>\s*<id>(\d+)</id>(?!\s*<redirect)", raw)
-    assert len(names) == 106
-    assert {(a.title, a.id) for a in found if isinstance(a, Article)} <= set(names)
-
-
-@pytest.mark.parametrize(
-    "title, sentence",
-    [
-        ("Albedo", "its planetary albedo, is 30 to 35% because of cloud cover"),
-        ("Albedo", "Surface: Fresh asphalt; Typical albedo: 0.04"),
-        ("Ampere", "approximately equivalent to 6.2415093×10^18 elementary charges"),
-        ("Ampere", "force of 2 × 10^−7 newtons per metre of length"),
-        ("Alkane", "with 5 carbon atoms just like pentane (C5H12)"),
-        ("Alkane", "cyclic (general formula CnH2n, n > 2)"),
-        ("Acid", "K_a = ([H^+] [A^-])/([HA])"),
-        ("Analysis of variance", "y_{i,j}=y_i+t_j"),
-        ("Alaska", "Community name: Anchorage; Type: City; 2010 Pop: 291,826"),
-        ("Atomic number", "the symbol Z"),
-        ("Ayn Rand", "on February 2, 1905"),
-    ],
-)
-def test_facts_of_real_pages_reach_the_paragraphs(title, sentence, articles):
-    assert sentence in " ".join(paragraphs(articles[title].text))
-
-
-def test_no_markup_is_left_in_real_pages(articles):
-    for article in articles.values():
-        left = re.findall(r"\{\{|\}\}|\[\[|\]\]|^\{\||^\|\}|<ref|</|'''|&nbsp;|\x04", article.text)
-        assert left == [] or article.title == "ASCII" or set(left) <= {"}}"}
-
-
-def eights(text):
-    words = re.findall(r"\w+", text)
-    return {tuple(words[i : i + 8]) for i in range(len(words) - 7)}
-
-
-def prose_by_mwparserfromhell(wikitext):
-    """Runs of prose between templates, tags and tables, by an independent parser."""
-    code = mwparserfromhell.parse(wikitext)
-    for node in code.filter_tags(
-        matches=lambda n: n.tag in ("ref", "math", "gallery", "sub", "sup", "table")
-    ):
-        if code.contains(node):
-            code.replace(node, "" if node.tag == "ref" else " ⁂ ")
-    for node in code.filter_templates():
-        if code.contains(node):
-            code.replace(node, " ⁂ ")
-    for node in code.filter_wikilinks(matches=r"^\[\[(?i:file|image|category):"):
-        if code.contains(node):
-            code.remove(node)
-    return re.split("[\n⁂]", str(code.strip_code()))
-
-
-@pytest.mark.parametrize("title", ["Aardwolf", "Alchemy", "Aldous Huxley", "Algorithm", "Altruism"])
-def test_the_prose_agrees_with_an_independent_parser(title, real, articles):
-    wikitext = next(page.record.text for page in real.pages() if page.record.title == title)
-    theirs = set().union(*map(eights, prose_by_mwparserfromhell(wikitext)))
-    ours = eights(articles[title].text)
-    assert len(theirs) > 1000 and len(theirs - ours) < 0.002 * len(theirs)
 
 
 # Memory.

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
 
 from kaggle_rag.errors import ArtifactError
-from kaggle_rag.retrieval.exact import refine, search_exact
+from kaggle_rag.retrieval.exact import is_affordable, refine, search_exact
+from kaggle_rag.retrieval.gpu import running_top
 from kaggle_rag.retrieval.vectors import PRECISIONS, Layout, VectorStore, VectorWriter, calibrated_step
 
 ROWS, DIM = 3_000, 48
@@ -71,6 +73,30 @@ def test_blocks_smaller_than_k_still_give_the_k_nearest(vectors, queries, tmp_pa
     distances, _ = search_exact(queries, store, 20, on_rows=seen.append)
     true = np.sort(cdist(queries, vectors, "sqeuclidean"), axis=1)[:, :20]
     assert np.allclose(distances, true, atol=1e-5) and sum(seen) == ROWS and max(seen) == 7
+
+
+def test_the_running_top_of_half_precision_blocks_is_that_of_a_brute_force(vectors, queries, monkeypatch):
+    """What a GPU computes, on the CPU: blocks and parts of the queries smaller than k and than all."""
+    monkeypatch.setattr("kaggle_rag.retrieval.gpu._QUERIES", 3)
+    stored = torch.from_numpy(vectors).half()
+    blocks = [(start, stored[start : start + 7]) for start in range(0, ROWS, 7)]
+    seen = []
+    rows = running_top(torch.from_numpy(queries).half(), blocks, 20, seen.append)
+    true = np.argsort(cdist(queries.astype(np.float16), vectors.astype(np.float16)), axis=1)[:, :20]
+    assert sum(seen) == ROWS
+    assert np.mean([len(set(a) & set(b)) / 20 for a, b in zip(rows, true)]) > 0.98
+    assert np.mean(rows[:, 0] == true[:, 0]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "device", "exact"),
+    [(92, "cuda", True), (400, "cuda:0", False), (0.001, "cpu", False)],
+)
+def test_exact_search_is_the_default_on_a_gpu_that_is_fed_the_vectors_in_ten_minutes(
+    gigabytes, device, exact
+):
+    """120 million sentences in half precision are 92 GB."""
+    assert is_affordable(int(gigabytes * 1e9), device) == exact
 
 
 def test_refinement_orders_candidates_exactly_and_puts_the_missing_last(

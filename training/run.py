@@ -150,6 +150,8 @@ class Run:
 def _require_inputs(settings: Any, files: Sequence[str]) -> None:
     """Say what is missing before a model is loaded for nothing."""
     for path in (*(getattr(settings, key) for key in files), *settings.exclude):
+        if path is not None and path.is_dir():
+            raise InputError("this is a folder", where=path, expected="one file")
         if path is not None and not path.is_file():
             raise InputError("no such file", where=path, cure="check the spelling of the path")
     if index := getattr(settings, "index", None):

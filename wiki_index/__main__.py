@@ -5,177 +5,80 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError, run_program
-from kaggle_rag.retrieval.kinds import KINDS, describe
+from kaggle_rag.retrieval.kinds import KINDS
+from wiki_index.arguments import parser
 
 if TYPE_CHECKING:
+    from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
-    from wiki_index.plan import Cluster
-
-_BUILD = """\
-examples:
-  python -m wiki_index build articles.parquet index/
-  python -m wiki_index build wikipedia/20231101.en/ index/ --dry-run
-  python -m wiki_index build wikipedia/20231101.en/ index/ --ram 4GB --lexical
-  python -m wiki_index build enwiki-20250101-pages-articles-multistream.xml.bz2 index/
-  python -m wiki_index build notes/ index/ --unit window:254/64 --encoder BAAI/bge-small-en-v1.5 --online
-  python -m wiki_index build new/ index2/ --reuse index/        (encodes only what changed)
-  python -m wiki_index build wikipedia/20231101.en/ /nfs/index --workers ray --ray-address auto
-
-CORPUS is a file, or a folder of files, of these formats:
-  .xml          a MediaWiki export: pages-articles.xml.bz2, multistream too, whole or in parts
-  .json         a CirrusSearch dump (.json.gz), or JSON lines with title and text
-  .zim          a Kiwix archive (needs libzim: pip install libzim)
-  .parquet, .jsonl, .csv   columns title and text, id may be there: Hugging Face wikimedia/wikipedia
-  .txt          one article a file
-Texts may be compressed: .gz, .bz2. Redirects, disambiguations and pages outside the articles'
-namespace are left out; the manifest counts them.
-
-The work happens in OUT.building. Killed at any point, the same command goes on where it was and
-ends with the same bytes.
-
-With --workers ray the shards are encoded where a cluster has room, on its GPUs if it has some, and a
-lost node's shards are done again elsewhere. OUT, --reuse and the kit must lie at the same path on every
-node; a run with Ray and one without take up each other's work."""
-
-_CHECK = """\
-examples:
-  python -m wiki_index check index/
-  python -m wiki_index check --corpus enwiki-pages-articles.xml.bz2 --every 100 --json corpus.json
-
---corpus compares the sentences that an index would hold with the source, read in a rougher way:
-numbers and formulae that are in the one and not in the other; and counts holes ("a mass of , where")
-that stand for what was lost before the corpus was made."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m wiki_index", description="Build, search and check an index of passages."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser(
-        "build", help="corpus to index", epilog=f"{_BUILD}\n\n{describe()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    build.add_argument("corpus", metavar="CORPUS", help="file or folder of articles")
-    build.add_argument("out", metavar="OUT", type=Path, help="folder to write the index to")
-    build.add_argument(
-        "--unit", default="sentence",
-        help="one passage is a sentence, an article, or window:SIZE/OVERLAP tokens (default: sentence)",
-    )  # fmt: skip
-    build.add_argument(
-        "--encoder", action="append",
-        help="folder or hub name (default: all-MiniLM-L6-v2); given again, further retrievers of the index",
-    )  # fmt: skip
-    build.add_argument(
-        "--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
-        help="what the encoder computes in (default: auto, what a build or --reuse began with, else the "
-        "device's fastest: fp16 on a GPU, bf16 on a CPU made for it, fp32 on others)",
-    )  # fmt: skip
-    build.add_argument("--title", action="store_true", help="embed 'title text' instead of the text alone")
-    build.add_argument("--language", default="en", help="language of the sentence splitter (default: en)")
-    build.add_argument(
-        "--ram", metavar="SIZE",
-        help="memory for building and searching, e.g. 2GB: takes the most exact kind of index that fits",
-    )  # fmt: skip
-    build.add_argument("--index", metavar="KIND", help="one kind of those below instead")
-    build.add_argument(
-        "--vectors", choices=["fp32", "fp16", "int8"],
-        help="precision of the vectors kept on disk (default: the kind's own)",
-    )  # fmt: skip
-    build.add_argument(
-        "--recall", type=float, default=0.98,
-        help="recall@10 against exact search that a compressed index is searched for (default: 0.98)",
-    )  # fmt: skip
-    build.add_argument(
-        "--questions", type=Path,
-        help="measure that recall with these questions (default: with halves of passages)",
-    )  # fmt: skip
-    build.add_argument("--lexical", action="store_true", help="make BM25 parts beside the vectors")
-    build.add_argument(
-        "--reuse", metavar="INDEX", type=Path, help="take over the vectors of texts that INDEX holds already"
-    )  # fmt: skip
-    build.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    build.add_argument(
-        "--workers", choices=["1", "ray"], default="1",
-        help="who encodes: 1, this process (default); ray, the nodes of a Ray cluster (needs ray)",
-    )  # fmt: skip
-    build.add_argument(
-        "--ray-address", metavar="ADDR", help="auto or host:port of a running one (default: start one here)"
-    )
-    build.add_argument("--online", action="store_true", help="allow to download the encoder")
-    build.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
-
-    search = commands.add_parser("search", help="nearest passages to a text")
-    search.add_argument("index", metavar="INDEX")
-    search.add_argument("text", metavar="TEXT")
-    search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
-    search.add_argument("--exact", action="store_true", help="by every stored vector, not the FAISS index")
-    search.add_argument(
-        "--retriever", metavar="NAME", help="a dense retriever of the index, or bm25 (default: the first)"
-    )  # fmt: skip
-    search.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
-    search.add_argument("--json", action="store_true", help="print JSON")
-
-    measure = commands.add_parser(
-        "measure", help="recall, speed, memory and answers of each kind of index, as one table"
-    )  # fmt: skip
-    measure.add_argument("index", metavar="INDEX")
-    measure.add_argument(
-        "--questions", type=Path, help="with answers: MAP@3 too (default: halves of passages)"
-    )
-    measure.add_argument(
-        "--kinds", help="with commas between them (default: the index's own and all smaller)"
-    )
-    measure.add_argument("--recall", type=float, default=0.98, help="what kinds are set for (default: 0.98)")
-    measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
-    measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
-    measure.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
-
-    fit = commands.add_parser(
-        "fit", help="weights of the retrievers, from questions whose answering passage is known"
-    )  # fmt: skip
-    fit.add_argument("index", metavar="INDEX")
-    fit.add_argument("--questions", type=Path, required=True, help="the labelled questions")
-    fit.add_argument(
-        "--gold", metavar="COLUMN", required=True, help="their column with the passage that answers"
-    )  # fmt: skip
-    fit.add_argument("--json", action="store_true", help="print JSON")
-
-    check = commands.add_parser(
-        "check", help="is an index whole? what does a corpus lose?", epilog=_CHECK,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    checked = check.add_mutually_exclusive_group(required=True)
-    checked.add_argument("index", metavar="INDEX", nargs="?", help="manifest, checksums, row counts, encoder")
-    checked.add_argument("--corpus", metavar="CORPUS", help="numbers and formulae lost, duplicates, outliers")
-    check.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
-    check.add_argument("--every", type=int, default=1, metavar="N", help="of a corpus, every Nth page alone")
-    check.add_argument("--language", default="en", help="of a corpus (default: en)")
-    check.add_argument("--json", type=Path, metavar="FILE", help="of a corpus, write what was found as JSON")
-    return parser
+    from kaggle_rag.retrieval.units import Unit
+    from wiki_index.plan import Cluster, Plan
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.errors import show_size
+    from wiki_index.build import build, check
+
+    plan = _plan(arguments)
+    if arguments.dry_run:
+        check(plan)
+        _tell_forecast(plan)
+        return 0
+    unfinished = plan.work.exists()
+    usages = build(plan)
+    for usage in usages:
+        print(usage, file=sys.stderr)
+    ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
+    print(f"{arguments.out}: {ended}")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """What is asked for, checked before the corpus is read."""
     from kaggle_rag.limits import parse_size
-    from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-    from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.kinds import kind_of
     from kaggle_rag.retrieval.units import Unit
-    from wiki_index.build import build
     from wiki_index.corpus import Corpus
-    from wiki_index.means import forecast
-    from wiki_index.plan import TITLE_TOKENS, Plan, retriever_name
+    from wiki_index.plan import Plan
 
     unit = Unit.parse(arguments.unit)
     if arguments.index:
         kind_of(arguments.index)
-    if not 0 < arguments.recall <= 1:
-        raise ConfigError(f"no recall is {arguments.recall}", where="--recall", expected="0 to 1")
+    _require_recall(arguments.recall)
+    corpus = Corpus.open(arguments.corpus)
+    if corpus.aside:
+        print(
+            f"{len(corpus.aside)} .txt file(s) beside the articles are left aside, such as {corpus.aside[0]}",
+            file=sys.stderr,
+        )
+    return Plan(
+        corpus, arguments.out, _encoders(arguments, unit), unit, arguments.language,
+        arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
+        arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
+        cluster=_cluster(arguments),
+    )  # fmt: skip
+
+
+def _require_recall(recall: float) -> None:
+    if not 0 < recall <= 1:
+        raise ConfigError(f"no recall is {recall}", where="--recall", expected="more than 0, up to 1")
+
+
+def _require_passages(k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"cannot search for {k} passages", where="-k", expected="1 or more")
+
+
+def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
+    """The encoders by the names of their retrievers."""
+    from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+    from kaggle_rag.retrieval.encoder import Encoder
+    from wiki_index.plan import TITLE_TOKENS, retriever_name
+
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
     names = arguments.encoder or [DEFAULT_ENCODER]
     encoders = {
@@ -187,28 +90,22 @@ def _build(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     if len(encoders) < len(names):
         raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
-    plan = Plan(
-        Corpus.open(arguments.corpus), arguments.out, encoders, unit, arguments.language, arguments.title,
-        parse_size(arguments.ram) if arguments.ram else None, arguments.index, arguments.vectors,
-        arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
-        cluster=_cluster(arguments),
-    )  # fmt: skip
-    if arguments.dry_run:
-        f = forecast(plan)
-        spread = f" by one worker, and Ray has room for {f.workers} now" if plan.cluster else ""
-        print(
-            f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} minutes "
-            f"on {next(iter(encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
-            f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
-        )
-        return 0
-    unfinished = plan.work.exists()
-    usages = build(plan)
-    for usage in usages:
-        print(usage, file=sys.stderr)
-    ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
-    print(f"{arguments.out}: {ended}")
-    return 0
+    return encoders
+
+
+def _tell_forecast(plan: Plan) -> None:
+    from kaggle_rag.artifacts import require_space
+    from kaggle_rag.errors import show_size
+    from wiki_index.means import forecast
+
+    f = forecast(plan)
+    spread = f" by one worker, and Ray has room for {f.workers} now" if plan.cluster else ""
+    print(
+        f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} minutes "
+        f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
+        f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
+    )
+    require_space(plan.work, f.disk)
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster | None:
@@ -231,8 +128,11 @@ def _precision(arguments: argparse.Namespace, name: str) -> str:
 def _search(arguments: argparse.Namespace) -> int:
     from kaggle_rag.retrieval.index import Index
 
-    if arguments.k < 1:
-        raise ConfigError(f"cannot search for {arguments.k} passages", where="-k", expected="1 or more")
+    _require_passages(arguments.k)
+    if not arguments.text.strip():
+        raise ConfigError("there is nothing to search for", where="TEXT", expected="a question or some words")
+    if arguments.exact and arguments.retriever == "bm25":
+        raise ConfigError("bm25 has no vectors to search", where="--exact", cure="leave --exact out")
     index = Index(arguments.index)
     measure, scores, rows = _found(index, arguments)
     hits = [
@@ -243,6 +143,8 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(hits, indent=2, ensure_ascii=False))
         return 0
+    if not hits:
+        print("no passage holds any of these words", file=sys.stderr)
     for hit in hits:
         print(f"{hit[measure]:.3f}  {hit['title']}  |  {hit['text']}")
     return 0
@@ -272,15 +174,23 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.corpus:
         return _check_corpus(arguments)
-    if arguments.json or arguments.every != 1:
-        raise ConfigError("--json and --every are of a corpus", cure="name the corpus: check --corpus CORPUS")
+    if arguments.json or arguments.every != 1 or arguments.language != "en":
+        raise ConfigError(
+            "--json, --every and --language are of a corpus", cure="name the corpus: check --corpus CORPUS"
+        )
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
 
     index = Index(arguments.index, verify_content=True)
     manifest = index.manifest
+    if arguments.encoder and len(index.dense) > 1:
+        raise ConfigError(
+            "the index has several encoders: " + ", ".join(index.dense),
+            where="--encoder",
+            cure="leave --encoder out; each is looked for by its own name, also among attached inputs",
+        )
     for dense in index.dense.values():
-        Encoder.of_index(dense.card.encoder, name=arguments.encoder if len(index.dense) == 1 else None)
+        Encoder.of_index(dense.card.encoder, name=arguments.encoder)
     print(
         f"{arguments.index}: whole. {manifest.articles:,} articles, {len(index):,} passages "
         f"({manifest.unit}); checksums, row counts and encoders agree."
@@ -321,14 +231,20 @@ def _measure(arguments: argparse.Namespace) -> int:
     from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
+    from kaggle_rag.retrieval.kinds import kind_of
     from wiki_index.measure import Meter, table
 
+    _require_recall(arguments.recall)
+    _require_passages(arguments.k)
+    for kind in arguments.kinds.split(",") if arguments.kinds else ():
+        kind_of(kind, where="--kinds")
+    questions = Questions.read(arguments.questions) if arguments.questions else None
     index = Index(arguments.index)
     own = index.default.card.kind
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)[list(KINDS).index(own) :]
     encoder = Encoder.of_index(index.manifest.encoder, name=arguments.encoder)
-    questions = Questions.read(arguments.questions) if arguments.questions else None
-    rows = Meter(index, encoder, questions, arguments.k).rows(kinds, arguments.recall)
+    folder = arguments.folder or Path(tempfile.gettempdir())
+    rows = Meter(index, encoder, questions, arguments.k, folder).rows(kinds, arguments.recall)
     print(table(rows))
     if arguments.json:
         write_json(arguments.json, {"rows": [dataclasses.asdict(row) for row in rows]})
@@ -372,7 +288,7 @@ COMMANDS = {"build": _build, "fit": _fit, "measure": _measure, "search": _search
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     return COMMANDS[arguments.command](arguments)
 
 

@@ -21,11 +21,13 @@ from kaggle_rag.errors import ArtifactError, ConfigError
 from kaggle_rag.limits import Need, Usage, measured, require
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.dense import FAISS_FILE, VECTORS_FILE, Dense
+from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import DENSE, LEXICAL, passages_name
+from kaggle_rag.retrieval.kinds import KINDS
 from kaggle_rag.retrieval.passages import Passages
 from kaggle_rag.retrieval.vectors import VectorStore
 from wiki_index.dense_index import GROWING, make_index
-from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of
+from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of, older
 from wiki_index.lexical import lexical_parts, lexical_rows
 from wiki_index.means import check_disk, kinds_for, precision_of
 from wiki_index.plan import BASE_RAM, Plan
@@ -48,16 +50,10 @@ def build(plan: Plan) -> list[Usage]:
     LimitError : the disk or the RAM budget is too small.
     ConfigError : the Ray cluster cannot be used.
     """
-    _refuse_places(plan)
-    require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
+    check(plan)
     settings = plan.settings()
     if _already_built(plan, settings):
         return []
-    _refuse_strangers(plan)
-    if plan.cluster:
-        from wiki_index.ray_encode import check
-
-        check(plan.cluster)
     plan.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.work / LOCK, timeout=0):
@@ -73,11 +69,32 @@ def build(plan: Plan) -> list[Usage]:
     return usages
 
 
+def check(plan: Plan) -> None:
+    """Raise for whatever can be told before the corpus is read; a dry run asks the same."""
+    _refuse_places(plan)
+    _refuse_strangers(plan)
+    require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
+    if plan.questions:
+        Questions.read(plan.questions)
+    for name in plan.encoders:
+        older(plan, name)
+    if plan.cluster:
+        from wiki_index.ray_encode import check
+
+        check(plan.cluster)
+
+
 def _refuse_places(plan: Plan) -> None:
-    """A folder is renamed to OUT at the end: that cannot replace the root of a disk."""
+    """A folder is renamed to OUT at the end: that cannot replace the root of a disk, or other files."""
     if plan.out.is_mount():
         raise ConfigError(
             "the root of a disk cannot become an index", where=plan.out, cure="name a folder in it"
+        )
+    if plan.out.is_file() or (
+        plan.out.is_dir() and any(plan.out.iterdir()) and not (plan.out / MANIFEST).exists()
+    ):
+        raise ArtifactError(
+            "the output folder holds something else", where=plan.out, cure="choose another OUT"
         )
     if not _LANGUAGE.fullmatch(plan.language):
         raise ConfigError(
@@ -86,13 +103,7 @@ def _refuse_places(plan: Plan) -> None:
 
 
 def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
-    """True when OUT holds this very index; raise when it holds anything else."""
-    if plan.out.is_file() or (
-        plan.out.is_dir() and any(plan.out.iterdir()) and not (plan.out / MANIFEST).exists()
-    ):
-        raise ArtifactError(
-            "the output folder holds something else", where=plan.out, cure="choose another OUT"
-        )
+    """True when OUT holds this very index; raise when it holds another one."""
     if not (plan.out / MANIFEST).exists():
         return False
     manifest = Manifest.read(plan.out)
@@ -156,14 +167,7 @@ def _dense(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
     made = make_index(folder, kind, VectorStore(folder / VECTORS_FILE, layout))
     encoder = plan.encoders[name]
     card = DenseCard(encoder.card, kind, made.factory, layout.precision, layout.step, made.trained_on)
-    dense = Dense(folder, card, rows)
-    shards = range(len(counts["shard_rows"]))
-    queries = (
-        asked(Questions.read(plan.questions), encoder)
-        if plan.questions
-        else halves(Passages([plan.work / passages_name(i) for i in shards]), encoder)
-    )
-    tuned = tune(dense, queries, plan.recall)
+    tuned = _tuned(plan, Dense(folder, card, rows), encoder, len(counts["shard_rows"]))
     if tuned.recall < plan.recall:
         print(
             f"{name}: recall@10 {tuned.recall:.3f} is the best this kind reaches; {plan.recall} was asked "
@@ -171,6 +175,17 @@ def _dense(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
             file=sys.stderr,
         )
     write_json(folder / CARD, dataclasses.asdict(tuned))
+
+
+def _tuned(plan: Plan, dense: Dense, encoder: Encoder, shards: int) -> DenseCard:
+    """The card with the search setting that reaches the recall; an exact kind has none."""
+    if not KINDS[dense.card.kind].refined:
+        return dense.card
+    if plan.questions:
+        queries = asked(Questions.read(plan.questions), encoder)
+    else:
+        queries = halves(Passages([plan.work / passages_name(i) for i in range(shards)]), encoder)
+    return tune(dense, queries, plan.recall)
 
 
 def _refuse_strangers(plan: Plan) -> None:

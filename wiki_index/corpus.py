@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tqdm import tqdm
+
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import InputError
 from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
 
+# Bytes from which reading a corpus for its checksum is shown.
+_SHOWN = 1 << 30
 _DIGITS = re.compile(r"(\d+)")
 _SHARD = re.compile(r"(.*-)(\d{3,6})(-of-(\d{3,6}).*)")
 _PAGES = re.compile(r"(.*?)\d*(\.xml-p)(\d+)p(\d+)(.*)")
@@ -41,6 +45,8 @@ class Corpus:
 
     root: Path
     files: tuple[Path, ...]
+    aside: tuple[Path, ...] = ()
+    """Text files that stand beside files of articles, and are not read."""
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
@@ -60,10 +66,11 @@ class Corpus:
             (file, format_of(file)) for file in sorted(root.rglob("*"), key=_by_number) if file.is_file()
         ]
         # Beside files of articles, text files are a read-me or the index of a dump.
-        for formats in (set(READERS) - {"text"}, {"text"}):
-            if files := tuple(file for file, name in found if name in formats):
-                _require_all_parts(files)
-                return cls(root, files)
+        texts = tuple(file for file, name in found if name == "text")
+        tables = tuple(file for file, name in found if name not in (None, "text"))
+        if files := tables or texts:
+            _require_all_parts(files)
+            return cls(root, files, texts if tables else ())
         raise InputError(
             "the folder holds no corpus",
             where=root,
@@ -76,8 +83,11 @@ class Corpus:
         return self.files[0] if self.files[0].parent == self.root and len(self.files) == 1 else self.root
 
     def fingerprint(self) -> dict[str, Any]:
-        """Name, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
-        sums = [(p.relative_to(self.root).as_posix(), sha256(p)) for p in self.files]
+        """Files, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
+        # A dump takes minutes; a small corpus shows no bar.
+        quiet = self.size < _SHOWN
+        with tqdm(total=self.size, desc="read", unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
+            sums = [(p.relative_to(self.root).as_posix(), sha256(p, bar.update)) for p in self.files]
         total = sums[0][1] if len(sums) == 1 else hashlib.sha256(repr(sums).encode()).hexdigest()
         return {
             "files": len(sums),

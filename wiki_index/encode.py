@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -67,7 +68,8 @@ class ShardEncoder:
 
     def __init__(self, plan: Plan, name: str, writer: VectorWriter, on_rows: Callable[[int], object]) -> None:
         self._plan, self._writer, self._on_rows = plan, writer, on_rows
-        self._encoder, self._old = plan.encoders[name], _older(plan, name)
+        found = older(plan, name)
+        self._encoder, self._old = plan.encoders[name], OldVectors(*found) if found else None
 
     def write(self, number: int, start: int) -> None:
         """Encode one shard, whose first row is ``start``."""
@@ -104,15 +106,21 @@ def layout_of(plan: Plan, name: str, precision: str, rows: int) -> Layout:
     return Layout(rows, dim, precision, step)
 
 
-def _older(plan: Plan, name: str) -> OldVectors | None:
-    """The vectors of ``--reuse`` that the same encoder made, where there are any."""
+def older(plan: Plan, name: str) -> tuple[Index, str] | None:
+    """The index of ``--reuse``, and its retriever whose vectors the same encoder made.
+
+    Raises
+    ------
+    ArtifactError : it has none.
+    """
     if plan.reuse is None:
         return None
     index = Index(plan.reuse)
     card = plan.encoders[name].card
     for old, dense in index.dense.items():
-        if dense.card.encoder == card and dense.card.vectors == "fp32":
-            return OldVectors(index, old)
+        # The same weights by another name are the same encoder.
+        if dataclasses.replace(dense.card.encoder, name=card.name) == card and dense.card.vectors == "fp32":
+            return index, old
     raise ArtifactError(
         f"no vectors by {card.name} in float32 to take over",
         where=plan.reuse,

@@ -160,7 +160,7 @@ def lint(corpus: Corpus, language: str = "en", every: int = 1) -> Linter:
             if page.number % every == 0:
                 linter.read(page)
     if not linter.articles:
-        raise InputError("no article among the pages that were read", where=corpus.root)
+        raise InputError("no article among the pages that were read", where=corpus.path)
     return linter
 
 
@@ -179,7 +179,7 @@ def as_table(linter: Linter) -> str:
 def as_json(linter: Linter, corpus: Corpus, every: int) -> dict[str, Any]:
     """All that was found, for ``--json``."""
     return {
-        "corpus": str(corpus.root),
+        "corpus": str(corpus.path),
         "files": len(corpus.files),
         "every": every,
         "language": linter.language,

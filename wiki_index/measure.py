@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
-from kaggle_rag.artifacts import DenseCard
+from kaggle_rag.artifacts import DenseCard, require_space
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.errors import show_size
 from kaggle_rag.limits import anonymous_memory, release
@@ -26,7 +27,7 @@ from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.kinds import KINDS, kind_of, simpler
+from kaggle_rag.retrieval.kinds import KINDS, ram_of, simpler
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.vectors import Vectors
@@ -36,6 +37,7 @@ from wiki_index.tune import halves, tune
 EXACT = "exact"
 _BATCHES, _SINGLE, _SINGLE_EXACT = 3, 200, 5
 Precisions = npt.NDArray[np.float64]
+Heard = Callable[[int], object] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +64,17 @@ class Meter:
     ----------
     questions : what is asked; halves of passages when ``None``.
     k : passages a query.
+    folder : where kinds that the index is not made of are made, and removed again.
     """
 
-    def __init__(self, index: Index, encoder: Encoder, questions: Questions | None, k: int) -> None:
-        self.index, self.encoder, self.questions, self.k = index, encoder, questions, k
+    def __init__(
+        self, index: Index, encoder: Encoder, questions: Questions | None, k: int, folder: Path
+    ) -> None:
+        self.index, self.encoder, self.questions, self.k = index, _ReadsOnce(encoder), questions, k
+        self.folder = folder
         self.queries = self._queries()
-        self.truth = index.default.search_exact(self.queries, k)[1]
+        with tqdm(total=len(index), desc="exact answers", unit="passage") as bar:
+            self.truth = index.default.search_exact(self.queries, k, on_rows=bar.update)[1]
 
     def rows(self, kinds: Sequence[str], recall: float) -> list[Row]:
         """Exact search, then each kind.
@@ -77,15 +84,13 @@ class Meter:
         kinds : keys of `KINDS`; those the index is not made of are made aside and thrown away.
         recall : recall@10 that search parameters are set for, by other queries than the measured ones.
         """
-        for kind in kinds:
-            kind_of(kind)
         dim = self.queries.shape[1]
+        made = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
+        require_space(self.folder, max(ram_of(kind, len(self.index), dim) for kind in made) * 2)
         exact = self._answers(self.index.default, exact=True)
         rows = [self._row(EXACT, self.index.default, anonymous_memory(), exact, None)]
-        with tempfile.TemporaryDirectory(
-            prefix=".measure-", dir=self.index.folder.absolute().parent
-        ) as aside:
-            for kind in dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds):
+        with tempfile.TemporaryDirectory(prefix="measure-", dir=self.folder) as aside:
+            for kind in tqdm(made, desc="kinds", unit="kind"):
                 card = self._card(kind, recall, Path(aside) / kind)
                 release()
                 before = anonymous_memory()
@@ -114,6 +119,8 @@ class Meter:
         card = dataclasses.replace(
             default.card, kind=kind, factory=made.factory, trained_on=made.trained_on, nprobe=0, depth=0
         )
+        if not KINDS[kind].refined:
+            return card
         return tune(Dense(aside, card, len(self.index)), halves(self.index.passages, self.encoder), recall)
 
     def _row(
@@ -155,11 +162,38 @@ class Meter:
         if self.questions is None or not self.questions.has_answers:
             return None
         index = self.index.with_default(dense)
-        contexts = Retriever(index, self.encoder, ContextSettings(exact=exact))(self.questions)
+        retriever = Retriever(index, self.encoder, ContextSettings(exact=exact))
+        contexts = retriever(self.questions, progress=True)
         with SimilarityRanker(self.encoder, index) as ranker:
             table = ranker.probabilities(self.questions, contexts)
         ranks = ranks_of_answers(table, self.questions.answers, self.questions.present)
         return average_precision_at_k(ranks)
+
+
+class _ReadsOnce(Encoder):
+    """An encoder that reads each text once, since every kind is asked the same questions."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.__dict__.update(vars(encoder))
+        self._known: dict[tuple[str, str], Vectors] = {}
+
+    def encode_queries(self, texts: Sequence[str], *, on_rows: Heard = None) -> Vectors:
+        return self._once("query", super().encode_queries, texts, on_rows)
+
+    def encode_passages(self, texts: Sequence[str], *, on_rows: Heard = None) -> Vectors:
+        return self._once("passage", super().encode_passages, texts, on_rows)
+
+    def _once(
+        self, role: str, encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], on_rows: Heard
+    ) -> Vectors:
+        new = [text for text in dict.fromkeys(texts) if (role, text) not in self._known]
+        self._known.update(zip([(role, text) for text in new], encode(new)))
+        if on_rows:
+            on_rows(len(texts))
+        found = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        for row, text in enumerate(texts):
+            found[row] = self._known[role, text]
+        return found
 
 
 def table(rows: Sequence[Row]) -> str:

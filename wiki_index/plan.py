@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def work(self) -> Path:
-        return self.out.with_name(self.out.name + ".building")
+        return self.out.parent / f"{self.out.name}.building"
 
     def dense(self, name: str) -> Path:
         """Where the files of one dense retriever are made."""
@@ -86,6 +86,9 @@ class Plan:
         cards = {name: dataclasses.asdict(encoder.card) for name, encoder in self.encoders.items()}
         # By itself, so that a build with another one is refused by that name.
         precision = {name: card.pop("precision") for name, card in cards.items()}
+        for card in cards.values():
+            # A folder that was moved holds the same encoder.
+            card.pop("name")
         return {
             "corpus": self.corpus.fingerprint(),
             "unit": str(self.unit),

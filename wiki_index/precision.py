@@ -17,7 +17,7 @@ def begun_in(name: str, out: Path, reuse: Path | None) -> str | None:
     said by the build itself.
     """
     out = out.resolve()
-    work = out.with_name(out.name + ".building")
+    work = out.parent / f"{out.name}.building"
     places = [work / SETTINGS, work / MANIFEST, out / MANIFEST, *([reuse / MANIFEST] if reuse else [])]
     return next((found for path in places if (found := _recorded(path, name))), None)
 

@@ -29,15 +29,13 @@ _SCATTERED = 8
 
 
 def tune(dense: Dense, queries: Vectors, target: float) -> DenseCard:
-    """The card with the cheapest ``nprobe`` and ``depth`` whose recall@10 reaches the target.
+    """The card, of a refined kind, with the cheapest setting whose recall@10 reaches the target.
 
     Parameters
     ----------
     queries : ``(n, d)`` float32, none of them a vector of the index.
     target : recall@10 wanted; where no setting reaches it, the best one is taken.
     """
-    if not KINDS[dense.card.kind].refined:
-        return dense.card
     with tqdm(total=len(dense.store), desc="exact answers", unit="passage", leave=False) as bar:
         _, truth = dense.search_exact(queries, K, on_rows=bar.update)
     tried = [

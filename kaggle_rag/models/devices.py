@@ -17,7 +17,7 @@ def device_of(name: str | None) -> str:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"no device {name!r} on this machine ({str(error).splitlines()[0]})",
+            f"no device {name!r} on this machine",
             where="--device",
             expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
         ) from error

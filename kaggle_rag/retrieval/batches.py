@@ -19,6 +19,8 @@ Made = TypeVar("Made")
 _SLICE = 2_048
 # A slice holds several batches, or its few long texts would be the padding of all the others.
 _TOKENS_A_TEXT = 4
+# More than the longest word that is a token of its own (WordPiece takes words of 100 as unknown).
+_CHARACTERS_A_TOKEN = 128
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -52,18 +54,25 @@ def batches(
 def _cut(
     rows: Rows, texts: Sequence[str], tokenizer: Any, longest: int | None, budget: int
 ) -> Generator[Batch, None, None]:
+    # A tokenizer reads a whole text before it cuts it, be it a book in one line.
+    most = longest * _CHARACTERS_A_TOKEN if longest else None
     ids = tokenizer(
-        [without_surrogates(text) for text in texts],
+        [without_surrogates(text[:most]) for text in texts],
         truncation=True, max_length=longest, return_attention_mask=False,
     )["input_ids"]  # fmt: skip
-    lengths = np.array([len(row) for row in ids])
-    order = np.argsort(-lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        chosen = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
-        begin += len(chosen)
+    for chosen in of_like_length([len(row) for row in ids], budget):
         padded = tokenizer.pad({"input_ids": [ids[row] for row in chosen]}, return_tensors="pt")
         yield rows[chosen], dict(padded)
+
+
+def of_like_length(lengths: Sequence[int], budget: int) -> Generator[Rows, None, None]:
+    """Rows of like length, the longest first, of at most ``budget`` padded tokens together (or one row)."""
+    order = np.argsort([-length for length in lengths], kind="stable")
+    begin = 0
+    while begin < len(order):
+        chosen = order[begin : begin + max(1, budget // max(1, lengths[order[begin]]))]
+        begin += len(chosen)
+        yield chosen
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:

@@ -14,7 +14,7 @@ from sentence_transformers import CrossEncoder as PairModel
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
-from kaggle_rag.retrieval.batches import without_surrogates
+from kaggle_rag.retrieval.batches import of_like_length, without_surrogates
 
 Scores = npt.NDArray[np.float32]
 
@@ -95,12 +95,7 @@ class CrossEncoder:
                 *map(list, zip(*pairs[start : start + _WINDOW])),
                 truncation=True, max_length=longest, return_attention_mask=False,
             )["input_ids"]  # fmt: skip
-            lengths = np.array([len(row) for row in ids])
-            order = np.argsort(-lengths, kind="stable")
-            begin = 0
-            while begin < len(order):
-                rows = order[begin : begin + max(1, budget // max(1, int(lengths[order[begin]])))]
-                begin += len(rows)
+            for rows in of_like_length([len(row) for row in ids], budget):
                 yield start + rows
 
 

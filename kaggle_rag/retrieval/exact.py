@@ -17,6 +17,13 @@ from kaggle_rag.retrieval.vectors import Rows, Vectors, VectorStore
 Distances = npt.NDArray[np.float32]
 # float32 candidates compared at once when a compressed index is refined.
 _REFINE_BYTES = 32 << 20
+# Bytes a second from a notebook's disk by way of two cores to the GPU, and seconds that a pass may take.
+_READ_RATE, _TIME = 500_000_000, 600
+
+
+def is_affordable(stored_bytes: int, device: str) -> bool:
+    """Whether a pass over all vectors is worth its time: on a GPU that is fed them in ten minutes."""
+    return device.startswith("cuda") and stored_bytes <= _READ_RATE * _TIME
 
 
 def search_exact(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from kaggle_rag.retrieval.vectors import Rows, Vectors, VectorStore
 
 # Rows of one block: 200 MB at 384 dimensions in half precision, two of them in flight.
 _ROWS = 1 << 18
+# Queries that meet a block at once: their products take 1.6 GB in both precisions.
+_QUERIES = 1024
 
 
 def nearest_by_products(
@@ -21,15 +23,33 @@ def nearest_by_products(
     Their distances are for the caller to compute: half precision may turn near ties around.
     """
     asked = torch.from_numpy(queries).to(device).half()
-    best = torch.full((len(queries), k), -torch.inf, device=device)
-    rows = torch.zeros((len(queries), k), dtype=torch.int64, device=device)
-    for start, block in _copied_ahead(store, device):
+    return running_top(asked, _copied_ahead(store, device), k, on_rows)
+
+
+def running_top(
+    queries: torch.Tensor,
+    blocks: Iterable[tuple[int, torch.Tensor]],
+    k: int,
+    on_rows: Callable[[int], object],
+) -> Rows:
+    """The ``k`` nearest rows of all blocks, each met once by all queries.
+
+    Parameters
+    ----------
+    queries : ``(n, d)`` float16.
+    blocks : first row, and ``(b, d)`` float16 vectors on the device of the queries.
+    """
+    best = torch.full((len(queries), k), -torch.inf, device=queries.device)
+    rows = torch.zeros((len(queries), k), dtype=torch.int64, device=queries.device)
+    for start, block in blocks:
         # |x|^2 / 2 - q.x orders as the L2 distance does; with unit vectors the first term is constant.
-        scores = (asked @ block.T).float() - block.float().square().sum(dim=1) / 2
-        top, positions = scores.topk(min(k, len(block)), dim=1)
-        both = torch.cat([best, top], dim=1)
-        best, chosen = both.topk(k, dim=1)
-        rows = torch.cat([rows, positions + start], dim=1).gather(1, chosen)
+        half_length = block.float().square().sum(dim=1) / 2
+        for begin in range(0, len(queries), _QUERIES):
+            part = slice(begin, begin + _QUERIES)
+            scores = (queries[part] @ block.T).float() - half_length
+            top, positions = scores.topk(min(k, len(block)), dim=1)
+            best[part], chosen = torch.cat([best[part], top], dim=1).topk(k, dim=1)
+            rows[part] = torch.cat([rows[part], positions + start], dim=1).gather(1, chosen)
         on_rows(len(block))
     return np.asarray(rows.cpu().numpy(), dtype=np.int64)
 

@@ -60,21 +60,21 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str, where: str = "--index") -> Kind:
     """The kind of that name; raise ``ConfigError`` with the table when there is none."""
     if name not in KINDS:
-        raise ConfigError(f"no index kind {name!r}", where="--index", expected="one of " + ", ".join(KINDS))
+        raise ConfigError(f"no index kind {name!r}", where=where, expected="one of " + ", ".join(KINDS))
     return KINDS[name]
 
 
 def lists_for(rows: int) -> int:
-    """How many inverted lists: the power of two nearest to twice the root of the rows.
+    """How many inverted lists: the greatest power of two up to twice the root of the rows.
 
     A query then meets about as many centroids as the vectors of a few lists (the rule of
     https://github.com/facebookresearch/faiss/wiki/Guidelines-to-choose-an-index, halved, because on
     two cores the assignment of every row to a list is most of the building).
     """
-    return int(2 ** round(math.log2(2 * math.sqrt(max(rows, 1)))))
+    return int(2 ** int(math.log2(2 * math.sqrt(max(rows, 1)))))
 
 
 def factory_of(name: str, rows: int, dim: int) -> str:
@@ -108,7 +108,7 @@ def choose(rows: int, dim: int, ram: int, base: int) -> str:
         least = min(base + ram_of(name, rows, dim) for name in KINDS if not unfit(name, rows, dim))
         raise LimitError(
             f"no index of {rows:,} vectors of {dim} dimensions fits",
-            expected=f"at least {least / 1e9:.2f} GB; {ram / 1e9:.2f} GB were given",
+            expected=f"at least {math.ceil(least / 1e7) / 100:.2f} GB; {ram / 1e9:.2f} GB were given",
             cure=f"give --ram {math.ceil(least / 1e8) / 10}GB, or make fewer passages (--unit window:254/64)",
         )
     return fitting[0]

@@ -17,6 +17,7 @@ from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.exact import is_affordable
 from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.panel import Panel, Verdicts
@@ -29,7 +30,9 @@ from kaggle_rag.retrieval.vectors import Rows, Vectors
 
 Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
-BATCH = 256
+_BATCH = 256
+# In exact search each batch is a pass over all vectors, and there had better be few.
+_EXACT_BATCH = 8_192
 
 
 class Retriever:
@@ -51,9 +54,14 @@ class Retriever:
         reranker: CrossEncoder | None = None,
     ) -> None:
         self.index, self.encoder, self.settings, self.reranker = index, encoder, settings, reranker
+        store = index.default.store
+        affordable = is_affordable(len(store) * store.layout.row_bytes, encoder.device)
+        exact = affordable if settings.exact == "auto" else settings.exact
+        self.batch = _EXACT_BATCH if exact else _BATCH
+        """Questions that are best asked together."""
         self.panel = Panel(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
-            fusion=settings.fusion, exact=settings.exact,
+            fusion=settings.fusion, exact=exact,
         )  # fmt: skip
         self._passage = functools.lru_cache(maxsize=100_000)(self._read)
         self._tokens = functools.lru_cache(maxsize=100_000)(self._count)
@@ -62,8 +70,8 @@ class Retriever:
         """The contexts of every question, in order."""
         found: list[QuestionContexts] = []
         with tqdm(total=len(questions), desc="contexts", unit="question", disable=not progress) as bar:
-            for start in range(0, len(questions), BATCH):
-                batch = questions.take(range(start, min(start + BATCH, len(questions))))
+            for start in range(0, len(questions), self.batch):
+                batch = questions.take(range(start, min(start + self.batch, len(questions))))
                 for contexts in self._batch(batch):
                     found.append(contexts)
                     bar.update()

@@ -21,8 +21,13 @@ _SECOND_UNITS = {"in", "ft", "oz", "lb", "yd", "ch", "chain", "furlong", "cwt"}
 _UNITS = {
     "C": "°C", "F": "°F", "C-change": "°C", "F-change": "°F", "sqmi": "sq mi", "sqft": "sq ft",
     "sqin": "sq in", "sqyd": "sq yd", "cuft": "cu ft", "cuin": "cu in", "cumi": "cu mi", "cuyd": "cu yd",
-    "usgal": "US gal", "USgal": "US gal", "impgal": "imp gal",
+    "usgal": "US gal", "USgal": "US gal", "impgal": "imp gal", "oilbbl": "bbl", "koilbbl": "thousand bbl",
+    "Moilbbl": "million bbl", "Goilbbl": "billion bbl", "mpgus": "mpg", "mpgUS": "mpg", "mpgimp": "mpg",
+    "LT": "long tons", "ST": "short tons", "PD": "",
 }  # fmt: skip
+# e6km2 is a million of them.
+_MANY = re.compile(r"e(3|6|9|12)(\D.*)")
+_THOUSANDS = {"3": "thousand", "6": "million", "9": "billion", "12": "trillion"}
 _POWER = re.compile(r"(?<=[A-Za-zµμ])([23])(?!\w)")
 _SIMPLE = re.compile(r"[+\-−]?\w+|[+\-−]")
 _CHARGE = re.compile(r"\d*[+\-−]")
@@ -89,7 +94,9 @@ def scripted(text: str, sign: str, before: str) -> str:
 
 def _unit(code: str) -> str:
     """A unit code of {{convert}} as it is printed: ``km2`` is ``km^2``."""
-    return _UNITS.get(code) or _power(code)
+    if many := _MANY.fullmatch(code):
+        return f"{_THOUSANDS[many[1]]} {_unit(many[2])}"
+    return "/".join(_UNITS.get(part, _power(part)) for part in code.split("/"))
 
 
 def _power(unit: str) -> str:
@@ -221,6 +228,10 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
         "plainlist; plain list; flatlist; font",
     ),
     (_joined(""), "gaps"),
+    (_joined(" "), "si"),
+    (_at(1), "subatomicparticle; subatomic particle"),
+    (lambda a: f"10^{a.at(1)}" if a.at(1).isdigit() else f"10^{{{a.at(1)}}}", "10^"),
+    (_always("M☉"), "solar mass"),
     (_joined(", "), "hlist"),
     (_joined("+"), "keypress; key press; key"),
     (_joined(" "), "sortname"),

@@ -40,8 +40,14 @@ class Table(Reader):
                     expected="columns title and text; id may be there",
                     cure="columns found: " + ", ".join(map(str, row)),
                 )
-        text = str(row["text"] or "")
-        return Article(whole(id_text(row.get("id"))), whole(str(row["title"] or "")), text)
+            if row[name] is not None and not isinstance(row[name], str):
+                raise InputError(
+                    f"column {name!r} holds a {type(row[name]).__name__}",
+                    where=f"{self.path}, row {record.number}",
+                    expected="text",
+                    cure="convert the column to strings",
+                )
+        return Article(whole(id_text(row.get("id"))), whole(row["title"] or ""), row["text"] or "")
 
     def source(self, record: Numbered) -> str:
         return str(record.row.get("text") or "")

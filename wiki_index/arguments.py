@@ -1,0 +1,185 @@
+"""The command line of ``python -m wiki_index``: its commands, their flags, and help that teaches."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from kaggle_rag.retrieval.kinds import describe
+
+_BUILD = """\
+examples:
+  python -m wiki_index build articles.parquet index/
+  python -m wiki_index build wikipedia/20231101.en/ index/ --dry-run
+  python -m wiki_index build wikipedia/20231101.en/ index/ --ram 4GB --lexical
+  python -m wiki_index build enwiki-20250101-pages-articles-multistream.xml.bz2 index/
+  python -m wiki_index build notes/ index/ --unit window:254/64 --encoder BAAI/bge-small-en-v1.5 --online
+  python -m wiki_index build new/ index2/ --reuse index/        (encodes only what changed)
+  python -m wiki_index build wikipedia/20231101.en/ /nfs/index --workers ray --ray-address auto
+
+CORPUS is a file, or a folder of files, of these formats:
+  .xml          a MediaWiki export: pages-articles.xml.bz2, multistream too, whole or in parts
+  .json         a CirrusSearch dump (.json.gz), or JSON lines with title and text
+  .zim          a Kiwix archive (needs libzim: pip install libzim)
+  .parquet, .jsonl, .csv   columns title and text, id may be there: Hugging Face wikimedia/wikipedia
+  .txt          one article a file
+Texts may be compressed: .gz, .bz2. Redirects, disambiguations and pages outside the articles'
+namespace are left out; the manifest counts them.
+
+The work happens in OUT.building. Killed at any point, the same command goes on where it was and
+ends with the same bytes.
+
+With --workers ray the shards are encoded where a cluster has room, on its GPUs if it has some, and a
+lost node's shards are done again elsewhere. OUT, --reuse and the kit must lie at the same path on every
+node; a run with Ray and one without take up each other's work."""
+
+_CHECK = """\
+examples:
+  python -m wiki_index check index/
+  python -m wiki_index check --corpus enwiki-pages-articles.xml.bz2 --every 100 --json corpus.json
+
+--corpus compares the sentences that an index would hold with the source, read in a rougher way:
+numbers and formulae that are in the one and not in the other; and counts holes ("a mass of , where")
+that stand for what was lost before the corpus was made."""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m wiki_index", description="Build, search and check an index of passages."
+    )
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (what, epilog, flags) in _COMMANDS.items():
+        flags(
+            commands.add_parser(
+                name, help=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
+        )
+    return made
+
+
+def _build(build: argparse.ArgumentParser) -> None:
+    _what_stands_in_it(build)
+    _how_it_is_searched(build)
+    _how_it_is_made(build)
+
+
+def _what_stands_in_it(build: argparse.ArgumentParser) -> None:
+    """Corpus, passages and vectors."""
+    build.add_argument("corpus", metavar="CORPUS", help="file or folder of articles")
+    build.add_argument("out", metavar="OUT", type=Path, help="folder to write the index to")
+    build.add_argument(
+        "--unit", default="sentence",
+        help="one passage is a sentence, an article, or window:SIZE/OVERLAP tokens (default: sentence)",
+    )  # fmt: skip
+    build.add_argument(
+        "--encoder", action="append",
+        help="folder or hub name (default: all-MiniLM-L6-v2); given again, further retrievers of the index",
+    )  # fmt: skip
+    build.add_argument(
+        "--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
+        help="what the encoder computes in (default: auto, what a build or --reuse began with, else the "
+        "device's fastest: fp16 on a GPU, bf16 on a CPU made for it, fp32 on others)",
+    )  # fmt: skip
+    build.add_argument("--title", action="store_true", help="embed 'title text' instead of the text alone")
+    build.add_argument("--language", default="en", help="language of the sentence splitter (default: en)")
+
+
+def _how_it_is_searched(build: argparse.ArgumentParser) -> None:
+    """The kind of index, and what it is set by."""
+    build.add_argument(
+        "--ram", metavar="SIZE",
+        help="memory for building and searching, e.g. 2GB: takes the most exact kind of index that fits",
+    )  # fmt: skip
+    build.add_argument("--index", metavar="KIND", help="one kind of those below instead")
+    build.add_argument(
+        "--vectors", choices=["fp32", "fp16", "int8"],
+        help="precision of the vectors kept on disk (default: the kind's own)",
+    )  # fmt: skip
+    build.add_argument(
+        "--recall", type=float, default=0.98,
+        help="recall@10 against exact search that a compressed index is searched for (default: 0.98)",
+    )  # fmt: skip
+    build.add_argument(
+        "--questions", type=Path,
+        help="measure that recall with these questions (default: with halves of passages)",
+    )  # fmt: skip
+    build.add_argument("--lexical", action="store_true", help="make BM25 parts beside the vectors")
+    build.add_argument(
+        "--reuse", metavar="INDEX", type=Path, help="take over the vectors of texts that INDEX holds already"
+    )  # fmt: skip
+
+
+def _how_it_is_made(build: argparse.ArgumentParser) -> None:
+    """What changes the work and not the index."""
+    build.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    build.add_argument(
+        "--workers", choices=["1", "ray"], default="1",
+        help="who encodes: 1, this process (default); ray, the nodes of a Ray cluster (needs ray)",
+    )  # fmt: skip
+    build.add_argument(
+        "--ray-address", metavar="ADDR", help="auto or host:port of a running one (default: start one here)"
+    )
+    build.add_argument("--online", action="store_true", help="allow to download the encoder")
+    build.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
+
+
+def _search(search: argparse.ArgumentParser) -> None:
+    """Flags of ``search``."""
+    search.add_argument("index", metavar="INDEX")
+    search.add_argument("text", metavar="TEXT")
+    search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
+    search.add_argument("--exact", action="store_true", help="by every stored vector, not the FAISS index")
+    search.add_argument(
+        "--retriever", metavar="NAME", help="a dense retriever of the index, or bm25 (default: the first)"
+    )  # fmt: skip
+    search.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    search.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _measure(measure: argparse.ArgumentParser) -> None:
+    """Flags of ``measure``."""
+    measure.add_argument("index", metavar="INDEX")
+    measure.add_argument(
+        "--questions", type=Path, help="with answers: MAP@3 too (default: halves of passages)"
+    )
+    measure.add_argument(
+        "--kinds", help="with commas between them (default: the index's own and all smaller)"
+    )
+    measure.add_argument("--recall", type=float, default=0.98, help="what kinds are set for (default: 0.98)")
+    measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
+    measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    measure.add_argument(
+        "--folder", type=Path, help="where kinds are made and removed again (default: the temporary folder)"
+    )
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
+
+
+def _fit(fit: argparse.ArgumentParser) -> None:
+    """Flags of ``fit``."""
+    fit.add_argument("index", metavar="INDEX")
+    fit.add_argument("--questions", type=Path, required=True, help="the labelled questions")
+    fit.add_argument(
+        "--gold", metavar="COLUMN", required=True, help="their column with the passage that answers"
+    )  # fmt: skip
+    fit.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _check(check: argparse.ArgumentParser) -> None:
+    """Flags of ``check``."""
+    checked = check.add_mutually_exclusive_group(required=True)
+    checked.add_argument("index", metavar="INDEX", nargs="?", help="manifest, checksums, row counts, encoder")
+    checked.add_argument("--corpus", metavar="CORPUS", help="numbers and formulae lost, duplicates, outliers")
+    check.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    check.add_argument("--every", type=int, default=1, metavar="N", help="of a corpus, every Nth page alone")
+    check.add_argument("--language", default="en", help="of a corpus (default: en)")
+    check.add_argument("--json", type=Path, metavar="FILE", help="of a corpus, write what was found as JSON")
+
+
+_COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "build": ("corpus to index", f"{_BUILD}\n\n{describe()}", _build),
+    "search": ("nearest passages to a text", "", _search),
+    "measure": ("recall, speed, memory and answers of each kind of index, as one table", "", _measure),
+    "fit": ("weights of the retrievers, from questions whose answering passage is known", "", _fit),
+    "check": ("is an index whole? what does a corpus lose?", _CHECK, _check),
+}
