@@ -131,7 +131,8 @@ def test_only_the_context_is_cut_while_question_and_options_fit(layout, context,
         kept = len(ids) - len(least)
         assert ids == full[: kept + 1] + full[-behind:] and len(ids) == longest
     if layout.answer:
-        says = made.decode([i for i, mine in zip(ids, row.is_answer) if mine])
+        # The mark of an option that had to be cut is no word of this tokenizer.
+        says = made.decode([i for i, mine in zip(ids, row.is_answer) if mine]).replace("<unk>", "")
         assert says and says.replace(" ", "") in layout.answer.format(letter="B", option=choices[1]).replace(
             " ", ""
         )
