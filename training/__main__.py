@@ -1,4 +1,4 @@
-"""python -m training  retriever · reranker · multiple-choice · causal · seq2seq · merge · backbones"""
+"""python -m training  retriever · reranker · multiple-choice · causal · seq2seq · cross-validate · …"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 from kaggle_rag.config import Section, read_settings
 from kaggle_rag.errors import ConfigError, run_program
 from kaggle_rag.models.forms import FORMS
-from training import ranker_config
+from training import judging, ranker_config
 from training.config import PATHS, RerankerSettings, RetrieverSettings
 from training.peft_methods import METHODS
 from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
     merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
     merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    judging.cross_validate_flags(commands.choices["cross-validate"])
+    judging.compare_flags(commands.choices["compare"])
+    judging.diagnose_flags(commands.choices["diagnose"])
     return parser
 
 
@@ -241,6 +244,15 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
     "seq2seq": (
         "train an encoder-decoder such as T5 as a ranker",
         _ranker_help("seq2seq", "google/flan-t5-large"), Seq2SeqRun, _ranker,
+    ),
+    "cross-validate": (
+        "answer every question by rankers that have not seen it, and say how good they are",
+        judging.CROSS_VALIDATE, None, judging.run_cross_validate,
+    ),
+    "compare": ("table cross-validations side by side", judging.COMPARE, None, judging.run_compare),
+    "diagnose": (
+        "list hard questions, likely label errors and contradictions",
+        judging.DIAGNOSE, None, judging.run_diagnose,
     ),
     "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
     "backbones": ("list known backbones and their memory", "", None, _backbones),
