@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from crossval_toys import contexts_of, right_words, rows, write_rows
+from crossval_toys import contexts_of, rows, telling, write_rows
 from ranker_toys import tokenizer
 
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError
@@ -35,7 +35,7 @@ def test_held_out_keeps_copies_and_articles_together(tmp_path):
     made += copies
     articles = ["one" if 20 <= n < 30 else f"a{n}" for n in range(110)]
     run = settings(tmp_path, made, held_out=0.2)
-    contexts = contexts_of(tmp_path / "c.parquet", run.questions, right_words(made), articles)
+    contexts = contexts_of(tmp_path / "c.parquet", run.questions, telling(made), articles)
     for seed in range(5):
         changed = run.model_copy(update={"contexts": contexts, "seed": seed})
         learnt, held = split_lessons(changed)

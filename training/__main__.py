@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
-from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.errors import run_program
 from kaggle_rag.models.forms import FORMS
 from training import judging, ranker_config
 from training.config import PATHS, RerankerSettings, RetrieverSettings
+from training.extra import require_extra
 from training.peft_methods import METHODS
 from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
 
@@ -137,19 +137,9 @@ def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     return read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags, paths=paths)
 
 
-def _require_extra(settings: Any) -> None:
-    """The trainers need packages that answering questions does not."""
-    wanted = ["accelerate", "datasets", *(["tensorboard"] if settings.report_to == "tensorboard" else [])]
-    if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
-        raise ConfigError(
-            "not installed: " + ", ".join(missing),
-            cure=f"pip install {' '.join(missing)}, or install the extra 'train'",
-        )
-
-
 def _retriever(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, RetrieverSettings)
-    _require_extra(settings)
+    require_extra(settings)
     from training.retriever import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
@@ -165,7 +155,7 @@ def _retriever(arguments: argparse.Namespace) -> int:
 
 def _reranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, RerankerSettings)
-    _require_extra(settings)
+    require_extra(settings)
     from training.reranker import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
@@ -197,7 +187,7 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
 
 def _ranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
-    _require_extra(settings)
+    require_extra(settings)
     from training.ranker import dry_run, train_ranker
 
     if arguments.dry_run:

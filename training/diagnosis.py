@@ -59,12 +59,11 @@ def find_suspects(wish: Wish, withhold: str | None = None, ranker: str | None = 
     withheld = withhold or ("contexts" if study.contexts is not None else "question")
     if withheld == "contexts" and study.contexts is None:
         raise ConfigError("there are no contexts to withhold", where="--withhold", expected="question or all")
+    names = [entry.name for entry in study.entries]
+    if ranker is not None and ranker not in names:
+        raise ConfigError(f"no ranker {ranker!r}", where="--ranker", expected="one of " + ", ".join(names))
     metrics = cross_validate(dataclasses.replace(wish, fold=None))
-    weights = metrics["weights"]["weights"]
-    if ranker is not None:
-        if ranker not in weights:
-            raise ConfigError(f"no ranker {ranker!r}", where="--ranker", expected=", ".join(weights))
-        weights = {ranker: 1.0}
+    weights = {ranker: 1.0} if ranker else metrics["weights"]["weights"]
     found = Predictions.read(study.folder / OOF)
     seen = found.tables[ranker or BLEND]
     blind = _blind(study, found.folds, weights, withheld)

@@ -13,6 +13,7 @@ from kaggle_rag.config import RankerSettings, Solution, validated
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.rankers.registry import check_options, make_ranker
+from training.extra import require_extra
 from training.ranker_config import COMMANDS, FILES, PATHS, RankerRun
 from training.run import Run
 
@@ -67,6 +68,7 @@ class Entry:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
             return
         settings = self.run(place, 0)
+        require_extra(settings)
         check_options(self.settings.kind, self.settings.options)
         resolve(settings.model)
         for path in (settings.weaker_contexts, settings.drop, *settings.exclude):

@@ -50,7 +50,10 @@ def keep_parts(study: Study) -> Parts:
 
 
 def keep_leaks(study: Study, parts: Parts) -> dict[str, Any]:
-    """What crosses folds, and what of the test files repeats a question; kept until the files change."""
+    """What crosses folds, and what of the test files repeats a question; kept until the files change.
+
+    The file lists every leak; what comes back only counts them.
+    """
     made_of = {str(path): sha256(path) for path in study.tests}
     path = study.folder / LEAKS
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -63,10 +66,10 @@ def keep_leaks(study: Study, parts: Parts) -> dict[str, Any]:
             "between folds": len(crossing(parts.pairs, parts.folds)),
             "notes": list(parts.notes),
             "text": report.text(examples=1) if report else "",
-            "report": report.as_json() if report else {},
+            **(report.as_json() if report else {"files": {}, "leaks": []}),
         }
         write_json(path, kept)
-    return kept
+    return {key: value for key, value in kept.items() if key not in ("made of", "leaks")}
 
 
 def _report(study: Study) -> LeakReport | None:

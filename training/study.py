@@ -74,7 +74,7 @@ class Study:
         questions, contexts = _files(wish, solution)
         entries = entries_of(solution, wish.solution.parent)
         lessons = Lessons.read(questions, contexts)
-        if wish.fold is not None and wish.fold >= wish.folds:
+        if wish.fold is not None and not 0 <= wish.fold < wish.folds:
             raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
         named = (solution.questions,) if solution.questions != questions else ()
         tests = tuple(path for path in (*named, *wish.against) if path is not None)
