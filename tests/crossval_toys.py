@@ -47,12 +47,13 @@ def telling(made):
 
 
 def contexts_of(path, questions, said, articles=None):
-    """A contexts file, one sentence an option; each question has an article unless told otherwise."""
+    """A contexts file, one sentence an option that is there; an article a question unless told otherwise."""
     found = []
     for number, texts in enumerate(said):
         article = articles[number] if articles else f"a{number}"
         contexts = [
-            Context(text, (Evidence(article, article, 5 * number + at, text, 0.5, "each", 0.5, "toy"),))
+            text
+            and Context(text, (Evidence(article, article, 5 * number + at, text, 0.5, "each", 0.5, "toy"),))
             for at, text in enumerate(texts)
         ]
         found.append(QuestionContexts(None, tuple(contexts)))
@@ -66,12 +67,14 @@ def trained(**train):
 
 
 def solution(folder, made, said, *, name="solution", rankers=None, articles=None):
-    """Questions, contexts, a tiny backbone, and the solution.yaml that names them."""
+    """Questions, contexts (or ``None``), a tiny backbone, and the solution.yaml that names them."""
     questions = write_rows(folder / f"{name}.csv", made)
-    contexts_of(folder / f"{name}.parquet", questions, said, articles)
     if not (folder / "tiny").exists():
         backbone("bert", folder / "tiny")
     path = folder / f"{name}.yaml"
-    settings = {"questions": questions.name, "contexts_file": f"{name}.parquet", "device": "cpu"}
+    settings = {"questions": questions.name, "device": "cpu"}
+    if said:
+        contexts_of(folder / f"{name}.parquet", questions, said, articles)
+        settings["contexts_file"] = f"{name}.parquet"
     path.write_text(yaml.safe_dump({**settings, "rankers": rankers or [trained()]}))
     return path

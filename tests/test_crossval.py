@@ -31,12 +31,13 @@ def run(path, **changes):
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """Three cross-validations of one task: by two seeds, and one that stops before it has learnt."""
+    """Three cross-validations of one task: by two seeds, and one that may not read the contexts."""
     folder = tmp_path_factory.mktemp("learnt")
     made = rows(200, 0)
+    settings = {"a": ({}, telling(made)), "b": ({"seed": 1}, telling(made)), "broken": ({"epochs": 1}, None)}
     paths = {
-        name: solution(folder, made, telling(made), rankers=[trained(**train)]).rename(folder / name)
-        for name, train in {"a": {}, "b": {"seed": 1}, "broken": {"epochs": 0.2}}.items()
+        name: solution(folder, made, said, rankers=[trained(**train)]).rename(folder / name)
+        for name, (train, said) in settings.items()
     }
     return folder, {name: run(path, out=folder / "runs" / name) for name, path in paths.items()}
 
@@ -151,7 +152,10 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
         for n in range(3)
     ]
     test = write_rows(tmp_path / "test.csv", copied)
-    said = [[options[answer]] * 5 for options, answer in zip(questions.options, questions.answers)]
+    said = [
+        [option and options[answer] for option in options]
+        for options, answer in zip(questions.options, questions.answers)
+    ]
     contexts = contexts_of(tmp_path / "c.parquet", TRAIN, said)
     path = tmp_path / "solution.yaml"
     options = [{"score": "words_only"}, {"score": "best_option", "temperature": 0.05}]
@@ -189,8 +193,10 @@ def test_two_seeds_are_not_distinguishable_and_a_broken_run_is(learnt, capsys):
     _, seed, broken = found["runs"]
     assert not seed["distinguishable"] and "not distinguishable" in seed["text"] and seed["shared"] == 200
     assert broken["distinguishable"] and broken["difference"]["high"] < 0 and broken["p"] < 0.01
+    contexts = str(learnt[0] / "solution.parquet")
     assert found["differences"] == {
-        "rankers.tiny.train.epochs": [4, 4, 0.2],
+        "contexts": [contexts, contexts, "none"],
+        "rankers.tiny.train.epochs": [4, 4, 1],
         "rankers.tiny.train.seed": [None, 1, None],
     }
     assert "rankers.tiny.train.seed: None | 1 | None" in text(found)

@@ -49,7 +49,7 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
     study = Study.open(wish)
     study.begin()
     parts = keep_parts(study)
-    for note in parts.notes:
+    for note in (*parts.notes, *_warnings(study)):
         say("note: " + note)
     leaks = keep_leaks(study, parts)
     tables = out_of_fold(study, parts.folds)
@@ -60,6 +60,16 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
     metrics = {"run": str(study.folder), **judge(study, parts.folds, verdict), "leaks": leaks}
     write_json(study.folder / METRICS, metrics)
     return metrics
+
+
+def _warnings(study: Study) -> list[str]:
+    """Rankers whose figures may be too good."""
+    return [
+        f"{entry.name} is asked as it is: the questions it was trained on may be among these "
+        "(give it train, and it is trained for each fold)"
+        for entry in study.entries
+        if entry.settings.kind == "trained" and not entry.command
+    ]
 
 
 def missing_folds(folds: Folds, tables: dict[str, Probabilities]) -> list[int]:
