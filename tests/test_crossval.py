@@ -158,7 +158,7 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     ]
     contexts = contexts_of(tmp_path / "c.parquet", TRAIN, said)
     path = tmp_path / "solution.yaml"
-    options = [{"score": "words_only"}, {"score": "best_option", "temperature": 0.05}]
+    options = [{"score": "words_only"}, {"score": "best_option", "temperature": 1.0}]
     path.write_text(
         yaml.safe_dump(
             {"questions": str(test), "rankers": [{"kind": "similarity", "options": o} for o in options]}
