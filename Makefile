@@ -31,6 +31,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.index_scale --quick
 	$(BIN)/python -m benchmarks.search_table --quick
 	$(BIN)/python -m benchmarks.retriever_training --quick
+	$(BIN)/python -m benchmarks.training_memory --quick
 	$(BIN)/python -m benchmarks.readers --quick
 
 $(READY): setup.cfg pyproject.toml constraints.txt

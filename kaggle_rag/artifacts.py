@@ -223,29 +223,29 @@ def verify(
     *,
     content: Collection[str] | None = None,
     on_bytes: Callable[[int], object] | None = None,
+    of: str = "index",
 ) -> None:
     """Raise ``ArtifactError`` unless every file is there with its size and its checksum.
 
-    ``content`` names the files that are read for their checksum; ``None`` means all of them.
+    ``content`` names the files that are read for their checksum; ``None`` means all of them. ``of`` is
+    what the messages call the folder.
     """
+    again = f"copy the {of} again from where it was made, or remove the folder and make it again"
     for name, seal_of in files.items():
         path = folder / name
         if not path.exists():
-            raise ArtifactError("a file of the index is missing", where=path, cure=_AGAIN)
+            raise ArtifactError(f"a file of the {of} is missing", where=path, cure=again)
         if (size := path.stat().st_size) != seal_of["bytes"]:
             raise ArtifactError(
                 f"the file has {size:,} bytes",
                 where=path,
                 expected=f"{seal_of['bytes']:,} bytes",
-                cure=_AGAIN,
+                cure=again,
             )
         read = content is None or name in content
         if read and sha256(path, on_bytes) != seal_of["sha256"]:
             raise ArtifactError(
-                "the file's checksum differs from the manifest's: at least one byte has changed",
+                f"the file's checksum differs from that of the {of}: at least one byte has changed",
                 where=path,
-                cure=_AGAIN,
+                cure=again,
             )
-
-
-_AGAIN = "copy the index again from where it was built, or remove the folder and build it again"

@@ -1,9 +1,10 @@
 """Tiny backbones of every family, and a task that they learn in seconds: the answer stands in the context."""
 
+import csv
 import random
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -17,9 +18,13 @@ from transformers import (
     Phi3Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2TokenizerFast,
     RobertaConfig,
     T5Config,
 )  # fmt: skip
+
+from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.contexts import Context, QuestionContexts, write_contexts
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "frost", "grove", "heron"]
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]
@@ -72,6 +77,8 @@ DECODERS = ("llama", "mistral", "phi3", "qwen2", "gemma")
 
 def tokenizer(kind):
     """A word-level tokenizer with the special tokens that a family puts around its texts."""
+    if kind == "qwen2":
+        return bytes_tokenizer()
     vocabulary = {word: place for place, word in enumerate([*SPECIAL, *TEXT, *WORDS])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Sequence(
@@ -80,7 +87,6 @@ def tokenizer(kind):
     single, pair = {
         "t5": ("$A </s>", "$A </s> $B </s>"),
         **dict.fromkeys(("llama", "mistral", "gemma", "phi3"), ("<s> $A", "<s> $A $B")),
-        "qwen2": ("$A", "$A $B"),
     }.get(kind, ("<s> $A </s>", "<s> $A </s> $B:1 </s>:1"))
     made.post_processor = processors.TemplateProcessing(
         single=single, pair=pair, special_tokens=[("<s>", 3), ("</s>", 1)]
@@ -90,6 +96,22 @@ def tokenizer(kind):
         tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", bos_token="<s>",
         model_input_names=["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"],
     )  # fmt: skip
+
+
+def bytes_tokenizer():
+    """Byte pairs as Qwen has them; transformers puts its own rules around the merges of such a type."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = [*TEXT, *WORDS]
+    texts = [f"{word}\n\nQuestion: {word} {other} {word}." for word in words for other in words]
+    made.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=500, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )  # fmt: skip
+    return Qwen2TokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def backbone(kind, folder, seed=0):
@@ -103,12 +125,12 @@ def backbone(kind, folder, seed=0):
     return folder
 
 
-def rows(count, seed, width=3):
+def rows(count, seed, width=3, words=WORDS):
     """Questions with contexts: one word of the context is an option, and the answer."""
     rng = random.Random(seed)
     found = []
     for number in range(count):
-        options = rng.sample(WORDS, width)
+        options = rng.sample(words, width)
         answer = rng.randrange(width)
         found.append(
             {"id": f"{seed}-{number}", "prompt": "the right ?", "context": options[answer]}
@@ -116,3 +138,34 @@ def rows(count, seed, width=3):
             | {"answer": "ABCDE"[answer]}
         )
     return found
+
+
+def files(folder, name, found):
+    """The rows as the two files that a run reads: questions, and their contexts."""
+    questions, contexts = folder / f"{name}.csv", folder / f"{name}.parquet"
+    with questions.open("w", newline="") as file:
+        writer = csv.DictWriter(file, dict.fromkeys(key for row in found for key in row))
+        writer.writeheader()
+        writer.writerows(found)
+    read = Questions.read(questions)
+    made = [QuestionContexts(Context(text or "", ()), ()) for text in read.contexts]
+    write_contexts(contexts, read, made, {})
+    return questions, contexts
+
+
+FORMS = {**dict.fromkeys(ENCODERS, "choice"), **dict.fromkeys(DECODERS, "binary"), "t5": "letters"}
+COMMANDS = {
+    **dict.fromkeys(ENCODERS, "multiple-choice"),
+    **dict.fromkeys(DECODERS, "causal"),
+    "t5": "seq2seq",
+}
+
+
+def task(folder, count=256, judged=60, words=WORDS):
+    """The settings that say what is learnt and what it is judged by."""
+    questions, contexts = files(folder, "train", rows(count, 0, words=words))
+    validation, validation_contexts = files(folder, "valid", rows(judged, 1, words=words))
+    return {
+        "questions": questions, "contexts": contexts, "validation": validation,
+        "validation_contexts": validation_contexts, "max_tokens": 48, "batch": 16, "device": "cpu",
+    }  # fmt: skip

@@ -250,6 +250,7 @@ WRONG = {
     "no model 'nowhere'": trained(model="nowhere"),
     "has no setting 'chunk'": trained() | {"options": {"chunk": 3}},
     "no such file": trained(drop="none.csv"),
+    "python -m training multiple-choice": trained(command="causal"),
     "needs the setting 'folder'": {"kind": "trained"},
 }
 
@@ -275,6 +276,20 @@ def test_faults_of_the_study_are_told(tmp_path):
     path.write_text("rankers: [{kind: similarity}]")
     with pytest.raises(ConfigError, match="no questions to learn from"):
         run(path)
+
+
+def test_a_ranker_that_is_asked_as_it_is_is_told_of(learnt, tmp_path, capsys, monkeypatch):
+    folder, _ = learnt
+    made = rows(200, 0)
+    asked = {"kind": "trained", "options": {"folder": str(folder / "runs" / "a" / "tiny" / "fold-0")}}
+    path = solution(tmp_path, made, telling(made), rankers=[asked])
+    metrics = run(path, out=tmp_path / "run")
+    assert "may be among these" in capsys.readouterr().err
+    assert metrics["scores"]["fold-0"]["map@3"]["mean"] > 0.9
+    assert metrics["leaks"]["files"] == {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="runs in one process"):
+        run(path, out=tmp_path / "run")
 
 
 def test_a_dry_run_keeps_nothing(tmp_path, capsys):

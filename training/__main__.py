@@ -170,30 +170,42 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return
     result = record.get("result", record)
-    for name in ("before", "after"):
-        if result.get(name):
-            print(f"{name:7}" + "  ".join(f"{key} {value:.4f}" for key, value in result[name].items()))
+    _table({name: result[name] for name in ("before", "after") if result.get(name)})
     steps, minutes = result["steps"], result["seconds"] / 60
     if arguments.dry_run:
         print(", ".join(f"{count:,} {name}" for name, count in result["notes"].items()))
         print(f"{steps:,} steps, about {minutes:.0f} minutes. Nothing was written.")
         return
     print(f"{steps:,} steps in {minutes:.1f} minutes, best at {result['best step']:,}")
-    if (metric := record["plan"]["metric"]) in result["after"]:
+    # A ranker has no choice of metric: MAP@3 is the competition's.
+    if (metric := record["plan"].get("metric", "map@3")) in result["after"]:
         gain = result["after"][metric] - result["before"][metric]
         if gain <= 0:
             print(f"note: {metric} did not rise ({gain:+.4f}): the model it started from is no worse")
 
 
+def _table(lines: dict[str, dict[str, float]]) -> None:
+    """Figures in columns, a line before and a line after."""
+    names = list(next(iter(lines.values()), {}))
+    if names:
+        print(" " * 8 + "".join(f"{name:>12}" for name in names))
+    for label, found in lines.items():
+        print(f"{label:<8}" + "".join(f"{found[name]:12.4f}" for name in names))
+
+
 def _ranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
     require_extra(settings)
-    from training.ranker import dry_run, train_ranker
+    from training.ranker import dry_run, require_family, train_ranker
+    from training.run import is_first
 
     if arguments.dry_run:
+        require_family(arguments.command, settings.model)
         _tell(arguments, dry_run(settings))
         return 0
     record = train_ranker(arguments.command, settings)
+    if not is_first():
+        return 0
     _tell(arguments, record)
     if not arguments.json:
         print(f"in solution.yaml: rankers: [{{kind: trained, options: {{folder: {settings.out}}}}}]")

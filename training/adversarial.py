@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from training.weights import depth_of
+from kaggle_rag.errors import ConfigError
+from training.weights import depths_of
 
 
 @contextmanager
@@ -17,7 +18,8 @@ def fast_gradient(model: Any, size: float) -> Iterator[None]:
 
     Source: FGM, Miyato et al. 2017, https://arxiv.org/abs/1605.07725, equation 5.
     """
-    with _disturbed(model, lambda name: depth_of(name, 1) == 0, lambda g, w: size * g / g.norm()):
+    depths = depths_of(model)
+    with _disturbed(model, lambda name: depths[name] == 0, lambda g, w: size * g / g.norm()):
         yield
 
 
@@ -29,6 +31,17 @@ def weight_perturbation(model: Any, size: float) -> Iterator[None]:
     """
     with _disturbed(model, lambda name: True, lambda g, w: size * w.norm() * g / g.norm()):
         yield
+
+
+def require_embeddings(model: Any) -> None:
+    """Raise ``ConfigError`` where FGM would disturb nothing, because no embedding is trained."""
+    depths = depths_of(model)
+    if not any(w.requires_grad and w.ndim > 1 and not depths[n] for n, w in model.named_parameters()):
+        raise ConfigError(
+            "fgm disturbs embeddings, and none is trained here",
+            where="adversarial",
+            cure="take awp, or train all weights",
+        )
 
 
 Disturb = Callable[[Any, float], AbstractContextManager[None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 
 from kaggle_rag.artifacts import write_json
 from kaggle_rag.ensemble import Probabilities
+from kaggle_rag.errors import ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
 from training.entries import Entry
@@ -46,6 +48,11 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
     ------
     KitError : for every fault of the settings and the files, before anything is learnt.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "a cross-validation runs in one process", where="accelerate launch",
+            cure="give each fold a process and a GPU of its own: --fold N",
+        )  # fmt: skip
     study = Study.open(wish)
     study.begin()
     parts = keep_parts(study)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from kaggle_rag.artifacts import MANIFEST, sha256
 from kaggle_rag.config import RankerSettings, Solution, validated
 from kaggle_rag.errors import ConfigError, InputError
-from kaggle_rag.models.checkpoints import resolve, weights_sum
+from kaggle_rag.models.card import CARD
+from kaggle_rag.models.checkpoints import weights_sum
 from kaggle_rag.rankers.registry import check_options, make_ranker
 from training.extra import require_extra
 from training.ranker_config import COMMANDS, FILES, PATHS, RankerRun
@@ -70,7 +71,9 @@ class Entry:
         settings = self.run(place, 0)
         require_extra(settings)
         check_options(self.settings.kind, self.settings.options)
-        resolve(settings.model)
+        from training.ranker import require_family
+
+        require_family(self.command, settings.model)
         for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
             if path is not None and not path.is_file():
                 raise InputError("no such file", where=path, cure="check the spelling of the path")
@@ -86,7 +89,12 @@ class Entry:
         made["contexts"] = sha256(place.contexts) if place.contexts else None
         made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
         if "folder" in options:
-            made["weights"] = weights_sum(resolve(str(options["folder"])).path)
+            from kaggle_rag.rankers.trained import located
+
+            folder = located(str(options["folder"]))
+            card = folder / CARD
+            # The card holds the checksum of every file beside it.
+            made["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
         return made
 
 

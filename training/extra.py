@@ -6,11 +6,16 @@ import importlib.util
 from typing import Any
 
 from kaggle_rag.errors import ConfigError
+from training.peft_methods import METHODS
+from training.ranker_config import RankerRun
 
 
 def require_extra(settings: Any) -> None:
     """Raise ``ConfigError`` where a package is not installed."""
-    wanted = ["accelerate", "datasets", *(["tensorboard"] if settings.report_to == "tensorboard" else [])]
+    wanted = ["accelerate", "datasets", *([] if settings.report_to == "none" else [settings.report_to])]
+    if isinstance(settings, RankerRun):
+        wanted += METHODS[settings.peft.method].packages
+        wanted += ["bitsandbytes"] if "8bit" in settings.optimizer or "paged" in settings.optimizer else []
     if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             "not installed: " + ", ".join(missing),

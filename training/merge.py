@@ -15,6 +15,7 @@ from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.features import Item
 from kaggle_rag.models.loading import Backbone, load_backbone, load_ranker
 from kaggle_rag.rankers.trained import score
+from training.saving import save_weights
 
 # Largest difference of a logit, as a share of the largest logit.
 _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
@@ -45,6 +46,7 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
     card, unmerged = load_ranker(folder, device=place, precision=precision, base=base)
     if not card.base:
         raise CheckpointError("this ranker has no adapter: its weights are whole", where=folder)
+    _require_mergeable(unmerged, folder)
     before = _answers(unmerged, card)
     merged = _merged(folder, card, unmerged, base, place, precision)
     after = _answers(merged, card)
@@ -59,6 +61,16 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
     return {"difference": gap, "precision": precision}
 
 
+def _require_mergeable(unmerged: Backbone, folder: Path) -> None:
+    if hasattr(unmerged.model, "bottlenecks"):
+        what = "layers behind others are no change of their weights"
+    elif unmerged.model.active_peft_config.is_prompt_learning:
+        what = "tokens before a row are no weights"
+    else:
+        return
+    raise ConfigError(f"{what}: this adapter cannot be merged", where=folder, cure="use the adapter as it is")
+
+
 def _answers(backbone: Backbone, card: RankerCard) -> Any:
     backbone.model.eval()
     return score(backbone, card.layout, _PROBES, card.max_tokens)
@@ -69,11 +81,6 @@ def _merged(
 ) -> Backbone:
     from peft import PeftModel
 
-    if getattr(unmerged.model.active_peft_config, "is_prompt_learning", False):
-        raise ConfigError(
-            "tokens before a row are no weights: this adapter cannot be merged",
-            where=folder, cure="use the adapter as it is",
-        )  # fmt: skip
     if not card.nf4:
         return unmerged._replace(model=unmerged.model.merge_and_unload())
     fresh = load_backbone(
@@ -87,7 +94,7 @@ def _write(merged: Backbone, card: RankerCard, out: Path) -> None:
     """The folder appears whole."""
     aside = out.with_name(f".{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    merged.model.save_pretrained(aside)
+    save_weights(merged.model, aside)
     merged.tokenizer.save_pretrained(aside)
     dataclasses.replace(card, base="", base_sha256="", nf4=False).write(aside)
     aside.rename(out)

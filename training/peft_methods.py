@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.models.forms import ENCODER_DECODER
+
+# Of the methods whose configuration is not one of peft's.
+OURS = "kaggle_rag.models.bottleneck:BottleneckConfig"
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
@@ -25,8 +29,9 @@ _TASKS = {
 class Method:
     """One way of training few weights.
 
-    ``config`` is the name of a configuration class in peft, ``defaults`` what the kit sets in it,
-    ``virtual`` whether it puts tokens of its own before a row, which a multiple-choice head cannot take.
+    ``config`` is the configuration class, of peft unless it names its module, ``defaults`` what the kit
+    sets in it, ``virtual`` whether it puts tokens of its own before a row, which a multiple-choice head
+    cannot take.
     """
 
     config: str
@@ -34,6 +39,13 @@ class Method:
     text: str
     nf4: bool = False
     virtual: bool = False
+
+    @property
+    def packages(self) -> list[str]:
+        """What must be installed for it."""
+        if self.config in ("", OURS):
+            return []
+        return ["peft", "bitsandbytes"] if self.nf4 else ["peft"]
 
 
 _LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
@@ -47,6 +59,7 @@ METHODS: dict[str, Method] = {
         "LoraConfig", {**_LORA, "use_dora": True}, "LoRA of the direction, and a magnitude (Liu et al. 2024)"
     ),
     "qlora": Method("LoraConfig", _LORA, "LoRA over 4-bit weights (Dettmers et al. 2023)", nf4=True),
+    "adapters": Method(OURS, {}, "two small layers behind attention and feed-forward (Houlsby et al. 2019)"),
     "ia3": Method("IA3Config", {}, "learnt scales of keys, values and the inner layer (Liu et al. 2022)"),
     "prefix": Method(
         "PrefixTuningConfig", {"num_virtual_tokens": 16}, "learnt keys and values (Li and Liang 2021)",
@@ -79,27 +92,47 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
             )
         return model
     _require_fit(name, backbone)
+    made = _configuration(_class_of(method), backbone, {**method.defaults, **options})
+    if method.config == OURS:
+        from kaggle_rag.models.bottleneck import add_bottlenecks
+
+        return add_bottlenecks(model, made)
     import peft
 
-    made = _configuration(getattr(peft, method.config), backbone, {**method.defaults, **options})
     if method.nf4:
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=False)
     try:
         found = peft.get_peft_model(model, made)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
             where="peft.options",
-            expected="target_modules out of " + ", ".join(linear_names(model)),
+            expected="target_modules out of " + ", ".join(_linear_names(model)),
         ) from error
     _require_heads_learn(found, backbone, name)
     return found
 
 
+def _class_of(method: Method) -> Any:
+    if method.config == OURS:
+        return pkgutil.resolve_name(OURS)
+    import peft
+
+    return getattr(peft, method.config)
+
+
 def _require_fit(name: str, backbone: Backbone) -> None:
     if not METHODS[name].virtual:
         return
+    # peft asks the same, but only in the first forward pass.
+    keys = "past_key_values" in inspect.signature(backbone.model.forward).parameters
+    if name == "prefix" and not keys:
+        raise ConfigError(
+            "prefix gives keys and values, which this backbone does not take from outside",
+            where="peft.method",
+            cure="take lora, or prompt",
+        )
     classifies = backbone.form.has_head
     if backbone.form.auto not in _TASKS or (classifies and backbone.family == ENCODER_DECODER):
         raise ConfigError(
@@ -121,19 +154,11 @@ def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
             )
 
 
-def linear_names(model: Any) -> list[str]:
-    """The last names of a model's linear layers: what ``target_modules`` may name."""
-    import torch
-
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    return sorted({name.rpartition(".")[2] for name in linear})
-
-
 def _configuration(kind: Callable[..., Any], backbone: Backbone, options: dict[str, Any]) -> Any:
     known = inspect.signature(kind).parameters
     if unknown := sorted(set(options) - set(known)):
         raise ConfigError(
-            f"{kind.__name__} of peft has no setting {unknown[0]!r}",
+            f"{kind.__name__} has no setting {unknown[0]!r}",
             where="peft.options",
             expected="one of " + ", ".join(known),
         )
@@ -141,10 +166,18 @@ def _configuration(kind: Callable[..., Any], backbone: Backbone, options: dict[s
         options["modules_to_save"] = sorted({*backbone.new, *(options.get("modules_to_save") or ())}) or None
     if kind.__name__ == "IA3Config" and not options.get("target_modules"):
         options |= _scaled(backbone.model)
+    if "task_type" in known:
+        options["task_type"] = _TASKS.get(backbone.form.auto)
     try:
-        return kind(task_type=_TASKS.get(backbone.form.auto), **options)
+        return kind(**options)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error).splitlines()[0], where="peft.options") from error
+
+
+def _linear_names(model: Any) -> list[str]:
+    from kaggle_rag.models.bottleneck import linear_names
+
+    return linear_names(model)
 
 
 def _scaled(model: Any) -> dict[str, Any]:
@@ -153,7 +186,7 @@ def _scaled(model: Any) -> dict[str, Any]:
 
     if model.config.model_type in table:
         return {}
-    names = linear_names(model)
+    names = _linear_names(model)
     inner = [name for name in names if name in ("down_proj", "wo", "fc2", "dense_4h_to_h")]
     keys = [name for name in names if name in ("k_proj", "v_proj", "qkv_proj", "key", "value", "k", "v")]
     return {"target_modules": keys + inner, "feedforward_modules": inner}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -17,18 +18,23 @@ from kaggle_rag.limits import release
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, half_of
+from kaggle_rag.models.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.loading import Backbone, load_backbone, max_positions
+from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
 from kaggle_rag.retrieval.contexts import read_contexts
+from training.adversarial import require_embeddings
 from training.peft_methods import METHODS, with_method
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Changes, EpochQuestions, Lessons
 from training.ranker_trainer import RankerTrainer, make_ranker_trainer
-from training.run import Run
+from training.run import Run, is_first
 from training.splits import split_lessons
-from training.stages import say
-from training.trainer import seconds_a_step
+from training.stages import say, train
+from training.trainer import seconds_a_step, show
 from training.weights import freeze
+
+# The family of backbones that each command trains.
+COMMANDS = {"multiple-choice": ENCODER, "causal": DECODER, "seq2seq": ENCODER_DECODER}
 
 
 def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
@@ -38,6 +44,7 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
     ------
     KitError : for every fault of the settings, the files and the folders, before anything is learnt.
     """
+    require_family(command, settings.model)
     run = Run(command, settings, FILES)
     if record := run.finished():
         return record
@@ -45,8 +52,9 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
     with run.begun() as work:
         say(f"{len(learnt):,} questions to learn from, {len(held):,} held out")
         start = time.perf_counter()
-        trainer = _fitted(settings, learnt, held, work, run)
+        trainer, before = _fitted(settings, learnt, held, work, run)
         result = {
+            "before": before,
             "after": trainer.judge() if held else {},
             "steps": trainer.state.global_step,
             "best step": trainer.state.best_global_step or trainer.state.global_step,
@@ -55,6 +63,21 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
             "accumulate": trainer.settings.accumulate,
         }
         return run.finish(lambda folder: save(trainer, folder), result)
+
+
+def require_family(command: str, model: str) -> None:
+    """Raise ``ConfigError`` with the command that fits when the backbone is of another's family.
+
+    Any other program that trains, such as a cross-validation, takes every family.
+    """
+    wanted = COMMANDS.get(command)
+    if wanted and (found := family_in(model)) != wanted:
+        fitting = next(name for name, family in COMMANDS.items() if family == found)
+        raise ConfigError(
+            f"{command} trains backbones of the family {wanted}, this one is an {found}",
+            where=model,
+            cure=f"python -m training {fitting}",
+        )
 
 
 def dry_run(settings: RankerRun) -> dict[str, Any]:
@@ -81,27 +104,27 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
     }
 
 
-def _fitted(settings: RankerRun, learnt: Lessons, held: Lessons, work: Path, run: Run) -> RankerTrainer:
-    """The trainer at the end of its run; where memory ran out, with smaller batches."""
+def _fitted(
+    settings: RankerRun, learnt: Lessons, held: Lessons, work: Path, run: Run
+) -> tuple[RankerTrainer, dict[str, float]]:
+    """The trainer at the end of its run, and the figures before it; smaller batches where memory ran out."""
+    before: dict[str, float] | None = None
     while True:
         set_seed(settings.seed)
         backbone, card = prepared(settings)
         trainer = _trainer(settings, backbone, card, learnt, held, work)
+        if before is None:
+            before = _first_look(trainer, backbone)
         last = run.last_checkpoint()
         if last:
             say(f"going on from {last.name}")
         try:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            train(trainer, last)
             if trainer.average:
                 trainer.average.put(trainer.average.average)
-            return trainer
+            return trainer, before
         except torch.OutOfMemoryError as error:
-            if settings.batch == 1:
-                raise ConfigError(
-                    "not even one question fits into memory",
-                    where="batch: 1",
-                    cure="lower max_tokens, set gradient_checkpointing: true, or peft.method: qlora",
-                ) from error
+            _require_smaller(settings, error)
         halved = {"batch": settings.batch // 2, "accumulate": settings.accumulate * 2}
         settings = settings.model_copy(update=halved)
         say("out of memory: going on with batch {batch}, accumulate {accumulate}".format(**halved))
@@ -109,9 +132,32 @@ def _fitted(settings: RankerRun, learnt: Lessons, held: Lessons, work: Path, run
         release()
 
 
+def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
+    """What is new, and the figures before anything is learnt."""
+    if backbone.new:
+        say("new, to be learnt from nothing: " + ", ".join(backbone.new))
+    before = trainer.judge() if trainer.judged else {}
+    if before:
+        say("before: " + show(before))
+    return before
+
+
+def _require_smaller(settings: RankerRun, error: Exception) -> None:
+    """Raise ``ConfigError`` when the batch cannot be halved once more."""
+    if settings.batch > 1 and os.environ.get("WORLD_SIZE", "1") == "1":
+        return
+    raise ConfigError(
+        f"a batch of {settings.batch:,} does not fit into memory",
+        where="batch",
+        # Processes that went on with batches of different sizes would wait for each other for ever.
+        cure=("halve batch and double accumulate, " if settings.batch > 1 else "")
+        + "lower max_tokens, set gradient_checkpointing: true, or peft.method: qlora",
+    ) from error
+
+
 def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     """The backbone with its head and its adapter, ready to learn, and the card of what it will be."""
-    device = device_of(settings.device)
+    device = _own_device(device_of(settings.device))
     method = METHODS[settings.peft.method]
     compute = half_of(device) if settings.precision == "auto" else settings.precision
     backbone = load_backbone(
@@ -123,6 +169,8 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
     model = with_method(backbone, settings.peft.method, settings.peft.options)
     backbone = backbone._replace(model=model)
+    if settings.adversarial == "fgm":
+        require_embeddings(model)
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
         # Frozen embeddings would cut the recomputed layers off from the loss.
@@ -136,6 +184,12 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
         base_sha256=checkpoint.sha256 if adapted else "", nf4=method.nf4,
     )  # fmt: skip
     return backbone, card
+
+
+def _own_device(device: str) -> str:
+    """Of several processes on a machine each has a GPU of its own."""
+    place = os.environ.get("LOCAL_RANK")
+    return f"cuda:{place}" if device == "cuda" and place else device
 
 
 def _require_length(settings: RankerRun, backbone: Backbone) -> None:
@@ -160,11 +214,15 @@ def _trainer(
         backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
         learnt.weights,
     )  # fmt: skip
+    # The widest question says at once whether the form can hold so many options.
+    backbone.form.features(questions.writer, max(questions.items, key=lambda item: len(item.options)))
     return make_ranker_trainer(settings, backbone, card, questions, held.items(settings.chunks), work, say)
 
 
 def save(trainer: RankerTrainer, folder: Path) -> None:
     """Weights or adapter, tokenizer, and the card that seals them."""
-    trainer.model.save_pretrained(folder)
-    trainer.backbone.tokenizer.save_pretrained(folder)
-    trainer.card.write(folder)
+    trainer.average = None
+    trainer.save_model(str(folder))
+    if is_first():
+        trainer.backbone.tokenizer.save_pretrained(folder)
+        trainer.card.write(folder)

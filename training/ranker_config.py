@@ -38,6 +38,14 @@ class PeftSettings(Section):
     )
 
 
+class AdapterSettings(PeftSettings):
+    """The same for backbones whose whole weights few machines can train."""
+
+    method: Annotated[str, _known(METHODS, "method")] = Field(
+        "lora", description="one of " + ", ".join(METHODS)
+    )
+
+
 class RankerRun(Section):
     """What every ranker is trained by."""
 
@@ -147,7 +155,7 @@ class CausalRun(RankerRun):
     """A decoder such as Llama, Mistral or Phi-3."""
 
     form: Annotated[str, _known(FORMS, "form")] = Field("binary", description="one of " + ", ".join(FORMS))
-    peft: PeftSettings = PeftSettings(method="lora")
+    peft: AdapterSettings = AdapterSettings()
     learning_rate: float = Field(1e-4, gt=0, lt=1, description="highest learning rate")
 
 

@@ -16,6 +16,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from kaggle_rag.ensemble import softmax
 from kaggle_rag.metrics import accuracy, map_at_k, ranks_of_answers
+from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import half_of
 from kaggle_rag.models.features import Item
@@ -24,6 +25,8 @@ from kaggle_rag.rankers.trained import score
 from training.adversarial import ADVERSARIES
 from training.ranker_config import RankerRun
 from training.ranker_data import EpochQuestions
+from training.run import is_first
+from training.saving import save_weights
 from training.trainer import Careful, Progress
 from training.weights import MovingAverage, rate_groups
 
@@ -128,16 +131,24 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
     def logits(self, items: Sequence[Item]) -> Scores:
         """Logits of questions by the weights as they are, ``(n, k)``."""
         self.model.eval()
+        # Weights that lie divided over several processes come together in the wrapper only.
+        divided = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with self.compute_loss_context_manager():
-            return score(self.backbone, self.card.layout, items, self.card.max_tokens)
+            return score(
+                self.backbone, self.card.layout, items, self.card.max_tokens,
+                asked=self.model_wrapped if divided else None,
+            )  # fmt: skip
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
+    def write_weights(self, folder: Path, state: Any) -> None:
+        save_weights(self.model, folder, state)
         if self.average:
-            self.average.save(Path(output_dir or self.args.output_dir))
+            self.average.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if hasattr(self.model, "bottlenecks"):
+            load_bottlenecks(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.average:
             self.average.load(Path(resume_from_checkpoint))
 
@@ -182,14 +193,26 @@ def make_ranker_trainer(
     callbacks = [each_step, Progress(say)]
     if settings.patience:
         callbacks.append(EarlyStoppingCallback(settings.patience))
+    if settings.report_to == "tensorboard" and is_first():
+        callbacks.append(_curves(settings.out))
+    arguments = _arguments(settings, backbone.model.device.type, len(lessons), folder, judged=bool(judged))
+    # On two GPUs one process would split each batch by copying the model: that is what accelerate is for.
+    arguments._n_gpu = min(1, arguments.n_gpu)
     trainer = RankerTrainer(
-        backbone, card, settings, judged,
-        args=_arguments(settings, backbone.model.device.type, len(lessons), folder, judged=bool(judged)),
+        backbone, card, settings, judged, args=arguments,
         train_dataset=lessons, eval_dataset=list(judged) or None, callbacks=callbacks,
     )  # fmt: skip
     each_step.average = trainer.average
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _curves(out: Path) -> TrainerCallback:
+    """TensorBoard's files beside the ranker: the work folder is gone when all is learnt."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(out.with_name(out.name + ".curves"))))
 
 
 def _arguments(
@@ -209,6 +232,7 @@ def _arguments(
         load_best_model_at_end=judged, metric_for_best_model=f"eval_{METRIC}" if judged else None,
         greater_is_better=True if judged else None,
         logging_steps=max(1, batches // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
-        remove_unused_columns=False, dataloader_pin_memory=False, report_to=settings.report_to,
+        remove_unused_columns=False, dataloader_pin_memory=False,
+        report_to="wandb" if settings.report_to == "wandb" else "none",
         disable_tqdm=True, use_cpu=device == "cpu", fp16=half == "fp16", bf16=half == "bf16",
     )  # fmt: skip

@@ -7,6 +7,7 @@ is learnt the model is written there, and becomes ``OUT`` in one rename.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,16 @@ from kaggle_rag.errors import ArtifactError, InputError
 from kaggle_rag.models.checkpoints import resolve, weights, weights_sum
 
 RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of those that ``accelerate launch`` started.
+
+    The first one writes and speaks; the others compute.
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
 # Where it runs and what is shown of it; not what is learnt.
 _ASIDE = {"out", "device", "report_to", "encoder"}
 # Files whose content decides what is learnt, whatever they are called.
@@ -59,7 +70,8 @@ class Run:
                 where=self.out,
                 cure="choose another OUT, or remove that folder first",
             )
-        shutil.rmtree(self.work, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(self.work, ignore_errors=True)
         return record
 
     @contextmanager
@@ -70,6 +82,9 @@ class Run:
         ------
         ArtifactError : it holds another run, no run, or one that is going on.
         """
+        if not is_first():
+            yield self.work
+            return
         if self.work.exists():
             self._refuse_strangers()
         require_space(self.work, _SPACE * sum(path.stat().st_size for path in weights(self.checkpoint.path)))
@@ -85,12 +100,13 @@ class Run:
 
     def _refuse_strangers(self) -> None:
         found = _read(self.work / PLAN)
-        if found is None:
-            if {child.name for child in self.work.iterdir()} - {LOCK}:
-                raise ArtifactError(
-                    "this folder holds something else", where=self.work, cure="choose another OUT"
-                )
+        # A run that came to nothing, such as one of a misspelt setting.
+        if {child.name for child in self.work.iterdir()} <= {LOCK, PLAN}:
             return
+        if found is None:
+            raise ArtifactError(
+                "this folder holds something else", where=self.work, cure="choose another OUT"
+            )
         if other := _differing(self.plan, found):
             raise ArtifactError(
                 f"an unfinished run with another {other} is there",
@@ -107,16 +123,24 @@ class Run:
             # The trainer writes its state last.
             if _read(found[-1] / "trainer_state.json") is not None:
                 return found[-1]
-            shutil.rmtree(found.pop())
+            cut = found.pop()
+            if is_first():
+                shutil.rmtree(cut)
         return None
 
     def finish(self, save: Callable[[Path], object], result: dict[str, Any]) -> dict[str, Any]:
-        """Write the model, seal it by its record, and give it its name; the record comes back."""
+        """Write the model, seal it by its record, and give it its name; the record comes back.
+
+        ``save`` is called in every process, because none may hold all of the weights.
+        """
         made = self.work / MODEL
+        record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
+        if not is_first():
+            save(made)
+            return record
         shutil.rmtree(made, ignore_errors=True)
         save(made)
         result["sha256"] = weights_sum(made)
-        record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
         write_json(made / RECORD, record)
         made.replace(self.out)
         shutil.rmtree(self.work, ignore_errors=True)

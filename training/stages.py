@@ -14,7 +14,7 @@ from typing import Any
 from kaggle_rag.errors import ArtifactError
 from training.config import RerankerSettings, RetrieverSettings
 from training.material import FILE, Material
-from training.run import Run
+from training.run import Run, is_first
 from training.trainer import seconds_a_step, show
 
 MakeTrainer = Callable[[Material, Path], Any]
@@ -22,7 +22,8 @@ MakeTrainer = Callable[[Material, Path], Any]
 
 def say(line: str) -> None:
     """To stderr: stdout is for the result."""
-    print(line, file=sys.stderr, flush=True)
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def learn(
@@ -48,7 +49,7 @@ def learn(
         if last:
             say(f"going on from {last.name}")
         start = time.perf_counter()
-        _train(trainer, last)
+        train(trainer, last)
         result = {
             "before": before,
             "after": trainer.evaluator() if trainer.evaluator else {},
@@ -61,7 +62,8 @@ def learn(
         return run.finish(save, result)
 
 
-def _train(trainer: Any, last: Path | None) -> None:
+def train(trainer: Any, last: Path | None) -> None:
+    """Learn, from a checkpoint where there is one; raise ``ArtifactError`` for one that is damaged."""
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except UnpicklingError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
+from tqdm import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
@@ -111,9 +112,15 @@ class Careful:
         return loss
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:
+            return
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
             raise self._lost("weights are no longer numbers")
-        self.model.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)
+        self.write_weights(Path(output_dir or self.args.output_dir), state_dict)
+
+    def write_weights(self, folder: Path, state: Any) -> None:
+        """``state`` is the whole state where the weights lie divided over several processes."""
+        self.model.save_pretrained(str(folder), create_model_card=False)
 
     def _load_best_model(self) -> None:
         # The state names it by the path of the time; the folder may have moved, and a best model that
@@ -133,10 +140,37 @@ class Careful:
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """Says one line for each tenth of an epoch and each evaluation."""
+    """A bar on a terminal, and one line for each tenth of an epoch and each evaluation."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
-        self.say, self.start = say, time.perf_counter()
+        self.speak, self.start, self.bar = say, time.perf_counter(), None
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if self.bar is None:
+            self.speak(line)
+            return
+        self.bar.clear()
+        self.speak(line)
+        self.bar.refresh()
+
+    bar: Any
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            # None: only where a terminal shows it.
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=None
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if "loss" in (logs := kwargs["logs"]):

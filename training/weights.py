@@ -15,22 +15,55 @@ from kaggle_rag.errors import ConfigError
 
 # bert.encoder.layer.3.…, model.layers.3.…, encoder.block.3.…
 _LAYER = re.compile(r"\.(?:layer|layers|block|blocks|h)\.(\d+)\.")
-_EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|shared|wte|wpe|embed_positions)\.")
+# Words and places, and what all layers share of them: DeBERTa's relative places and the norm of those,
+# ELECTRA's projection, T5's common table.
+_EMBEDDINGS = re.compile(
+    r"(?:^|\.)(?:\w*embeddings?(?:_\w+)?|embed_\w+|shared|wte|wpe|relative_attention_bias)\."
+    r"|\.encoder\.LayerNorm\."
+)
+# Tokens that an adapter puts before a row are new, and learn as a head does.
+_NEW = re.compile(r"(?:^|\.)prompt_encoder\.")
+_DECODER = re.compile(r"(?:^|\.)decoder\.(?:block|layers?)\.")
+_ENCODER = re.compile(r"(?:^|\.)encoder\.(?!.*\.LayerNorm\.)")
 EMA = "ema.safetensors"
 
 
-def depth_of(name: str, layers: int) -> int:
-    """Where a weight stands: 0 for embeddings, 1 to ``layers`` in a layer, ``layers + 1`` for a head."""
-    if found := _LAYER.search(name):
-        return int(found[1]) + 1
-    return 0 if _EMBEDDINGS.search(name) else layers + 1
+def depths_of(model: Any) -> dict[str, int]:
+    """Where each weight stands, by its name.
+
+    0 for embeddings, 1 to n in a layer, n + 1 for a head. The layers of a decoder that reads an encoder
+    stand above those of the encoder.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    found = {name: (int(m[1]) + 1, _is_above(name)) for name in names if (m := _LAYER.search(name))}
+    lower = max((layer for layer, above in found.values() if not above), default=0)
+    upper = max((layer for layer, above in found.values() if above), default=0)
+    # A decoder alone has one stack.
+    base = lower if model.config.is_encoder_decoder else 0
+    layers = base + upper if base else max(lower, upper)
+    return {
+        name: found[name][0] + base * found[name][1] if name in found else _outside(name, base, layers)
+        for name in names
+    }
 
 
-def layers_of(model: Any) -> int:
-    """How many layers a backbone has, by the names of its weights."""
-    return max(
-        (int(m[1]) + 1 for name, _ in model.named_parameters() if (m := _LAYER.search(name))), default=0
-    )
+def _is_above(name: str) -> bool:
+    return bool(_DECODER.search(name))
+
+
+def _outside(name: str, encoder: int, layers: int) -> int:
+    """The depth of what stands in no layer."""
+    if _NEW.search(name):
+        return layers + 1
+    if _EMBEDDINGS.search(name):
+        return 0
+    # The last norm of an encoder that a decoder reads.
+    return encoder if encoder and _ENCODER.search(name) else layers + 1
+
+
+def layers_of(depths: dict[str, int]) -> int:
+    """How many layers there are below the head."""
+    return max((depth for name, depth in depths.items() if _LAYER.search(name)), default=0)
 
 
 def freeze(model: Any, layers: int, *, embeddings: bool) -> None:
@@ -40,12 +73,12 @@ def freeze(model: Any, layers: int, *, embeddings: bool) -> None:
     ------
     ConfigError : the backbone has fewer layers.
     """
-    there = layers_of(model)
+    depths = depths_of(model)
+    there = layers_of(depths)
     if layers > there:
         raise ConfigError(f"the backbone has {there} layers", where="frozen_layers", expected=f"0 to {there}")
     for name, weight in model.named_parameters():
-        depth = depth_of(name, there)
-        if (depth == 0 and embeddings) or 0 < depth <= layers:
+        if (depths[name] == 0 and embeddings) or 0 < depths[name] <= layers:
             weight.requires_grad_(False)
 
 
@@ -57,12 +90,13 @@ def rate_groups(
     Source: ULMFiT's discriminative fine-tuning (Howard and Ruder 2018, section 3.2), with a constant
     factor as in ELECTRA (Clark et al. 2020, appendix B).
     """
-    layers = layers_of(model)
+    depths = depths_of(model)
+    layers = layers_of(depths)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, weight in model.named_parameters():
         if not weight.requires_grad:
             continue
-        depth, decays = depth_of(name, layers), name in decayed
+        depth, decays = depths[name], name in decayed
         group = groups.setdefault(
             (depth, decays),
             {

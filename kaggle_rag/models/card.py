@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.artifacts import seal, verify, write_json
+from kaggle_rag.artifacts import manifest_sum, seal, verify, write_json
 from kaggle_rag.errors import ArtifactError, CheckpointError
 from kaggle_rag.models.layouts import Layout
 
@@ -44,8 +44,8 @@ class RankerCard:
         """Seal the folder: the card holds the checksum of every file in it."""
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         files = seal(folder, sorted(set(names) - {CARD}))
-        fields = dataclasses.asdict(self)
-        write_json(folder / CARD, {"kind": self.KIND, "format": FORMAT, **fields, "files": files})
+        fields = {"kind": self.KIND, "format": FORMAT, **dataclasses.asdict(self), "files": files}
+        write_json(folder / CARD, {**fields, "sha256": manifest_sum(fields)})
 
     @classmethod
     def read(cls, folder: Path) -> RankerCard:
@@ -66,11 +66,17 @@ class RankerCard:
                 cure="check the path; a bare checkpoint is read with the options form and max_tokens",
             ) from None
         except ValueError as error:
-            raise ArtifactError(f"{CARD} is damaged", where=folder, cure="copy the folder again") from error
+            raise ArtifactError(f"{CARD} is damaged", where=folder, cure=_AGAIN) from error
         if not isinstance(found, dict) or (found.get("kind"), found.get("format")) != (cls.KIND, FORMAT):
             raise ArtifactError(
                 f"{CARD} is not of this version of the kit", where=folder, expected=f"format {FORMAT}"
             )
-        verify(folder, found.pop("files"))
+        own = found.pop("sha256", None)
+        if own != manifest_sum(found):
+            raise ArtifactError(f"{CARD} was changed after it was written", where=folder, cure=_AGAIN)
+        verify(folder, found.pop("files"), of="ranker")
         fields = {field.name: found[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
+
+
+_AGAIN = "copy the folder again from where it was trained"

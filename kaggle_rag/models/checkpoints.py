@@ -84,7 +84,7 @@ def weights_sum(folder: Path) -> str:
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:
     yield "folder", Path(name).expanduser()
-    yield from (("input", path) for path in _attached(name))
+    yield from (("input", path) for path in attached(name))
     if (cached := _cached(name)) is not None:
         yield "cache", cached
     if name in _PACKAGED_NAMES and (packaged := _packaged()) is not None:
@@ -95,14 +95,14 @@ def _inputs() -> str:
     return os.environ.get(INPUTS_VARIABLE, _DEFAULT_INPUTS)
 
 
-def _attached(name: str) -> Iterator[Path]:
-    """Model folders under the input folders whose path spells the name, shallow ones first."""
+def attached(name: str, marker: str = "config.json") -> Iterator[Path]:
+    """Folders with the file ``marker`` under the input folders whose path spells the name, shallow first."""
     wanted = _spelling(name.rsplit("/", 1)[-1])
     for root in map(Path, _inputs().split(os.pathsep)):
         if not root.is_dir():
             continue
         for depth in range(1, _DEPTH + 1):
-            for config in sorted(root.glob("/".join(["*"] * depth) + "/config.json")):
+            for config in sorted(root.glob("/".join(["*"] * depth) + f"/{marker}")):
                 parts = config.parent.relative_to(root).parts
                 if wanted in map(_spelling, parts):
                     yield config.parent

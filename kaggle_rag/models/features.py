@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from kaggle_rag.errors import ConfigError
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.layouts import Writer, Written
 
 Feature = dict[str, Any]
 
@@ -37,7 +37,11 @@ class Item(NamedTuple):
 
 def a_row_an_option(writer: Writer, item: Item) -> Feature:
     """Rows that each hold one option, to be scored one by one."""
-    rows = [writer(item.contexts[p], item.prompt, item.options, p).ids for p in item.places]
+    return _rows(writer, item)
+
+
+def _rows(write: Callable[..., Written], item: Item) -> Feature:
+    rows = [write(item.contexts[p], item.prompt, item.options, p).ids for p in item.places]
     return item.labelled({key: [row[key] for row in rows] for key in rows[0]})
 
 
@@ -61,7 +65,7 @@ def a_letter(writer: Writer, item: Item) -> Feature:
 
 def a_letter_to_decode(writer: Writer, item: Item) -> Feature:
     """The row an encoder reads, what the decoder has said (``said``), and each letter's token."""
-    read = writer(_shared(item), item.prompt, item.options, item.places[0]).ids
+    read = writer.question(_shared(item), item.prompt, item.options, item.places[0]).ids
     answers = [_answer(writer, item, place) for place in item.places]
     shared = _shared_start(answers)
     choices = _parted([answer[shared:] for answer in answers])
@@ -72,7 +76,7 @@ def a_letter_to_decode(writer: Writer, item: Item) -> Feature:
 
 def an_option_to_decode(writer: Writer, item: Item) -> Feature:
     """A row an option for the encoder, and the option for the decoder (``answers``)."""
-    feature = a_row_an_option(writer, item)
+    feature = _rows(writer.question, item)
     return {**feature, "answers": [_answer(writer, item, place) for place in item.places]}
 
 

@@ -30,8 +30,14 @@ class Layout:
     answer: str = ""
 
     def __post_init__(self) -> None:
-        names = {name for _, name, _, _ in string.Formatter().parse(self.first + self.second) if name}
-        if unknown := sorted(names - set(_FIELDS)):
+        try:
+            parts = [*string.Formatter().parse(self.first + self.second)]
+            answer = [*string.Formatter().parse(self.answer)]
+        except ValueError as error:
+            raise ConfigError(f"the template is not readable: {error}", where="template") from error
+        names = {name for _, name, _, _ in parts if name is not None}
+        said = {name for _, name, _, _ in answer if name is not None}
+        if unknown := sorted((names | said) - set(_FIELDS)):
             raise ConfigError(
                 f"the template has a field {{{unknown[0]}}}",
                 where="template",
@@ -89,33 +95,58 @@ class Writer:
                 expected="a fast tokenizer (tokenizer.json)",
                 cure="save it again by a current transformers",
             )
+        # The last resort of a row that is too long keeps its end, where the answer stands.
+        tokenizer.truncation_side = "left"
         self.tokenizer, self.layout, self.max_tokens = tokenizer, layout, max_tokens
         self.shortened = 0
         """Rows whose question lost words, because it was too long without a context too."""
 
     def __call__(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
-        """The row of option ``place``.
+        """The row of option ``place``, with its answer.
 
         The context loses its end. Where question and option alone are too long the question loses its
-        beginning (what is asked stands at its end): one long row of a hidden test set must not stop a
-        submission.
+        beginning (what is asked stands at its end), and then the options their ends: one long row of a
+        hidden test set must not stop a submission.
         """
+        return self._fitting(self.layout, context, prompt, options, place)
+
+    def question(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
+        """The same row without its answer, for an encoder whose decoder gives that."""
+        asking = dataclasses.replace(self.layout, answer="")
+        return self._fitting(asking, context, prompt, options, place)
+
+    def _fitting(
+        self, layout: Layout, context: str, prompt: str, options: Sequence[str | None], place: int
+    ) -> Written:
         fields = _fields(prompt, options, place)
-        if found := self._with_room(fields, "context", context.strip(), keep_start=True):
+        if found := self._with_room(layout, fields, "context", context.strip(), keep_start=True):
             return found
         self.shortened += 1
-        found = self._with_room({**fields, "prompt": ""}, "prompt", fields["prompt"], keep_start=False)
-        return found or self._write({**fields, "prompt": ""}, truncation=True, max_length=self.max_tokens)
+        bare = {**fields, "prompt": ""}
+        found = self._with_room(layout, bare, "prompt", fields["prompt"], keep_start=False)
+        return found or self._squeezed(layout, options, place)
+
+    def _squeezed(self, layout: Layout, options: Sequence[str | None], place: int) -> Written:
+        """Options cut to half their length, again and again; in the end only the end of the row is kept."""
+        longest = max(len(option or "") for option in options)
+        while longest > 1:
+            longest //= 2
+            short = [option and option.strip()[:longest] for option in options]
+            found = self._write(layout, _fields("", short, place))
+            if len(found.is_answer) <= self.max_tokens:
+                return found
+        short = [option and option.strip()[:1] for option in options]
+        return self._write(layout, _fields("", short, place), truncation=True, max_length=self.max_tokens)
 
     def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
         """What follows the row of option ``place``, for a decoder that reads the row elsewhere."""
         return self.layout.answer.format_map(_fields(prompt, options, place))
 
     def _with_room(
-        self, fields: Mapping[str, str], name: str, text: str, *, keep_start: bool
+        self, layout: Layout, fields: Mapping[str, str], name: str, text: str, *, keep_start: bool
     ) -> Written | None:
         """The row with as much of a field's text as fits; ``None`` when it is too long without it."""
-        bare = self._write(fields)
+        bare = self._write(layout, fields)
         room = self.max_tokens - len(bare.is_answer)
         if room < 0:
             return None
@@ -124,7 +155,7 @@ class Writer:
         kept = min(room, len(spans))
         while kept > 0:
             piece = text[: spans[kept - 1][1]] if keep_start else text[spans[-kept][0] :]
-            found = self._write({**fields, name: piece})
+            found = self._write(layout, {**fields, name: piece})
             over = len(found.is_answer) - self.max_tokens
             if over <= 0:
                 return found
@@ -132,14 +163,14 @@ class Writer:
             kept -= over
         return bare
 
-    def _write(self, fields: Mapping[str, str], **cut: Any) -> Written:
-        first, second = self.layout.filled(fields)
+    def _write(self, layout: Layout, fields: Mapping[str, str], **cut: Any) -> Written:
+        first, second = layout.filled(fields)
         found = self.tokenizer(
             first, second or None, return_offsets_mapping=True, return_special_tokens_mask=True,
             verbose=False, **cut,
         )  # fmt: skip
         spans, special = found.pop("offset_mapping"), found.pop("special_tokens_mask")
-        answer = len(self.layout.answer.format_map(fields))
+        answer = len(layout.answer.format_map(fields))
         begins = len(second or first) - answer
         is_answer = [
             bool(answer) and not mark and start >= begins and end > start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +9,19 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError, ConfigError
+from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.devices import DTYPES
 from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
+
+# Which weights are new, and that they must be trained, is said by this kit in one line.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
 
 # Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
 _WHOLE = ["lm_head", "score", "classifier", "classification_head", "pooler"]
@@ -85,6 +90,8 @@ def load_backbone(
             where=folder,
             expected=f"a checkpoint that {answers.auto} of transformers {transformers.__version__} reads",
         ) from error
+    if nf4:
+        _keep_trainable(model)
     new = tuple(sorted({name.rpartition(".")[0] for name in told["missing_keys"]}))
     return Backbone(model if nf4 else model.to(device), tokenizer, answers, family, new)
 
@@ -100,13 +107,35 @@ def load_ranker(
     """
     card = RankerCard.read(folder)
     if not card.base:
-        found = load_backbone(str(folder), card.form, device=device, precision=precision, labels=card.labels)
-        return card, found
+        return card, load_whole(folder, card, device=device, precision=precision)
     _require_base(base or card.base, card)
     backbone = load_backbone(
         base or card.base, card.form, device=device, precision=precision, nf4=card.nf4, labels=card.labels
     )
     return card, backbone._replace(model=_with_adapter(backbone.model, folder))
+
+
+def load_whole(folder: Path, card: RankerCard, *, device: str, precision: str) -> Backbone:
+    """A checkpoint that answers as it is: its head must be in it.
+
+    Raises
+    ------
+    CheckpointError : it does not load, or its head was never trained.
+    """
+    found = load_backbone(str(folder), card.form, device=device, precision=precision, labels=card.labels)
+    if found.new:
+        raise CheckpointError(
+            f"this checkpoint has no head for the form {card.form!r}",
+            where=folder,
+            expected=f"weights of {', '.join(found.new)}",
+            cure="train it first: python -m training --help",
+        )
+    return found
+
+
+def family_in(name: str) -> str:
+    """The family of the checkpoint that a name stands for, by its ``config.json`` alone."""
+    return family_of(_described(resolve(name).path)[0])
 
 
 def max_positions(config: Any) -> int | None:
@@ -133,7 +162,6 @@ def _described(folder: Path) -> tuple[Any, Any]:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    tokenizer.truncation_side = "right"
     return config, tokenizer
 
 
@@ -151,8 +179,26 @@ def _nf4(compute: torch.dtype) -> Any:
     )  # fmt: skip
 
 
+def _keep_trainable(model: Any) -> None:
+    """Keep an evaluation on a CPU from repacking the 4-bit weights for a kernel without gradients.
+
+    bitsandbytes does so in the first forward pass in evaluation mode where the CPU has AVX512_BF16;
+    training that goes on then learns from wrong gradients.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _require_base(name: str, card: RankerCard) -> None:
-    found = resolve(name).sha256
+    try:
+        found = resolve(name).sha256
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the adapter's backbone {name!r} is not on this machine",
+            expected=error.expected,
+            cure="attach it, or say where it lies: options.base of the ranker, --base of merge",
+        ) from error
     if found != card.base_sha256:
         raise CheckpointError(
             "the adapter was trained on another backbone",
@@ -163,12 +209,11 @@ def _require_base(name: str, card: RankerCard) -> None:
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
+    if (folder / CONFIG).is_file():
+        load_bottlenecks(add_bottlenecks(model, BottleneckConfig.read(folder)), folder)
+        return model
     try:
         from peft import PeftModel
     except ImportError as error:
         raise ConfigError("an adapter needs peft", cure="pip install peft, or the extra 'train'") from error
     return PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-
-
-# It says at every import that a kernel package for CPUs is not installed.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,15 @@ import torch
 from tqdm import tqdm
 
 from kaggle_rag.ensemble import Probabilities, softmax
-from kaggle_rag.errors import ConfigError
+from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.limits import release
-from kaggle_rag.models.card import RankerCard
-from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.card import CARD, RankerCard
+from kaggle_rag.models.checkpoints import attached, resolve
 from kaggle_rag.models.devices import DTYPES, device_of, half_of
 from kaggle_rag.models.features import Feature, Item
+from kaggle_rag.models.forms import form_of
 from kaggle_rag.models.layouts import Layout, Writer
-from kaggle_rag.models.loading import Backbone, load_ranker
+from kaggle_rag.models.loading import Backbone, family_in, load_ranker, load_whole
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
 
@@ -29,11 +31,13 @@ _TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
 class TrainedRanker:
-    """Probabilities of a folder that ``python -m training`` wrote.
+    """Probabilities of a folder that ``python -m training`` wrote, or of a checkpoint trained elsewhere.
 
     Parameters
     ----------
     folder : the folder, or a name that resolves to it (an attached input).
+    form : of a checkpoint without ``ranker.json``, whose rows of ``max_tokens`` are then laid out as this
+        form's own; a folder with one knows its form.
     base : where an adapter's backbone lies on this machine (default: the name it was trained by).
     device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
     precision : ``fp32``, ``fp16``, ``bf16``; by default the half precision a GPU has, fp32 on a CPU.
@@ -51,9 +55,17 @@ class TrainedRanker:
         chunks: int | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
+        form: str | None = None,
     ) -> None:
-        self.folder = resolve(folder).path if not Path(folder).is_dir() else Path(folder)
-        self.card = RankerCard.read(self.folder)
+        self.folder = located(folder)
+        self.bare = not (self.folder / CARD).exists() and form is not None
+        self.card = _bare_card(self.folder, form, max_tokens) if self.bare else RankerCard.read(self.folder)
+        if form not in (None, self.card.form):
+            raise ConfigError(
+                f"this ranker answers in the form {self.card.form!r}",
+                where="rankers.options.form",
+                cure="leave form out: it is for checkpoints without " + CARD,
+            )
         self.base, self.device = base, device_of(device)
         self.precision = precision or half_of(self.device)
         if self.precision not in DTYPES:
@@ -64,9 +76,11 @@ class TrainedRanker:
         self._backbone: Backbone | None = None
 
     def __enter__(self) -> TrainedRanker:
-        _, self._backbone = load_ranker(
-            self.folder, device=self.device, precision=self.precision, base=self.base
-        )
+        where = {"device": self.device, "precision": self.precision}
+        if self.bare:
+            self._backbone = load_whole(self.folder, self.card, **where)
+        else:
+            _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
         return self
 
@@ -89,18 +103,53 @@ class TrainedRanker:
         )
 
 
+def located(name: str) -> Path:
+    """The folder a name stands for: a ranker here or among the attached inputs, or a checkpoint."""
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder
+    if (found := next(attached(name, CARD), None)) is not None:
+        return found
+    try:
+        return resolve(name).path
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"no ranker {name!r} on this machine",
+            where="rankers.options.folder",
+            expected=f"a folder with {CARD}, as python -m training writes it, here or among the inputs",
+            cure="check the path, or attach the folder as an input",
+        ) from error
+
+
+def _bare_card(folder: Path, form: str | None, max_tokens: int | None) -> RankerCard:
+    """What a checkpoint that was trained elsewhere does not say itself."""
+    if not max_tokens:
+        raise ConfigError(
+            f"a checkpoint without {CARD} needs max_tokens",
+            where="rankers.options",
+            expected="the longest row it was trained to read, in tokens",
+        )
+    layout = form_of(str(form), family_in(str(folder))).layout
+    return RankerCard(str(form), layout, max_tokens, chunks=0, labels=1, base="", base_sha256="", nf4=False)
+
+
 def score(
     backbone: Backbone,
     layout: Layout,
     items: Sequence[Item],
     max_tokens: int,
     batch_tokens: int | None = None,
+    asked: Any = None,
 ) -> npt.NDArray[np.float64]:
-    """Logits of each question's options, ``(n, k)``, in batches of questions of like length."""
+    """Logits of each question's options, ``(n, k)``, in batches of questions of like length.
+
+    ``asked`` is the wrapper of a model that lies divided over several devices.
+    """
+    model = asked if asked is not None else backbone.model
+    device = backbone.model.device
     writer = Writer(backbone.tokenizer, layout, max_tokens)
     collate = backbone.collator()
     features = [backbone.form.features(writer, item) for item in items]
-    tokens = batch_tokens or _TOKENS[backbone.model.device.type]
+    tokens = batch_tokens or _TOKENS[device.type]
     out = np.full(
         (len(items), max(len(item.options) for item in items)), np.finfo(np.float32).min, np.float64
     )
@@ -108,9 +157,7 @@ def score(
         for rows in _batches(features, tokens):
             batch = collate([features[row] for row in rows])
             with torch.inference_mode():
-                logits = backbone.form.logits(
-                    backbone.model, {k: v.to(backbone.model.device) for k, v in batch.items()}
-                )
+                logits = backbone.form.logits(model, {k: v.to(device) for k, v in batch.items()})
             out[rows, : logits.shape[1]] = logits.cpu().numpy()
             bar.update(len(rows))
     return out

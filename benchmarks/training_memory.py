@@ -1,0 +1,140 @@
+"""The memory ladder: one model trained in ever less memory, a row a step, each in a process of its own.
+
+The model is a Llama of random weights made from a config: 1.1 B parameters where there is a GPU, 30 M on a
+CPU. Every row reads the same questions, in batches of eight a step.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
+
+from benchmarks.common import Watch, parser, report
+from kaggle_rag.errors import show_size
+from kaggle_rag.models.features import Item
+from kaggle_rag.models.layouts import Writer
+from training.ranker import prepared
+from training.ranker_config import RankerRun
+from training.ranker_data import Changes, EpochQuestions
+from training.ranker_trainer import make_ranker_trainer
+
+WORDS = [f"w{number}" for number in range(900)]
+SIZES: dict[str, dict[str, int]] = {
+    "quick": {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4},
+    "cpu": {"hidden_size": 512, "num_hidden_layers": 9, "intermediate_size": 1376, "num_attention_heads": 8},
+    "cuda": {"hidden_size": 2048, "num_hidden_layers": 22, "intermediate_size": 5632,
+             "num_attention_heads": 32, "num_key_value_heads": 4, "vocab_size": 32_000},
+}  # fmt: skip
+SHAPE = {"quick": (16, 64), "cpu": (16, 256), "cuda": (64, 512)}
+_SMALL = {"batch": 1, "accumulate": 8}
+_LEAN = {**_SMALL, "gradient_checkpointing": True}
+_HALF = {**_LEAN, "precision": "half"}
+LADDER: dict[str, dict[str, Any]] = {
+    "batch 8": {"batch": 8},
+    "batch 1, accumulate 8": _SMALL,
+    "and checkpointing": _LEAN,
+    "and mixed precision": _HALF,
+    "and 8-bit AdamW": {**_HALF, "optimizer": "adamw-8bit"},
+    "Adafactor in its place": {**_HALF, "optimizer": "adafactor"},
+    "LoRA": {**_HALF, "peft": {"method": "lora"}},
+    "QLoRA": {**_HALF, "peft": {"method": "qlora"}},
+}
+
+
+def make_model(folder: Path, size: str) -> None:
+    """A checkpoint of random weights with a tokenizer of one token a word."""
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    words.save_pretrained(folder)
+    config = LlamaConfig(**{"vocab_size": len(vocabulary), **SIZES[size]}, pad_token_id=0, eos_token_id=1)
+    set_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def questions(count: int, tokens: int) -> list[Item]:
+    rng = random.Random(0)
+    return [
+        Item("which of these", tuple(rng.sample(WORDS, 4)), (" ".join(rng.choices(WORDS, k=tokens)),) * 4, 1)
+        for _ in range(count)
+    ]
+
+
+def one(name: str, model: Path, size: str) -> dict[str, Any]:
+    """Peak memory and speed of one row, measured in this process."""
+    device = "cuda" if size == "cuda" else "cpu"
+    changes = dict(LADDER[name])
+    if changes.get("precision") == "half":
+        changes["precision"] = "auto" if device == "cuda" else "bf16"
+    count, tokens = SHAPE[size]
+    given = {"precision": "fp32", **changes, "epochs": 1, "max_tokens": tokens, "form": "binary"}
+    settings = RankerRun(questions=model, out=model, model=str(model), device=device, **given)
+    backbone, card = prepared(settings)
+    lessons = EpochQuestions(
+        questions(count, tokens), None, backbone.form, Writer(backbone.tokenizer, card.layout, tokens),
+        Changes(shuffle=True, drop_snippets=0, weaker=0, seed=0),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, Watch() as watch:
+        trainer = make_ranker_trainer(settings, backbone, card, lessons, [], Path(folder), lambda line: None)
+        trainer.args.save_strategy = "no"
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else watch.peak
+    trained = sum(weight.numel() for weight in backbone.model.parameters() if weight.requires_grad)
+    return {"peak": peak, "speed": count / seconds, "trained": trained}
+
+
+def main() -> None:
+    flags = parser(__doc__ or "")
+    flags.add_argument("--only", nargs=3, metavar=("ROW", "MODEL", "SIZE"), help="one row, as JSON")
+    arguments = flags.parse_args()
+    if arguments.only:
+        name, model, size = arguments.only
+        print(json.dumps(one(name, Path(model), size)))
+        return
+    size = "quick" if arguments.quick else "cuda" if torch.cuda.is_available() else "cpu"
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder), size)
+        # A quick run shows that everything works; its numbers mean nothing.
+        ladder = ["batch 8", "LoRA", "QLoRA"] if arguments.quick else list(LADDER)
+        for name in ladder:
+            command = [sys.executable, "-m", "benchmarks.training_memory", "--only", name, folder, size]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            found = json.loads(done.stdout.splitlines()[-1])
+            first = rows[0]["bytes"] if rows else found["peak"]
+            rows.append(
+                {
+                    "": name, "weights trained": f"{found['trained']:,}",
+                    "peak memory": show_size(found["peak"]), "of the first": f"{found['peak'] / first:.2f}",
+                    "questions/s": f"{found['speed']:.2f}", "bytes": found["peak"],
+                }
+            )  # fmt: skip
+    report(f"Memory of training ({size})", rows, arguments.json, _note(size))
+
+
+def _note(size: str) -> str:
+    where = torch.cuda.get_device_name() if size == "cuda" else "CPU"
+    count, tokens = SHAPE[size]
+    peak = "as CUDA's allocator counts it" if size == "cuda" else "anonymous memory of the process"
+    return f"{where}; {count} questions of four options, rows of {tokens} tokens; peak memory {peak}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Bottleneck adapters: two small layers behind what attention and feed-forward give (peft has none).
+
+Source: Houlsby et al. 2019, https://arxiv.org/abs/1902.00751, section 2.1. They are hooked onto the
+output layers, so that no weight of the backbone gets another name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kaggle_rag.artifacts import write_json
+from kaggle_rag.errors import ArtifactError, ConfigError
+
+CONFIG, WEIGHTS = "bottleneck.json", "bottleneck.safetensors"
+# The layers whose output is added to the residual: of BERT's kind, of Llama's, of T5's.
+_ENDS = re.compile(r"\.(output\.dense|o_proj|down_proj|o|wo|Wo|out_proj|fc2|out_lin|lin2)$")
+_IN_A_LAYER = re.compile(r"\.\d+\.")
+
+
+@dataclasses.dataclass(frozen=True)
+class BottleneckConfig:
+    """Settings of the adapters.
+
+    ``size`` is the width between the two layers; ``target_modules`` last names of the layers they stand
+    behind (empty: the end of every attention and feed-forward); ``modules_to_save`` modules that are
+    trained whole and kept beside the adapters, such as a new head.
+    """
+
+    size: int = 16
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise ValueError(f"size: a whole number from 1 on, not {self.size!r}")
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / CONFIG, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> BottleneckConfig:
+        try:
+            found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            return cls(**found)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{CONFIG} is damaged", where=folder, cure="copy the folder again") from error
+
+
+def linear_names(model: Any) -> list[str]:
+    """The last names of a model's linear layers: what ``target_modules`` may name."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+class Bottleneck(nn.Module):  # type: ignore[misc]
+    """``h + up(gelu(down(h)))``; ``up`` begins at 0, so that the backbone first answers as it did."""
+
+    def __init__(self, wide: int, config: BottleneckConfig) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(wide, config.size), nn.Linear(config.size, wide)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.down.weight, std=0.02)
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        inner = self.down(hidden.to(self.down.weight.dtype))
+        return hidden + self.up(self.dropout(nn.functional.gelu(inner))).to(hidden.dtype)
+
+
+def add_bottlenecks(model: Any, config: BottleneckConfig) -> Any:
+    """Put adapters into a model, in place, and freeze all else but ``modules_to_save``.
+
+    Raises
+    ------
+    ConfigError : no layer of the model has such a name.
+    """
+    ends = list(_ends(model, config))
+    if not ends:
+        raise ConfigError(
+            "no layer that adapters could stand behind",
+            where="peft.options.target_modules",
+            expected="out of " + ", ".join(linear_names(model)),
+        )
+    model.requires_grad_(False)
+    for end in ends:
+        end.add_module("bottleneck", Bottleneck(end.out_features, config).to(end.weight.device))
+        end.register_forward_hook(_behind)
+    for name in config.modules_to_save or ():
+        model.get_submodule(name).requires_grad_(True)
+    model.bottlenecks = config
+    return model
+
+
+def save_bottlenecks(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write what was trained, ``state`` where the weights lie divided over several processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    state = model.state_dict() if state is None else state
+    save_file({name: state[name].detach().cpu().contiguous() for name in sorted(trained)}, folder / WEIGHTS)
+    model.bottlenecks.write(folder)
+
+
+def load_bottlenecks(model: Any, folder: Path) -> None:
+    """Read them back into a model that has the same adapters.
+
+    Raises
+    ------
+    ArtifactError : they belong to another backbone.
+    """
+    found = load_file(folder / WEIGHTS)
+    there = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    if set(found) != there:
+        raise ArtifactError(
+            "these adapters belong to another backbone",
+            where=folder,
+            expected=f"{len(there):,} weights, found {len(found):,}",
+        )
+    model.load_state_dict(found, strict=False)
+
+
+def _ends(model: Any, config: BottleneckConfig) -> Iterator[Any]:
+    for name, part in model.named_modules():
+        if not isinstance(part, nn.Linear) or not _IN_A_LAYER.search(name):
+            continue
+        named = name.rpartition(".")[2] in config.target_modules
+        if named if config.target_modules else _ENDS.search(name):
+            yield part
+
+
+def _behind(end: Any, _: Any, given: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = end.bottleneck(given)
+    return found

@@ -1,0 +1,192 @@
+"""Batches of questions of any width against one option at a time; rows against their templates."""
+
+import string
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ranker_toys import SPECIAL, TEXT, WORDS, backbone, tokenizer
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.models.features import Item
+from kaggle_rag.models.forms import FORMS
+from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout, Writer
+from kaggle_rag.models.loading import load_backbone
+
+LETTERS = string.ascii_uppercase
+KINDS = {"choice": "deberta-v2", "binary": "mistral", "options": "llama"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """One backbone a form, in evaluation mode."""
+    found = {}
+    for form, kind in KINDS.items():
+        torch.manual_seed(0)
+        folder = backbone(kind, tmp_path_factory.mktemp(kind))
+        found[form] = load_backbone(str(folder), form, device="cpu")
+        found[form].model.eval()
+    return found
+
+
+texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join)
+options = st.lists(st.none() | texts, min_size=2, max_size=26).filter(
+    lambda found: sum(option is not None for option in found) > 1
+)
+items = st.builds(
+    lambda found, words, answer: Item(
+        "the right ?", tuple(found), tuple(" ".join(words) for _ in found),
+        [p for p, o in enumerate(found) if o is not None][answer],
+    ),
+    options, st.lists(st.sampled_from(WORDS), max_size=20), st.integers(0, 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", KINDS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(items, min_size=1, max_size=4), st.sampled_from([None, 8]))
+def test_a_batch_scores_each_option_as_if_it_were_alone(form, models, questions, multiple):
+    """Widths of 2 to 26 in one batch, options missing in the middle, contexts of any length."""
+    found = models[form]
+    writer = Writer(found.tokenizer, found.form.layout, 48)
+    features = [found.form.features(writer, item) for item in questions]
+    collate = found.collator()
+    collate.pad_to_multiple_of = multiple
+    batch = collate(features)
+    wide = max(len(item.options) for item in questions)
+    assert batch["input_ids"].shape[:2] == batch["present"].shape == (len(questions), wide)
+    assert not multiple or batch["input_ids"].shape[-1] % multiple == 0
+    with torch.no_grad():
+        logits = found.form.logits(found.model, batch)
+        for row, item in enumerate(questions):
+            assert batch["labels"][row] == item.answer
+            for place in range(wide):
+                there = place < len(item.options) and item.options[place] is not None
+                assert bool(batch["present"][row, place]) == there
+                alone = _alone(found, writer, item, place) if there else torch.finfo(torch.float32).min
+                assert float(logits[row, place]) == pytest.approx(alone, abs=2e-5)
+
+
+def _alone(found, writer, item, place):
+    """One option through the model by itself, without any padding."""
+    row = writer(item.contexts[place], item.prompt, item.options, place)
+    ids = torch.tensor([row.ids["input_ids"]])
+    if found.form.scored == "choice":
+        kinds = torch.tensor([[row.ids["token_type_ids"]]])
+        return float(found.model(input_ids=ids[None], token_type_ids=kinds).logits)
+    if found.form.scored == "binary":
+        return float(found.model(input_ids=ids).logits)
+    likely = found.model(input_ids=ids).logits[0].log_softmax(-1)
+    own = [t for t, mine in enumerate(row.is_answer) if mine]
+    return sum(float(likely[t - 1, ids[0, t]]) for t in own) / len(own)
+
+
+def test_labels_are_only_there_when_all_answers_are(models):
+    found = models["choice"]
+    writer = Writer(found.tokenizer, PAIR, 32)
+    known = Item("the right ?", ("amber", "birch"), ("", ""), 1)
+    features = [found.form.features(writer, item) for item in (known, known._replace(answer=-1))]
+    assert found.collator()(features[:1])["labels"].tolist() == [1]
+    assert "labels" not in found.collator()(features)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_are_padded_on_the_tokenizers_side_and_numbered_from_their_first_token(models, side):
+    found = models["options"]
+    collate = found.collator()
+    writer = Writer(found.tokenizer, OPTION, 32)
+    item = Item("the right ?", ("amber", "birch cedar delta"), ("", ""), 0)
+    found.tokenizer.padding_side, before = side, found.tokenizer.padding_side
+    batch = collate([found.form.features(writer, item)])
+    found.tokenizer.padding_side = before
+    short, long = batch["attention_mask"][0].tolist()
+    gap = [0] * (len(long) - sum(short))
+    ones = [1] * sum(short)
+    assert all(long) and short == (gap + ones if side == "left" else ones + gap)
+    numbers = batch["position_ids"][0, 0][batch["attention_mask"][0, 0].bool()].tolist()
+    assert numbers == list(range(len(numbers)))
+    says = batch["input_ids"][0][batch["is_answer"][0]].tolist()
+    assert found.tokenizer.decode(says) == "amber birch cedar delta"
+
+
+words = st.lists(st.sampled_from(WORDS + TEXT), max_size=40).map(" ".join)
+
+
+@pytest.mark.parametrize("layout", [PAIR, BINARY, LETTER, OPTION])
+@settings(max_examples=60, deadline=None)
+@given(words, words, st.lists(words.filter(bool), min_size=2, max_size=6), st.integers(16, 64))
+def test_only_the_context_is_cut_while_question_and_options_fit(layout, context, prompt, choices, longest):
+    made = tokenizer("bert")
+    row = Writer(made, layout, longest)(context, prompt, choices, 1)
+    whole = Writer(made, layout, 100_000)(context, prompt, choices, 1)
+    bare = Writer(made, layout, 100_000)("", prompt, choices, 1)
+    ids, full, least = (found.ids["input_ids"] for found in (row, whole, bare))
+    assert len(ids) <= longest
+    if len(full) <= longest:
+        assert ids == full
+    elif len(least) <= longest:
+        # Its beginning is the context's, its end all that stands behind the context; nothing is wasted.
+        behind = len(least) - 1
+        kept = len(ids) - len(least)
+        assert ids == full[: kept + 1] + full[-behind:] and len(ids) == longest
+    if layout.answer:
+        says = made.decode([i for i, mine in zip(ids, row.is_answer) if mine])
+        assert says and says.replace(" ", "") in layout.answer.format(letter="B", option=choices[1]).replace(
+            " ", ""
+        )
+
+
+def test_a_question_that_is_too_long_loses_its_beginning_and_its_options_stay():
+    made = tokenizer("bert")
+    prompt = " ".join(["heron"] * 60 + ["the", "right", "?"])
+    writer = Writer(made, PAIR, 20)
+    row = made.convert_ids_to_tokens(writer("frost", prompt, ["amber", "birch"], 0).ids["input_ids"])
+    assert len(row) == 20 and row[-5:] == ["the", "right", "?", "amber", "</s>"] and "frost" not in row
+    assert writer.shortened == 1
+
+
+@pytest.mark.parametrize(
+    "kind, form",
+    [("llama", "letters"), ("llama", "options"), ("llama", "binary"), ("t5", "letters"), ("t5", "options"),
+     ("bert", "choice")],
+)  # fmt: skip
+def test_rows_that_cannot_fit_still_give_an_answer(kind, form, tmp_path):
+    """26 options of 60 words, a long question, and room for 32 tokens: no exception, finite logits."""
+    torch.manual_seed(0)
+    found = load_backbone(str(backbone(kind, tmp_path)), form, device="cpu")
+    many = tuple(" ".join(WORDS[(n + k) % 8] for k in range(60)) for n in range(26))
+    letters = [*LETTERS]
+    if form == "letters":
+        # The toy's vocabulary has five letters.
+        many, letters = many[:5], letters[:5]
+    item = Item(" ".join(WORDS * 20), many, ("frost " * 50,) * len(many), 0)
+    batch = found.collator()([found.form.features(Writer(found.tokenizer, found.form.layout, 32), item)])
+    logits = found.form.logits(found.model.eval(), batch)
+    assert batch["input_ids"].shape[-1] <= 32 and logits.shape == (1, len(letters))
+    assert torch.isfinite(logits).all() and (logits > -1e30).all()
+    if found.form.scored == "options":
+        assert batch["is_answer"].any(-1).all()
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [
+        ({"first": "{context} {prompt} {answer}"}, "has a field {answer}"),
+        ({"first": "{context} {option}"}, "leaves out the question"),
+        ({"first": "{context} {prompt"}, "not readable: expected '}'"),
+        ({"first": "{prompt} {}"}, "has a field {}"),
+        ({"first": "{prompt}", "answer": "{correct}"}, "has a field {correct}"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(parts, message):
+    with pytest.raises(ConfigError, match=message):
+        Layout(**parts)
+
+
+def test_letters_that_a_tokenizer_cannot_tell_apart_are_refused():
+    made = tokenizer("llama")
+    item = Item("the right ?", tuple(WORDS[n % 8] for n in range(7)), ("",) * 7, 0)
+    assert "F" not in SPECIAL + TEXT
+    with pytest.raises(ConfigError, match="does not tell the letters apart"):
+        FORMS["letters"]["decoder"].features(Writer(made, LETTER, 64), item)

@@ -1,0 +1,261 @@
+"""What a user can get wrong with rankers: one message each, that names the cure, and exit code 2."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from ranker_toys import WORDS, backbone, files, rows, task
+from transformers import AutoModelForMultipleChoice
+
+from kaggle_rag.errors import run_program
+from kaggle_rag.questions import Questions
+from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.retrieval.contexts import read_contexts
+from training.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("task")
+    made = task(folder, count=32, judged=12, words=WORDS[:6])
+    models = {kind: str(backbone(kind, folder / kind)) for kind in ("bert", "llama", "t5", "roberta")}
+    return {"told": {**made, "epochs": 1}, "models": models, "folder": folder}
+
+
+def program(capsys, monkeypatch, *words):
+    """Exit code and what was said, as the shell gets them."""
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, words)])
+    # The program's own streams stay: pytest's have no encoding to set.
+    code = run_program(main)
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    return code, said.out + said.err
+
+
+def train(told, capsys, monkeypatch, command, out, *more, **changes):
+    settings = {**told["told"], "out": out, **changes}
+    flags = [w for k, v in settings.items() if v is not None for w in ("--" + k.replace("_", "-"), v)]
+    return program(capsys, monkeypatch, command, *flags, *more)
+
+
+def changed(folder, name, change):
+    return files(folder, name, [change(dict(row)) for row in rows(32, 0, words=WORDS[:6])])
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("answers", lambda row: row | {"answer": ""}, "32 of 32 questions have no answer (id 0-0)"),
+        ("one", lambda row: row | {"answer": "A"}, "all 32 answers are A: nothing is to learn"),
+    ],
+)
+def test_questions_that_teach_nothing(name, change, message, told, tmp_path, capsys, monkeypatch):
+    questions, contexts = changed(tmp_path, name, change)
+    code, said = train(told, capsys, monkeypatch, "multiple-choice", tmp_path / "out",
+                       model=told["models"]["bert"], questions=questions, contexts=contexts)  # fmt: skip
+    assert code == 2 and message in said and not (tmp_path / "out.training").exists()
+
+
+@pytest.mark.parametrize(
+    "command, kind, fitting",
+    [
+        ("causal", "bert", "multiple-choice"),
+        ("multiple-choice", "llama", "causal"),
+        ("causal", "t5", "seq2seq"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_the_command_that_fits_a_backbone_is_told(
+    command, kind, fitting, more, told, tmp_path, capsys, monkeypatch
+):
+    code, said = train(
+        told, capsys, monkeypatch, command, tmp_path / "out", *more, model=told["models"][kind]
+    )
+    assert code == 2 and f"python -m training {fitting}" in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command, kind, more, message",
+    [
+        ("multiple-choice", "bert", ["--form", "letters"], "does not answer in the form 'letters'"),
+        ("multiple-choice", "bert", ["--form", "lettres"], "no such form, expected one of choice, binary"),
+        ("causal", "llama", ["--set", "peft.options.target_modules=[kv_proj]"], "q_proj"),
+        ("causal", "llama", ["--set", "peft.options.rank=3"], "LoraConfig has no setting 'rank'"),
+        ("causal", "llama", ["--set", "peft.method=lore"], "no such method, expected one of full, lora"),
+        ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.size=0"],
+         "size: a whole number"),
+        ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.target_modules=[x]"],
+         "down_proj"),
+        ("causal", "llama", ["--set", "peft.method=full", "--set", "peft.options.r=3"], "has no settings"),
+        ("causal", "llama", ["--adversarial", "fgm"], "fgm disturbs embeddings"),
+        ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "take form: binary"),
+        ("multiple-choice", "bert", ["--max-tokens", "65"], "reads 64 tokens at most, 65 were asked for"),
+        ("multiple-choice", "roberta", ["--max-tokens", "64"], "reads 63 tokens at most"),
+        ("multiple-choice", "bert", ["--frozen-layers", "3"], "the backbone has 2 layers"),
+        ("multiple-choice", "bert", ["--set", "template.first='{contexts}'"], "has a field {contexts}"),
+        ("multiple-choice", "bert", ["--device", "tpu9"], "no device 'tpu9'"),
+        ("multiple-choice", "bert", ["--others", "true"], "others is a setting of the form binary"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit(command, kind, more, message, told, tmp_path, capsys, monkeypatch):
+    code, said = train(
+        told, capsys, monkeypatch, command, tmp_path / "out", *more, model=told["models"][kind]
+    )
+    assert code == 2 and message in said and not (tmp_path / "out").exists()
+
+
+def test_more_options_than_a_model_has_letters_for(told, tmp_path, capsys, monkeypatch):
+    """The toy's tokenizer has letters to E; a question of seven options comes last."""
+    wide = rows(1, 9, width=7)[0] | {"context": "amber"}
+    wide |= dict(zip("ABCDEFG", WORDS)) | {"id": "wide", "answer": "B"}
+    questions, contexts = files(tmp_path, "wide", [*rows(20, 0), wide])
+    code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out", "--form", "letters",
+                       model=told["models"]["llama"], questions=questions, contexts=contexts)  # fmt: skip
+    assert code == 2 and "does not tell the letters apart" in said and "form: options" in said
+
+
+def test_27_options_and_contexts_of_other_questions(told, tmp_path, capsys, monkeypatch):
+    names = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "AA"]
+    (tmp_path / "wide.csv").write_text(",".join(["id", "prompt", *names, "answer"]) + "\n"
+                                       + ",".join(["1", "p", *names, "AA"]) + "\n")  # fmt: skip
+    code, said = train(told, capsys, monkeypatch, "multiple-choice", tmp_path / "out",
+                       model=told["models"]["bert"], questions=tmp_path / "wide.csv", contexts=None,
+                       validation=None, validation_contexts=None)  # fmt: skip
+    assert code == 2 and "AA" in said
+    code, said = train(
+        told, capsys, monkeypatch, "multiple-choice", tmp_path / "out", model=told["models"]["bert"],
+        contexts=told["told"]["validation_contexts"],
+    )  # fmt: skip
+    assert code == 2 and "contexts" in said and not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def ranker(told):
+    """An adapter, and the whole weights it belongs to."""
+    from training.ranker import train_ranker
+    from training.ranker_config import RankerRun
+
+    out = told["folder"] / "lora"
+    train_ranker("causal", RankerRun(**told["told"], out=out, model=told["models"]["llama"], form="binary",
+                                     peft={"method": "lora"}))  # fmt: skip
+    return out
+
+
+def asked(told, folder, **options):
+    read = Questions.read(told["told"]["validation"])
+    contexts = read_contexts(told["told"]["validation_contexts"], read)
+    with make_ranker("trained", {"folder": str(folder), "device": "cpu", **options}) as made:
+        return made.probabilities(read, contexts)
+
+
+def refused(told, folder, **options):
+    from kaggle_rag.errors import KitError
+
+    with pytest.raises(KitError) as caught:
+        asked(told, folder, **options)
+    return str(caught.value)
+
+
+def test_an_adapter_whose_backbone_is_elsewhere_missing_or_different(told, ranker, tmp_path):
+    card = json.loads((ranker / "ranker.json").read_text())
+    moved = told["folder"] / "moved"
+    shutil.copytree(card["base"], moved)
+    plain = asked(told, ranker)
+    assert (asked(told, ranker, base=str(moved)) == plain).all()
+    assert "is not on this machine" in refused(told, ranker, base=str(tmp_path / "gone"))
+    other = backbone("llama", tmp_path / "other", seed=1)
+    assert "trained on another backbone" in refused(told, ranker, base=str(other))
+
+
+def rewritten(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: (f / "adapter_model.safetensors").unlink(), "a file of the ranker is missing"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "the file has 2 bytes"),
+        (lambda f: (f / "ranker.json").write_text("{"), "ranker.json is damaged"),
+        (lambda f: (f / "ranker.json").write_text("{}"), "not of this version"),
+        (lambda f: rewritten(f / "ranker.json", "binary", "choice"), "changed after it was written"),
+        (lambda f: (f / "ranker.json").unlink(), "no trained ranker is there"),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder(damage, message, told, ranker, tmp_path):
+    folder = tmp_path / "ranker"
+    shutil.copytree(ranker, folder)
+    damage(folder)
+    found = refused(told, folder)
+    assert message in found and "index" not in found
+
+
+def test_one_changed_byte_is_found(told, ranker, tmp_path):
+    folder = tmp_path / "ranker"
+    shutil.copytree(ranker, folder)
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "checksum differs from that of the ranker" in refused(told, folder)
+
+
+def test_a_missing_folder_and_one_among_the_inputs(told, ranker, tmp_path, monkeypatch):
+    assert "no ranker 'gone/ranker' on this machine" in refused(told, "gone/ranker")
+    shutil.copytree(ranker, tmp_path / "my-ranker/1")
+    monkeypatch.setenv("KAGGLE_RAG_INPUTS", str(tmp_path))
+    assert (asked(told, "my-ranker") == asked(told, ranker)).all()
+
+
+def test_merging_what_is_no_adapter_or_over_something(told, ranker, tmp_path, capsys, monkeypatch):
+    (tmp_path / "there").mkdir()
+    assert program(capsys, monkeypatch, "merge", ranker, tmp_path / "there")[0] == 2
+    whole = tmp_path / "whole"
+    code, said = program(capsys, monkeypatch, "merge", ranker, whole, "--device", "cpu")
+    assert code == 0 and "merged; logits differ by" in said
+    code, said = program(capsys, monkeypatch, "merge", whole, tmp_path / "again", "--device", "cpu")
+    assert code == 2 and "no adapter" in said and not (tmp_path / "again").exists()
+
+
+def test_merged_weights_that_answer_differently_are_not_written(told, ranker, tmp_path, monkeypatch):
+    from peft.tuners.lora import LoraModel
+
+    from kaggle_rag.errors import ArtifactError
+    from training.merge import merge
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)
+    with pytest.raises(ArtifactError, match="answer differently"):
+        merge(ranker, tmp_path / "merged", device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_trained_elsewhere_answers_without_training_here(told, tmp_path):
+    """A multiple-choice model of transformers, asked by a loop of its own."""
+    torch.manual_seed(5)
+    folder = told["models"]["bert"]
+    model = AutoModelForMultipleChoice.from_pretrained(folder).eval()
+    model.save_pretrained(tmp_path)
+    shutil.copy(f"{folder}/tokenizer.json", tmp_path)
+    shutil.copy(f"{folder}/tokenizer_config.json", tmp_path)
+    found = asked(told, tmp_path, form="choice", max_tokens=48)
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(folder)
+    read = Questions.read(told["told"]["validation"])
+    for row, (prompt, options, context) in enumerate(zip(read.prompts, read.options, read.contexts)):
+        given = words([context] * 3, [f"{prompt} {option}" for option in options], return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**{key: value[None] for key, value in given.items()}).logits[0]
+        assert found[row] == pytest.approx(logits.softmax(0).numpy(), abs=1e-5)
+    assert "needs max_tokens" in refused(told, tmp_path, form="choice")
+    assert "no trained ranker" in refused(told, tmp_path)
+    assert "no head for the form 'choice'" in refused(told, folder, form="choice", max_tokens=48)
+    assert "does not answer in the form 'letters'" in refused(told, folder, form="letters", max_tokens=48)
+
+
+def test_a_ranker_knows_its_form_and_its_settings(told, ranker):
+    assert "answers in the form 'binary'" in refused(told, ranker, form="choice")
+    assert "no precision 'int3'" in refused(told, ranker, precision="int3")
+    assert "has no setting 'chunk'" in refused(told, ranker, chunk=3)

@@ -1,0 +1,164 @@
+"""Every family and every method of training few weights learns the toy task, and answers alike later."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from ranker_toys import BACKBONES, COMMANDS, DECODERS, FORMS, WORDS, backbone, files, rows, task
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.metrics import map_at_k, ranks_of_answers
+from kaggle_rag.questions import Questions
+from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.retrieval.contexts import read_contexts
+from training.merge import merge
+from training.peft_methods import METHODS
+from training.ranker import train_ranker
+from training.ranker_config import RankerRun
+
+# The answer is first, second or third of three by chance: (1 + 1/2 + 1/3) / 3.
+CHANCE = 0.611
+LEARN = {"learning_rate": 2e-3, "epochs": 6}
+RATES = dict.fromkeys(("electra", "roberta", "bert", "gemma", "phi3"), 1e-3)
+
+
+def probabilities(folder, told, **options):
+    read = Questions.read(told["validation"])
+    contexts = read_contexts(told["validation_contexts"], read)
+    with make_ranker("trained", {"folder": str(folder), "device": "cpu", **options}) as ranker:
+        return read, ranker.probabilities(read, contexts)
+
+
+def train(told, out, kind, **changes):
+    # Decoders find the word of the context late.
+    longer = {"epochs": 10} if kind in DECODERS else {}
+    settings = RankerRun(**{**told, **LEARN, **longer, "out": out, "form": FORMS[kind], **changes})
+    return train_ranker(COMMANDS[kind], settings)["result"]
+
+
+def answers_alike(folder, told, result, bound=1e-5):
+    """The loaded ranker's MAP@3 and log loss are those that training told, computed anew."""
+    read, found = probabilities(folder, told)
+    right = found[np.arange(len(read)), read.answers].astype(np.float64)
+    assert -np.log(right).mean() == pytest.approx(result["after"]["log loss"], abs=bound)
+    mean = map_at_k(ranks_of_answers(found, read.answers, read.present), 3)
+    assert mean == pytest.approx(result["after"]["map@3"], abs=bound)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    return task(tmp_path_factory.mktemp("task"), count=384, words=WORDS[:4])
+
+
+def spelt(folder):
+    """The task in which a letter can be learnt in seconds: the answer's letter stands in the context."""
+    made = task(folder)
+    for name, seed, count in (("questions", 0, 160), ("validation", 1, 60)):
+        found = [row | {"context": row["answer"]} for row in rows(count, seed)]
+        made[name], contexts = files(folder, name, found)
+        made["contexts" if seed == 0 else "validation_contexts"] = contexts
+    # The letter would be another's after a shuffle.
+    return made | {"shuffle_options": False}
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_every_family_learns_in_its_default_form(kind, told, tmp_path):
+    model = backbone(kind, tmp_path / "base")
+    if FORMS[kind] == "letters":
+        told = spelt(tmp_path)
+    rate = RATES.get(kind, 2e-3)
+    result = train(told, tmp_path / "out", kind, model=str(model), learning_rate=rate)
+    assert result["before"]["map@3"] < CHANCE + 0.1 and result["after"]["map@3"] > 0.9
+    shuffled = {key: value for key, value in told.items() if key != "shuffle_options"}
+    answers_alike(tmp_path / "out", shuffled, result)
+
+
+@pytest.mark.parametrize("kind, form", [("llama", "letters"), ("t5", "options"), ("bert", "binary")])
+def test_other_forms_learn_too(kind, form, told, tmp_path):
+    model = backbone(kind, tmp_path / "base")
+    if form == "letters":
+        told = spelt(tmp_path)
+    changes = {"learning_rate": 1e-3, "others": True, "epochs": 12} if form == "binary" else {}
+    result = train(told, tmp_path / "out", kind, model=str(model), form=form, **changes)
+    assert result["after"]["map@3"] > 0.9
+    answers_alike(tmp_path / "out", told, result)
+
+
+SCHOOL = {"llama": 2e-3, "phi3": 2e-3}
+
+
+@pytest.fixture(scope="module")
+def schooled(tmp_path_factory):
+    """Backbones that learnt the task on four words, and the task on the others, made when asked for."""
+    made = {}
+
+    def school(kind, form):
+        if (kind, form) not in made:
+            folder = tmp_path_factory.mktemp(f"{kind}-{form}")
+            model = backbone(kind, folder / "base")
+            first = task(tmp_path_factory.mktemp("first"), words=WORDS[:4])
+            changes = {
+                "model": str(model),
+                "form": form,
+                "epochs": 6,
+                "learning_rate": SCHOOL.get(kind, 1e-3),
+            }
+            result = train(first, folder / "whole", kind, schedule="constant_with_warmup", **changes)
+            assert result["after"]["map@3"] > 0.9
+            made[kind, form] = folder / "whole", task(folder, words=WORDS[3:])
+        return made[kind, form]
+
+    return school
+
+
+# The rates of methods that scale or prefix what is there are high: they train a few hundred numbers.
+FEW = dict.fromkeys(("ia3", "prefix", "prompt", "p-tuning"), 2e-2)
+# rsLoRA scales its updates four times as much.
+FEW["rslora"] = 1.5e-3
+QUICK = [
+    ("lora", "llama", "binary"), ("qlora", "llama", "binary"), ("prefix", "llama", "binary"),
+    ("ia3", "llama", "binary"), ("dora", "bert", "choice"), ("adapters", "bert", "choice"),
+]  # fmt: skip
+MORE = [
+    *((method, "llama", "binary") for method in METHODS),
+    *((method, "t5", "options") for method in METHODS),
+    *((method, "bert", "choice") for method in METHODS if not METHODS[method].virtual),
+    ("qlora", "phi3", "binary"), ("lora", "deberta-v2", "choice"), ("ia3", "deberta-v2", "choice"),
+]  # fmt: skip
+CASES = QUICK + [
+    pytest.param(*case, marks=pytest.mark.slow) for case in MORE if case[0] != "full" and case not in QUICK
+]
+# Tokens before a row move a tiny model little in so few steps: it is only asked that the loss falls.
+LITTLE = {"prefix", "prompt", "p-tuning"}
+
+
+@pytest.mark.parametrize("method, kind, form", CASES)
+def test_every_method_learns_words_that_the_backbone_does_not_know(method, kind, form, schooled, tmp_path):
+    base, told = schooled(kind, form)
+    seal = hashlib.sha256((base / "model.safetensors").read_bytes()).digest()
+    out = tmp_path / "out"
+    rate, epochs = FEW.get(method, 5e-3), 16 if kind == "phi3" else 6
+    result = train(
+        told, out, kind, model=str(base), form=form, epochs=epochs, learning_rate=rate,
+        schedule="constant_with_warmup", peft={"method": method},
+    )  # fmt: skip
+    before, after = result["before"], result["after"]
+    assert after["log loss"] < before["log loss"]
+    assert after["map@3"] > 0.9 or method in LITTLE or (method, kind) == ("adapters", "llama")
+    # What was written is small, and the backbone as it was.
+    assert not (out / "model.safetensors").exists()
+    assert hashlib.sha256((base / "model.safetensors").read_bytes()).digest() == seal
+    answers_alike(out, told, result, 1e-3 if METHODS[method].nf4 else 1e-5)
+    _merges(out, told, result, method, tmp_path)
+
+
+def _merges(out, told, result, method, folder):
+    """Whole weights that answer alike, or a refusal that writes nothing."""
+    if method == "adapters" or METHODS[method].virtual:
+        with pytest.raises(ConfigError, match="cannot be merged"):
+            merge(out, folder / "merged", device="cpu")
+        assert not list(folder.glob("*merged*"))
+        return
+    assert merge(out, folder / "merged", device="cpu")["difference"] < (1e-2 if method == "qlora" else 1e-4)
+    assert (folder / "merged/model.safetensors").exists() and not list((folder / "merged").glob("adapter*"))
+    answers_alike(folder / "merged", told, result, 2e-2 if method == "qlora" else 1e-4)

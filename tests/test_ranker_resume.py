@@ -1,0 +1,218 @@
+"""One seed, one set of weights; killed and resumed, the same; memory that runs out; a loss that is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from ranker_toys import COMMANDS, FORMS, WORDS, backbone, task
+from safetensors.torch import load_file
+from transformers import BertForMultipleChoice
+
+import training.ranker
+from kaggle_rag.errors import ArtifactError, ConfigError
+from training.__main__ import main
+from training.ranker import train_ranker
+from training.ranker_config import RankerRun
+
+ALL = {
+    "learning_rate": 2e-3, "epochs": 3, "evaluations": 2, "ema": 0.9, "accumulate": 2, "batch": 8,
+    "adversarial": "awp", "adversarial_size": 0.01, "adversarial_from": 0.2, "layer_decay": 0.9,
+    "label_smoothing": 0.05, "drop_snippets": 0.2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("task")
+    models = {kind: str(backbone(kind, folder / kind)) for kind in ("bert", "t5", "llama")}
+    return {"told": task(folder, count=96, judged=20, words=WORDS[:6]), "models": models}
+
+
+def train(told, out, kind="bert", **changes):
+    settings = {
+        **told["told"],
+        **ALL,
+        "out": out,
+        "model": told["models"][kind],
+        "form": FORMS[kind],
+        **changes,
+    }
+    return train_ranker(COMMANDS[kind], RankerRun(**settings))
+
+
+KINDS = {
+    "bert": {},
+    # Dropout, whose generator must go on where it was.
+    "t5": {"form": "options"},
+    "lora": {"kind": "llama", "peft": {"method": "lora"}},
+    "adapters": {"kind": "llama", "peft": {"method": "adapters"}},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(told, tmp_path_factory):
+    """Undisturbed runs, made when they are asked for."""
+    made = {}
+
+    def run(name):
+        if name not in made:
+            out = tmp_path_factory.mktemp("whole") / name
+            made[name] = (out, train(told, out, **{"kind": name.split("-")[0], **KINDS[name]}))
+        return made[name]
+
+    return run
+
+
+def interrupted(told, out, monkeypatch, step, **changes):
+    """Run until the log reaches a step, then stop as Ctrl-C does."""
+
+    def stop(line):
+        if line.startswith(f"step {step}/"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.ranker, "say", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(told, out, **changes)
+    monkeypatch.undo()
+
+
+def same(left, right):
+    """Both folders hold the same weights, bit for bit."""
+    names = sorted(path.name for path in left.glob("*.safetensors"))
+    assert names and names == sorted(path.name for path in right.glob("*.safetensors"))
+    for name in names:
+        one, other = load_file(left / name), load_file(right / name)
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name, step", [("bert", 5), ("bert", 14), ("t5", 8), ("lora", 8), ("adapters", 8)])
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(name, step, whole, told, tmp_path, monkeypatch):
+    changes = {"kind": name, **KINDS[name]}
+    interrupted(told, tmp_path / "out", monkeypatch, step, **changes)
+    work = tmp_path / "out.training"
+    assert list(work.glob("checkpoint-*")) and not list(work.rglob("training_args.bin"))
+    assert not list(work.rglob("README.md"))
+    lines = []
+    monkeypatch.setattr(training.ranker, "say", lines.append)
+    record = train(told, tmp_path / "out", **changes)
+    assert any(line.startswith("going on from checkpoint-") for line in lines)
+    out, undisturbed = whole(name)
+    same(out, tmp_path / "out")
+    for key in ("before", "after", "best step", "steps"):
+        assert record["result"][key] == undisturbed["result"][key]
+    assert not work.exists()
+
+
+def test_a_run_killed_by_the_system_goes_on(told, whole, tmp_path):
+    settings = {**told["told"], **ALL, "out": tmp_path / "out", "model": told["models"]["bert"]}
+    command = [w for key, value in settings.items() for w in ("--" + key.replace("_", "-"), str(value))]
+    command = [sys.executable, "-m", "training", "multiple-choice", *command]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(
+            (tmp_path / "out.training").glob("checkpoint-[6-9]/tr*.json")
+        ):
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0 and "going on from checkpoint-" in done.stderr
+    assert "step 1/" not in done.stderr and "in solution.yaml" in done.stdout
+    same(whole("bert")[0], tmp_path / "out")
+
+
+def test_another_seed_gives_other_weights_and_the_same_one_the_same(told, whole, tmp_path):
+    out = whole("bert")[0]
+    train(told, tmp_path / "again")
+    same(out, tmp_path / "again")
+    train(told, tmp_path / "other", seed=1)
+    one, other = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "other"))
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def limited(monkeypatch, questions):
+    """Memory for so many questions at once, in the backbone's own forward pass."""
+    forward = BertForMultipleChoice.forward
+
+    def cramped(self, input_ids=None, **kwargs):
+        if torch.is_grad_enabled() and len(input_ids) > questions:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(BertForMultipleChoice, "forward", cramped)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(told, tmp_path, monkeypatch, capsys):
+    plain = train(told, tmp_path / "small", batch=4, accumulate=4, adversarial="none", ema=0)
+    limited(monkeypatch, 4)
+    result = train(told, tmp_path / "out", batch=16, accumulate=1, adversarial="none", ema=0)["result"]
+    said = capsys.readouterr().err
+    assert "out of memory: going on with batch 8, accumulate 2" in said
+    assert "out of memory: going on with batch 4, accumulate 4" in said
+    assert (result["batch"], result["accumulate"]) == (4, 4)
+    # Nothing was learnt before memory ran out, so the weights are those of a run that began so.
+    same(tmp_path / "small", tmp_path / "out")
+    assert result["after"] == plain["result"]["after"]
+
+
+def test_where_not_one_question_fits_there_is_one_message(told, tmp_path, monkeypatch):
+    limited(monkeypatch, 0)
+    with pytest.raises(ConfigError, match="a batch of 1 does not fit into memory") as caught:
+        train(told, tmp_path / "out", batch=4)
+    assert "lower max_tokens" in str(caught.value)
+
+
+def test_a_lost_loss_stops_the_run_and_keeps_the_last_good_checkpoint(told, tmp_path, monkeypatch):
+    forward, calls = BertForMultipleChoice.forward, []
+
+    def lost(self, **kwargs):
+        found = forward(self, **kwargs)
+        if torch.is_grad_enabled():
+            calls.append(1)
+            found.logits = found.logits * (float("nan") if len(calls) == 19 else 1.0)
+        return found
+
+    monkeypatch.setattr(BertForMultipleChoice, "forward", lost)
+    with pytest.raises(ConfigError, match=r"loss is nan at step 10[^$]*checkpoint-9"):
+        train(told, tmp_path / "out", adversarial="none")
+    kept = load_file(tmp_path / "out.training/checkpoint-9/model.safetensors")
+    assert all(torch.isfinite(weight).all() for weight in kept.values())
+
+
+def test_folders_of_other_runs_are_left_alone(told, whole, tmp_path, monkeypatch):
+    out, record = whole("bert")
+    assert train(told, out)["result"] == record["result"]
+    with pytest.raises(ArtifactError, match="another epochs is there"):
+        train(told, out, epochs=5)
+    interrupted(told, tmp_path / "out", monkeypatch, 5)
+    with pytest.raises(ArtifactError, match="unfinished run with another peft is there"):
+        train(told, tmp_path / "out", peft={"method": "lora"})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="something else"):
+        train(told, tmp_path / "mine")
+
+
+def test_a_run_that_failed_before_it_learnt_leaves_nothing_in_the_way(told, tmp_path):
+    with pytest.raises(ConfigError, match="no setting 'rank'"):
+        train(told, tmp_path / "out", peft={"method": "lora", "options": {"rank": 4}})
+    assert train(told, tmp_path / "out", epochs=0.5, peft={"method": "lora"})["result"]["steps"] == 3
+
+
+def test_training_stops_when_nothing_is_gained(told, tmp_path):
+    result = train(told, tmp_path / "out", epochs=100, patience=2, learning_rate=1e-9)["result"]
+    assert result["steps"] < 20 and result["best step"] <= 3
+
+
+def test_a_dry_run_counts_and_writes_nothing(told, tmp_path, monkeypatch, capsys):
+    settings = {**told["told"], "out": tmp_path / "out", "model": told["models"]["bert"], "epochs": 2}
+    command = [w for key, value in settings.items() for w in ("--" + key.replace("_", "-"), str(value))]
+    monkeypatch.setattr(sys, "argv", ["training", "multiple-choice", *command, "--dry-run", "--json"])
+    assert main() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == 12 and found["notes"]["questions to learn from"] == 96
+    assert not list(tmp_path.iterdir())

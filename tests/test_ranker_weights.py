@@ -1,0 +1,184 @@
+"""Depths of weights by the order in which a forward pass meets them; freezing, averages, disturbances."""
+
+import pytest
+import torch
+from ranker_toys import BACKBONES, backbone
+
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.models.loading import load_backbone
+from training.adversarial import ADVERSARIES, require_embeddings
+from training.peft_methods import METHODS, with_method
+from training.weights import MovingAverage, depths_of, freeze, layers_of, rate_groups
+
+FORMS = {**dict.fromkeys(BACKBONES, "binary"), "deberta-v2": "choice", "bert": "choice"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {kind: str(backbone(kind, tmp_path_factory.mktemp(kind))) for kind in BACKBONES}
+
+
+def load(folders, kind, form=None):
+    torch.manual_seed(0)
+    return load_backbone(folders[kind], form or FORMS[kind], device="cpu")
+
+
+def expected(model, name):
+    """Where a weight stands, by the module that owns it: the class of a layer, an embedding, or neither."""
+    parts = name.split(".")
+    owners = [(".".join(parts[:n]), model.get_submodule(".".join(parts[:n]))) for n in range(1, len(parts))]
+    kinds = [type(owner).__name__ for _, owner in owners]
+    layers = [kind.endswith(("Layer", "Block")) and path.split(".")[-1].isdigit() for (path, _), kind in
+              zip(owners, kinds)]  # fmt: skip
+    if any(layers):
+        path = owners[layers.index(True)][0]
+        return (
+            int(path.split(".")[-1])
+            + 1
+            + (2 if "decoder." in path and model.config.is_encoder_decoder else 0)
+        )
+    heads = ("Classification", "Pooler", "RMSNorm")
+    if any(word in kind for kind in kinds for word in heads) or parts[-2] in (
+        "score",
+        "classifier",
+        "lm_head",
+    ):
+        return None
+    return 0
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_no_weight_falls_through_to_a_wrong_depth(kind, folders):
+    model = load(folders, kind).model
+    depths = depths_of(model)
+    layers = 4 if kind == "t5" else 2
+    assert layers_of(depths) == layers and set(depths) == {name for name, _ in model.named_parameters()}
+    for name, depth in depths.items():
+        wanted = expected(model, name)
+        if name.endswith("final_layer_norm.weight"):
+            wanted = 2 if "encoder." in name else None
+        assert depth == (layers + 1 if wanted is None else wanted), name
+
+
+@pytest.mark.parametrize("kind", ["deberta-v2", "electra", "t5", "llama", "phi3"])
+@pytest.mark.parametrize("method", ["lora", "adapters", "ia3"])
+def test_an_adapter_stands_where_its_layer_does(kind, method, folders):
+    found = load(folders, kind, "letters" if kind == "t5" else None)
+    plain = depths_of(found.model)
+    model = with_method(found, method, {})
+    for name, depth in depths_of(model).items():
+        own = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        own = own.replace(".modules_to_save.default", "").replace(".original_module", "")
+        if own in plain:
+            assert depth == plain[own], name
+        else:
+            layer = [other for other in plain if own.startswith(other.rpartition(".")[0] + ".")]
+            assert layer and depth == plain[layer[0]], name
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "p-tuning"])
+def test_tokens_before_a_row_learn_as_a_head_does(method, folders):
+    model = with_method(load(folders, "llama"), method, {})
+    depths = depths_of(model)
+    assert {depths[n] for n, w in model.named_parameters() if w.requires_grad and "prompt" in n} == {3}
+
+
+def test_each_layer_learns_slower_than_the_one_above_it(folders):
+    model = load(folders, "deberta-v2").model
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    groups = rate_groups(model, {"classifier.weight"}, 1e-3, 0.5, 0.01)
+    rates = {names[id(w)]: (g["lr"], g["weight_decay"]) for g in groups for w in g["params"]}
+    assert set(rates) == set(names.values())
+    assert rates["classifier.weight"] == (1e-3, 0.01) and rates["classifier.bias"] == (1e-3, 0.0)
+    assert rates["deberta.encoder.layer.1.output.dense.weight"][0] == pytest.approx(5e-4)
+    assert rates["deberta.encoder.layer.0.output.dense.weight"][0] == pytest.approx(2.5e-4)
+    assert rates["deberta.embeddings.word_embeddings.weight"][0] == pytest.approx(1.25e-4)
+    assert rates["deberta.encoder.rel_embeddings.weight"][0] == pytest.approx(1.25e-4)
+
+
+def test_frozen_layers_and_embeddings_do_not_learn(folders):
+    model = load(folders, "electra").model
+    freeze(model, 1, embeddings=True)
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert frozen == {
+        name for name, _ in model.named_parameters() if "embeddings" in name or ".layer.0." in name
+    }
+    model = load(folders, "electra").model
+    freeze(model, 2, embeddings=False)
+    assert model.electra.embeddings.word_embeddings.weight.requires_grad
+    assert not model.electra.encoder.layer[1].output.dense.weight.requires_grad
+    with pytest.raises(ConfigError, match="has 2 layers"):
+        freeze(model, 3, embeddings=False)
+
+
+def test_the_moving_average_is_the_one_by_hand(tmp_path):
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    average = MovingAverage(model, 0.5)
+    kept = 1.0
+    for step, value in enumerate([2.0, 4.0, -1.0, 3.0, 8.0, 5.0, 7.0, 9.0, 6.0], 1):
+        model.weight.data.fill_(value)
+        average.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        kept = decay * kept + (1 - decay) * value
+    assert float(average.average["weight"]) == pytest.approx(kept, abs=1e-6)
+    with average.in_place():
+        assert model.weight.item() == pytest.approx(kept, abs=1e-6)
+    assert model.weight.item() == 6
+    average.save(tmp_path)
+    other = MovingAverage(torch.nn.Linear(1, 1, bias=False), 0.5)
+    other.load(tmp_path)
+    assert other.step == 9 and torch.equal(other.average["weight"], average.average["weight"])
+
+
+def test_a_weight_kept_in_place_comes_back_when_the_evaluation_fails():
+    model = torch.nn.Linear(1, 1)
+    average = MovingAverage(model, 0.5)
+    model.weight.data.fill_(3.0)
+    with pytest.raises(KeyError), average.in_place():
+        raise KeyError
+    assert model.weight.item() == 3
+
+
+@pytest.mark.parametrize("name, chosen", [("fgm", lambda depth: depth == 0), ("awp", lambda depth: True)])
+def test_a_disturbance_goes_along_the_gradient_and_comes_back_exactly(name, chosen, folders):
+    model = load(folders, "deberta-v2").model
+    ids = torch.arange(5, 17).view(1, 2, 6)
+    model(input_ids=ids).logits.log_softmax(1)[0, 1].neg().backward()
+    before = {key: weight.detach().clone() for key, weight in model.named_parameters()}
+    gradients = {key: w.grad.clone() for key, w in model.named_parameters() if w.grad is not None}
+    depths = depths_of(model)
+    with ADVERSARIES[name](model, 0.3):
+        for key, weight in model.named_parameters():
+            change = weight.detach() - before[key]
+            gradient = gradients.get(key)
+            size = 0.3 if name == "fgm" else 0.3 * float(before[key].norm())
+            moved = gradient is not None and weight.ndim > 1 and chosen(depths[key]) and gradient.norm() > 0
+            if not moved or not size:
+                assert not change.any(), key
+                continue
+            assert float(change.norm()) == pytest.approx(size, rel=1e-3), key
+            along = float((change * gradient).sum() / change.norm() / gradient.norm())
+            assert along == pytest.approx(1, abs=1e-3), key
+    assert all(torch.equal(before[key], weight) for key, weight in model.named_parameters())
+
+
+def test_a_disturbance_comes_back_when_the_second_pass_fails(folders):
+    model = load(folders, "bert").model
+    model(input_ids=torch.arange(5, 17).view(1, 2, 6)).logits.sum().backward()
+    before = {key: weight.detach().clone() for key, weight in model.named_parameters()}
+    with pytest.raises(torch.OutOfMemoryError), ADVERSARIES["awp"](model, 0.1):
+        raise torch.OutOfMemoryError
+    assert all(torch.equal(before[key], weight) for key, weight in model.named_parameters())
+
+
+def test_fgm_is_refused_where_no_embedding_learns(folders):
+    require_embeddings(load(folders, "llama").model)
+    for method in ("lora", "adapters"):
+        with pytest.raises(ConfigError, match="fgm disturbs embeddings"):
+            require_embeddings(with_method(load(folders, "llama"), method, {}))
+
+
+def test_every_method_names_what_it_needs():
+    assert METHODS["full"].packages == METHODS["adapters"].packages == []
+    assert METHODS["lora"].packages == ["peft"] and "bitsandbytes" in METHODS["qlora"].packages
