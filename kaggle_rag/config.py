@@ -88,6 +88,10 @@ class RankerSettings(Section):
     kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="its weight in the blend")
     options: dict[str, Any] = Field(default_factory=dict, description="settings of that ranker")
+    train: dict[str, Any] | None = Field(
+        None,
+        description="how python -m training cross-validate trains it: {command: multiple-choice, model: ...}",
+    )
 
 
 class LimitSettings(Section):
@@ -153,6 +157,11 @@ def read_settings(
     for change in changes:
         _set(values, change)
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    return validated(model, values, path or "settings")
+
+
+def validated(model: type[Settings], values: Mapping[str, Any], where: str | Path) -> Settings:
+    """The settings of a mapping; raise ``ConfigError`` with all its faults."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -162,7 +171,7 @@ def read_settings(
         lines = [_fault(fault, model) for fault in faults if fault["loc"] not in inner]
         raise ConfigError(
             f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
-            where=path or "settings",
+            where=where,
         ) from None
 
 

@@ -86,6 +86,8 @@ class FittedWeights:
     score, loss : held-out MAP@3 and log loss of fitted against equal weights, ``None`` as above; a
         negative difference of the loss is a gain.
     refused : why the weights stayed equal; empty where they are the fitted ones.
+    held_out : ``(n, k)`` the blend by those weights, where they were fitted each fold by weights that
+        were fitted on the other folds.
     """
 
     weights: tuple[float, ...]
@@ -93,6 +95,7 @@ class FittedWeights:
     score: Comparison | None
     loss: Comparison | None
     refused: str
+    held_out: Probabilities = dataclasses.field(repr=False, compare=False)
 
 
 def fit_weights(
@@ -129,22 +132,22 @@ def fit_weights(
     check_tables(tables, answers, present)
     equal = (1 / len(tables),) * len(tables)
     least = LEAST_QUESTIONS * (len(tables) - 1)
+    theirs = blend(tables, equal, present, rule)
     if len(tables) == 1:
-        return FittedWeights(equal, None, None, None, "one ranker needs no weights")
+        return FittedWeights(equal, None, None, None, "one ranker needs no weights", theirs)
     if len(answers) < least:
         few = f"{len(answers):,} questions are too few for {len(tables)} weights (at least {least:,})"
-        return FittedWeights(equal, None, None, None, few)
+        return FittedWeights(equal, None, None, None, few, theirs)
     ours = _held_out(tables, answers, present, rule, folds_or_random(len(answers), seed, folds))
-    theirs = blend(tables, equal, present, rule)
     score = paired_bootstrap(
         average_precisions(ours, answers, present), average_precisions(theirs, answers, present), seed=seed
     )
     loss = paired_bootstrap(_losses(ours, answers), _losses(theirs, answers), seed=seed)
     tried = _minimise([_share(table, present, rule) for table in tables], answers)
     if score.distinguishable and score.difference.mean > 0:
-        return FittedWeights(tried, tried, score, loss, "")
+        return FittedWeights(tried, tried, score, loss, "", ours)
     refused = f"held-out MAP@3 of fitted weights less that of equal ones: {score}"
-    return FittedWeights(equal, tried, score, loss, refused)
+    return FittedWeights(equal, tried, score, loss, refused, theirs)
 
 
 def folds_or_random(

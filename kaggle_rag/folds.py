@@ -103,7 +103,7 @@ def _rebuilt(
             parent[label] = label = parent[parent[label]]
         return label
 
-    here = {keys[row] for row in inside} - {None}
+    here = {keys[row] for row in inside if keys} - {None}
     for key in sorted(here, key=lambda key: (len(tied[key]), tied[key][0])):
         current = root(int(copies[tied[key][0]]))
         for row in tied[key][1:]:

@@ -30,6 +30,11 @@ def test_an_article_larger_than_a_fold_is_divided_and_said():
     assert "8 questions hang together" in capped.notes[0] and "'physics'" in capped.notes[0]
 
 
+def test_many_duplicates_without_any_keys_stay_together_too():
+    groups = group(6, [pair(0, n) for n in range(1, 5)], most=3)
+    assert groups.labels.tolist() == [0, 0, 0, 0, 0, 1] and "stay together" in groups.notes[0]
+
+
 def test_duplicates_stay_together_even_where_they_fill_more_than_a_fold():
     groups = group(6, [pair(0, n) for n in range(1, 5)], ["a"] * 6, most=3)
     assert groups.labels.tolist()[:5] == [0] * 5

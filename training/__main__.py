@@ -1,9 +1,8 @@
-"""python -m training  retriever · reranker · multiple-choice · causal · seq2seq · merge · backbones"""
+"""python -m training  retriever · reranker · multiple-choice · causal · seq2seq · cross-validate · …"""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
-from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.errors import run_program
 from kaggle_rag.models.forms import FORMS
-from training import ranker_config
+from training import judging, ranker_config
 from training.config import PATHS, RerankerSettings, RetrieverSettings
+from training.extra import require_extra
 from training.peft_methods import METHODS
 from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
 
@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
     merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
     merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    judging.cross_validate_flags(commands.choices["cross-validate"])
+    judging.compare_flags(commands.choices["compare"])
+    judging.diagnose_flags(commands.choices["diagnose"])
     return parser
 
 
@@ -134,22 +137,9 @@ def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     return read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags, paths=paths)
 
 
-def _require_extra(settings: Any) -> None:
-    """The trainers need packages that answering questions does not."""
-    wanted = ["accelerate", "datasets", *([] if settings.report_to == "none" else [settings.report_to])]
-    if isinstance(settings, RankerRun):
-        wanted += METHODS[settings.peft.method].packages
-        wanted += ["bitsandbytes"] if "8bit" in settings.optimizer or "paged" in settings.optimizer else []
-    if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
-        raise ConfigError(
-            "not installed: " + ", ".join(missing),
-            cure=f"pip install {' '.join(missing)}, or install the extra 'train'",
-        )
-
-
 def _retriever(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, RetrieverSettings)
-    _require_extra(settings)
+    require_extra(settings)
     from training.retriever import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
@@ -165,7 +155,7 @@ def _retriever(arguments: argparse.Namespace) -> int:
 
 def _reranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, RerankerSettings)
-    _require_extra(settings)
+    require_extra(settings)
     from training.reranker import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
@@ -205,7 +195,7 @@ def _table(lines: dict[str, dict[str, float]]) -> None:
 
 def _ranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
-    _require_extra(settings)
+    require_extra(settings)
     from training.ranker import dry_run, require_family, train_ranker
     from training.run import is_first
 
@@ -256,6 +246,15 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
     "seq2seq": (
         "train an encoder-decoder such as T5 as a ranker",
         _ranker_help("seq2seq", "google/flan-t5-large"), Seq2SeqRun, _ranker,
+    ),
+    "cross-validate": (
+        "answer every question by rankers that have not seen it, and say how good they are",
+        judging.CROSS_VALIDATE, None, judging.run_cross_validate,
+    ),
+    "compare": ("table cross-validations side by side", judging.COMPARE, None, judging.run_compare),
+    "diagnose": (
+        "list hard questions, likely label errors and contradictions",
+        judging.DIAGNOSE, None, judging.run_diagnose,
     ),
     "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
     "backbones": ("list known backbones and their memory", "", None, _backbones),

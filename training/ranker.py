@@ -21,12 +21,14 @@ from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
+from kaggle_rag.retrieval.contexts import read_contexts
 from training.adversarial import require_embeddings
 from training.peft_methods import METHODS, with_method
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Changes, EpochQuestions, Lessons
 from training.ranker_trainer import RankerTrainer, make_ranker_trainer
 from training.run import Run, is_first
+from training.splits import split_lessons
 from training.stages import say, train
 from training.trainer import seconds_a_step, show
 from training.weights import freeze
@@ -100,14 +102,6 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
         "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
         "notes": {"questions to learn from": len(learnt), "held out": len(held), "weights trained": trained},
     }
-
-
-def split_lessons(settings: RankerRun) -> tuple[Lessons, Lessons]:
-    """Questions to learn from, and questions held out."""
-    lessons = Lessons.read(settings.questions, settings.contexts)
-    if settings.validation:
-        return lessons, Lessons.read(settings.validation, settings.validation_contexts)
-    return lessons, lessons.take([])
 
 
 def _fitted(
@@ -214,10 +208,11 @@ def _trainer(
     changes = Changes(settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed)
     weaker = None
     if settings.weaker_contexts:
-        weaker = Lessons.read(settings.questions, settings.weaker_contexts)
+        weaker = Lessons(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
     questions = EpochQuestions(
         learnt.items(settings.chunks), weaker.items(settings.chunks) if weaker else None,
         backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
+        learnt.weights,
     )  # fmt: skip
     # The widest question says at once whether the form can hold so many options.
     backbone.form.features(questions.writer, max(questions.items, key=lambda item: len(item.options)))

@@ -12,7 +12,7 @@ from kaggle_rag.models.forms import FORMS
 from training.peft_methods import METHODS
 
 # Files that decide what is learnt, and all keys that are relative to the YAML file.
-FILES = ("questions", "contexts", "validation", "validation_contexts", "weaker_contexts", "drop")
+FILES = ("questions", "contexts", "validation", "validation_contexts", "weaker_contexts", "drop", "folds")
 PATHS = (*FILES, "out", "exclude")
 
 
@@ -75,17 +75,24 @@ class RankerRun(Section):
     validation: Path | None = Field(None, description="questions to evaluate on, instead of held_out")
     validation_contexts: Path | None = Field(None, description="their contexts")
     held_out: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="share of the questions kept for evaluation; near-duplicates stay together",
+        0.1, ge=0, le=0.5,
+        description="share of the questions kept for evaluation; near-duplicates and questions about one "
+        "article stay together",
+    )  # fmt: skip
+    folds: Path | None = Field(
+        None, description="a table with id and fold, as cross-validate writes it; one of them is set aside"
+    )
+    fold: int | None = Field(
+        None, ge=0, description="the fold that this run never sees; held_out is taken of the others"
     )
     exclude: tuple[Path, ...] = Field(
         (), description="question files not to learn from: near-duplicates of theirs are dropped"
     )
     drop: Path | None = Field(
-        None, description="a list by python -m training diagnose: those rows are dropped"
+        None,
+        description="a list by python -m training diagnose: its label errors and contradictions are dropped",
     )
+    drop_weight: float = Field(0.0, ge=0, lt=1, description="let them count for so much instead")
     epochs: float = Field(3.0, gt=0, le=1000, description="passes over the questions")
     batch: int = Field(8, ge=1, description="questions in a batch")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
@@ -125,6 +132,10 @@ class RankerRun(Section):
     def _evaluated(self) -> RankerRun:
         if self.patience and not (self.held_out or self.validation):
             raise ValueError("patience needs an evaluation: give validation, or held_out above 0")
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("folds and fold belong together: give both, or none")
+        if self.drop_weight and not self.drop:
+            raise ValueError("drop_weight without drop")
         if self.validation_contexts and not self.validation:
             raise ValueError("validation_contexts without validation")
         if self.validation and self.contexts and not self.validation_contexts:
@@ -153,3 +164,11 @@ class Seq2SeqRun(RankerRun):
 
     form: Annotated[str, _known(FORMS, "form")] = Field("letters", description="one of " + ", ".join(FORMS))
     learning_rate: float = Field(1e-4, gt=0, lt=1, description="highest learning rate")
+
+
+# The programs that train a ranker.
+COMMANDS: dict[str, type[RankerRun]] = {
+    "multiple-choice": MultipleChoiceRun,
+    "causal": CausalRun,
+    "seq2seq": Seq2SeqRun,
+}

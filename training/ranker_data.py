@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from kaggle_rag.errors import InputError
@@ -21,10 +22,14 @@ from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts
 
 @dataclasses.dataclass(frozen=True)
 class Lessons:
-    """Questions with their answers and contexts (``None`` where none are read)."""
+    """Questions with their answers and contexts (``None`` where none are read).
+
+    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all the same.
+    """
 
     questions: Questions
     contexts: list[QuestionContexts] | None
+    weights: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def read(cls, questions: Path, contexts: Path | None) -> Lessons:
@@ -56,7 +61,8 @@ class Lessons:
     def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Lessons:
         chosen = [int(row) for row in rows]
         contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
-        return Lessons(self.questions.take(chosen), contexts)
+        weights = self.weights[chosen] if self.weights is not None else None
+        return Lessons(self.questions.take(chosen), contexts, weights)
 
     def items(self, chunks: int) -> list[Item]:
         return items_of(self.questions, self.contexts, chunks)
@@ -87,8 +93,9 @@ class EpochQuestions(Dataset):  # type: ignore[misc]
         form: Form,
         writer: Writer,
         changes: Changes,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        self.items, self.weaker = items, weaker
+        self.items, self.weaker, self.weights = items, weaker, weights
         self.form, self.writer, self.changes = form, writer, changes
         self.epoch = 0
 
@@ -104,7 +111,8 @@ class EpochQuestions(Dataset):  # type: ignore[misc]
             item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
         if self.changes.shuffle:
             item = in_order(item, [int(place) for place in rng.permutation(len(item.options))])
-        return self.form.features(self.writer, item)
+        feature = self.form.features(self.writer, item)
+        return feature if self.weights is None else {**feature, "weight": float(self.weights[row])}
 
 
 def in_order(item: Item, order: Sequence[int]) -> Item:

@@ -47,18 +47,28 @@ def cross_entropy(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothin
     """Options compete in one softmax; ``smoothing`` of the target is spread over those that are there."""
     likely = logits.log_softmax(1)
     right = -likely.gather(1, batch["labels"][:, None])[:, 0]
-    if not smoothing:
-        return right.mean()
-    there = batch["present"]
-    spread = -likely.masked_fill(~there, 0).sum(1) / there.sum(1)
-    return ((1 - smoothing) * right + smoothing * spread).mean()
+    if smoothing:
+        there = batch["present"]
+        spread = -likely.masked_fill(~there, 0).sum(1) / there.sum(1)
+        right = (1 - smoothing) * right + smoothing * spread
+    return (right * _weights(batch)[:, 0]).mean()
 
 
 def each_alone(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
     """Every option is right or wrong by itself."""
     there = batch["present"]
     target = F.one_hot(batch["labels"], there.shape[1]).float() * (1 - smoothing) + smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits[there], target[there])
+    losses = F.binary_cross_entropy_with_logits(logits[there], target[there], reduction="none")
+    return (losses * _weights(batch).expand_as(there)[there]).mean()
+
+
+def _weights(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """How much each question counts, ``(b, 1)``.
+
+    The losses divide by the questions and not by the sum of their weights: else a batch of one question
+    would count whole, whatever its weight.
+    """
+    return batch.get("weights", torch.ones_like(batch["labels"], dtype=torch.float32))[:, None]
 
 
 LOSSES: dict[str, Callable[[torch.Tensor, dict[str, torch.Tensor], float], torch.Tensor]] = {

@@ -18,7 +18,8 @@ class DataCollatorForMultipleChoice:
 
     A feature is one question: ``input_ids`` and whatever else its tokenizer gives, each a list of rows
     (one an option that is there, or a single one for the whole question), ``present`` (one bool an
-    option) and ``labels`` where the answer is known. Rows are padded to the longest of the batch,
+    option), ``labels`` where the answer is known and ``weight`` where the question counts for less.
+    Rows are padded to the longest of the batch,
     questions to the widest; an absent option is one attended token, so that no row of attention is
     empty, and is masked by ``present``.
 
@@ -32,7 +33,8 @@ class DataCollatorForMultipleChoice:
     Returns
     -------
     ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
-    ``(b, k)`` bool; ``labels`` ``(b,)`` int64 when every feature has them; ``is_answer`` ``(b, k, t)``
+    ``(b, k)`` bool; ``labels`` ``(b,)`` int64 when every feature has them; ``weights`` ``(b,)`` float32
+    where a feature has one; ``is_answer`` ``(b, k, t)``
     bool, ``answers`` ``(b, k, u)``, ``choices`` ``(b, k)`` and ``said`` ``(b, s)`` int64 for the forms
     that score by likelihood.
 
@@ -61,6 +63,8 @@ class DataCollatorForMultipleChoice:
         batch["present"] = torch.tensor([_widened(feature["present"], wide) for feature in features])
         if all("labels" in feature for feature in features):
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        if any("weight" in feature for feature in features):
+            batch["weights"] = torch.tensor([float(feature.get("weight", 1.0)) for feature in features])
         return batch
 
     def _tokens(self, features: Sequence[dict[str, Any]], wide: int) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 
 Batch = dict[str, torch.Tensor]
 # Beside what the backbone reads.
-_OURS = {"present", "labels", "choices", "is_answer", "answers", "said"}
+_OURS = {"present", "labels", "weights", "choices", "is_answer", "answers", "said"}
 
 
 def choice(model: Any, batch: Batch) -> torch.Tensor:

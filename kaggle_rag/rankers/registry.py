@@ -33,15 +33,24 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
     ------
     ConfigError : no such ranker, or no such setting of it.
     """
+    check_options(kind, options)
     factory, takes = _factory(kind)
+    lacking = [name for name, taken in takes.items() if taken.default is taken.empty]
+    if missing := [name for name in lacking if name not in (*options, *SHARED)]:
+        raise ConfigError(f"the ranker {kind!r} needs the setting {missing[0]!r}", where="rankers.options")
+    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
+    return ranker
+
+
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` where there is no such ranker, or no such setting of it."""
+    _, takes = _factory(kind)
     if unknown := [name for name in options if name not in takes or name in SHARED]:
         raise ConfigError(
             f"the ranker {kind!r} has no setting {unknown[0]!r}",
             where="rankers.options",
             expected="one of " + ", ".join(name for name in takes if name not in SHARED),
         )
-    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
-    return ranker
 
 
 def _factory(kind: str) -> tuple[Callable[..., Ranker], Mapping[str, inspect.Parameter]]:

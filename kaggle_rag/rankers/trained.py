@@ -57,7 +57,7 @@ class TrainedRanker:
         batch_tokens: int | None = None,
         form: str | None = None,
     ) -> None:
-        self.folder = _located(folder)
+        self.folder = located(folder)
         self.bare = not (self.folder / CARD).exists() and form is not None
         self.card = _bare_card(self.folder, form, max_tokens) if self.bare else RankerCard.read(self.folder)
         if form not in (None, self.card.form):
@@ -103,7 +103,7 @@ class TrainedRanker:
         )
 
 
-def _located(name: str) -> Path:
+def located(name: str) -> Path:
     """The folder a name stands for: a ranker here or among the attached inputs, or a checkpoint."""
     if (folder := Path(name).expanduser()).is_dir():
         return folder

@@ -1,0 +1,119 @@
+"""How many planted label errors stand at the top of the list that ``diagnose`` writes, by the kit's commands.
+
+A share of the labels is changed at random. The top of the list is as long as there are changed labels; what
+chance would find there is that share of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.common import parser, report
+from kaggle_rag.errors import run_program
+from kaggle_rag.questions import LETTERS, Questions, id_text
+from kaggle_rag.sample import ARTICLES, TRAIN
+from kaggle_rag.tables import read_rows
+
+
+def kit(*command: Any) -> None:
+    """A command that a user types."""
+    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
+
+
+def changed_labels(source: Path, out: Path, share: float, rows: int | None, seed: int) -> set[str]:
+    """Write the questions with a share of their labels changed; the ids of those."""
+    questions = Questions.read(source)
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(questions))[: rows or len(questions)]
+    questions = questions.take(np.sort(chosen))
+    wrong = set(rng.permutation(len(questions))[: round(share * len(questions))].tolist())
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "prompt", *questions.letters, "answer"])
+        for row, (key, prompt, options) in enumerate(
+            zip(questions.ids, questions.prompts, questions.options)
+        ):
+            answer = int(questions.answers[row])
+            others = [at for at, option in enumerate(options) if option is not None and at != answer]
+            label = int(rng.choice(others)) if row in wrong else answer
+            writer.writerow([key, prompt, *(option or "" for option in options), LETTERS[label]])
+    return {id_text(questions.ids[row]) for row in wrong}
+
+
+def indexed(folder: Path, facts: Path | None) -> Path:
+    """An index of the facts, each an article of its own, or of the embedded encyclopedia."""
+    corpus = ARTICLES
+    if facts:
+        corpus = folder / "facts.jsonl"
+        lines = facts.read_text(encoding="utf-8").splitlines()
+        rows = [{"title": f"fact {n}", "text": line} for n, line in enumerate(lines) if line.strip()]
+        corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    kit("wiki_index", "build", corpus, folder / "index")
+    return folder / "index"
+
+
+def measure(folder: Path, questions: Path, index: Path, ranker: dict[str, Any]) -> list[str]:
+    """Ids of the list that ``diagnose`` writes, each once, in its order."""
+    contexts = folder / "contexts.parquet"
+    if not contexts.exists():
+        settings = ["--set", "contexts.titles=false", "--set", "contexts.neighbours=0"]
+        kit("inference", "contexts", "--questions", questions, "--index", index, "--out", contexts, *settings)
+    solution = folder / "solution.yaml"
+    told = {"questions": str(questions), "contexts_file": str(contexts), "index": str(index)}
+    solution.write_text(yaml.safe_dump({**told, "rankers": [ranker]}), encoding="utf-8")
+    run, listed = folder / "run", folder / "suspects.csv"
+    kit("training", "cross-validate", solution, "--alike", "words", "--out", run)
+    kit("training", "diagnose", run, "--withhold", "all", "--out", listed)
+    return list(dict.fromkeys(id_text(row["id"]) for row in read_rows(listed)))
+
+
+def main() -> int:
+    flags = parser(str(__doc__))
+    flags.add_argument("--questions", type=Path, default=TRAIN, help="with answers (default: the sample's)")
+    flags.add_argument("--facts", type=Path, help="passages, one a line (default: the embedded encyclopedia)")
+    flags.add_argument("--rows", type=int, help="questions drawn (default: all)")
+    flags.add_argument("--share", type=float, default=0.05, help="labels changed (default: 0.05)")
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--model", help="a backbone that is trained for each fold, instead of similarity")
+    arguments = flags.parse_args()
+    ranker: dict[str, Any] = {"kind": "similarity"}
+    if arguments.model:
+        train = {"command": "multiple-choice", "model": arguments.model, "max_tokens": 128, "epochs": 2}
+        ranker = {"kind": "trained", "train": {**train, "learning_rate": 5e-5, "batch": 16, "held_out": 0}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        noisy = folder / "questions.csv"
+        rows = 60 if arguments.quick else arguments.rows
+        wrong = changed_labels(arguments.questions, noisy, arguments.share, rows, arguments.seed)
+        listed = measure(folder, noisy, indexed(folder, arguments.facts), ranker)
+        score = json.loads((folder / "run" / "metrics.json").read_text())
+    found = len(wrong & set(listed[: len(wrong)]))
+    share = found / len(wrong)
+    row = {
+        "questions": f"{arguments.questions.stem}, {score['questions']:,}",
+        "ranker": arguments.model or "similarity",
+        "MAP@3": f"{score['scores']['blend']['map@3']['mean']:.3f}",
+        "changed": len(wrong),
+        "listed": len(listed),
+        "found on top": found,
+        "share": f"{share:.2f}",
+        "times chance": f"{share / (len(wrong) / score['questions']):.1f}",
+    }
+    note = (
+        "On top: among as many first rows of the list as labels were changed. MAP@3 is by the changed labels."
+    )
+    report("Label errors found", [row], arguments.json, note)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

@@ -1,0 +1,157 @@
+"""The rankers of a solution as a cross-validation asks them: trained for each fold, or asked as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kaggle_rag.artifacts import MANIFEST, sha256
+from kaggle_rag.config import RankerSettings, Solution, validated
+from kaggle_rag.errors import ConfigError, InputError
+from kaggle_rag.models.card import CARD
+from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.rankers.registry import check_options, make_ranker
+from training.extra import require_extra
+from training.ranker_config import COMMANDS, FILES, PATHS, RankerRun
+from training.run import Run
+
+# What the cross-validation decides of every training run.
+_GIVEN = ("questions", "contexts", "out", "folds", "fold", "validation", "validation_contexts")
+
+
+class Place(NamedTuple):
+    """What the runs of all folds share: the files they learn from, and where they write."""
+
+    folder: Path
+    questions: Path
+    contexts: Path | None
+    folds: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One ranker.
+
+    Attributes
+    ----------
+    name : what it is called in tables and files.
+    settings : its lines of the solution.
+    command : the program that trains it; ``None``: it is asked as it is.
+    train : settings of its training, without what the cross-validation decides.
+    """
+
+    name: str
+    settings: RankerSettings
+    command: str | None
+    train: dict[str, Any]
+
+    def run(self, place: Place, fold: int) -> RankerRun:
+        """The settings of one fold's run.
+
+        Raises
+        ------
+        ConfigError : a setting of ``train`` that is not there or does not fit.
+        """
+        assert self.command is not None
+        given = {
+            "questions": place.questions, "contexts": place.contexts, "folds": place.folds, "fold": fold,
+            "out": place.folder / self.name / f"fold-{fold}",
+        }  # fmt: skip
+        train = {key: value for key, value in self.train.items() if place.contexts or "weaker" not in key}
+        return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
+
+    def check(self, place: Place) -> None:
+        """Raise ``KitError`` for what is wrong with its settings, files and backbone, before any training."""
+        if self.command is None:
+            make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
+            return
+        settings = self.run(place, 0)
+        require_extra(settings)
+        check_options(self.settings.kind, self.settings.options)
+        from training.ranker import require_family
+
+        require_family(self.command, settings.model)
+        for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
+            if path is not None and not path.is_file():
+                raise InputError("no such file", where=path, cure="check the spelling of the path")
+
+    def made_by(self, solution: Solution, place: Place, fold: int | None) -> dict[str, Any]:
+        """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""
+        options = {key: value for key, value in self.settings.options.items() if key != "device"}
+        if self.command is not None and fold is not None:
+            plan = Run(self.command, self.run(place, fold), FILES).plan
+            return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
+        made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
+        made["questions"] = sha256(place.questions)
+        made["contexts"] = sha256(place.contexts) if place.contexts else None
+        made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
+        if "folder" in options:
+            from kaggle_rag.rankers.trained import located
+
+            folder = located(str(options["folder"]))
+            card = folder / CARD
+            # The card holds the checksum of every file beside it.
+            made["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
+        return made
+
+
+def entries_of(solution: Solution, beside: Path) -> tuple[Entry, ...]:
+    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``beside``.
+
+    Raises
+    ------
+    ConfigError : ``train`` of a ranker that is not trained, without a command, or with a setting that
+        the cross-validation makes.
+    """
+    entries: list[Entry] = []
+    for number, settings in enumerate(solution.rankers):
+        where = f"rankers.{number}.train"
+        train = dict(settings.train or {})
+        command = None if settings.train is None else _command(settings, train, where)
+        train = {key: _beside(key, value, beside) for key, value in train.items()}
+        name = _name(settings, train, {entry.name for entry in entries})
+        entries.append(Entry(name, settings, command, train))
+    return tuple(entries)
+
+
+def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str:
+    """The program that trains it, taken out of ``train``."""
+    if settings.kind != "trained":
+        raise ConfigError(
+            f"a ranker of the kind {settings.kind!r} is not trained", where=where, cure="leave train out"
+        )
+    if (command := train.pop("command", None)) not in COMMANDS:
+        raise ConfigError(
+            f"the command {command!r}", where=f"{where}.command", expected="one of " + ", ".join(COMMANDS)
+        )
+    if given := [key for key in _GIVEN if key in train]:
+        raise ConfigError(
+            f"{given[0]!r} is not a setting of one ranker", where=where,
+            expected="the cross-validation gives every fold its questions, contexts and folder",
+            cure="leave it out",
+        )  # fmt: skip
+    return str(command)
+
+
+def _beside(key: str, value: Any, folder: Path) -> Any:
+    if key in PATHS:
+        each: Sequence[Any] = value if isinstance(value, list) else [value]
+        paths = [str(folder / str(path)) for path in each]
+        return paths if isinstance(value, list) else paths[0]
+    if key == "model" and (folder / str(value)).is_dir():
+        return str(folder / str(value))
+    return value
+
+
+def _name(settings: RankerSettings, train: dict[str, Any], taken: set[str]) -> str:
+    """The backbone's, the folder's or the kind's name, with a number where it is taken."""
+    of = train.get("model") or settings.options.get("folder") or settings.kind
+    plain = re.sub(r"[^\w.-]+", "-", Path(str(of)).name).strip(".-") or settings.kind
+    # What the tables call the mixes of all rankers.
+    taken = taken | {"blend", "stack"}
+    return next(
+        name for n in range(1, len(taken) + 2) if (name := plain if n == 1 else f"{plain}-{n}") not in taken
+    )

@@ -1,0 +1,171 @@
+"""What is cross-validated: questions, contexts and rankers, and the folder that keeps what is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.artifacts import sha256, write_json
+from kaggle_rag.config import Solution, load
+from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.questions import Questions
+from kaggle_rag.retrieval.contexts import QuestionContexts
+from training.entries import Entry, Place, entries_of
+from training.ranker_data import Lessons
+
+RUN, FOLDS = "run.json", "folds.parquet"
+KIND = "kaggle-rag cross-validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What the user asks for; see the flags of ``python -m training cross-validate``."""
+
+    solution: Path
+    questions: Path | None = None
+    contexts: Path | None = None
+    out: Path | None = None
+    folds: int = 5
+    fold: int | None = None
+    seed: int = 0
+    alike: str = "words+vectors"
+    against: tuple[Path, ...] = ()
+    stack: str | None = None
+    changes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs") / self.solution.stem
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Everything a cross-validation works on.
+
+    Attributes
+    ----------
+    place : its folder and files.
+    tests : other question files, whose rows may repeat one of these.
+    """
+
+    wish: Wish
+    solution: Solution
+    entries: tuple[Entry, ...]
+    place: Place
+    questions: Questions
+    contexts: list[QuestionContexts] | None
+    tests: tuple[Path, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.place.folder
+
+    @classmethod
+    def open(cls, wish: Wish) -> Study:
+        """Read everything and check what is cheap to check; nothing is written.
+
+        Raises
+        ------
+        KitError : for every fault of the settings and the files.
+        """
+        solution = load(wish.solution, wish.changes)
+        questions, contexts = _files(wish, solution)
+        entries = entries_of(solution, wish.solution.parent)
+        lessons = Lessons.read(questions, contexts)
+        if wish.fold is not None and not 0 <= wish.fold < wish.folds:
+            raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
+        named = (solution.questions,) if solution.questions != questions else ()
+        tests = tuple(path for path in (*named, *wish.against) if path is not None)
+        for path in tests:
+            if not path.is_file():
+                raise InputError("no such file", where=path, cure="check the spelling of the path")
+        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS)
+        for entry in entries:
+            entry.check(place)
+        study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
+        study.refuse_strangers()
+        return study
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What decides the folds: a folder holds one cross-validation."""
+        return {
+            "questions": sha256(self.place.questions),
+            "contexts": sha256(self.place.contexts) if self.place.contexts else None,
+            "folds": self.wish.folds, "seed": self.wish.seed, "alike": self.wish.alike,
+        }  # fmt: skip
+
+    def refuse_strangers(self) -> None:
+        """Raise ``ArtifactError`` where the folder holds anything but this cross-validation."""
+        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
+            return
+        found = read_run(self.folder)
+        differing = [key for key, value in self.decided.items() if found["decided"].get(key) != value]
+        if differing:
+            raise ArtifactError(
+                f"a cross-validation with another {', '.join(differing)} is there", where=self.folder,
+                cure="choose another --out, or remove that folder first",
+            )  # fmt: skip
+
+    def begin(self) -> None:
+        """Write what is asked for, so that runs can be compared by it."""
+        write_json(self.folder / RUN, {"kind": KIND, "decided": self.decided, **self.told})
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The configuration, as a person compares it."""
+        rankers = {
+            entry.name: entry.settings.model_dump(mode="json", exclude_none=True) for entry in self.entries
+        }
+        wish = {key: _plain(value) for key, value in dataclasses.asdict(self.wish).items()}
+        files = {"questions": str(self.place.questions), "contexts": str(self.place.contexts or "none")}
+        return {"wish": wish, "configuration": {**files, "blend": self.solution.blend, "rankers": rankers}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What a folder's ``run.json`` says.
+
+    Raises
+    ------
+    ArtifactError : it is no folder of a cross-validation.
+    """
+    try:
+        found = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if found["kind"] != KIND:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ArtifactError(
+            "this folder holds no cross-validation", where=folder,
+            expected="a folder that python -m training cross-validate wrote",
+            cure="check the path, or choose another --out",
+        ) from None  # fmt: skip
+    return dict(found)
+
+
+def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:
+    """Questions and contexts: those of the flags, else those of the solution."""
+    questions = wish.questions or solution.questions
+    if questions is None:
+        raise ConfigError(
+            "no questions to learn from", where=wish.solution, expected="questions, or --questions",
+        )  # fmt: skip
+    contexts = wish.contexts
+    if contexts is None and questions == solution.questions:
+        contexts = solution.contexts_file
+    if contexts is None and (solution.index or solution.contexts_file):
+        raise ConfigError(
+            "the solution reads contexts, and there are none of these questions", where=wish.solution,
+            cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
+            "then give --contexts C.parquet",
+        )  # fmt: skip
+    if contexts is not None and not contexts.is_file():
+        raise InputError("no such file", where=contexts, cure="check the spelling of the path")
+    return questions, contexts
