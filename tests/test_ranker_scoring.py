@@ -6,17 +6,22 @@ import torch.nn.functional as F
 from ranker_toys import WORDS, backbone
 
 from kaggle_rag.errors import ConfigError
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.models.features import Item
 from kaggle_rag.models.forms import FORMS, form_of
 from kaggle_rag.models.layouts import LETTER, OPTION, Writer
 from kaggle_rag.models.loading import load_backbone
+from kaggle_rag.rankers.similarity import Views, novel, words_only
 from kaggle_rag.rankers.trained import score
+from kaggle_rag.retrieval.encoder import Encoder
 from training.ranker_trainer import LOSSES
 
 ITEMS = [
     Item("the right ?", ("amber", None, "birch cedar delta", "frost"), ("grove amber",) * 4, 2),
     Item("Is the right heron ?", ("ember", "heron grove"), ("delta " * 6,) * 2, 0),
 ]
+AIR = "Air holds nitrogen and oxygen.\nCarbon dioxide is a gas that plants take in."
+LEAF = "A leaf is a part of a plant."
 # Letters keep their places when an option is absent.
 LETTERS = [["A", "C", "D"], ["A", "B"]]
 TOLD = ["A. amber C. birch cedar delta D. frost", "A. ember B. heron grove"]
@@ -186,3 +191,40 @@ def test_the_binary_loss_is_torchs_over_all_options_that_are_there():
         target = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0]) * (1 - smoothing) + smoothing / 2
         expected = F.binary_cross_entropy_with_logits(flat, target)
         assert float(LOSSES["binary"](logits, batch, smoothing)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_bi_encoder_begins_as_the_training_free_ranker():
+    """Against `similarity`'s own formula over vectors of the retriever's encoder, one question at a time."""
+    encoder = Encoder(DEFAULT_ENCODER, device="cpu")
+    found = load_backbone(DEFAULT_ENCODER, "bi-encoder", device="cpu")
+    assert found.new == ()
+    asked = [
+        Item(
+            "Which gas do plants take in?",
+            ("oxygen", None, "carbon dioxide", "neon"),
+            (AIR, "", AIR, LEAF),
+            2,
+        ),
+        Item("What is a heron?", ("a bird", "a stone of great hardness"), ("", ""), 0),
+        Item("What is a leaf?", ("a part of a plant", "a fish"), (LEAF, AIR), 0),
+    ]
+    scores = score(found, found.form.layout, asked, 64)
+    for row, item in enumerate(asked):
+        options = [option for option in item.options if option]
+        lines = [line for text in dict.fromkeys(item.contexts) for line in text.split("\n") if line]
+        both = encoder.encode_queries([f"{item.prompt} {option}" for option in options])
+        vectors = [encoder.encode_queries(options), both, encoder.encode_passages(lines)]
+        views = Views(encoder.encode_queries([item.prompt])[0], *vectors, options, lines)
+        expected = (novel if lines else words_only)(views) / 0.12
+        assert scores[row, [place for place, o in enumerate(item.options) if o]] == pytest.approx(
+            expected, abs=1e-4
+        )
+        assert scores[row].argmax() == item.answer
+
+
+def test_long_texts_of_a_bi_encoder_lose_their_ends(tmp_path):
+    found = load("bert", "bi-encoder", tmp_path)
+    writer = Writer(found.tokenizer, found.form.layout, 16)
+    long = Item("amber " * 40, ("birch " * 30, "cedar"), ("delta " * 50, "ember"), 1)
+    rows = found.form.features(writer, long)["input_ids"]
+    assert [len(row) for row in rows] == [16, 16, 3, 10, 16, 16, 3]

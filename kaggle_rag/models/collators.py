@@ -14,7 +14,7 @@ _BESIDE = {"is_answer": False, "answers": -1}
 
 @dataclasses.dataclass
 class DataCollatorForMultipleChoice:
-    """Pads questions to ``(batch, options, tokens)``.
+    """Pads questions to ``(batch, options, tokens)``, or, of a bi-encoder, texts to ``(1, texts, tokens)``.
 
     A feature is one question: ``input_ids`` and whatever else its tokenizer gives, each a list of rows
     (one an option that is there, or a single one for the whole question), ``present`` (one bool an
@@ -36,7 +36,8 @@ class DataCollatorForMultipleChoice:
     ``(b, k)`` bool; ``labels`` ``(b,)`` int64 when every feature has them; ``weights`` ``(b,)`` float32
     where a feature has one; ``is_answer`` ``(b, k, t)``
     bool, ``answers`` ``(b, k, u)``, ``choices`` ``(b, k)`` and ``said`` ``(b, s)`` int64 for the forms
-    that score by likelihood.
+    that score by likelihood; ``rows`` ``(b, 1 + 2k + m)`` int64 for a bi-encoder: where the question, its
+    options, the options behind the question and its snippets stand among the texts, -1 where there is none.
 
     The shape is that of transformers' ``*ForMultipleChoice`` models
     (https://huggingface.co/docs/transformers/tasks/multiple_choice).
@@ -48,7 +49,8 @@ class DataCollatorForMultipleChoice:
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         wide = max(len(feature["present"]) for feature in features)
-        batch = self._tokens(features, wide)
+        apart = "snippets" in features[0]
+        batch = self._apart(features, wide) if apart else self._tokens(features, wide)
         if self.positions:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         for key, empty in _BESIDE.items():
@@ -66,6 +68,27 @@ class DataCollatorForMultipleChoice:
         if any("weight" in feature for feature in features):
             batch["weights"] = torch.tensor([float(feature.get("weight", 1.0)) for feature in features])
         return batch
+
+    def _apart(self, features: Sequence[dict[str, Any]], wide: int) -> dict[str, torch.Tensor]:
+        """The texts of all questions, each once, ``(1, texts, t)``, and where each stands."""
+        keys = [key for key in self.tokenizer.model_input_names if key in features[0]]
+        most = max(feature["snippets"] for feature in features)
+        texts: dict[tuple[int, ...], tuple[int, dict[str, list[int]]]] = {}
+        table = []
+        for feature in features:
+            rows = [dict(zip(keys, row)) for row in zip(*(feature[key] for key in keys))]
+            found = [texts.setdefault(tuple(row["input_ids"]), (len(texts), row))[0] for row in rows]
+            there = sum(feature["present"])
+            question, options, both = found[:1], found[1 : 1 + there], found[1 + there : 1 + 2 * there]
+            snippets = found[1 + 2 * there :]
+            columns = [_spread(feature, each, wide, -1) for each in (options, both)]
+            gap = [-1] * (most - len(snippets))
+            table.append([*question, *columns[0], *columns[1], *snippets, *gap])
+        padded = self.tokenizer.pad(
+            [row for _, row in texts.values()], padding=True, pad_to_multiple_of=self.pad_to_multiple_of,
+            return_tensors="pt",
+        )  # fmt: skip
+        return {**{key: value[None] for key, value in padded.items()}, "rows": torch.tensor(table)}
 
     def _tokens(self, features: Sequence[dict[str, Any]], wide: int) -> dict[str, torch.Tensor]:
         """What the backbone reads, ``(b, rows, t)``."""

@@ -52,6 +52,22 @@ def an_answer_an_option(writer: Writer, item: Item) -> Feature:
     return item.labelled({**feature, "is_answer": [row.is_answer for row in rows]})
 
 
+def texts_apart(writer: Writer, item: Item) -> Feature:
+    """Every text a row of its own: the question, the options, each behind the question, the snippets.
+
+    Snippets are the lines of all options' contexts, each once; ``snippets`` says how many there are.
+    """
+    there = [(item.options[place] or "").strip() for place in item.places]
+    lines = dict.fromkeys(line.strip() for place in item.places for line in item.contexts[place].split("\n"))
+    snippets = [line for line in lines if line]
+    both = [writer("", item.prompt, item.options, place).ids for place in item.places]
+    rows = [
+        writer.alone(item.prompt.strip()), *map(writer.alone, there), *both, *map(writer.alone, snippets)
+    ]  # fmt: skip
+    feature = {key: [row[key] for row in rows] for key in rows[0]}
+    return item.labelled({**feature, "snippets": len(snippets)})
+
+
 def a_letter(writer: Writer, item: Item) -> Feature:
     """One row up to where the letters part, and the token by which each goes on (``choices``)."""
     context = _shared(item)

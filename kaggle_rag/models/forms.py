@@ -43,14 +43,24 @@ class Form:
         """Whether a head is trained beside the backbone (a language model answers in words)."""
         return self.auto in (_CHOICE, _CLASSES)
 
+    @property
+    def embeds(self) -> bool:
+        """Whether the backbone gives vectors of texts; a pooler that it has is not asked."""
+        return self.auto == _VECTORS
+
 
 _CHOICE, _CLASSES = "AutoModelForMultipleChoice", "AutoModelForSequenceClassification"
 _NEXT, _DECODED = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
+_VECTORS = "AutoModel"
 
 FORMS: dict[str, dict[str, Form]] = {
     # All options of a question compete in one softmax.
     "choice": {
         ENCODER: Form(_CHOICE, layouts.PAIR, features.a_row_an_option, "choice", "cross-entropy"),
+    },
+    # Question, options and snippets are embedded apart and compared: begins where `similarity` stands.
+    "bi-encoder": {
+        ENCODER: Form(_VECTORS, layouts.APART, features.texts_apart, "bi_encoder", "cross-entropy"),
     },
     # Every option is judged alone, right or wrong.
     "binary": {

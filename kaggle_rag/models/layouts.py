@@ -54,6 +54,8 @@ class Layout:
 
 # [CLS] context [SEP] question option [SEP]
 PAIR = Layout("{context}", "{prompt} {option}")
+# An option behind its question, without a context: that is embedded apart.
+APART = Layout("{prompt} {option}")
 # One option at a time, judged at the last token.
 BINARY = Layout("{context}\n\nQuestion: {prompt}\nProposed answer: {option}\nIs the proposed answer right?")
 # All options at once; a letter follows.
@@ -137,6 +139,16 @@ class Writer:
                 return found
         short = [option and option.strip()[:1] for option in options]
         return self._write(layout, _fields("", short, place), truncation=True, max_length=self.max_tokens)
+
+    def alone(self, text: str) -> dict[str, list[int]]:
+        """A row of one text; what is too long loses its end."""
+        ids = dict(self.tokenizer(text, verbose=False))
+        if len(ids["input_ids"]) > self.max_tokens:
+            spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            special = len(ids["input_ids"]) - len(spans["input_ids"])
+            kept = max(1, self.max_tokens - special)
+            return self.alone(text[: spans["offset_mapping"][kept - 1][1]])
+        return ids
 
     def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
         """What follows the row of option ``place``, for a decoder that reads the row elsewhere."""

@@ -92,8 +92,19 @@ def load_backbone(
         ) from error
     if nf4:
         _keep_trainable(model)
-    new = tuple(sorted({name.rpartition(".")[0] for name in told["missing_keys"]}))
+    missing = {name.rpartition(".")[0] for name in told["missing_keys"]}
+    if answers.embeds:
+        missing -= _unasked(model)
+    new = tuple(sorted(missing))
     return Backbone(model if nf4 else model.to(device), tokenizer, answers, family, new)
+
+
+def _unasked(model: Any) -> set[str]:
+    """Parts of a pooler, which a mean over tokens leaves out; frozen, so that no process waits for it."""
+    found = {name for name, _ in model.named_modules() if name.startswith("pooler")}
+    for name in found:
+        model.get_submodule(name).requires_grad_(False)
+    return found
 
 
 def load_ranker(

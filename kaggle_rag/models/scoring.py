@@ -9,15 +9,62 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 Batch = dict[str, torch.Tensor]
 # Beside what the backbone reads.
-_OURS = {"present", "labels", "weights", "choices", "is_answer", "answers", "said"}
+_OURS = {"present", "labels", "weights", "choices", "is_answer", "answers", "said", "rows"}
+# Texts that are embedded at once: like lengths together, so that little of it is padding.
+_TEXTS = 64
+# Of cosines: that of the training-free ranker, at which an untrained encoder has the least log loss.
+_TEMPERATURE = 0.12
 
 
 def choice(model: Any, batch: Batch) -> torch.Tensor:
     """A multiple-choice head: it takes ``(batch, options, tokens)`` as it is."""
     return _masked(model(**_inputs(batch)).logits, batch)
+
+
+def bi_encoder(model: Any, batch: Batch) -> torch.Tensor:
+    """`kaggle_rag.rankers.similarity.novel` by vectors that learn, through the best snippet of each option.
+
+    An encoder of sentences begins where the training-free ranker stands, and is trained by the right
+    option alone: nobody has to say which snippet holds the evidence.
+    """
+    wide = batch["present"].shape[1]
+    rows, told = batch["rows"], batch["rows"][:, 1 + 2 * wide :] >= 0
+    found = _vectors(model, batch)[rows.clamp(min=0)]
+    prompt, options, both, snippets = found.split([1, wide, wide, told.shape[1]], dim=1)
+    words, prior = (options * prompt).sum(-1), (both * prompt).sum(-1)
+    if not told.shape[1]:
+        return _masked(words / _TEMPERATURE, batch)
+    about = (snippets * prompt).sum(-1)
+    said, added = (
+        F.normalize(each - (each * prompt).sum(-1, keepdim=True) * prompt, dim=-1)
+        for each in (snippets, both)
+    )
+    best = _best(both @ snippets.mT, told)
+    agreement = _best(added @ said.mT * about[:, None], told)
+    novel = best - 0.5 * prior + 0.5 * agreement + 0.25 * words
+    return _masked(torch.where(told.any(1, keepdim=True), novel, words) / _TEMPERATURE, batch)
+
+
+def _best(scores: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """``(b, k, m)`` to the largest of each option over the snippets that are there."""
+    return scores.masked_fill(~told[:, None], torch.finfo(scores.dtype).min).amax(-1)
+
+
+def _vectors(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean-pooled unit vectors of all texts, ``(texts, d)`` float32."""
+    inputs = _flat(batch)
+    lengths = inputs["attention_mask"].sum(1)
+    order = lengths.argsort(descending=True, stable=True)
+    parts = []
+    for rows in order.split(_TEXTS):
+        piece = {key: value[rows, : int(lengths[rows[0]])] for key, value in inputs.items()}
+        hidden, mask = model(**piece).last_hidden_state.float(), piece["attention_mask"][..., None].float()
+        parts.append(F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+    return torch.cat(parts)[order.argsort()]
 
 
 def binary(model: Any, batch: Batch) -> torch.Tensor:
