@@ -210,13 +210,15 @@ def _trainer(
     if settings.weaker_contexts:
         weaker = Lessons(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
     questions = EpochQuestions(
-        learnt.items(settings.chunks), weaker.items(settings.chunks) if weaker else None,
+        learnt.items(settings.chunks, backbone.form),
+        weaker.items(settings.chunks, backbone.form) if weaker else None,
         backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
         learnt.weights,
     )  # fmt: skip
     # The widest question says at once whether the form can hold so many options.
     backbone.form.features(questions.writer, max(questions.items, key=lambda item: len(item.options)))
-    return make_ranker_trainer(settings, backbone, card, questions, held.items(settings.chunks), work, say)
+    judged = held.items(settings.chunks, backbone.form)
+    return make_ranker_trainer(settings, backbone, card, questions, judged, work, say)
 
 
 def save(trainer: RankerTrainer, folder: Path) -> None:

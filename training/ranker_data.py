@@ -64,8 +64,8 @@ class Lessons:
         weights = self.weights[chosen] if self.weights is not None else None
         return Lessons(self.questions.take(chosen), contexts, weights)
 
-    def items(self, chunks: int) -> list[Item]:
-        return items_of(self.questions, self.contexts, chunks)
+    def items(self, chunks: int, form: Form) -> list[Item]:
+        return items_of(self.questions, self.contexts, chunks, passages=form.embeds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,7 +96,7 @@ class TrainedRanker:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
         if self._backbone is None:
             raise RuntimeError("the ranker is used outside of its with block")
-        items = items_of(questions, contexts, self.chunks)
+        items = items_of(questions, contexts, self.chunks, passages=self._backbone.form.embeds)
         return softmax(
             score(self._backbone, self.card.layout, items, self.max_tokens, self.batch_tokens),
             questions.present,
@@ -163,13 +163,23 @@ def score(
     return out
 
 
-def items_of(questions: Questions, contexts: Sequence[QuestionContexts] | None, chunks: int) -> list[Item]:
-    """The questions as models meet them, each option with the first ``chunks`` snippets of its context."""
+def items_of(
+    questions: Questions,
+    contexts: Sequence[QuestionContexts] | None,
+    chunks: int,
+    *,
+    passages: bool = False,
+) -> list[Item]:
+    """The questions as models meet them, each option with the first ``chunks`` snippets of its context.
+
+    With ``passages`` these are the passages that were found, without their neighbours and titles: what is
+    embedded alone is compared best when it says one thing.
+    """
     return [
         Item(
             prompt,
             options,
-            tuple(_snippets(found, place, chunks) for place in range(len(options))),
+            tuple(_snippets(found, place, chunks, passages) for place in range(len(options))),
             int(answer),
         )
         for prompt, options, answer, found in zip(
@@ -178,9 +188,11 @@ def items_of(questions: Questions, contexts: Sequence[QuestionContexts] | None, 
     ]
 
 
-def _snippets(found: QuestionContexts | None, place: int, chunks: int) -> str:
+def _snippets(found: QuestionContexts | None, place: int, chunks: int, passages: bool) -> str:
     context = found.of(place) if found else None
-    lines = context.text.split("\n") if context else []
+    if context is None:
+        return ""
+    lines = [" ".join(e.text.split()) for e in context.evidence] if passages else context.text.split("\n")
     return "\n".join(lines[: chunks or None])
 
 
