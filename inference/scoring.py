@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import accuracy, average_precision_at_k, bootstrap
@@ -26,16 +27,21 @@ def score(submission: Path, solution: Path) -> dict[str, Any]:
     -------
     ``map@3``, its 95 % interval ``low`` and ``high``, ``accuracy``, ``questions``.
     """
-    ids, answers, options = _answers(solution)
-    ranks = ranks_in_submission(validate(submission, ids, options), answers)
+    ranks = ranks_of(submission, solution)
     interval = bootstrap(average_precision_at_k(ranks))
     return {
         "map@3": interval.mean,
         "low": interval.low,
         "high": interval.high,
         "accuracy": accuracy(ranks),
-        "questions": len(ids),
+        "questions": len(ranks),
     }
+
+
+def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:
+    """1-based rank of each question's right option in a submission, ``(n,)``."""
+    ids, answers, options = _answers(solution)
+    return np.asarray(ranks_in_submission(validate(submission, ids, options), answers), dtype=np.int64)
 
 
 def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:
