@@ -154,25 +154,27 @@ def main() -> int:
     flags = parser(str(__doc__).splitlines()[0])
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--runs", type=Path, default=Path("runs/openbookqa"), help="where the models go")
+    flags.add_argument("--without-reranker", action="store_true", help="train and judge the retriever alone")
     arguments = flags.parse_args()
     runs = arguments.runs / "quick" if arguments.quick else arguments.runs
     dev = Dev.read(arguments.data, arguments.quick)
-    retriever, reranker = (
-        train(kind, runs / kind, arguments.data, arguments.quick) for kind in ("retriever", "reranker")
-    )
+    retriever = train("retriever", runs / "retriever", arguments.data, arguments.quick)
     found = {
         name: ranked(Encoder(where), dev.queries, dev.facts)
         for name, where in (("MiniLM", DEFAULT_ENCODER), ("MiniLM, trained", str(retriever)))
     }
-    again = reranked(CrossEncoder(str(reranker)), dev.queries, dev.facts, found)
-    found |= {f"{name}, re-ranked": rows for name, rows in zip(list(found), again)}
+    if not arguments.without_reranker:
+        reranker = train("reranker", runs / "reranker", arguments.data, arguments.quick)
+        again = reranked(CrossEncoder(str(reranker)), dev.queries, dev.facts, found)
+        found |= {f"{name}, re-ranked": rows for name, rows in zip(list(found), again)}
     ranks = {name: ranks_of(rows, dev.gold) for name, rows in found.items()}
     report(
         "The gold fact of OpenBookQA dev",
         [row_of(name, each, ranks["MiniLM"], dev.seen) for name, each in ranks.items()],
         arguments.json,
-        f"{len(dev.queries)} dev questions, asked as prompt and options; {len(dev.facts):,} facts, of which "
-        f"the {DEPTH} nearest are re-ranked. The facts of {dev.seen.sum()} of these questions were trained "
+        f"{len(dev.queries)} dev questions, asked as prompt and options; {len(dev.facts):,} facts"
+        + ("" if arguments.without_reranker else f", of which the {DEPTH} nearest are re-ranked")
+        + f". The facts of {dev.seen.sum()} of these questions were trained "
         f"on, with other questions; those of {(~dev.seen).sum()} were not. 95 % paired bootstrap intervals.",
     )
     report(

@@ -73,7 +73,9 @@ def test_every_family_learns_in_its_default_form(kind, told, tmp_path):
     answers_alike(tmp_path / "out", shuffled, result)
 
 
-@pytest.mark.parametrize("kind, form", [("llama", "letters"), ("t5", "options"), ("bert", "binary")])
+@pytest.mark.parametrize(
+    "kind, form", [("llama", "letters"), ("t5", "options"), ("bert", "binary"), ("bert", "bi-encoder")]
+)
 def test_other_forms_learn_too(kind, form, told, tmp_path):
     model = backbone(kind, tmp_path / "base")
     if form == "letters":

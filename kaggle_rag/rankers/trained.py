@@ -192,7 +192,8 @@ def _snippets(found: QuestionContexts | None, place: int, chunks: int, passages:
     context = found.of(place) if found else None
     if context is None:
         return ""
-    lines = [" ".join(e.text.split()) for e in context.evidence] if passages else context.text.split("\n")
+    alone = [" ".join(e.text.split()) for e in context.evidence] if passages else []
+    lines = alone or context.text.split("\n")
     return "\n".join(lines[: chunks or None])
 
 
