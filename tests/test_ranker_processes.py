@@ -36,15 +36,20 @@ def run(*command):
     not any(stats.isup for name, stats in psutil.net_if_stats().items() if name.startswith("lo")),
     reason="the two processes talk over the loopback interface, which is down here: ip link set lo up",
 )
-def test_two_processes_are_one_with_the_double_batch(told, tmp_path):
+@pytest.mark.parametrize("form", ["choice", "bi-encoder"])
+def test_two_processes_are_one_with_the_double_batch(form, told, tmp_path):
     """Sockets of the machine's own are opened by the two processes, not by the tests."""
     launch = ["accelerate.commands.launch", "--config_file", "training/accelerate/ddp.yaml",
               "--main_process_port", "0"]  # fmt: skip
     two = run(
-        *launch, "-m", "training", "multiple-choice", *flags(told, batch=8, out=tmp_path / "two", ema=0.5)
+        *launch,
+        "-m",
+        "training",
+        "multiple-choice",
+        *flags(told, form=form, batch=8, out=tmp_path / "two", ema=0.5),
     )
     assert two.returncode == 0, two.stderr
-    one = run("training", "multiple-choice", *flags(told, batch=16, out=tmp_path / "one", ema=0.5))
+    one = run("training", "multiple-choice", *flags(told, form=form, batch=16, out=tmp_path / "one", ema=0.5))
     assert one.returncode == 0, one.stderr
     left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for key in left:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from training.entries import Entry
 from training.foldfile import Folds, write_folds
 from training.parts import keep_leaks, keep_parts, make_parts
 from training.predictions import Predictions
+from training.run import processes
 from training.stages import say
 from training.study import Study, Wish
 from training.verdict import OOF, judge, mixes
@@ -48,7 +48,7 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
     ------
     KitError : for every fault of the settings and the files, before anything is learnt.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise ConfigError(
             "a cross-validation runs in one process", where="accelerate launch",
             cure="give each fold a process and a GPU of its own: --fold N",

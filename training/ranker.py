@@ -27,7 +27,7 @@ from training.peft_methods import METHODS, with_method
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Changes, EpochQuestions, Lessons
 from training.ranker_trainer import RankerTrainer, make_ranker_trainer
-from training.run import Run, is_first
+from training.run import Run, is_first, processes
 from training.splits import split_lessons
 from training.stages import say, train
 from training.trainer import seconds_a_step, show
@@ -144,7 +144,7 @@ def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
 
 def _require_smaller(settings: RankerRun, error: Exception) -> None:
     """Raise ``ConfigError`` when the batch cannot be halved once more."""
-    if settings.batch > 1 and os.environ.get("WORLD_SIZE", "1") == "1":
+    if settings.batch > 1 and processes() == 1:
         return
     raise ConfigError(
         f"a batch of {settings.batch:,} does not fit into memory",

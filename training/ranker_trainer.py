@@ -25,7 +25,7 @@ from kaggle_rag.rankers.trained import score
 from training.adversarial import ADVERSARIES
 from training.ranker_config import RankerRun
 from training.ranker_data import EpochQuestions
-from training.run import is_first
+from training.run import is_first, processes
 from training.saving import save_weights
 from training.trainer import Careful, Progress
 from training.weights import MovingAverage, rate_groups
@@ -218,7 +218,7 @@ def _curves(out: Path) -> TrainerCallback:
 def _arguments(
     settings: RankerRun, device: str, count: int, folder: Path, *, judged: bool
 ) -> TrainingArguments:
-    batches = math.ceil(count / settings.batch)
+    batches = math.ceil(count / settings.batch / processes())
     every = max(1, math.ceil(batches / settings.accumulate / settings.evaluations))
     half = half_of(device) if settings.precision == "auto" else settings.precision
     return TrainingArguments(

@@ -31,6 +31,11 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def processes() -> int:
+    """How many processes learn together; each takes its own part of every step."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 # Where it runs and what is shown of it; not what is learnt.
 _ASIDE = {"out", "device", "report_to", "encoder"}
 # Files whose content decides what is learnt, whatever they are called.

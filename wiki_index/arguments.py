@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,16 @@ def _what_stands_in_it(build: argparse.ArgumentParser) -> None:
         "device's fastest: fp16 on a GPU, bf16 on a CPU made for it, fp32 on others)",
     )  # fmt: skip
     build.add_argument("--title", action="store_true", help="embed 'title text' instead of the text alone")
-    build.add_argument("--language", default="en", help="language of the sentence splitter (default: en)")
+    build.add_argument(
+        "--language", type=_language, default="en", help="of the sentence splitter: a code such as en, de, zh"
+    )
+
+
+def _language(text: str) -> str:
+    # The splitter takes any word, and splits by English rules where it does not know it.
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no code of a language, such as en, de, zh")
+    return text
 
 
 def _how_it_is_searched(build: argparse.ArgumentParser) -> None:
@@ -172,7 +182,7 @@ def _check(check: argparse.ArgumentParser) -> None:
     checked.add_argument("--corpus", metavar="CORPUS", help="numbers and formulae lost, duplicates, outliers")
     check.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
     check.add_argument("--every", type=int, default=1, metavar="N", help="of a corpus, every Nth page alone")
-    check.add_argument("--language", default="en", help="of a corpus (default: en)")
+    check.add_argument("--language", type=_language, default="en", help="of a corpus (default: en)")
     check.add_argument("--json", type=Path, metavar="FILE", help="of a corpus, write what was found as JSON")
 
 
