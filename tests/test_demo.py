@@ -1,4 +1,4 @@
-"""``make demo`` as a user runs it: index, contexts, a trained ranker, an ensemble, and the table of what each adds."""
+"""``make demo`` as a user runs it: to the table of what contexts, a trained ranker and the ensemble add."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def demo(out):
 
 @pytest.mark.slow
 def test_the_demo_answers_better_with_evidence_and_training(tmp_path):
-    told, scores = demo(tmp_path)
+    _, scores = demo(tmp_path)
     for name, file in ROWS.items():
         assert scores[name] == pytest.approx(score(tmp_path / file, TEST_ANSWERS)["map@3"], abs=5e-4), name
     assert scores["without contexts"] < 0.6
