@@ -126,6 +126,7 @@ MORE = [
     *((method, "t5", "options") for method in METHODS),
     *((method, "bert", "choice") for method in METHODS if not METHODS[method].virtual),
     ("qlora", "phi3", "binary"), ("lora", "deberta-v2", "choice"), ("ia3", "deberta-v2", "choice"),
+    ("lora", "bert", "bi-encoder"), ("qlora", "bert", "bi-encoder"),
 ]  # fmt: skip
 CASES = QUICK + [
     pytest.param(*case, marks=pytest.mark.slow) for case in MORE if case[0] != "full" and case not in QUICK
