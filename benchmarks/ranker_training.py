@@ -167,7 +167,7 @@ def judge(settings: MultipleChoiceRun, judged: Lessons) -> tuple[list[dict[str, 
         f"{len(learnt):,} questions learnt from, {len(held):,} held out to choose the checkpoint; "
         f"{result['steps']:,} steps in {result['seconds'] / 60:.0f} minutes. {len(judged):,} questions "
         f"judged, chance {chance:.3f}. Weights of the blend {weights}"
-        + (f" ({fitted.refused})" if fitted.refused else "")
+        + (f" ({fitted.refused})" if fitted.refused else ", fitted on the held out")
         + ". 95 % bootstrap intervals."
     )
     return rows_of(judged, tables), note

@@ -109,6 +109,9 @@ def fit_weights(
 ) -> FittedWeights:
     """Fit the weights of a blend on out-of-fold predictions, and keep them only if they are better.
 
+    Better is a distinguishable gain of MAP@3, or one of the log loss without a distinguishable loss of MAP@3:
+    the log loss sees every probability, and so tells a good ranker from a bad one on far fewer questions.
+
     The log loss of the right option is minimised by ``scipy.optimize`` (SLSQP) over the simplex. MAP@3
     itself is a step function: its gradient is zero almost everywhere, and its best point on few
     questions is an accident of their ties. An L2 pull towards equal weights, ``m^2 / (2 n)`` times the
@@ -144,9 +147,10 @@ def fit_weights(
     )
     loss = paired_bootstrap(_losses(ours, answers), _losses(theirs, answers), seed=seed)
     tried = _minimise([_share(table, present, rule) for table in tables], answers)
-    if score.distinguishable and score.difference.mean > 0:
+    ranks = score.difference.mean if score.distinguishable else 0.0
+    if ranks > 0 or (ranks == 0 and loss.distinguishable and loss.difference.mean < 0):
         return FittedWeights(tried, tried, score, loss, "", ours)
-    refused = f"held-out MAP@3 of fitted weights less that of equal ones: {score}"
+    refused = f"held-out MAP@3 of fitted weights less that of equal ones: {score}; log loss: {loss}"
     return FittedWeights(equal, tried, score, loss, refused, theirs)
 
 

@@ -100,3 +100,11 @@ def test_what_cannot_be_fitted_is_refused():
         fit_weights([good], np.where(np.arange(100) == 3, -1, right), present)
     with pytest.raises(ConfigError, match="no blending rule 'best'"):
         fit_weights([good, good], right, present, "best")
+
+
+def test_a_gain_that_only_the_log_loss_sees_is_taken():
+    """A ranker without an opinion leaves every order as it is, and every probability too low."""
+    right, present = questions(200)
+    found = fit_weights([ranker(right, 2.0, 1), np.float32(present / 5)], right, present)
+    assert found.score.difference.mean == 0 and found.loss.difference.high < 0
+    assert found.refused == "" and found.weights[0] > 0.9
