@@ -80,7 +80,7 @@ def test_the_command_that_fits_a_backbone_is_told(
     "command, kind, more, message",
     [
         ("multiple-choice", "bert", ["--form", "letters"], "does not answer in the form 'letters'"),
-        ("multiple-choice", "bert", ["--form", "lettres"], "no such form, expected one of choice, bi-encoder, binary"),
+        ("multiple-choice", "bert", ["--form", "lettres"], "expected one of choice, bi-encoder, binary"),
         ("causal", "llama", ["--set", "peft.options.target_modules=[kv_proj]"], "q_proj"),
         ("causal", "llama", ["--set", "peft.options.rank=3"], "LoraConfig has no setting 'rank'"),
         ("causal", "llama", ["--set", "peft.method=lore"], "no such method, expected one of full, lora"),
