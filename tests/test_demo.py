@@ -35,5 +35,5 @@ def test_the_demo_answers_better_with_evidence_and_training(tmp_path):
     # A second run takes up what is there, and says the same.
     weights = (tmp_path / "ranker/model.safetensors").stat().st_mtime_ns
     again, same = demo(tmp_path)
-    assert same == scores and again.count("nothing to do") == 2
+    assert same == scores and again.count("nothing to do") == 3
     assert (tmp_path / "ranker/model.safetensors").stat().st_mtime_ns == weights

@@ -170,11 +170,15 @@ def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the
 @pytest.mark.slow
 @needs_loopback
 def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, plan, plain, tmp_path):
-    plan = dataclasses.replace(plan, out=tmp_path / "out")
-    driver = Driver(plan, cluster.address)
-    driver.until(lambda: marks(plan) > 1)
-    driver.process.send_signal(signal.SIGINT)
-    code, said = driver.end()
+    # All shards take the tiny encoder a second: the signal may be heard too late, but not every time.
+    for attempt in range(4):
+        plan = dataclasses.replace(plan, out=tmp_path / f"out{attempt}")
+        driver = Driver(plan, cluster.address)
+        driver.until(lambda plan=plan: marks(plan) > 1)
+        driver.process.send_signal(signal.SIGINT)
+        code, said = driver.end()
+        if code:
+            break
     assert code == 130 and "interrupted: only whole files" in said and "Traceback" not in said
     assert 1 < marks(plan) < SHARDS and not list(plan.work.glob(".*.part"))
     build(plan)
