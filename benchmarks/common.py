@@ -1,18 +1,22 @@
-"""What every benchmark shares: its two flags, its table, its JSON, and a median of repeats."""
+"""What benchmarks share: flags, table and JSON, a median of repeats, the kit's commands, small files."""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import shlex
 import statistics
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.artifacts import write_json
+from kaggle_rag.artifacts import whole_file, write_json
 from kaggle_rag.limits import anonymous_memory, measured
+from kaggle_rag.tables import read_rows
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -49,6 +53,33 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None
         print(f"\n{note}")
     if json_file:
         write_json(json_file, {"title": title, "note": note, "rows": [dict(row) for row in rows]})
+
+
+def kit(*command: Any) -> None:
+    """A command that a user types."""
+    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
+
+
+def index_of_facts(facts: Path, folder: Path) -> Path:
+    """An index in which each line is a passage of its own."""
+    corpus, index = folder / "facts.jsonl", folder / "index"
+    if not corpus.exists():
+        lines = facts.read_text(encoding="utf-8").splitlines()
+        rows = [json.dumps({"title": "", "text": line}) + "\n" for line in lines if line.strip()]
+        with whole_file(corpus) as aside:
+            aside.write_text("".join(rows), encoding="utf-8")
+    kit("wiki_index", "build", corpus, index, "--unit", "article")
+    return index
+
+
+def first_rows(path: Path, folder: Path, count: int) -> Path:
+    """The table, cut for a quick run."""
+    rows = list(read_rows(path))[:count]
+    with whole_file(folder / path.name) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / path.name
 
 
 class Watch(threading.Thread):

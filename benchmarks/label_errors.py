@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.common import parser, report
+from benchmarks.common import index_of_facts, kit, parser, report
 from kaggle_rag.errors import run_program
 from kaggle_rag.questions import LETTERS, Questions, id_text
 from kaggle_rag.sample import ARTICLES, TRAIN
@@ -28,11 +27,6 @@ _TRAIN = {
     "command": "multiple-choice", "form": "bi-encoder", "chunks": 3, "max_tokens": 64, "epochs": 1,
     "batch": 16, "learning_rate": 5e-5, "held_out": 0,
 }  # fmt: skip
-
-
-def kit(*command: Any) -> None:
-    """A command that a user types."""
-    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
 
 
 def changed_labels(source: Path, out: Path, share: float, rows: int | None, seed: int) -> set[str]:
@@ -53,18 +47,6 @@ def changed_labels(source: Path, out: Path, share: float, rows: int | None, seed
             label = int(rng.choice(others)) if row in wrong else answer
             writer.writerow([key, prompt, *(option or "" for option in options), LETTERS[label]])
     return {id_text(questions.ids[row]) for row in wrong}
-
-
-def indexed(folder: Path, facts: Path | None) -> Path:
-    """An index of the facts, each an article of its own, or of the embedded encyclopedia."""
-    corpus = ARTICLES
-    if facts:
-        corpus = folder / "facts.jsonl"
-        lines = facts.read_text(encoding="utf-8").splitlines()
-        rows = [{"title": "", "text": line} for line in lines if line.strip()]
-        corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    kit("wiki_index", "build", corpus, folder / "index")
-    return folder / "index"
 
 
 def measure(folder: Path, questions: Path, index: Path, ranker: dict[str, Any], folds: int) -> list[str]:
@@ -100,7 +82,11 @@ def main() -> int:
         noisy = folder / "questions.csv"
         rows = 60 if arguments.quick else arguments.rows
         wrong = changed_labels(arguments.questions, noisy, arguments.share, rows, arguments.seed)
-        index = indexed(folder, arguments.facts)
+        index = folder / "index"
+        if arguments.facts:
+            index = index_of_facts(arguments.facts, folder)
+        else:
+            kit("wiki_index", "build", ARTICLES, index)
         listed = measure(folder, noisy, index, ranker, arguments.folds)
         score = json.loads((folder / "run" / "metrics.json").read_text())
     found = len(wrong & set(listed[: len(wrong)]))

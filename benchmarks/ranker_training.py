@@ -11,17 +11,14 @@ questions held out of the training, not on those of the table.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import parser, report
-from kaggle_rag.artifacts import whole_file
+from benchmarks.common import first_rows, index_of_facts, kit, parser, report
 from kaggle_rag.config import read_settings
 from kaggle_rag.ensemble import Probabilities, blend, fit_weights
 from kaggle_rag.errors import run_program
@@ -29,7 +26,6 @@ from kaggle_rag.metrics import average_precisions, bootstrap, chance_map_at_k, p
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.tables import read_rows
 from training.ranker_config import MultipleChoiceRun
 from training.ranker_data import Lessons
 from training.run import RECORD
@@ -55,33 +51,6 @@ TASKS = {
     ),
     "extra": Task("extra_6k", "extra_500", ("contexts.tokens=64",)),
 }  # fmt: skip
-
-
-def kit(*command: Any) -> None:
-    """A command that a user types."""
-    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
-
-
-def index_of_facts(facts: Path, folder: Path) -> Path:
-    """An index in which each line is a passage of its own."""
-    corpus, index = folder / "facts.jsonl", folder / "index"
-    if not corpus.exists():
-        lines = facts.read_text(encoding="utf-8").splitlines()
-        rows = [json.dumps({"title": "", "text": line}) + "\n" for line in lines if line.strip()]
-        with whole_file(corpus) as aside:
-            aside.write_text("".join(rows), encoding="utf-8")
-    kit("wiki_index", "build", corpus, index, "--unit", "article")
-    return index
-
-
-def first_rows(path: Path, folder: Path) -> Path:
-    """The file, cut for a quick run."""
-    rows = list(read_rows(path))[:_QUICK_ROWS]
-    with whole_file(folder / path.name) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder / path.name
 
 
 def train(settings: Mapping[str, Any]) -> Path:
@@ -135,7 +104,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     learnt, judged = (data / "mcq" / f"{name}.csv" for name in (task.train, task.judged))
     if arguments.quick:
-        learnt, judged = (first_rows(path, folder) for path in (learnt, judged))
+        learnt, judged = (first_rows(path, folder, _QUICK_ROWS) for path in (learnt, judged))
     index = arguments.index or index_of_facts(data / "openbook_facts.txt", folder)
     contexts = {path: folder / f"{path.stem}.parquet" for path in (learnt, judged)}
     changes = [word for change in task.contexts for word in ("--set", change)]

@@ -7,7 +7,6 @@ both, by prompt. Every question asks for its one gold fact among the 1,326 facts
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import subprocess
@@ -18,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import parser, report
-from kaggle_rag.artifacts import whole_file
+from benchmarks.common import first_rows, parser, report
 from kaggle_rag.config import read_settings
 from kaggle_rag.metrics import paired_bootstrap
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
@@ -46,7 +44,7 @@ def train(kind: str, out: Path, data: Path, quick: bool) -> Path:
     # Without --passages the facts of the questions are the passages.
     size = ["--passages", str(data / "openbook_facts.txt")]
     if quick:
-        questions, size = _first_rows(questions, out.parent), [*_QUICK]
+        questions, size = first_rows(questions, out.parent, QUICK_ROWS), [*_QUICK]
     command = [
         sys.executable, "-m", "training", kind, "--config", str(HERE / f"{kind}_training.yaml"),
         "--questions", str(questions), "--exclude", str(data / "mcq/openbookqa_dev.csv"),
@@ -54,15 +52,6 @@ def train(kind: str, out: Path, data: Path, quick: bool) -> Path:
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return out
-
-
-def _first_rows(path: Path, folder: Path) -> Path:
-    rows = list(read_rows(path))[:QUICK_ROWS]
-    with whole_file(folder / path.name) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder / path.name
 
 
 def ranked(encoder: Encoder, queries: Sequence[str], facts: Sequence[str]) -> np.ndarray:
