@@ -36,6 +36,14 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
 # Where it runs and what is shown of it; not what is learnt.
 _ASIDE = {"out", "device", "report_to", "encoder"}
 # Files whose content decides what is learnt, whatever they are called.
@@ -138,6 +146,8 @@ class Run:
 
         ``save`` is called in every process, because none may hold all of the weights.
         """
+        # The best weights are read from the work folder, which the first process removes below.
+        _wait_for_all()
         made = self.work / MODEL
         record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
         if not is_first():
