@@ -144,13 +144,17 @@ def contexts_to_file(solution: Solution) -> bool:
 def predict(
     bench: Bench, questions: Questions, contexts: Sequence[QuestionContexts] | None, *, quiet: bool = False
 ) -> Probabilities:
-    """Every ranker in turn, each given its memory back, then the blend."""
+    """Every ranker with a say in turn, each given its memory back, then the blend."""
     tables, weights = [], []
     for settings in bench.solution.rankers:
+        if not settings.weight:
+            continue
         with _stage(f"rank: {settings.kind}", quiet):
             made = make_ranker(settings.kind, settings.options, encoder=bench.encoder, index=bench.index)
             with made as ranker:
                 tables.append(ranker.probabilities(questions, contexts))
+        for note in ranker.notes:
+            print(f"note: {note}", file=sys.stderr)
         weights.append(settings.weight)
     return blend(tables, weights, questions.present, bench.solution.blend)
 

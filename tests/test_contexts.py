@@ -204,8 +204,11 @@ def test_questions_to_a_scored_submission(sample_index, tmp_path, monkeypatch, c
     assert contexts.stat().st_mtime_ns == stamp and "nothing to do" in capsys.readouterr().out
     submit = ["submit", "--questions", TEST]
     assert call(*submit, "--contexts-file", contexts, "--out", out, monkeypatch=monkeypatch) == 0
-    assert call(*submit, "--without-contexts", "--out", blind, monkeypatch=monkeypatch) == 0
+    # A ranker without weight costs nothing.
+    silent = "rankers=[{kind: similarity}, {kind: similarity, weight: 0}]"
     capsys.readouterr()
+    assert call(*submit, "--without-contexts", "--out", blind, "--set", silent, monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().err.count("rank: similarity") == 1
     results = []
     for path in (out, blind):
         assert call("score", path, TEST_ANSWERS, "--json", monkeypatch=monkeypatch) == 0

@@ -102,6 +102,14 @@ def test_what_cannot_be_fitted_is_refused():
         fit_weights([good, good], right, present, "best")
 
 
+def test_a_ranker_that_hardly_counts_is_left_out():
+    right, present = questions(2000)
+    good, fair = ranker(right, 2.0, 1), ranker(right, 1.5, 2)
+    found = fit_weights([good, ranker(1 - right % 2, 3.0, 3), fair], right, present)
+    assert found.weights[1] == 0.0 and found.refused == ""
+    assert found.weights[::2] == fit_weights([good, fair], right, present).tried
+
+
 def test_a_gain_that_only_the_log_loss_sees_is_taken():
     """A ranker without an opinion leaves every order as it is, and every probability too low."""
     right, present = questions(200)

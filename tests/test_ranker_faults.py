@@ -150,6 +150,16 @@ def asked(told, folder, **options):
         return made.probabilities(read, contexts)
 
 
+def test_a_ranker_tells_of_questions_that_it_could_not_read_whole(told, ranker):
+    read = Questions.read(told["told"]["validation"])
+    notes = []
+    for tokens in (64, 6):
+        with make_ranker("trained", {"folder": str(ranker), "device": "cpu", "max_tokens": tokens}) as made:
+            made.probabilities(read, None)
+        notes.append(list(made.notes))
+    assert notes[0] == [] and "rows lost words of the question: max_tokens 6 is too few" in notes[1][0]
+
+
 def refused(told, folder, **options):
     from kaggle_rag.errors import KitError
 

@@ -129,9 +129,9 @@ def test_scores_do_not_depend_on_how_questions_are_batched(kind, form, tokens, t
         Item("the right ?" * (1 + n % 3), tuple(WORDS[: 2 + n % 3]), ("frost " * n,) * (2 + n % 3), 0)
         for n in range(9)
     ]
-    whole = score(found, found.form.layout, items, 64, batch_tokens=tokens)
+    whole = score(found, Writer(found.tokenizer, found.form.layout, 64), items, batch_tokens=tokens)
     for row, item in enumerate(items):
-        one = score(found, found.form.layout, [item], 64)
+        one = score(found, Writer(found.tokenizer, found.form.layout, 64), [item])
         assert whole[row, : len(item.options)] == pytest.approx(one[0], abs=2e-5)
         assert (whole[row, len(item.options) :] < -1e38).all()
 
@@ -208,7 +208,7 @@ def test_a_bi_encoder_begins_as_the_training_free_ranker():
         Item("What is a heron?", ("a bird", "a stone of great hardness"), ("", ""), 0),
         Item("What is a leaf?", ("a part of a plant", "a fish"), (LEAF, AIR), 0),
     ]
-    scores = score(found, found.form.layout, asked, 64)
+    scores = score(found, Writer(found.tokenizer, found.form.layout, 64), asked)
     for row, item in enumerate(asked):
         options = [option for option in item.options if option]
         lines = [line for text in dict.fromkeys(item.contexts) for line in text.split("\n") if line]

@@ -13,6 +13,7 @@ from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.features import Item
+from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone, load_backbone, load_ranker
 from kaggle_rag.rankers.trained import score
 from training.saving import save_weights
@@ -73,7 +74,7 @@ def _require_mergeable(unmerged: Backbone, folder: Path) -> None:
 
 def _answers(backbone: Backbone, card: RankerCard) -> Any:
     backbone.model.eval()
-    return score(backbone, card.layout, _PROBES, card.max_tokens)
+    return score(backbone, Writer(backbone.tokenizer, card.layout, card.max_tokens), _PROBES)
 
 
 def _merged(

@@ -20,6 +20,7 @@ from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import half_of
 from kaggle_rag.models.features import Item
+from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.rankers.trained import score
 from training.adversarial import ADVERSARIES
@@ -134,10 +135,8 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
         # Weights that lie divided over several processes come together in the wrapper only.
         divided = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with self.compute_loss_context_manager():
-            return score(
-                self.backbone, self.card.layout, items, self.card.max_tokens,
-                asked=self.model_wrapped if divided else None,
-            )  # fmt: skip
+            writer = Writer(self.backbone.tokenizer, self.card.layout, self.card.max_tokens)
+            return score(self.backbone, writer, items, asked=self.model_wrapped if divided else None)
 
     def write_weights(self, folder: Path, state: Any) -> None:
         save_weights(self.model, folder, state)

@@ -15,6 +15,9 @@ from kaggle_rag.retrieval.contexts import QuestionContexts
 class Ranker(Protocol):
     """A ranker holds a model from ``__enter__`` to ``__exit__``, and nothing outside of that."""
 
+    notes: Sequence[str]
+    """What a user should know of the last answers; mostly nothing."""
+
     def __enter__(self) -> Ranker: ...
 
     def __exit__(

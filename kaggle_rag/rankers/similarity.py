@@ -162,6 +162,8 @@ class SimilarityRanker:
         halves.
     """
 
+    notes: Sequence[str] = ()
+
     def __init__(
         self,
         encoder: Encoder,

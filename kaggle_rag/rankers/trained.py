@@ -21,7 +21,7 @@ from kaggle_rag.models.checkpoints import attached, resolve
 from kaggle_rag.models.devices import DTYPES, device_of, half_of
 from kaggle_rag.models.features import Feature, Item
 from kaggle_rag.models.forms import form_of
-from kaggle_rag.models.layouts import Layout, Writer
+from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone, family_in, load_ranker, load_whole
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
@@ -73,6 +73,7 @@ class TrainedRanker:
         self.chunks = self.card.chunks if chunks is None else chunks
         self.max_tokens = max_tokens or self.card.max_tokens
         self.batch_tokens = batch_tokens
+        self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
 
     def __enter__(self) -> TrainedRanker:
@@ -97,10 +98,14 @@ class TrainedRanker:
         if self._backbone is None:
             raise RuntimeError("the ranker is used outside of its with block")
         items = items_of(questions, contexts, self.chunks, passages=self._backbone.form.embeds)
-        return softmax(
-            score(self._backbone, self.card.layout, items, self.max_tokens, self.batch_tokens),
-            questions.present,
+        writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
+        logits = score(self._backbone, writer, items, self.batch_tokens)
+        self.notes = (
+            [f"{writer.shortened:,} rows lost words of the question: max_tokens {self.max_tokens} is too few"]
+            if writer.shortened
+            else []
         )
+        return softmax(logits, questions.present)
 
 
 def located(name: str) -> Path:
@@ -134,9 +139,8 @@ def _bare_card(folder: Path, form: str | None, max_tokens: int | None) -> Ranker
 
 def score(
     backbone: Backbone,
-    layout: Layout,
+    writer: Writer,
     items: Sequence[Item],
-    max_tokens: int,
     batch_tokens: int | None = None,
     asked: Any = None,
 ) -> npt.NDArray[np.float64]:
@@ -146,7 +150,6 @@ def score(
     """
     model = asked if asked is not None else backbone.model
     device = backbone.model.device
-    writer = Writer(backbone.tokenizer, layout, max_tokens)
     collate = backbone.collator()
     features = [backbone.form.features(writer, item) for item in items]
     tokens = batch_tokens or _TOKENS[device.type]
