@@ -140,6 +140,18 @@ def rows(count, seed, width=3, words=WORDS):
     return found
 
 
+def asked_either_way(count, seed, prompts):
+    """Of two options the context holds one, and the prompt says whether that one or the other is right."""
+    rng = random.Random(seed)
+    found = []
+    for number in range(count):
+        options, there = rng.sample(WORDS, 2), rng.randrange(2)
+        prompt, holds = rng.choice(prompts)
+        row = {"id": f"{seed}-{number}", "prompt": prompt, "context": options[there]}
+        found.append(row | dict(zip("AB", options)) | {"answer": "AB"[there if holds else 1 - there]})
+    return found
+
+
 def files(folder, name, found):
     """The rows as the two files that a run reads: questions, and their contexts."""
     questions, contexts = folder / f"{name}.csv", folder / f"{name}.parquet"
@@ -161,10 +173,14 @@ COMMANDS = {
 }
 
 
-def task(folder, count=256, judged=60, words=WORDS):
-    """The settings that say what is learnt and what it is judged by."""
-    questions, contexts = files(folder, "train", rows(count, 0, words=words))
-    validation, validation_contexts = files(folder, "valid", rows(judged, 1, words=words))
+def task(folder, count=256, judged=60, words=WORDS, prompts=()):
+    """The settings that say what is learnt and what it is judged by; with prompts, by `asked_either_way`."""
+    made = [
+        asked_either_way(number, seed, prompts) if prompts else rows(number, seed, words=words)
+        for seed, number in enumerate((count, judged))
+    ]
+    questions, contexts = files(folder, "train", made[0])
+    validation, validation_contexts = files(folder, "valid", made[1])
     return {
         "questions": questions, "contexts": contexts, "validation": validation,
         "validation_contexts": validation_contexts, "max_tokens": 48, "batch": 16, "device": "cpu",

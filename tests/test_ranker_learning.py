@@ -87,28 +87,35 @@ def test_other_forms_learn_too(kind, form, told, tmp_path):
 
 
 SCHOOL = {"llama": 2e-3, "phi3": 2e-3}
+TOLD, UNTOLD = (("the right ?", True), ("the Proposed ?", False)), (("the ?", False),)
 
 
 @pytest.fixture(scope="module")
 def schooled(tmp_path_factory):
-    """Backbones that learnt the task on four words, and the task on the others, made when asked for."""
+    """Backbones that learnt a task, and the one that is next for them, made when asked for.
+
+    First the answer is one of four words, then one of the others. Or, ``steered``, the prompt says first
+    whether the option in the context is right or the other one, and then says nothing: it is the other.
+    """
     made = {}
 
-    def school(kind, form):
-        if (kind, form) not in made:
+    def school(kind, form, *, steered):
+        if (kind, form, steered) not in made:
             folder = tmp_path_factory.mktemp(f"{kind}-{form}")
-            model = backbone(kind, folder / "base")
-            first = task(tmp_path_factory.mktemp("first"), words=WORDS[:4])
+            first = task(
+                tmp_path_factory.mktemp("first"),
+                **({"count": 512, "prompts": TOLD} if steered else {"words": WORDS[:4]}),
+            )
             changes = {
-                "model": str(model),
-                "form": form,
-                "epochs": 6,
-                "learning_rate": SCHOOL.get(kind, 1e-3),
-            }
+                "model": str(backbone(kind, folder / "base")), "form": form,
+                "epochs": 16 if steered else 6,
+                "learning_rate": 1e-3 if steered else SCHOOL.get(kind, 1e-3),
+            }  # fmt: skip
             result = train(first, folder / "whole", kind, schedule="constant_with_warmup", **changes)
             assert result["after"]["map@3"] > 0.9
-            made[kind, form] = folder / "whole", task(folder, words=WORDS[3:])
-        return made[kind, form]
+            told = task(folder, **({"prompts": UNTOLD} if steered else {"words": WORDS[3:]}))
+            made[kind, form, steered] = folder / "whole", told
+        return made[kind, form, steered]
 
     return school
 
@@ -117,12 +124,14 @@ def schooled(tmp_path_factory):
 FEW = dict.fromkeys(("ia3", "prefix", "prompt", "p-tuning"), 2e-2)
 # rsLoRA scales its updates four times as much.
 FEW["rslora"] = 1.5e-3
+# Tokens before a row, and small layers behind a llama's, teach no new words; they turn what is known.
+STEER = {"prefix", "prompt", "p-tuning", "adapters"}
 QUICK = [
-    ("lora", "llama", "binary"), ("qlora", "llama", "binary"), ("prefix", "llama", "binary"),
+    ("lora", "llama", "binary"), ("qlora", "llama", "binary"), ("prefix", "llama", "options"),
     ("ia3", "llama", "binary"), ("dora", "bert", "choice"), ("adapters", "bert", "choice"),
 ]  # fmt: skip
 MORE = [
-    *((method, "llama", "binary") for method in METHODS),
+    *((method, "llama", "options" if method in STEER else "binary") for method in METHODS),
     *((method, "t5", "options") for method in METHODS),
     *((method, "bert", "choice") for method in METHODS if not METHODS[method].virtual),
     ("qlora", "phi3", "binary"), ("lora", "deberta-v2", "choice"), ("ia3", "deberta-v2", "choice"),
@@ -131,13 +140,11 @@ MORE = [
 CASES = QUICK + [
     pytest.param(*case, marks=pytest.mark.slow) for case in MORE if case[0] != "full" and case not in QUICK
 ]
-# Tokens before a row move a tiny model little in so few steps: it is only asked that the loss falls.
-LITTLE = {"prefix", "prompt", "p-tuning"}
 
 
 @pytest.mark.parametrize("method, kind, form", CASES)
-def test_every_method_learns_words_that_the_backbone_does_not_know(method, kind, form, schooled, tmp_path):
-    base, told = schooled(kind, form)
+def test_every_method_learns_what_the_backbone_does_not_know(method, kind, form, schooled, tmp_path):
+    base, told = schooled(kind, form, steered=method in STEER and form == "options")
     seal = hashlib.sha256((base / "model.safetensors").read_bytes()).digest()
     out = tmp_path / "out"
     rate, epochs = FEW.get(method, 5e-3), 16 if kind == "phi3" else 6
@@ -146,8 +153,9 @@ def test_every_method_learns_words_that_the_backbone_does_not_know(method, kind,
         schedule="constant_with_warmup", peft={"method": method},
     )  # fmt: skip
     before, after = result["before"], result["after"]
-    assert after["log loss"] < before["log loss"]
-    assert after["map@3"] > 0.9 or method in LITTLE or (method, kind) == ("adapters", "llama")
+    assert after["log loss"] < before["log loss"] and after["map@3"] > 0.9
+    # These two match words that they never learnt.
+    assert before["map@3"] < 0.9 or kind == "deberta-v2" or form == "bi-encoder"
     # What was written is small, and the backbone as it was.
     assert not (out / "model.safetensors").exists()
     assert hashlib.sha256((base / "model.safetensors").read_bytes()).digest() == seal
