@@ -4,6 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no fault of the code, and a failure in CI must be the same here.
+settings.register_profile(
+    "kit",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("kit")
 
 ROOT = Path(__file__).parent.parent
 # Passages of a shard in the builds of the tests.

@@ -28,7 +28,7 @@ RANKED = st.lists(st.integers(0, 17), unique=True, min_size=1, max_size=8)
 
 
 @given(RANKED, st.integers(1, 120), st.integers(0, 3), st.booleans())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_budget_holds_in_tokens_of_the_encoder(encoder, ranked, budget, neighbours, titles):
     text = assembler(encoder, budget, neighbours, titles)(ranked)
     assert encoder.count_tokens(text.split("\n")).sum() <= budget
@@ -36,7 +36,7 @@ def test_the_budget_holds_in_tokens_of_the_encoder(encoder, ranked, budget, neig
 
 
 @given(RANKED, st.integers(0, 3))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_with_room_for_all_exactly_the_hits_and_their_neighbours_are_there(encoder, ranked, neighbours):
     lines = assembler(encoder, 10_000, neighbours)(ranked).split("\n")
     wanted = {
@@ -68,7 +68,7 @@ def test_titles_stand_once_a_snippet_and_an_empty_one_not_at_all(encoder):
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=5), max_size=12), st.integers(0, 30))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_longest_prefix_is_the_longest(pieces, budget):
     joined = [" ".join(pieces[:n]) for n in range(len(pieces) + 1)]
     assert longest_prefix(pieces, budget, len) == [text for text in joined if len(text) <= budget][-1]

@@ -27,9 +27,17 @@ def test_every_text_is_in_one_batch_of_like_lengths_inside_the_budget(tiny, budg
 
 
 def test_one_is_made_ahead_and_never_more():
-    begun = []
-    made = ahead(lambda item: begun.append(item) or item * 2, range(9))
-    assert next(made) == 0
+    begun, second = [], threading.Event()
+
+    def make(item):
+        begun.append(item)
+        if item == 1:
+            second.set()
+        return item * 2
+
+    made = ahead(make, range(9))
+    assert next(made) == 0 and second.wait(60)
+    # A third one would be begun in this time.
     time.sleep(0.05)
     assert begun == [0, 1] and next(made) == 2 and list(made) == [4, 6, 8, 10, 12, 14, 16]
 

@@ -30,7 +30,7 @@ def numbers(text):
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_broken_markup_never_raises_and_gives_single_lines(text):
     for line in paragraphs(text):
         assert line.strip() == line and "\n" not in line and re.search(r"\w", line)
@@ -54,7 +54,7 @@ NUMBERS = st.from_regex(r"[0-9]{1,4}([.,:/–-][0-9]{1,3})?[,;%]?", fullmatch=Tr
 
 
 @given(st.lists(st.one_of(WORDS, NUMBERS), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_no_number_of_prose_with_brackets_quotes_and_signs_is_lost(pieces):
     prose = " ".join(pieces)
     assert numbers(" ".join(paragraphs(prose))) == numbers(prose)

@@ -126,7 +126,7 @@ def test_a_list_by_hand_needs_two_columns_and_the_right_questions(tmp_path):
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_list_is_read_or_refused_by_one_message(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("lists") / "list.csv"
     path.write_text("id,reason,score\n" + text, encoding="utf-8", errors="replace")

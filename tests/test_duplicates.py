@@ -124,7 +124,7 @@ LOOSE = st.text(st.sampled_from("aB1-+ .?\u0301−"), max_size=4).filter(str.str
 
 
 @given(st.lists(st.tuples(LOOSE, st.lists(LOOSE, min_size=2, max_size=3)), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_copies_are_those_of_a_comparison_of_all_with_all(rows):
     """Any text: the groups of copies are the classes of equal normalised texts, none more and none less."""
     questions = table(*[(prompt, options, 0) for prompt, options in rows])

@@ -51,7 +51,7 @@ def test_duplicates_stay_together_even_where_they_fill_more_than_a_fold():
         )
     )
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_cap_parts_keys_and_never_duplicates(case):
     rows, links, keys, most = case
     pairs = [pair(*sorted(link)) for link in links if link[0] != link[1]]
@@ -108,7 +108,7 @@ def test_the_seed_decides_and_nothing_else():
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=80), st.integers(2, 6))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_no_fold_is_empty_and_no_group_parted(groups, folds):
     if len(set(groups)) < folds:
         with pytest.raises(ConfigError, match=f"{folds} folds of"):

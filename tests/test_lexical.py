@@ -80,7 +80,7 @@ def test_a_part_of_other_passages_or_half_a_part_is_refused(one, tmp_path):
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=5), st.text(max_size=40))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_any_text_can_be_indexed_and_asked(tmp_path_factory, passages, query):
     folder = tmp_path_factory.mktemp("any")
     write_part(folder / part_name(0), iter(passages))

@@ -18,7 +18,7 @@ def test_map3_of_a_hand_worked_table():
 
 
 @given(st.lists(st.tuples(st.permutations(range(5)), st.integers(0, 4)), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_map3_agrees_with_the_competitions_formula(rows):
     """Sum over cut-offs of precision@k times relevance@k, as the evaluation page writes it."""
     expected = np.mean(
@@ -42,7 +42,7 @@ def test_chance_is_what_a_simulation_gives():
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=15), st.integers(1, 12), st.randoms())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_ndcg_agrees_with_scikit_learn(gains, k, random):
     if not any(gains):
         assert metrics.ndcg_at_k(range(len(gains)), dict(enumerate(gains)), k) == 0

@@ -39,7 +39,7 @@ ROWS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=14)
 
 
 @given(ROWS, st.sampled_from([0.2, 0.5, 0.61, 0.83, 1.0]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_word_pairs_are_those_of_brute_force(rows, threshold):
     found = as_dict(near_by_words(WordSets(rows), threshold))
     # At the very threshold the last bit decides.
@@ -49,7 +49,7 @@ def test_word_pairs_are_those_of_brute_force(rows, threshold):
 
 
 @given(ROWS, st.integers(0, 14))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_pairs_between_two_tables_are_those_that_cross(rows, split):
     split = min(split, len(rows))
     inside = as_dict(near_by_words(WordSets(rows), 0.5))

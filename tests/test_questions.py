@@ -44,7 +44,7 @@ def write(path, rows):
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
 @given(rows=tables())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_what_is_written_is_read(ending, rows, tmp_path_factory):
     questions = Questions.read(write(tmp_path_factory.mktemp("q") / f"q.{ending}", rows))
     assert list(questions.ids) == [row["id"] for row in rows]

@@ -4,7 +4,7 @@ import string
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranker_toys import SPECIAL, TEXT, WORDS, backbone, tokenizer
 
@@ -44,7 +44,7 @@ items = st.builds(
 
 
 @pytest.mark.parametrize("form", KINDS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(st.lists(items, min_size=1, max_size=4), st.sampled_from([None, 8]))
 def test_a_batch_scores_each_option_as_if_it_were_alone(form, models, questions, multiple):
     """Widths of 2 to 26 in one batch, options missing in the middle, contexts of any length."""
@@ -114,7 +114,7 @@ words = st.lists(st.sampled_from(WORDS + TEXT), max_size=40).map(" ".join)
 
 
 @pytest.mark.parametrize("layout", [PAIR, BINARY, LETTER, OPTION])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words, words, st.lists(words.filter(bool), min_size=2, max_size=6), st.integers(16, 64))
 def test_only_the_context_is_cut_while_question_and_options_fit(layout, context, prompt, choices, longest):
     made = tokenizer("bert")

@@ -12,7 +12,15 @@ from ranker_toys import WORDS, backbone, task
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+LOOPBACK = [
+    name for name, stats in psutil.net_if_stats().items() if name.startswith("lo") and stats.isup
+]  # fmt: skip
+QUIET = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "GLOO_SOCKET_IFNAME": "".join(LOOPBACK[:1]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +35,19 @@ def flags(told, **changes):
 
 
 def run(*command):
+    # Processes that wait for each other for ever are a failure, not a hang.
     return subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, env=QUIET
+        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, env=QUIET, timeout=900
     )
 
 
 # The second process comes late to the best weights, as it may on a busy machine.
 LATE = """
 import os, runpy, sys, time
+import kaggle_rag.models.scoring
 from training.trainer import Careful
+# A process asks the encoder as often as its texts need, the other one less often.
+kaggle_rag.models.scoring._TEXTS = 4
 load = Careful._load_best_model
 if os.environ["RANK"] == "1":
     Careful._load_best_model = lambda self: (time.sleep(2), load(self))
@@ -45,7 +57,7 @@ runpy.run_module("training", run_name="__main__")
 
 
 @pytest.mark.skipif(
-    not any(stats.isup for name, stats in psutil.net_if_stats().items() if name.startswith("lo")),
+    not LOOPBACK,
     reason="the two processes talk over the loopback interface, which is down here: ip link set lo up",
 )
 @pytest.mark.parametrize("form", ["choice", "bi-encoder"])

@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from safetensors.torch import load_file
 from transformers import BertForMultipleChoice
 
 import training.ranker
-from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.errors import ArtifactError, ConfigError, LimitError
 from training.__main__ import main
-from training.ranker import train_ranker
+from training.ranker import _smaller, train_ranker
 from training.ranker_config import RankerRun
+from training.run import Run
 
 ALL = {
     "learning_rate": 2e-3, "epochs": 3, "evaluations": 2, "ema": 0.9, "accumulate": 2, "batch": 8,
@@ -108,18 +110,28 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(name, step, whole, 
     assert not work.exists()
 
 
+KILLED = """
+import os, signal, sys
+import training.ranker
+from training.__main__ import main
+
+def say(line):
+    if line.startswith("step 8/"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training.ranker.say = say
+sys.exit(main())
+"""
+
+
 def test_a_run_killed_by_the_system_goes_on(told, whole, tmp_path):
     settings = {**told["told"], **ALL, "out": tmp_path / "out", "model": told["models"]["bert"]}
     command = [w for key, value in settings.items() for w in ("--" + key.replace("_", "-"), str(value))]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, "multiple-choice", *command], env=alone)
+    assert killed.returncode == -signal.SIGKILL
     command = [sys.executable, "-m", "training", "multiple-choice", *command]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not list(
-            (tmp_path / "out.training").glob("checkpoint-[6-9]/tr*.json")
-        ):
-            time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(command, capture_output=True, text=True, env=alone)
     assert done.returncode == 0 and "going on from checkpoint-" in done.stderr
     assert "step 1/" not in done.stderr and "in solution.yaml" in done.stdout
     same(whole("bert")[0], tmp_path / "out")
@@ -206,6 +218,46 @@ def test_a_run_that_failed_before_it_learnt_leaves_nothing_in_the_way(told, tmp_
 def test_training_stops_when_nothing_is_gained(told, tmp_path):
     result = train(told, tmp_path / "out", epochs=100, patience=2, learning_rate=1e-9)["result"]
     assert result["steps"] < 20 and result["best step"] <= 3
+
+
+def test_patience_and_the_best_checkpoint_outlive_a_kill_and_a_move(told, tmp_path, monkeypatch):
+    changes = {"epochs": 100, "patience": 3, "ema": 0}
+    plain = train(told, tmp_path / "plain", **changes)["result"]
+    assert plain["best step"] < plain["steps"] < 600
+    interrupted(told, tmp_path / "early", monkeypatch, plain["steps"] - 4, **changes)
+    assert train(told, tmp_path / "early", **changes)["result"]["steps"] == plain["steps"]
+    same(tmp_path / "plain", tmp_path / "early")
+    # Killed when all was learnt, and found in another place.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Run, "finish", _killed)
+        train(told, tmp_path / "late", **changes)
+    (tmp_path / "late.training").rename(tmp_path / "moved.training")
+    found = train(told, tmp_path / "moved", **changes)["result"]
+    assert {k: found[k] for k in ("after", "steps", "best step")} == {
+        k: plain[k] for k in ("after", "steps", "best step")
+    }
+    same(tmp_path / "plain", tmp_path / "moved")
+
+
+def _killed(*args):
+    raise KeyboardInterrupt
+
+
+def test_smaller_batches_keep_the_questions_of_a_step():
+    assert [_smaller(*each) for each in ((16, 1), (5, 1), (6, 2), (2, 3))] == [
+        {"batch": 8, "accumulate": 2}, {"batch": 1, "accumulate": 5},
+        {"batch": 3, "accumulate": 4}, {"batch": 1, "accumulate": 6},
+    ]  # fmt: skip
+
+
+def test_a_disk_without_room_for_checkpoints_is_told_by_what_is_trained(told, tmp_path, monkeypatch):
+    llama = {"kind": "llama", "epochs": 0.5}
+    whole = sum(path.stat().st_size for path in Path(told["models"]["llama"]).glob("*.safetensors"))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=8 * whole))
+    with pytest.raises(LimitError, match="of disk"):
+        train(told, tmp_path / "full", peft={"method": "full"}, **llama)
+    assert train(told, tmp_path / "lora", peft={"method": "lora", "options": {"r": 2}}, **llama)
 
 
 def test_a_dry_run_counts_and_writes_nothing(told, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_rag.errors import InputError
@@ -155,7 +155,7 @@ def read(path):
     return articles, str(raised.value)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_file_cut_anywhere_raises_behind_whole_articles(data, tmp_path):
     name, content = data.draw(st.sampled_from([

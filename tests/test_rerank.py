@@ -12,7 +12,7 @@ POINTS = st.lists(st.tuples(*[st.integers(-4, 4)] * 3), min_size=1, max_size=15)
 
 
 @given(POINTS, POINTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_distances_are_those_of_python_to_the_last_digits(queries, candidates):
     found = exact_distances(np.array(queries, np.float32) / 7, np.array(candidates, np.float32) / 7)
     sevenths = [[tuple(float(np.float32(x) / np.float32(7)) for x in p) for p in ps]
@@ -30,7 +30,7 @@ def test_double_precision_tells_apart_what_single_precision_does_not():
 
 
 @given(POINTS, st.integers(1, 6), st.sampled_from([0.0, 1.0, 1.5, 3.0]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_kept_are_those_of_a_loop(points, keep, near):
     candidates = np.array(points, np.float32)
     distances = exact_distances(np.zeros((1, 3), np.float32), candidates)[0]

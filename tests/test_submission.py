@@ -17,7 +17,7 @@ IDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="
     width=st.integers(2, 26),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_submission_round_trips(ids, width, seed, tmp_path_factory):
     rng = np.random.default_rng(seed)
     present = rng.random((len(ids), width)) < 0.7

@@ -131,7 +131,7 @@ def test_passages_are_read_from_lines_or_a_column_and_stand_once(tmp_path, encod
         read_passages(tmp_path / "e.txt")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=30, max_size=80), st.integers(0, 3))
 def test_no_passage_of_a_batch_is_the_answer_of_two_rows(pairs, epoch):
     pairs = [(a, b) for a, b in pairs if a != b] + [(i, (i + 1) % 10) for i in range(10)]

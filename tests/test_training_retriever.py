@@ -304,15 +304,13 @@ def test_settings_that_do_not_go_together_are_refused(changes, message, data):
 
 
 def test_help_is_quick_and_teaches(tmp_path):
-    import time
-
-    start = time.perf_counter()
     told = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "training", "retriever", "--help"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "examples:" in told.stdout and "infonce" in told.stdout
-    assert "torch" not in told.stderr and time.perf_counter() - start < 10
+    # What takes seconds to import is not imported.
+    assert "torch" not in told.stderr and "transformers" not in told.stderr
 
 
 def test_a_bad_command_leaves_with_code_2_and_one_message(tmp_path):

@@ -15,7 +15,7 @@ WORDS = st.lists(st.from_regex(r"[a-w]{1,6}", fullmatch=True), min_size=1, max_s
 
 
 @given(WORDS, st.integers(12, 30), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_windows_are_pieces_of_the_text_that_leave_nothing_out(encoder, words, size, data):
     overlap = data.draw(st.integers(0, size // 3))
     # A number before each word, so that a window stands in one place only.
@@ -31,7 +31,7 @@ def test_windows_are_pieces_of_the_text_that_leave_nothing_out(encoder, words, s
 
 
 @given(st.text(max_size=200))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_text_can_be_cut_by_every_unit(encoder, text):
     for unit in ("sentence", "article", "window:16/4"):
         pieces = Splitter(Unit.parse(unit), tokenizer=encoder.model.tokenizer)(text)

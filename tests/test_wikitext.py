@@ -151,7 +151,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_broken_wikitext_never_raises_and_leaves_no_stand_in(wikitext):
     text = plain(wikitext)
     assert not re.search(r"[\x00-\x08\x0e-\x1f]", text) and all(
@@ -176,7 +176,7 @@ DROPPED = st.sampled_from(
 
 
 @given(st.lists(st.one_of(WRAPPED, DROPPED), max_size=12).map(" ".join))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_numbers_inside_any_markup_stay_in_order(wikitext):
     shown = re.sub(r"<ref>11</ref>|<!-- 22 -->|\{\{cite web\|33\}\}|\[\[File:a\|44\]\]", "", wikitext)
     assert numbers(plain(wikitext)) == numbers(shown)
@@ -185,23 +185,26 @@ def test_numbers_inside_any_markup_stay_in_order(wikitext):
 @pytest.mark.parametrize(
     "unit", ["{{a|", "[[a|", "<ref>", "<!--", "{|\n|a\n", "[mailto:a", "<math>\\frac{", "{{a\n==b==\n"]
 )
-def test_a_megabyte_that_never_closes_takes_seconds(unit):
+def test_what_never_closes_takes_no_longer_than_its_length(unit):
     """mwparserfromhell needs 8 s for 20 kB of the first; squares of it would be hours."""
-    text = (unit * 1_000_000)[:1_000_000]
-    start = time.perf_counter()
-    paragraphs(plain(text))
-    paragraphs(text)
-    rough_wikitext(text)
-    rough_html(text)
-    assert time.perf_counter() - start < 60
+
+    def seconds(size):
+        text = (unit * size)[:size]
+        start = time.process_time()
+        paragraphs(plain(text))
+        paragraphs(text)
+        rough_wikitext(text)
+        rough_html(text)
+        return time.process_time() - start
+
+    # Of the processor, which other work does not lengthen much; a square would be 64 times as long.
+    assert seconds(800_000) < 32 * max(seconds(100_000), 0.05)
 
 
 @pytest.mark.parametrize("depth, shows", [(50, True), (100_000, False)])
-def test_nested_templates_show_or_at_least_take_seconds(depth, shows):
-    start = time.perf_counter()
+def test_nested_templates_show_or_at_least_end(depth, shows):
     text = plain("{{nowrap|" * depth + "7" + "}}" * depth + " and more")
     assert text.endswith("and more") and (not shows or text == "7 and more")
-    assert time.perf_counter() - start < 30
 
 
 def test_a_table_cannot_repeat_a_long_cell_into_gigabytes():

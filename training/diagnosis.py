@@ -13,7 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.artifacts import whole_file
-from kaggle_rag.difficulty import REASONS, Suspect, diagnose, normalised_margin, pointwise_information
+from kaggle_rag.difficulty import (
+    REASONS,
+    Suspect,
+    diagnose,
+    normalised_margin,
+    pointwise_information,
+    read_suspects,
+    write_suspects,
+)
 from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.leaks import shown
@@ -97,9 +105,9 @@ def _blind(study: Study, folds: Folds, weights: dict[str, float], withheld: str)
     if withheld == "all":
         return np.asarray(present / present.sum(axis=1, keepdims=True), dtype=np.float32)
     say(f"without {withheld}:")
-    wanted = tuple(entry for entry in study.entries if entry.name in weights)
+    wanted = tuple(entry for entry in study.entries if weights.get(entry.name))
     tables = out_of_fold(_withheld(study, folds, withheld, wanted), folds)
-    return blend(list(tables.values()), list(weights.values()), present, study.solution.blend)
+    return blend(list(tables.values()), [weights[name] for name in tables], present, study.solution.blend)
 
 
 def _withheld(study: Study, folds: Folds, withheld: str, entries: tuple[Entry, ...]) -> Study:
@@ -112,10 +120,20 @@ def _withheld(study: Study, folds: Folds, withheld: str, entries: tuple[Entry, .
         place = place._replace(questions=folder / "questions.parquet", folds=folder / FOLDS)
         _write_questions(place.questions, questions)
         write_folds(place.folds, questions, folds)
+        entries = tuple(_with_list(entry, study.questions, questions, folder) for entry in entries)
     wish = dataclasses.replace(study.wish, fold=None)
     return dataclasses.replace(
         study, wish=wish, place=place, entries=entries, questions=questions, contexts=None
     )
+
+
+def _with_list(entry: Entry, known: Questions, blanked: Questions, folder: Path) -> Entry:
+    """Its list of questions to drop names them by a hash, which is another where the prompt is blank."""
+    if "drop" not in entry.train:
+        return entry
+    path = folder / f"drop-{entry.name}.csv"
+    write_suspects(path, blanked, read_suspects(entry.train["drop"], known))
+    return dataclasses.replace(entry, train={**entry.train, "drop": str(path)})
 
 
 def _write_questions(path: Path, questions: Questions) -> None:

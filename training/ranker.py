@@ -27,7 +27,7 @@ from training.peft_methods import METHODS, with_method
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Changes, EpochQuestions, Lessons
 from training.ranker_trainer import RankerTrainer, make_ranker_trainer
-from training.run import Run, is_first, processes
+from training.run import Run, is_first, processes, require_room
 from training.splits import split_lessons
 from training.stages import say, train
 from training.trainer import seconds_a_step, show
@@ -82,6 +82,7 @@ def require_family(command: str, model: str) -> None:
 
 def dry_run(settings: RankerRun) -> dict[str, Any]:
     """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
+    settings = settings.model_copy(update={"report_to": "none"})
     learnt, held = split_lessons(settings)
     set_seed(settings.seed)
     backbone, card = prepared(settings)
@@ -113,21 +114,22 @@ def _fitted(
         set_seed(settings.seed)
         backbone, card = prepared(settings)
         trainer = _trainer(settings, backbone, card, learnt, held, work)
+        require_room(work, backbone.model, adapter=bool(card.base), ema=bool(settings.ema))
         if before is None:
             before = _first_look(trainer, backbone)
         last = run.last_checkpoint()
         if last:
             say(f"going on from {last.name}")
         try:
-            train(trainer, last)
+            train(trainer, last, settings.patience)
             if trainer.average:
                 trainer.average.put(trainer.average.average)
             return trainer, before
         except torch.OutOfMemoryError as error:
             _require_smaller(settings, error)
-        halved = {"batch": settings.batch // 2, "accumulate": settings.accumulate * 2}
-        settings = settings.model_copy(update=halved)
-        say("out of memory: going on with batch {batch}, accumulate {accumulate}".format(**halved))
+        smaller = _smaller(settings.batch, settings.accumulate)
+        settings = settings.model_copy(update=smaller)
+        say("out of memory: going on with batch {batch}, accumulate {accumulate}".format(**smaller))
         del trainer, backbone
         release()
 
@@ -140,6 +142,13 @@ def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
     if before:
         say("before: " + show(before))
     return before
+
+
+def _smaller(batch: int, accumulate: int) -> dict[str, int]:
+    """At most half the batch, and as many questions a step as before: checkpoints count in steps."""
+    total = batch * accumulate
+    fits = next(size for size in range(batch // 2, 0, -1) if total % size == 0)
+    return {"batch": fits, "accumulate": total // fits}
 
 
 def _require_smaller(settings: RankerRun, error: Exception) -> None:

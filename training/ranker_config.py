@@ -142,6 +142,10 @@ class RankerRun(Section):
             raise ValueError("validation needs validation_contexts where contexts are read")
         if self.weaker_contexts and not self.contexts:
             raise ValueError("weaker_contexts without contexts")
+        if (self.frozen_layers or self.frozen_embeddings) and self.peft.method != "full":
+            raise ValueError(
+                "frozen_layers and frozen_embeddings belong to peft.method full: an adapter freezes all"
+            )
         if self.others and self.form != "binary":
             raise ValueError("others is a setting of the form binary")
         return self

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from accelerate.utils import broadcast
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_rag.ensemble import softmax
 from kaggle_rag.metrics import accuracy, map_at_k, ranks_of_answers
@@ -28,7 +29,7 @@ from training.ranker_config import RankerRun
 from training.ranker_data import EpochQuestions
 from training.run import is_first, processes
 from training.saving import save_weights
-from training.trainer import Careful, Progress
+from training.trainer import Careful, Patience, Progress, curves
 from training.weights import MovingAverage, rate_groups
 
 Scores = npt.NDArray[np.float64]
@@ -107,16 +108,18 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            asked = self.model if model is None else model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, asked)
             groups = rate_groups(
-                self.model,
-                set(self.get_decay_parameter_names(self.model)),
+                asked,
+                set(self.get_decay_parameter_names(asked)),
                 self.args.learning_rate,
                 self.settings.layer_decay,
                 self.args.weight_decay,
             )
-            self.optimizer = kind(groups, **{k: v for k, v in options.items() if k != "params"})
-        return self.optimizer
+            # The library's own method takes these groups, and keeps embeddings out of 8-bit states.
+            self.optimizer_cls_and_kwargs = (kind, {**options, "params": groups})
+        return super().create_optimizer(model)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MAP@3, accuracy and log loss of the held-out questions, scored as inference scores them."""
@@ -127,7 +130,14 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
 
     def judge(self) -> dict[str, float]:
         with self.average.in_place() if self.average else contextlib.nullcontext():
-            return figures(self.logits(self.judged), self.judged)
+            return self._of_the_first(figures(self.logits(self.judged), self.judged))
+
+    def _of_the_first(self, found: dict[str, float]) -> dict[str, float]:
+        """The first process's figures: by its own, each could stop, or choose a best checkpoint, alone."""
+        if processes() == 1:
+            return found
+        told = torch.tensor([*found.values()], dtype=torch.float64, device=self.args.device)
+        return dict(zip(found, broadcast(told).tolist()))
 
     def logits(self, items: Sequence[Item]) -> Scores:
         """Logits of questions by the weights as they are, ``(n, k)``."""
@@ -191,9 +201,9 @@ def make_ranker_trainer(
     each_step = EachStep(lessons)
     callbacks = [each_step, Progress(say)]
     if settings.patience:
-        callbacks.append(EarlyStoppingCallback(settings.patience))
+        callbacks.append(Patience(settings.patience))
     if settings.report_to == "tensorboard" and is_first():
-        callbacks.append(_curves(settings.out))
+        callbacks.append(curves(settings.out))
     arguments = _arguments(settings, backbone.model.device.type, len(lessons), folder, judged=bool(judged))
     # On two GPUs one process would split each batch by copying the model: that is what accelerate is for.
     arguments._n_gpu = min(1, arguments.n_gpu)
@@ -204,14 +214,6 @@ def make_ranker_trainer(
     each_step.average = trainer.average
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _curves(out: Path) -> TrainerCallback:
-    """TensorBoard's files beside the ranker: the work folder is gone when all is learnt."""
-    from torch.utils.tensorboard import SummaryWriter
-    from transformers.integrations import TensorBoardCallback
-
-    return TensorBoardCallback(SummaryWriter(str(out.with_name(out.name + ".curves"))))
 
 
 def _arguments(
@@ -232,6 +234,8 @@ def _arguments(
         greater_is_better=True if judged else None,
         logging_steps=max(1, batches // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
         remove_unused_columns=False, dataloader_pin_memory=False,
+        # Forms ask a model several times a step, and not each process equally often.
+        ddp_broadcast_buffers=False,
         report_to="wandb" if settings.report_to == "wandb" else "none",
         disable_tqdm=True, use_cpu=device == "cpu", fp16=half == "fp16", bf16=half == "bf16",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from kaggle_rag.artifacts import MANIFEST, Manifest, require_space, sha256, write_json
 from kaggle_rag.errors import ArtifactError, InputError
-from kaggle_rag.models.checkpoints import resolve, weights, weights_sum
+from kaggle_rag.models.checkpoints import resolve, weights_sum
 
 RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
 
@@ -36,6 +36,19 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool = False) -> None:
+    """Raise ``LimitError`` where the checkpoints of this model and its finished weights have no room.
+
+    A checkpoint holds the weights (of an adapter its own alone), AdamW's two moments of those that are
+    trained, and their moving average, in float32.
+    """
+    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    trained = sum(size for size, learns in sizes if learns)
+    saved = trained if adapter else sum(size for size, _ in sizes)
+    if is_first():
+        require_space(folder, 4 * (_CHECKPOINTS * (saved + (2 + ema) * trained) + saved))
+
+
 def _wait_for_all() -> None:
     """Go on when every process has come here."""
     if processes() > 1:
@@ -48,9 +61,8 @@ def _wait_for_all() -> None:
 _ASIDE = {"out", "device", "report_to", "encoder"}
 # Files whose content decides what is learnt, whatever they are called.
 _FILES = ("questions", "passages", "validation")
-# A checkpoint holds the weights and AdamW's two moments; two checkpoints, a third while it is written,
-# and the finished model.
-_SPACE = 3 * 3 + 1
+# Two checkpoints, and a third while it is written.
+_CHECKPOINTS = 3
 
 
 class Run:
@@ -100,16 +112,21 @@ class Run:
             return
         if self.work.exists():
             self._refuse_strangers()
-        require_space(self.work, _SPACE * sum(path.stat().st_size for path in weights(self.checkpoint.path)))
         self.work.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.work / LOCK, timeout=0)
         try:
-            with FileLock(self.work / LOCK, timeout=0):
-                write_json(self.work / PLAN, self.plan)
-                yield self.work
+            lock.acquire()
         except Timeout:
             raise ArtifactError(
                 "another run is training here", where=self.work, cure="wait for it, or choose another OUT"
             ) from None
+        try:
+            if self.finished():
+                raise ArtifactError("another process has just finished this run", where=self.out)
+            write_json(self.work / PLAN, self.plan)
+            yield self.work
+        finally:
+            lock.release()
 
     def _refuse_strangers(self) -> None:
         found = _read(self.work / PLAN)
@@ -133,8 +150,7 @@ class Run:
             self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
         )
         while found:
-            # The trainer writes its state last.
-            if _read(found[-1] / "trainer_state.json") is not None:
+            if _is_whole(found[-1]):
                 return found[-1]
             cut = found.pop()
             if is_first():
@@ -162,6 +178,14 @@ class Run:
         return record
 
 
+def _is_whole(checkpoint: Path) -> bool:
+    """The first process writes its state last; the others write their generators' states when they come."""
+    drawn = ["rng_state.pth"] if processes() == 1 else [f"rng_state_{n}.pth" for n in range(processes())]
+    return _read(checkpoint / "trainer_state.json") is not None and all(
+        (checkpoint / name).is_file() for name in drawn
+    )
+
+
 def _require_inputs(settings: Any, files: Sequence[str]) -> None:
     """Say what is missing before a model is loaded for nothing."""
     for path in (*(getattr(settings, key) for key in files), *settings.exclude):
@@ -180,6 +204,9 @@ def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[st
     }
     plan |= {key: sha256(path) for key in files if (path := getattr(settings, key))}
     plan["exclude"] = [sha256(path) for path in settings.exclude]
+    if processes() > 1:
+        # They see a batch each: a checkpoint of two is in the middle of another step for one.
+        plan["processes"] = processes()
     if index := getattr(settings, "index", None):
         plan["index"] = sha256(index / MANIFEST)
     return {"program": kind, **plan, "model": model}

@@ -11,11 +11,13 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from kaggle_rag.errors import ArtifactError
+from transformers import TrainerState
+
+from kaggle_rag.errors import ArtifactError, ConfigError
 from training.config import RerankerSettings, RetrieverSettings
 from training.material import FILE, Material
-from training.run import Run, is_first
-from training.trainer import seconds_a_step, show
+from training.run import Run, is_first, processes, require_room
+from training.trainer import evaluations_since_best, seconds_a_step, show
 
 MakeTrainer = Callable[[Material, Path], Any]
 
@@ -31,17 +33,24 @@ def learn(
     make_material: Callable[[], Material],
     make_trainer: MakeTrainer,
     save: Callable[[Path], object],
+    patience: int | None,
 ) -> dict[str, Any]:
     """Train from the last whole checkpoint, if there is one, and give the record of the finished run.
 
     What is learnt from is made once and kept, so that a resumed run learns from the same.
     """
+    if processes() > 1:
+        raise ConfigError(
+            "retrievers and re-rankers are trained in one process", where="accelerate launch",
+            cure="start it by python -m training; infonce-cached makes the batch as large as you like",
+        )  # fmt: skip
     with run.begun() as work:
         if not (work / FILE).exists():
             make_material().write(work)
         material = Material.read(work)
         say(", ".join(f"{count:,} {name}" for name, count in material.notes.items()))
         trainer = make_trainer(material, work)
+        require_room(work, trainer.model)
         before = trainer.evaluator() if trainer.evaluator else {}
         if before:
             say("before: " + show(before))
@@ -49,7 +58,7 @@ def learn(
         if last:
             say(f"going on from {last.name}")
         start = time.perf_counter()
-        train(trainer, last)
+        train(trainer, last, patience)
         result = {
             "before": before,
             "after": trainer.evaluator() if trainer.evaluator else {},
@@ -62,10 +71,20 @@ def learn(
         return run.finish(save, result)
 
 
-def train(trainer: Any, last: Path | None) -> None:
+def train(trainer: Any, last: Path | None, patience: int | None) -> None:
     """Learn, from a checkpoint where there is one; raise ``ArtifactError`` for one that is damaged."""
+    if last and patience:
+        state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+        if evaluations_since_best(state) >= patience:
+            # It was killed when it had just lost its patience.
+            trainer.state = state
+            trainer._load_best_model()
+            return
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if trainer.state.best_global_step and not trainer.state.best_model_checkpoint:
+            # The folder was moved, and nothing was saved since: the library does not look for it.
+            trainer._load_best_model()
     except UnpicklingError as error:
         # The library reads the optimizer's state with weights_only: tensors and numbers, no objects.
         raise ArtifactError(

@@ -126,8 +126,13 @@ class Careful:
         # The state names it by the path of the time; the folder may have moved, and a best model that
         # cannot be loaded must not pass for the last one.
         if self.state.best_global_step:
-            best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
-            self._load_from_checkpoint(str(best))  # type: ignore[attr-defined]
+            best = str(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
+            self.state.best_model_checkpoint = best
+            if getattr(self, "is_deepspeed_enabled", False):
+                # Its weights lie divided over the processes, and so do its checkpoints.
+                super()._load_best_model()  # type: ignore[misc]
+            else:
+                self._load_from_checkpoint(best)  # type: ignore[attr-defined]
 
     def _lost(self, what: str) -> ConfigError:
         kept = sorted(Path(self.args.output_dir).glob("checkpoint-*"))
@@ -137,6 +142,28 @@ class Careful:
             cure="lower --learning-rate (and remove the work folder), or look for strange texts; "
             + (f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written before it"),
         )
+
+
+class Patience(EarlyStoppingCallback):  # type: ignore[misc]
+    """Early stopping whose count goes on where a killed run was; the library begins at 0 again."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        self.early_stopping_patience_counter = evaluations_since_best(state)
+
+
+def evaluations_since_best(state: Any) -> int:
+    """How many evaluations brought nothing better than the best one, by the trainer's state."""
+    judged = [line["step"] for line in state.log_history if any("@" in key for key in line)]
+    return sum(step > (state.best_global_step or 0) for step in judged)
+
+
+def curves(out: Path) -> TrainerCallback:
+    """TensorBoard's files beside the model: the work folder is gone when all is learnt."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(out.with_name(out.name + ".curves"))))
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -219,15 +246,19 @@ def make_trainer(
         load_best_model_at_end=judged, metric_for_best_model=f"eval_{settings.metric}" if judged else None,
         greater_is_better=True if judged else None,
         logging_steps=max(1, steps // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
-        report_to=settings.report_to, disable_tqdm=True, use_cpu=model.device.type == "cpu",
+        report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
         **_precision(model.device.type),
     )  # fmt: skip
     # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
     arguments._n_gpu = min(1, arguments.n_gpu)
+    callbacks: list[TrainerCallback] = [Progress(say)]
+    if settings.patience:
+        callbacks.append(Patience(settings.patience))
+    if settings.report_to == "tensorboard":
+        callbacks.append(curves(settings.out))
     trainer = trainer_class(
-        model=model, args=arguments, train_dataset=rows, loss=loss, evaluator=evaluator,
-        callbacks=[Progress(say), *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
-    )  # fmt: skip
+        model=model, args=arguments, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=callbacks
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 

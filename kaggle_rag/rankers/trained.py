@@ -100,6 +100,12 @@ class TrainedRanker:
         items = items_of(questions, contexts, self.chunks, passages=self._backbone.form.embeds)
         writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
         logits = score(self._backbone, writer, items, self.batch_tokens)
+        if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
+            raise CheckpointError(
+                f"the answers to {lost:,} of {len(items):,} questions are no numbers in {self.precision}",
+                where=self.folder,
+                cure="set rankers.options.precision: fp32 (or bf16, where the GPU has it)",
+            )
         self.notes = (
             [f"{writer.shortened:,} rows lost words of the question: max_tokens {self.max_tokens} is too few"]
             if writer.shortened
