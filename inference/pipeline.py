@@ -27,6 +27,7 @@ from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
 from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.stacking import Stack
 
 # torch, the model and one batch of questions; measured on the sample and on 4,000 questions.
 _BASE_RAM = 1_000_000_000
@@ -106,6 +107,20 @@ def check_rankers(solution: Solution) -> None:
     """Make every ranker once without its model, so that a wrong setting is told before any search."""
     for settings in solution.rankers:
         make_ranker(settings.kind, settings.options, encoder=None, index=None)
+    if solution.stack:
+        _fitting_stack(solution)
+
+
+def _fitting_stack(solution: Solution) -> Stack:
+    assert solution.stack
+    stack = Stack.load(solution.stack)
+    if len(stack.rankers) != len(solution.rankers):
+        raise ConfigError(
+            f"this stack mixes {len(stack.rankers)} rankers, the settings name {len(solution.rankers)}",
+            where=solution.stack,
+            expected="the rankers that were cross-validated, in their order: " + ", ".join(stack.rankers),
+        )
+    return stack
 
 
 def find_contexts(bench: Bench, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:
@@ -144,10 +159,11 @@ def contexts_to_file(solution: Solution) -> bool:
 def predict(
     bench: Bench, questions: Questions, contexts: Sequence[QuestionContexts] | None, *, quiet: bool = False
 ) -> Probabilities:
-    """Every ranker with a say in turn, each given its memory back, then the blend."""
+    """Every ranker with a say in turn, each given its memory back, then the blend or the stack of them."""
     tables, weights = [], []
+    stack = _fitting_stack(bench.solution) if bench.solution.stack else None
     for settings in bench.solution.rankers:
-        if not settings.weight:
+        if not settings.weight and not stack:
             continue
         with _stage(f"rank: {settings.kind}", quiet):
             made = make_ranker(settings.kind, settings.options, encoder=bench.encoder, index=bench.index)
@@ -156,6 +172,8 @@ def predict(
         for note in ranker.notes:
             print(f"note: {note}", file=sys.stderr)
         weights.append(settings.weight)
+    if stack:
+        return stack.mixed(tables, questions.present)
     return blend(tables, weights, questions.present, bench.solution.blend)
 
 

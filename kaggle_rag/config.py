@@ -113,6 +113,11 @@ class Solution(Section):
     contexts: ContextSettings = ContextSettings()
     rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
     blend: Literal["probabilities", "ranks"] = "probabilities"
+    stack: Path | None = Field(
+        None,
+        description="stack.npz of a cross-validation of these rankers, in this order: mixes them in place "
+        "of blend and weights",
+    )
     limits: LimitSettings = LimitSettings()
 
     @field_validator("rankers")
@@ -138,7 +143,9 @@ def load(
     ------
     ConfigError : listing every unknown key and every value that does not fit.
     """
-    return read_settings(Solution, path, changes, flags, paths=("questions", "index", "contexts_file", "out"))
+    return read_settings(
+        Solution, path, changes, flags, paths=("questions", "index", "contexts_file", "out", "stack")
+    )
 
 
 Settings = TypeVar("Settings", bound=Section)

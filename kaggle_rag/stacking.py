@@ -158,6 +158,16 @@ class Stack:
     features: tuple[str, ...]
     arrays: Arrays
 
+    @property
+    def rankers(self) -> tuple[str, ...]:
+        """The rankers that it mixes, in their order."""
+        first = f": {_OF_A_RANKER[0]}"
+        return tuple(name.removesuffix(first) for name in self.features if name.endswith(first))
+
+    def mixed(self, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]) -> Probabilities:
+        """``(n, k)`` float32 of new questions, from ``(n, k)`` tables in the order of ``rankers``."""
+        return self.probabilities(option_features(dict(zip(self.rankers, tables)), present)[0], present)
+
     def probabilities(self, features: Floats, present: npt.NDArray[np.bool_]) -> Probabilities:
         """``(n, k)`` float32 from features ``(n, k, f)``: a softmax of log odds over present options.
 

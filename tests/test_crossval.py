@@ -9,11 +9,15 @@ import yaml
 from crossval_toys import contexts_of, rows, solution, telling, trained, write_rows
 
 import training.ranker
+from inference.pipeline import Bench, check_rankers, predict
+from kaggle_rag.config import load
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.metrics import average_precisions
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.trained import TrainedRanker
+from kaggle_rag.retrieval.contexts import read_contexts
 from kaggle_rag.sample import TRAIN
+from kaggle_rag.stacking import Stack, option_features
 from training.__main__ import main
 from training.compare import compare, text
 from training.crossval import cross_validate
@@ -159,11 +163,8 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     contexts = contexts_of(tmp_path / "c.parquet", TRAIN, said)
     path = tmp_path / "solution.yaml"
     options = [{"score": "words_only"}, {"score": "best_option", "temperature": 1.0}]
-    path.write_text(
-        yaml.safe_dump(
-            {"questions": str(test), "rankers": [{"kind": "similarity", "options": o} for o in options]}
-        )
-    )
+    both = [{"kind": "similarity", "options": each} for each in options]
+    path.write_text(yaml.safe_dump({"questions": str(test), "rankers": both}))
     command = ["cross-validate", str(path), "--questions", str(TRAIN), "--contexts", str(contexts)]
     command += ["--folds", "3", "--out", str(tmp_path / "run"), "--stack", "logistic"]
     assert call(*command) == 0
@@ -175,6 +176,24 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     assert scores["similarity-2"] == 1.0 and scores["stack"] > scores["similarity"]
     assert metrics["weights"]["weights"]["similarity-2"] > 0.5
     assert set(Predictions.read(tmp_path / "run" / "oof.parquet").tables) == set(scores)
+    # What was printed answers the same questions as the arrays say.
+    stack = f"stack: {tmp_path}/run/stack.npz"
+    assert stack in shown
+    (tmp_path / "pasted.yaml").write_text(f"{stack}\nrankers: {json.dumps(both)}\n")
+    found = load(tmp_path / "pasted.yaml", flags={"questions": TRAIN, "contexts_file": contexts})
+    kept = read_contexts(contexts, questions)
+    table = predict(Bench.open(found), questions, kept, quiet=True)
+    each = [
+        predict(Bench.open(load(None, [f"rankers=[{json.dumps(one)}]"])), questions, kept, quiet=True)
+        for one in both
+    ]
+    names = ("similarity", "similarity-2")
+    features, _ = option_features(dict(zip(names, each)), questions.present)
+    made = Stack.load(tmp_path / "run/stack.npz")
+    assert np.array_equal(table, made.probabilities(features, questions.present))
+    one = found.model_copy(update={"rankers": found.rankers[:1]})
+    with pytest.raises(ConfigError, match="mixes 2 rankers, the settings name 1"):
+        check_rankers(one)
 
 
 def call(*arguments):

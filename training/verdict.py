@@ -67,7 +67,7 @@ def judge(study: Study, folds: Folds, verdict: Verdict) -> dict[str, Any]:
         "stack": _stack(study, verdict.stack),
         "slices": _slices(study, verdict.tables[BLEND]),
         "position bias": {name: _bias(questions, table) for name, table in verdict.tables.items()},
-        "paste": paste(study, verdict.weights),
+        "paste": paste(study, verdict),
     }
 
 
@@ -111,8 +111,11 @@ def _weights(study: Study, rankers: list[str], verdict: Verdict) -> dict[str, An
 def _stack(study: Study, fitted: FittedStack | None) -> dict[str, Any] | None:
     if fitted is None:
         return None
-    better = fitted.comparison.distinguishable and fitted.comparison.difference.mean > 0
-    return {"kind": study.wish.stack, "against equal weights": str(fitted.comparison), "better": better}
+    return {
+        "kind": study.wish.stack,
+        "against equal weights": str(fitted.comparison),
+        "better": _is_better(fitted),
+    }
 
 
 def _slices(study: Study, table: Probabilities) -> list[dict[str, Any]]:
@@ -142,10 +145,18 @@ def _bias(questions: Questions, table: Probabilities) -> dict[str, Any]:
     }
 
 
-def paste(study: Study, fitted: FittedWeights) -> list[str]:
+def paste(study: Study, verdict: Verdict) -> list[str]:
     """The lines of solution.yaml that say what was found."""
     lines = ["rankers:"]
-    for entry, weight in zip(study.entries, fitted.weights):
+    for entry, weight in zip(study.entries, verdict.weights.weights):
         settings: RankerSettings = entry.settings
         lines += [f"  - kind: {settings.kind}  # {entry.name}", f"    weight: {weight:.4f}"]
+    if verdict.stack and _is_better(verdict.stack):
+        lines += [
+            f"stack: {study.folder / STACK}  # of these rankers in this order, in place of their weights"
+        ]
     return lines
+
+
+def _is_better(fitted: FittedStack) -> bool:
+    return fitted.comparison.distinguishable and fitted.comparison.difference.mean > 0
