@@ -186,7 +186,7 @@ def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise ConfigError("no such file", where=path, cure="check the spelling of --config") from None
+        raise ConfigError("no such file", where=path, cure="check the spelling of the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not readable as YAML: {error}", where=path) from error
     if values is None:
@@ -201,6 +201,13 @@ def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
     # An encoder may be a hub name too: it is a path where there is such a folder.
     if isinstance(values.get("encoder"), str) and (path.parent / values["encoder"]).is_dir():
         values["encoder"] = str(path.parent / values["encoder"])
+    # So may the folder of a ranker be the name of an attached input.
+    for ranker in values["rankers"] if isinstance(values.get("rankers"), list) else ():
+        options = ranker.get("options") if isinstance(ranker, dict) else None
+        if not isinstance(options, dict):
+            continue
+        if isinstance(folder := options.get("folder"), str) and (path.parent / folder).is_dir():
+            options["folder"] = str(path.parent / folder)
     return values
 
 

@@ -80,8 +80,8 @@ def run_program(main: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print(
-            "interrupted: only whole files were written. The same command starts again; a build and the "
-            "contexts stage go on where they were.",
+            "interrupted: only whole files were written. Give the same command again: builds, contexts and "
+            "trainings go on where they were.",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED

@@ -55,7 +55,7 @@ def test_the_task_is_learnt_and_every_figure_is_there(learnt):
     assert metrics["leaks"]["between folds"] == 0 and metrics["weights"]["refused"].startswith("one ranker")
     assert {each["name"] for each in metrics["slices"]} == {"answer A", "answer B", "answer C"}
     shown = told(metrics)
-    for part in ("fold 1 (100): tiny", "positions, blend:", "leaks:", "    weight: 1.0000"):
+    for part in ("fold 1 (100): tiny", "positions, blend:", "leaks:", "weight: 1.0, options: {folder: "):
         assert part in shown
     assert metrics == json.loads((folder / "runs" / "a" / "metrics.json").read_text())
 
@@ -125,7 +125,8 @@ def test_killed_and_resumed_a_run_gives_the_same_metrics(tmp_path, monkeypatch):
         # One fold is finished in between, by a session that trains it alone.
         found = run(path, out=tmp_path / "killed", fold=0)
         assert found["missing folds"] == [1] and "fold 1" in told(found)
-    assert run(path, out=tmp_path / "killed") | {"run": ""} == whole | {"run": ""}
+    ended, aside = run(path, out=tmp_path / "killed"), {"run": "", "paste": ""}
+    assert ended | aside == whole | aside
 
 
 def test_what_is_there_is_taken_up_even_where_the_weights_are_gone(learnt, monkeypatch):
@@ -140,12 +141,48 @@ def test_a_changed_setting_is_never_answered_by_the_old_run(tmp_path):
     path = solution(tmp_path, made, telling(made), rankers=[trained(**quick)])
     run(path, out=tmp_path / "run")
     path.write_text(path.read_text().replace("epochs: 1", "epochs: 2"))
+    written = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(ArtifactError, match="a model trained with another epochs"):
         run(path, out=tmp_path / "run")
+    # What was refused is not what the folder says it holds.
+    assert written == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(ArtifactError, match="a cross-validation with another folds, seed"):
         run(path, out=tmp_path / "run", folds=3, seed=1)
     with pytest.raises(ArtifactError, match="holds no cross-validation"):
         run(path, out=tmp_path)
+
+
+def test_folds_that_cannot_be_made_leave_nothing(tmp_path):
+    one = rows(1, 0)[0]
+    made = [one | {"id": f"copy {number}", "answer": "AB"[number % 2]} for number in range(6)]
+    path = solution(tmp_path, made, telling(made))
+    for folds, message in ((1, "--folds 1"), (7, "--folds 7 of 6 questions"), (2, "2 folds of 1 groups")):
+        with pytest.raises(ConfigError, match=message):
+            run(path, out=tmp_path / "run", folds=folds)
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_final_rankers_answer_by_the_solution_that_was_written(tmp_path, monkeypatch):
+    made = rows(24, 0)
+    path = solution(
+        tmp_path, made, telling(made), rankers=[trained(epochs=2), {"kind": "similarity", "weight": 0.5}]
+    )
+    found = run(path, out=tmp_path / "run", final=True)
+    assert found["solution"] == str(tmp_path / "run/solution.yaml") and found["solution"] in told(found)
+    record = json.loads((tmp_path / "run/tiny/final/training.json").read_text())
+    assert record["plan"]["fold"] is None and record["result"]["after"] == {}
+    # The folder is moved, as an input of a notebook is.
+    (tmp_path / "run").rename(tmp_path / "input")
+    flags = {"questions": tmp_path / "solution.csv", "contexts_file": tmp_path / "solution.parquet"}
+    given = load(tmp_path / "input/solution.yaml", flags=flags)
+    assert [ranker.weight for ranker in given.rankers] == [0.5, 0.5]
+    questions = Questions.read(flags["questions"])
+    kept = read_contexts(flags["contexts_file"], questions)
+    table = predict(Bench.open(given), questions, kept, quiet=True)
+    with TrainedRanker(str(tmp_path / "input/tiny/final"), device="cpu") as ranker:
+        theirs = ranker.probabilities(questions, kept)
+    similar = predict(Bench.open(load(None, ["device=cpu"])), questions, kept, quiet=True)
+    assert np.allclose(table, (theirs + similar) / 2, atol=1e-6)
 
 
 def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, capsys):
@@ -221,6 +258,16 @@ def test_two_seeds_are_not_distinguishable_and_a_broken_run_is(learnt, capsys):
     assert "rankers.tiny.train.seed: None | 1 | None" in text(found)
     assert call("compare", str(folder / "a"), str(folder / "b"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["runs"][1]["shared"] == 200
+
+
+def test_an_unfinished_run_is_not_compared(tmp_path):
+    made = rows(20, 0)
+    path = solution(tmp_path, made, telling(made), rankers=[trained(epochs=1)])
+    run(path, out=tmp_path / "run", fold=0)
+    with pytest.raises(ArtifactError, match="not finished"):
+        compare([tmp_path / "run"] * 2)
+    with pytest.raises(ArtifactError, match="no such folder"):
+        compare([tmp_path / "nothing"] * 2)
 
 
 def predictions(folder, prompts, answers, wrong=0):

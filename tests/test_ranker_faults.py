@@ -47,7 +47,11 @@ def changed(folder, name, change):
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("answers", lambda row: row | {"answer": ""}, "32 of 32 questions have no answer (id 0-0)"),
+        (
+            "answers",
+            lambda row: row | {"answer": ""},
+            "32 of 32 questions have no answer (id 0-0, 0-1, 0-2, ...)",
+        ),
         ("one", lambda row: row | {"answer": "A"}, "all 32 answers are A: nothing is to learn"),
     ],
 )
@@ -90,7 +94,7 @@ def test_the_command_that_fits_a_backbone_is_told(
          "down_proj"),
         ("causal", "llama", ["--set", "peft.method=full", "--set", "peft.options.r=3"], "has no settings"),
         ("causal", "llama", ["--adversarial", "fgm"], "fgm disturbs embeddings"),
-        ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "take form: binary"),
+        ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "take lora, or form: binary"),
         ("multiple-choice", "bert", ["--max-tokens", "65"], "reads 64 tokens at most, 65 were asked for"),
         ("multiple-choice", "roberta", ["--max-tokens", "64"], "reads 63 tokens at most"),
         ("multiple-choice", "bert", ["--frozen-layers", "3"], "the backbone has 2 layers"),

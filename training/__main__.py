@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
 from kaggle_rag.errors import run_program
@@ -123,7 +123,12 @@ def _is_nested(annotation: Any) -> bool:
 
 
 def _metavar(annotation: Any) -> str:
+    literals = [each for each in (annotation, *get_args(annotation)) if get_origin(each) is Literal]
+    if literals:
+        return "{" + ",".join(map(str, get_args(literals[0]))) + "}"
     kinds = {annotation, *get_args(annotation)}
+    if bool in kinds:
+        return "{true,false}"
     return "PATH" if Path in kinds else "N" if int in kinds else "X" if float in kinds else "NAME"
 
 
@@ -166,22 +171,26 @@ def _reranker(arguments: argparse.Namespace) -> int:
 
 
 def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
+    from training.stages import duration
+
     if arguments.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return
     result = record.get("result", record)
     _table({name: result[name] for name in ("before", "after") if result.get(name)})
-    steps, minutes = result["steps"], result["seconds"] / 60
+    steps = result["steps"]
     if arguments.dry_run:
         print(", ".join(f"{count:,} {name}" for name, count in result["notes"].items()))
-        print(f"{steps:,} steps, about {minutes:.0f} minutes. Nothing was written.")
+        print(f"{steps:,} steps, about {duration(result['seconds'])}. Nothing was written.")
         return
-    print(f"{steps:,} steps in {minutes:.1f} minutes, best at {result['best step']:,}")
+    best = f", the best at {result['best step']:,}" if result["before"] else ""
+    print(f"{steps:,} steps, {duration(result['seconds'])} since this start{best}")
     # A ranker has no choice of metric: MAP@3 is the competition's.
     if (metric := record["plan"].get("metric", "map@3")) in result["after"]:
         gain = result["after"][metric] - result["before"][metric]
         if gain <= 0:
-            print(f"note: {metric} did not rise ({gain:+.4f}): the model it started from is no worse")
+            better = "better" if gain < 0 else "as good"
+            print(f"note: {metric} did not rise ({gain:+.4f}): the model it started from is {better}")
 
 
 def _table(lines: dict[str, dict[str, float]]) -> None:

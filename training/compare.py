@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kaggle_rag.errors import ConfigError, InputError
+from kaggle_rag.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.metrics import average_precisions, bootstrap, paired_bootstrap
 from training.predictions import Predictions
 from training.study import read_run
@@ -48,6 +48,10 @@ def compare(folders: Sequence[Path], ranker: str = BLEND) -> dict[str, Any]:
 
 def _read(folder: Path, ranker: str) -> _Scored:
     configuration = read_run(folder)
+    if not (folder / OOF).is_file():
+        raise ArtifactError(
+            "this cross-validation is not finished", where=folder, cure="give its command again: it goes on"
+        )
     found = Predictions.read(folder / OOF)
     if ranker not in found.tables:
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from kaggle_rag.errors import ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
 from training.entries import Entry
+from training.final import found_by, lines_of, train_all
 from training.foldfile import Folds, write_folds
 from training.parts import keep_leaks, keep_parts, make_parts
 from training.predictions import Predictions
 from training.run import processes
-from training.stages import say
+from training.stages import duration, say
 from training.study import Study, Wish
 from training.verdict import OOF, judge, mixes
 
@@ -54,8 +55,10 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
             cure="give each fold a process and a GPU of its own: --fold N",
         )  # fmt: skip
     study = Study.open(wish)
+    # Folds that cannot be made leave no folder behind.
+    made = None if study.place.folds.is_file() else make_parts(study)
     study.begin()
-    parts = keep_parts(study)
+    parts = keep_parts(study, made)
     for note in (*parts.notes, *_warnings(study)):
         say("note: " + note)
     leaks = keep_leaks(study, parts)
@@ -64,9 +67,15 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
         return {"run": str(study.folder), "missing folds": missing}
     verdict = mixes(study, parts.folds, tables)
     Predictions.of(study.questions, parts.folds, verdict.tables, {}).write(study.folder / OOF)
-    metrics = {"run": str(study.folder), **judge(study, parts.folds, verdict), "leaks": leaks}
+    paste = lines_of(found_by(study, verdict))
+    metrics = {
+        "run": str(study.folder),
+        **judge(study, parts.folds, verdict),
+        "leaks": leaks,
+        "paste": paste,
+    }
     write_json(study.folder / METRICS, metrics)
-    return metrics
+    return metrics | {"solution": str(train_all(study, verdict))} if wish.final else metrics
 
 
 def _warnings(study: Study) -> list[str]:
@@ -89,7 +98,7 @@ def out_of_fold(study: Study, folds: Folds) -> dict[str, Probabilities]:
     """Each ranker's probabilities, ``(n, k)``; NaN in the rows of folds that are left to other sessions."""
     tables = {e.name: np.full(study.questions.present.shape, np.nan, np.float32) for e in study.entries}
     jobs = list(_jobs(study, folds))
-    pace = _Pace(len(jobs))
+    pace = _Pace(jobs)
     for job in jobs:
         made_by = job.entry.made_by(study.solution, study.place, job.fold)
         path = study.folder / job.entry.name / f"{job.name}.parquet"
@@ -99,7 +108,7 @@ def out_of_fold(study: Study, folds: Folds) -> dict[str, Probabilities]:
                 continue
             found = _made(study, job, made_by)
             found.write(path)
-        pace.done(f"{job.entry.name}, {job.name}", found.notes["seconds"])
+        pace.done(job, found.notes["seconds"])
         tables[job.entry.name][job.rows] = found.tables[job.entry.name]
     return tables
 
@@ -151,18 +160,23 @@ def _shared(study: Study, entry: Entry) -> dict[str, Any]:
 
 
 class _Pace:
-    """Says after each job how many are left, and about how long they take."""
+    """Says after each job how many are left, and how long they take where one of each ranker is done."""
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        self.seconds: list[float] = []
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.left = list(jobs)
+        self.count = len(jobs)
+        self.seconds: dict[str, float] = {}
 
-    def done(self, what: str, seconds: float) -> None:
-        self.seconds.append(seconds)
-        left = self.jobs - len(self.seconds)
-        minutes = left * sum(self.seconds) / len(self.seconds) / 60
-        then = f"{left} to go, about {minutes:.1f} minutes" if left else "all are there"
-        say(f"[{len(self.seconds)}/{self.jobs}] {what}: {seconds:.0f} s; {then}")
+    def done(self, job: Job, seconds: float) -> None:
+        self.left = [each for each in self.left if each is not job]
+        self.seconds[job.entry.name] = seconds
+        then = f"{len(self.left)} to go" if self.left else "all are there"
+        if self.left and all(each.entry.name in self.seconds for each in self.left):
+            then += ", about " + duration(sum(self.seconds[each.entry.name] for each in self.left))
+        say(
+            f"[{self.count - len(self.left)}/{self.count}] {job.entry.name}, {job.name}: "
+            f"{duration(seconds)}; {then}"
+        )
 
 
 def dry_run(wish: Wish) -> dict[str, Any]:

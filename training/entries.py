@@ -48,18 +48,20 @@ class Entry:
     command: str | None
     train: dict[str, Any]
 
-    def run(self, place: Place, fold: int) -> RankerRun:
-        """The settings of one fold's run.
+    def run(self, place: Place, fold: int | None) -> RankerRun:
+        """The settings of one fold's run, or of one on all questions.
 
         Raises
         ------
         ConfigError : a setting of ``train`` that is not there or does not fit.
         """
         assert self.command is not None
-        given = {
-            "questions": place.questions, "contexts": place.contexts, "folds": place.folds, "fold": fold,
-            "out": place.folder / self.name / f"fold-{fold}",
+        given: dict[str, Any] = {
+            "questions": place.questions, "contexts": place.contexts,
+            "out": place.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
         }  # fmt: skip
+        if fold is not None:
+            given |= {"folds": place.folds, "fold": fold}
         train = {key: value for key, value in self.train.items() if place.contexts or "weaker" not in key}
         return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
 

@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kaggle_rag.errors import ConfigError
+
 CROSS_VALIDATE = """\
 examples:
   python -m training cross-validate solution.yaml --folds 5 --against test.csv
   python -m training cross-validate solution.yaml --questions train.csv --contexts train.parquet
   python -m training cross-validate solution.yaml --fold 2       (each fold in a session of its own)
+  python -m training cross-validate solution.yaml --final        (then ready to submit)
 
 In solution.yaml a ranker says how it is trained; one without train is asked as it is:
   questions: train.csv
@@ -65,6 +68,10 @@ def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
         help="question files whose rows may repeat the questions: they go into the leak report",
     )  # fmt: skip
     parser.add_argument("--stack", choices=("logistic", "boosted"), help="stack the rankers too")
+    parser.add_argument(
+        "--final", action="store_true",
+        help="then train the rankers on all questions, and write OUT/solution.yaml for inference submit",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, keep nothing")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
@@ -108,7 +115,7 @@ def run_cross_validate(arguments: argparse.Namespace) -> int:
     wish = Wish(
         arguments.solution, arguments.questions, arguments.contexts, arguments.out, arguments.folds,
         arguments.fold, arguments.seed, arguments.alike, tuple(arguments.against), arguments.stack,
-        tuple(arguments.changes),
+        tuple(arguments.changes), arguments.final,
     )  # fmt: skip
     if arguments.dry_run:
         _print(arguments, found := dry_run(wish), dry_text(found))
@@ -132,6 +139,16 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
     check_out(arguments.out)
     if arguments.run.is_dir():
+        if (arguments.folds, arguments.seed, arguments.alike, arguments.changes) != (
+            5,
+            0,
+            "words+vectors",
+            [],
+        ):
+            raise ConfigError(
+                "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
+                cure="leave --folds, --seed, --alike and --set out, or give the solution.yaml",
+            )  # fmt: skip
         wish = wish_of(arguments.run)
     else:
         wish = Wish(

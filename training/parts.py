@@ -36,10 +36,10 @@ def make_parts(study: Study) -> Parts:
     return Parts(folds, tuple(pairs), groups.notes)
 
 
-def keep_parts(study: Study) -> Parts:
+def keep_parts(study: Study, parts: Parts | None = None) -> Parts:
     """The folds of the study's folder, made and written where they are not there yet."""
     if not study.place.folds.is_file():
-        parts = make_parts(study)
+        parts = parts or make_parts(study)
         found = {"notes": parts.notes, "pairs": [pair._asdict() for pair in parts.pairs]}
         write_json(study.folder / PAIRS, found)
         # Written last: where the folds are, the rest is too.
@@ -57,7 +57,8 @@ def keep_leaks(study: Study, parts: Parts) -> dict[str, Any]:
     made_of = {str(path): sha256(path) for path in study.tests}
     path = study.folder / LEAKS
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if kept.get("made of") != made_of:
+    # Without files to hold against, an earlier report that has some still holds.
+    if kept.get("made of") != made_of and not (kept and not made_of):
         report = _report(study)
         kept = {
             "made of": made_of,

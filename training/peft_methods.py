@@ -125,20 +125,20 @@ def _class_of(method: Method) -> Any:
 def _require_fit(name: str, backbone: Backbone) -> None:
     if not METHODS[name].virtual:
         return
-    # peft asks the same, but only in the first forward pass.
     keys = "past_key_values" in inspect.signature(backbone.model.forward).parameters
-    if name == "prefix" and not keys:
-        raise ConfigError(
-            "prefix gives keys and values, which this backbone does not take from outside",
-            where="peft.method",
-            cure="take lora, or prompt",
-        )
     classifies = backbone.form.has_head
     if backbone.form.auto not in _TASKS or (classifies and backbone.family == ENCODER_DECODER):
         raise ConfigError(
             f"{name} puts tokens before a row, which the head of this form cannot take",
             where="peft.method",
-            cure="take form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
+            cure="take lora, or form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
+        )
+    # peft asks the same, but only in the first forward pass.
+    if name == "prefix" and not keys:
+        raise ConfigError(
+            "prefix gives keys and values, which this backbone does not take from outside",
+            where="peft.method",
+            cure="take lora, or prompt",
         )
 
 

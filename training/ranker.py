@@ -74,7 +74,7 @@ def require_family(command: str, model: str) -> None:
     if wanted and (found := family_in(model)) != wanted:
         fitting = next(name for name, family in FAMILIES.items() if family == found)
         raise ConfigError(
-            f"{command} trains backbones of the family {wanted}, this one is an {found}",
+            f"{command} trains backbones of the family {wanted}, this one's is {found}",
             where=model,
             cure=f"python -m training {fitting}",
         )

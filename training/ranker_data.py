@@ -42,10 +42,13 @@ class Lessons:
         read = Questions.read(questions)
         if missing := [str(key) for key, answer in zip(read.ids, read.answers) if answer == NO_ANSWER]:
             raise InputError(
-                f"{len(missing):,} of {len(read):,} questions have no answer (id {missing[0]})",
+                f"{len(missing):,} of {len(read):,} questions have no answer (id {', '.join(missing[:3])}"
+                f"{', ...' if len(missing) > 3 else ''})",
                 where=f"{questions}, column answer",
                 expected="the letter of the right option in every row",
-                cure="give the train file; test files have no answers",
+                cure="leave these rows out"
+                if len(missing) < len(read)
+                else "give the train file; test files have no answers",
             )
         if len(read) > 1 and len(set(read.answers.tolist())) == 1:
             raise InputError(

@@ -99,6 +99,12 @@ class Run:
             shutil.rmtree(self.work, ignore_errors=True)
         return record
 
+    def require_own(self) -> None:
+        """Raise ``ArtifactError`` where OUT or the work folder hold anything but this run; write nothing."""
+        self.finished()
+        if self.work.exists():
+            self._refuse_strangers()
+
     @contextmanager
     def begun(self) -> Iterator[Path]:
         """The work folder, locked, new or taken up again.
@@ -127,11 +133,12 @@ class Run:
             yield self.work
         finally:
             lock.release()
+            if self._came_to_nothing():
+                shutil.rmtree(self.work, ignore_errors=True)
 
     def _refuse_strangers(self) -> None:
         found = _read(self.work / PLAN)
-        # A run that came to nothing, such as one of a misspelt setting.
-        if {child.name for child in self.work.iterdir()} <= {LOCK, PLAN}:
+        if self._came_to_nothing():
             return
         if found is None:
             raise ArtifactError(
@@ -143,6 +150,10 @@ class Run:
                 where=self.work,
                 cure="type its command again to go on, choose another OUT, or remove that folder",
             )
+
+    def _came_to_nothing(self) -> bool:
+        """Whether nothing was learnt, such as by a misspelt setting."""
+        return self.work.exists() and {child.name for child in self.work.iterdir()} <= {LOCK, PLAN}
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint; one that was cut while it was written is removed."""

@@ -60,6 +60,15 @@ def _share(lessons: Lessons, held_out: float, seed: int) -> Mask:
     count = max(2, round(1 / held_out))
     most = max(1, len(lessons) // count)
     groups = group(len(lessons), find_duplicates(questions), articles_of(lessons.contexts), most=most)
+    if (apart := len(np.unique(groups.labels))) < 2:
+        raise InputError(
+            f"none of the {len(lessons):,} questions can be held out: all are near-duplicates of each other, "
+            "or about one article",
+            where="held_out",
+            cure="give validation (another file), or held_out: 0",
+        )
+    # Of a few groups one is the least that can be held out.
+    count = min(count, apart)
     folds = group_folds(groups.labels, questions.answers, count, seed)
     # Where one large group fills a fold alone, it is not that one.
     sizes = np.bincount(folds, minlength=count)
@@ -87,7 +96,7 @@ def _weights(questions: Questions, settings: RankerRun) -> npt.NDArray[np.float6
     weights = sample_weights(len(questions), read_suspects(settings.drop, questions), settings.drop_weight)
     count = int((weights < 1).sum())
     done = f"count for {settings.drop_weight}" if settings.drop_weight else "are dropped"
-    say(f"{settings.drop}: {count:,} questions {done}")
+    say(f"{settings.drop}: {count:,} questions (label errors, contradictions) {done}; other rows of it stay")
     return weights
 
 

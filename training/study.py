@@ -13,7 +13,9 @@ from kaggle_rag.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
 from training.entries import Entry, Place, entries_of
+from training.ranker_config import FILES
 from training.ranker_data import Lessons
+from training.run import Run
 
 RUN, FOLDS = "run.json", "folds.parquet"
 KIND = "kaggle-rag cross-validation"
@@ -34,6 +36,7 @@ class Wish:
     against: tuple[Path, ...] = ()
     stack: str | None = None
     changes: tuple[str, ...] = ()
+    final: bool = False
 
     @property
     def folder(self) -> Path:
@@ -70,10 +73,16 @@ class Study:
         ------
         KitError : for every fault of the settings and the files.
         """
+        if wish.folds < 2:
+            raise ConfigError(f"--folds {wish.folds}", expected="two folds at least")
         solution = load(wish.solution, wish.changes)
         questions, contexts = _files(wish, solution)
         entries = entries_of(solution, wish.solution.parent)
         lessons = Lessons.read(questions, contexts)
+        if wish.folds > len(lessons):
+            raise ConfigError(
+                f"--folds {wish.folds} of {len(lessons):,} questions", expected="no more folds than questions"
+            )
         if wish.fold is not None and not 0 <= wish.fold < wish.folds:
             raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
         named = (solution.questions,) if solution.questions != questions else ()
@@ -108,6 +117,11 @@ class Study:
                 f"a cross-validation with another {', '.join(differing)} is there", where=self.folder,
                 cure="choose another --out, or remove that folder first",
             )  # fmt: skip
+        # Folds that were trained with other settings are told before this run is written down as theirs.
+        for fold in range(self.wish.folds if self.place.folds.is_file() else 0):
+            for entry in self.entries:
+                if entry.command:
+                    Run(entry.command, entry.run(self.place, fold), FILES).require_own()
 
     def begin(self) -> None:
         """Write what is asked for, so that runs can be compared by it."""
@@ -137,6 +151,12 @@ def read_run(folder: Path) -> dict[str, Any]:
     ------
     ArtifactError : it is no folder of a cross-validation.
     """
+    if not folder.is_dir():
+        what = "this is a file" if folder.exists() else "no such folder"
+        raise ArtifactError(
+            what, where=folder, expected="a folder that python -m training cross-validate wrote",
+            cure="check the spelling of the path",
+        )  # fmt: skip
     try:
         found = json.loads((folder / RUN).read_text(encoding="utf-8"))
         if found["kind"] != KIND:

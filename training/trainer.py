@@ -183,7 +183,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     bar: Any
 
+    begun = (0, 0.0)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.begun = state.global_step, time.perf_counter()
         if state.is_world_process_zero:
             # None: only where a terminal shows it.
             self.bar = tqdm(
@@ -202,7 +205,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if "loss" in (logs := kwargs["logs"]):
             step, passed = f"step {state.global_step:,}/{state.max_steps:,}", time.perf_counter() - self.start
-            self.say(f"{step}: loss {logs['loss']:.4f}, {passed:.0f} s")
+            first, began = self.begun
+            pace = (time.perf_counter() - began) / max(1, state.global_step - first)
+            left = pace * (state.max_steps - state.global_step)
+            self.say(f"{step}: loss {logs['loss']:.4f}, {passed:.0f} s, about {left:.0f} s to go")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]

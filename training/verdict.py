@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.config import RankerSettings
 from kaggle_rag.ensemble import FittedWeights, Probabilities, blend, fit_weights
 from kaggle_rag.metrics import (
     accuracy,
@@ -67,7 +66,6 @@ def judge(study: Study, folds: Folds, verdict: Verdict) -> dict[str, Any]:
         "stack": _stack(study, verdict.stack),
         "slices": _slices(study, verdict.tables[BLEND]),
         "position bias": {name: _bias(questions, table) for name, table in verdict.tables.items()},
-        "paste": paste(study, verdict),
     }
 
 
@@ -95,6 +93,7 @@ def _weights(study: Study, rankers: list[str], verdict: Verdict) -> dict[str, An
         "weights": dict(zip(rankers, (round(weight, 4) for weight in fitted.weights))),
         "tried": fitted.tried and dict(zip(rankers, (round(weight, 4) for weight in fitted.tried))),
         "fitted against equal": fitted.score and str(fitted.score),
+        "log loss of fitted against equal": fitted.loss and str(fitted.loss),
         "refused": fitted.refused,
     }
     if len(set(written)) > 1:
@@ -114,7 +113,7 @@ def _stack(study: Study, fitted: FittedStack | None) -> dict[str, Any] | None:
     return {
         "kind": study.wish.stack,
         "against equal weights": str(fitted.comparison),
-        "better": _is_better(fitted),
+        "better": stack_is_better(fitted),
     }
 
 
@@ -145,18 +144,6 @@ def _bias(questions: Questions, table: Probabilities) -> dict[str, Any]:
     }
 
 
-def paste(study: Study, verdict: Verdict) -> list[str]:
-    """The lines of solution.yaml that say what was found."""
-    lines = ["rankers:"]
-    for entry, weight in zip(study.entries, verdict.weights.weights):
-        settings: RankerSettings = entry.settings
-        lines += [f"  - kind: {settings.kind}  # {entry.name}", f"    weight: {weight:.4f}"]
-    if verdict.stack and _is_better(verdict.stack):
-        lines += [
-            f"stack: {study.folder / STACK}  # of these rankers in this order, in place of their weights"
-        ]
-    return lines
-
-
-def _is_better(fitted: FittedStack) -> bool:
+def stack_is_better(fitted: FittedStack) -> bool:
+    """Whether the stack is to be used in place of a blend."""
     return fitted.comparison.distinguishable and fitted.comparison.difference.mean > 0

@@ -46,7 +46,10 @@ def _mixes(found: dict[str, Any]) -> list[str]:
     if mix["refused"]:
         lines.append(f"not fitted: {mix['refused']}")
     elif mix["fitted against equal"]:
-        lines.append(f"fitted; held-out MAP@3 less that of equal weights: {mix['fitted against equal']}")
+        lines += [
+            f"fitted; held-out MAP@3 less that of equal weights: {mix['fitted against equal']}",
+            f"  and log loss, which decides where MAP@3 cannot: {mix['log loss of fitted against equal']}",
+        ]
     if "against those of the solution" in mix:
         lines.append(f"MAP@3 less that of the solution's weights: {mix['against those of the solution']}")
     if stack := found["stack"]:
@@ -58,7 +61,10 @@ def _mixes(found: dict[str, Any]) -> list[str]:
 
 
 def _slices(found: dict[str, Any]) -> list[str]:
-    return [f"slices of the {BLEND} (p by Holm):", *(each["text"] for each in found["slices"])]
+    return [
+        f"slices of the {BLEND}: questions, MAP@3, that of the rest, p by Holm",
+        *(each["text"] for each in found["slices"]),
+    ]
 
 
 def _bias(found: dict[str, Any]) -> list[str]:
@@ -75,7 +81,11 @@ def _leaks(found: dict[str, Any]) -> list[str]:
 
 
 def _paste(found: dict[str, Any]) -> list[str]:
-    return ["for solution.yaml:", *found["paste"]]
+    if "solution" in found:
+        return [
+            f"{found['solution']}: python -m inference submit --config {found['solution']} --questions TEST"
+        ]
+    return ["for solution.yaml (--final trains on all questions, and writes it):", *found["paste"]]
 
 
 def dry_text(found: dict[str, Any]) -> str:

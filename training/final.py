@@ -1,0 +1,81 @@
+"""From a cross-validation to a submission: rankers trained on all questions, and the solution with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaggle_rag.artifacts import whole_file
+from training.entries import Entry
+from training.stages import say
+from training.study import Study
+from training.verdict import STACK, Verdict, stack_is_better
+
+SOLUTION = "solution.yaml"
+# What a notebook gives itself: its own questions, and where to write.
+_NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack"}
+
+
+def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict[str, Any]:
+    """The keys ``rankers`` and ``stack`` of the solution that was found, with the folders of `train_all`.
+
+    Paths are as the user gave them, or as a file in the folder ``beside`` names them.
+    """
+    told: dict[str, Any] = {
+        "rankers": [
+            {"kind": entry.settings.kind, "weight": round(weight, 4), **_options(study, entry, beside)}
+            for entry, weight in zip(study.entries, verdict.weights.weights)
+        ]
+    }
+    if verdict.stack and stack_is_better(verdict.stack):
+        told["stack"] = _path(study.folder / STACK, beside)
+    return told
+
+
+def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
+    options = dict(entry.settings.options)
+    if entry.command:
+        options["folder"] = _path(entry.run(study.place, None).out, beside)
+    return {"options": options} if options else {}
+
+
+def _path(path: Path, beside: Path | None) -> str:
+    return str(path) if beside is None else os.path.relpath(path, beside)
+
+
+def lines_of(told: dict[str, Any]) -> list[str]:
+    """YAML, a ranker a line."""
+    lines = ["rankers:"]
+    for ranker in told["rankers"]:
+        flat = yaml.safe_dump(ranker, default_flow_style=True, sort_keys=False, width=10_000).strip()
+        lines.append(f"  - {flat}")
+    return [*lines, *(f"{key}: {told[key]}" for key in told if key != "rankers")]
+
+
+def train_all(study: Study, verdict: Verdict) -> Path:
+    """Train each ranker that has a say on all questions, and write ``solution.yaml`` beside them.
+
+    ``held_out`` still keeps a share of the questions to choose the best checkpoint by; 0 learns from all.
+    """
+    from training.ranker import train_ranker
+
+    told = found_by(study, verdict, study.folder)
+    for entry, ranker in zip(study.entries, told["rankers"]):
+        if entry.command and (ranker["weight"] or "stack" in told):
+            say(f"{entry.name}: on all questions")
+            train_ranker(entry.command, entry.run(study.place, None))
+    kept = study.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
+    if study.solution.index:
+        kept["index"] = _path(study.solution.index, study.folder)
+    lines = [
+        "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
+        *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),
+        *lines_of(told),
+    ]
+    path = study.folder / SOLUTION
+    with whole_file(path) as aside:
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
