@@ -38,12 +38,17 @@ def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict
 def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
     options = dict(entry.settings.options)
     if entry.command:
-        options["folder"] = _path(entry.run(study.place, None).out, beside)
+        options["folder"] = str(entry.run(study.place, None).out)
+    if "folder" in options:
+        options["folder"] = _path(options["folder"], beside, there=bool(entry.command))
     return {"options": options} if options else {}
 
 
-def _path(path: Path, beside: Path | None) -> str:
-    return str(path) if beside is None else os.path.relpath(path, beside)
+def _path(path: str | Path, beside: Path | None, *, there: bool = True) -> str:
+    """``there`` is false of what may be the name of an attached input."""
+    if beside is None or not (there or Path(path).is_dir()):
+        return str(path)
+    return os.path.relpath(path, beside)
 
 
 def lines_of(told: dict[str, Any]) -> list[str]:
@@ -68,8 +73,7 @@ def train_all(study: Study, verdict: Verdict) -> Path:
             say(f"{entry.name}: on all questions")
             train_ranker(entry.command, entry.run(study.place, None))
     kept = study.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
-    if study.solution.index:
-        kept["index"] = _path(study.solution.index, study.folder)
+    kept |= {key: _path(kept[key], study.folder, there=False) for key in ("index", "encoder") if key in kept}
     lines = [
         "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
         *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),

@@ -56,6 +56,9 @@ WITHHELD = {
 DIAGNOSE = DIAGNOSE.format(withheld="\n".join(f"  {name:<9} {what}" for name, what in WITHHELD.items()))
 
 
+_FOLDS, _ALIKE = 5, "words+vectors"
+
+
 def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solution", type=Path, metavar="SOLUTION", help="solution.yaml with its rankers")
     parser.add_argument("--questions", type=Path, metavar="PATH", help="learn from these, not the solution's")
@@ -77,10 +80,10 @@ def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _how(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: 5)")
+    parser.add_argument("--folds", type=int, default=_FOLDS, metavar="N", help="number of folds (default: 5)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the folds (default: 0)")
     parser.add_argument(
-        "--alike", choices=("words+vectors", "words"), default="words+vectors",
+        "--alike", choices=(_ALIKE, "words"), default=_ALIKE,
         help="what near-duplicates are told by (default: words+vectors, which embeds every question)",
     )  # fmt: skip
     parser.add_argument(
@@ -139,12 +142,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
     check_out(arguments.out)
     if arguments.run.is_dir():
-        if (arguments.folds, arguments.seed, arguments.alike, arguments.changes) != (
-            5,
-            0,
-            "words+vectors",
-            [],
-        ):
+        if arguments.folds != _FOLDS or arguments.seed or arguments.alike != _ALIKE or arguments.changes:
             raise ConfigError(
                 "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
                 cure="leave --folds, --seed, --alike and --set out, or give the solution.yaml",
