@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -267,4 +268,5 @@ def test_a_dry_run_counts_and_writes_nothing(told, tmp_path, monkeypatch, capsys
     assert main() == 0
     found = json.loads(capsys.readouterr().out)
     assert found["steps"] == 12 and found["notes"]["questions to learn from"] == 96
+    assert re.fullmatch(r"\d[\d.]* [MG]B RAM", found["memory"])
     assert not list(tmp_path.iterdir())

@@ -181,6 +181,8 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
     steps = result["steps"]
     if arguments.dry_run:
         print(", ".join(f"{count:,} {name}" for name, count in result["notes"].items()))
+        if "memory" in result:
+            print(f"memory, by a batch of usual length: {result['memory']}")
         print(f"{steps:,} steps, about {duration(result['seconds'])}. Nothing was written.")
         return
     best = f", the best at {result['best step']:,}" if result["before"] else ""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.limits import release
+from kaggle_rag.errors import ConfigError, show_size
+from kaggle_rag.limits import Usage, measured, release
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, half_of
@@ -86,7 +86,7 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
     learnt, held = split_lessons(settings)
     set_seed(settings.seed)
     backbone, card = prepared(settings)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
         trainer = _trainer(settings, backbone, card, learnt, held, Path(folder))
         start = time.perf_counter()
         before = trainer.judge() if held else {}
@@ -102,7 +102,19 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
         "steps": steps,
         "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
         "notes": {"questions to learn from": len(learnt), "held out": len(held), "weights trained": trained},
+        "memory": _memory(usage, trained * _MOMENTS[settings.optimizer]),
     }
+
+
+# Bytes of its state that an optimizer keeps of a weight; a dry run makes no step.
+_MOMENTS = {"adamw": 8, "paged-adamw": 8, "adamw-8bit": 2, "paged-adamw-8bit": 2, "adafactor": 0}
+
+
+def _memory(usage: Usage, state: int) -> str:
+    """Peaks of one batch, with the optimizer's state where the model is."""
+    if usage.gpu_peak:
+        return f"{show_size(usage.ram_peak)} RAM, {show_size(usage.gpu_peak + state)} GPU"
+    return f"{show_size(usage.ram_peak + state)} RAM"
 
 
 def _fitted(
