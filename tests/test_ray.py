@@ -44,7 +44,9 @@ for _ in sys.stdin:
 cluster.shutdown()
 """
 _BUILD = """
-import sys; from pathlib import Path; from shutil import rmtree
+import signal, sys; from pathlib import Path; from shutil import rmtree
+# A suite that was started in the background hands on that Ctrl-C is to be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from kaggle_rag.errors import run_program
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.units import Unit
