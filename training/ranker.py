@@ -133,7 +133,7 @@ def _fitted(
         if last:
             say(f"going on from {last.name}")
         try:
-            train(trainer, last, settings.patience)
+            train(trainer, last)
             if trainer.average:
                 trainer.average.put(trainer.average.average)
             return trainer, before

@@ -80,11 +80,7 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
     def save(folder: Path) -> None:
         model.save_pretrained(str(folder), create_model_card=False)
 
-    return (
-        dry_run(settings, material, trainer)
-        if dry
-        else learn(run, material, trainer, save, settings.patience)
-    )
+    return dry_run(settings, material, trainer) if dry else learn(run, material, trainer, save)
 
 
 def load(settings: RerankerSettings) -> PairModel:

@@ -78,7 +78,7 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
 
     if dry:
         return dry_run(settings, material, trainer)
-    return learn(run, material, trainer, lambda folder: _save(encoder, folder), settings.patience)
+    return learn(run, material, trainer, lambda folder: _save(encoder, folder))
 
 
 def _trainer(settings: RetrieverSettings, encoder: Encoder, material: Material, folder: Path) -> Any:

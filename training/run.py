@@ -128,7 +128,10 @@ class Run:
             ) from None
         try:
             if self.finished():
-                raise ArtifactError("another process has just finished this run", where=self.out)
+                raise ArtifactError(
+                    "another process has just finished this run", where=self.out,
+                    cure="give the command again: it then tells what was learnt",
+                )  # fmt: skip
             write_json(self.work / PLAN, self.plan)
             yield self.work
         finally:

@@ -17,7 +17,7 @@ from kaggle_rag.errors import ArtifactError, ConfigError
 from training.config import RerankerSettings, RetrieverSettings
 from training.material import FILE, Material
 from training.run import Run, is_first, processes, require_room
-from training.trainer import evaluations_since_best, seconds_a_step, show
+from training.trainer import Patience, seconds_a_step, show
 
 MakeTrainer = Callable[[Material, Path], Any]
 
@@ -40,7 +40,6 @@ def learn(
     make_material: Callable[[], Material],
     make_trainer: MakeTrainer,
     save: Callable[[Path], object],
-    patience: int | None,
 ) -> dict[str, Any]:
     """Train from the last whole checkpoint, if there is one, and give the record of the finished run.
 
@@ -65,7 +64,7 @@ def learn(
         if last:
             say(f"going on from {last.name}")
         start = time.perf_counter()
-        train(trainer, last, patience)
+        train(trainer, last)
         result = {
             "before": before,
             "after": trainer.evaluator() if trainer.evaluator else {},
@@ -78,11 +77,11 @@ def learn(
         return run.finish(save, result)
 
 
-def train(trainer: Any, last: Path | None, patience: int | None) -> None:
+def train(trainer: Any, last: Path | None) -> None:
     """Learn, from a checkpoint where there is one; raise ``ArtifactError`` for one that is damaged."""
-    if last and patience:
+    if last:
         state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-        if evaluations_since_best(state) >= patience:
+        if any(isinstance(c, Patience) and c.lost(state) for c in trainer.callback_handler.callbacks):
             # It was killed when it had just lost its patience.
             trainer.state = state
             trainer._load_best_model()

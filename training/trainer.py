@@ -149,11 +149,15 @@ class Patience(EarlyStoppingCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         super().on_train_begin(args, state, control, **kwargs)
-        self.early_stopping_patience_counter = evaluations_since_best(state)
+        self.early_stopping_patience_counter = _since_best(state)
+
+    def lost(self, state: Any) -> bool:
+        """Whether a trainer in this state had to stop."""
+        return bool(_since_best(state) >= self.early_stopping_patience)
 
 
-def evaluations_since_best(state: Any) -> int:
-    """How many evaluations brought nothing better than the best one, by the trainer's state."""
+def _since_best(state: Any) -> int:
+    """How many evaluations brought nothing better than the best one."""
     judged = [line["step"] for line in state.log_history if any("@" in key for key in line)]
     return sum(step > (state.best_global_step or 0) for step in judged)
 
