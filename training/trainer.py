@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from tqdm import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import ConfigError
+from kaggle_rag.progress import progress
 from training.config import RerankerSettings, RetrieverSettings
 from training.corpus import same
 
@@ -192,10 +192,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.begun = state.global_step, time.perf_counter()
         if state.is_world_process_zero:
-            # None: only where a terminal shows it.
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=None
-            )
+            self.bar = progress(state.max_steps, "train", "step", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
