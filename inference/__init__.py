@@ -1,5 +1,5 @@
 """Questions and an index to contexts, predictions, a submission, and its score."""
 
-from kaggle_rag.threads import wait_briefly
+from kaggle_rag.start import prepare
 
-wait_briefly()
+prepare()

@@ -25,6 +25,8 @@ class Lines(tqdm):  # type: ignore[misc]
         super().__init__(*args, **{**options, "mininterval": _EVERY, "miniters": 1})
 
     disable: bool
+    # Until tqdm has set it, at the end of its own __init__, nothing is due.
+    start_t = float("inf")
     _told = 0.0
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
@@ -66,9 +68,9 @@ class Lines(tqdm):  # type: ignore[misc]
         return f"{number:,.0f} {self.unit}s"
 
 
-def on_terminal() -> bool:
-    """Whether somebody watches: carriage returns are drawn over, not kept."""
-    return sys.stderr is not None and sys.stderr.isatty()
+def bar_class() -> Any:
+    """tqdm where somebody watches a terminal, which draws over carriage returns; else `Lines`."""
+    return tqdm if sys.stderr is not None and sys.stderr.isatty() else Lines
 
 
 def progress(
@@ -78,11 +80,10 @@ def progress(
 
     Its ``update(n)`` is called as work is done; used in a ``with`` block, or closed.
     """
-    kind = tqdm if on_terminal() else Lines
-    return kind(total=total, desc=name, unit=unit, initial=initial, disable=disable, **options)
+    return bar_class()(total=total, desc=name, unit=unit, initial=initial, disable=disable, **options)
 
 
 def over(items: Iterable[Item], name: str, unit: str) -> Iterable[Item]:
     """The items themselves, with the same shown of how many were taken."""
-    found: Iterable[Item] = (tqdm if on_terminal() else Lines)(items, desc=name, unit=unit)
+    found: Iterable[Item] = bar_class()(items, desc=name, unit=unit)
     return found

@@ -1,5 +1,5 @@
 """The training stage: python -m training  retriever · reranker."""
 
-from kaggle_rag.threads import wait_briefly
+from kaggle_rag.start import prepare
 
-wait_briefly()
+prepare()

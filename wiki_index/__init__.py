@@ -1,5 +1,5 @@
 """A Wikipedia corpus to a searchable index, and its checks."""
 
-from kaggle_rag.threads import wait_briefly
+from kaggle_rag.start import prepare
 
-wait_briefly()
+prepare()
