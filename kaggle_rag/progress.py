@@ -27,7 +27,7 @@ class Lines(tqdm):  # type: ignore[misc]
     disable: bool
     # Until tqdm has set it, at the end of its own __init__, nothing is due.
     start_t = float("inf")
-    _told = 0.0
+    _told, _told_at = 0.0, 0
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Print the line where ten seconds have passed since the last one, or since the start."""
@@ -44,11 +44,11 @@ class Lines(tqdm):  # type: ignore[misc]
             return
         self.disable = True
         self._decr_instances(self)
-        if self._told and self.n == self.total:
+        if self._told and self._told_at < self.n == self.total:
             self._tell()
 
     def _tell(self) -> None:
-        self._told = self._time()
+        self._told, self._told_at = self._time(), self.n
         print(self.line(), file=self.fp, flush=True)
 
     def line(self) -> str:

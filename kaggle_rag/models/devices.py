@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 # Number formats and their names in torch, which is imported when a model is, not when a setting is read.
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # Kinds of devices that torch may have: a mistyped name is told without importing it.
 _KINDS = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "meta")
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 if TYPE_CHECKING:
     import torch
 
@@ -63,7 +65,7 @@ _LAYER = {
 }
 # In a checkpoint, but without a say in its token vectors.
 _UNASKED = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
-_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError)
 
 
 class Tokens:
