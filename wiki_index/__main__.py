@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    plan = _plan(arguments)
     from wiki_index.build import build, check
 
-    plan = _plan(arguments)
     if arguments.dry_run:
         check(plan)
         _tell_forecast(plan)
@@ -43,7 +43,6 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from kaggle_rag.limits import parse_size
     from kaggle_rag.retrieval.kinds import kind_of
     from kaggle_rag.retrieval.units import Unit
-    from wiki_index.build import check_places
     from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
 
@@ -63,6 +62,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
         cluster=_cluster(arguments),
     )  # fmt: skip
+    from wiki_index.build import check_places
+
     check_places(plan)
     return dataclasses.replace(plan, encoders=_encoders(arguments, unit))
 
