@@ -56,16 +56,20 @@ class Lines(tqdm):  # type: ignore[misc]
         passed, done = self._time() - self.start_t, self.n - self.initial
         if not self.total:
             return f"{self.desc}: {self._count(self.n)}, {self.format_interval(passed)} so far"
-        told = f"{self.desc}: {self.n / self.total:.0%}, {self._count(self.n)} of {self._count(self.total)}"
-        told += f", {self.format_interval(passed)} so far"
+        share = f"{self._number(self.n)} of {self._count(self.total)}"
+        told = f"{self.desc}: {self.n / self.total:.0%}, {share}, {self.format_interval(passed)} so far"
         if done > 0 and self.n < self.total:
             told += f", about {self.format_interval((self.total - self.n) * passed / done)} to go"
         return told
 
-    def _count(self, number: float) -> str:
+    def _number(self, number: float) -> str:
         if self.unit_scale:
             return f"{self.format_sizeof(number, divisor=self.unit_divisor)}{self.unit}"
-        return f"{number:,.0f} {self.unit}s"
+        return f"{number:,.0f}"
+
+    def _count(self, number: float) -> str:
+        many = "" if self.unit_scale else f" {self.unit}" + "s" * (number != 1)
+        return self._number(number) + many
 
 
 def bar_class() -> Any:

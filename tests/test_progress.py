@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+import types
 
 import pytest
 
@@ -42,8 +43,8 @@ def worked(clock, seconds, total=100, **options):
 def test_long_work_has_a_line_every_ten_seconds_with_the_time_left(clock):
     lines = worked(clock, 50).splitlines()
     assert len(lines) == 5
-    assert lines[0] == "encode: 20%, 20 texts of 100 texts, 00:10 so far, about 00:40 to go"
-    assert lines[-1] == "encode: 100%, 100 texts of 100 texts, 00:50 so far"
+    assert lines[0] == "encode: 20%, 20 of 100 texts, 00:10 so far, about 00:40 to go"
+    assert lines[-1] == "encode: 100%, 100 of 100 texts, 00:50 so far"
 
 
 def test_short_work_has_no_line(clock):
@@ -60,7 +61,7 @@ def test_what_was_there_already_does_not_count_for_the_pace(clock):
     with made.Lines(total=100, initial=80, desc="encode", unit="text", file=log) as bar:
         clock[0] += 10
         bar.update(10)
-    assert log.getvalue() == "encode: 90%, 90 texts of 100 texts, 00:10 so far, about 00:10 to go\n"
+    assert log.getvalue() == "encode: 90%, 90 of 100 texts, 00:10 so far, about 00:10 to go\n"
 
 
 def test_bytes_and_works_of_unknown_length(clock):
@@ -72,11 +73,31 @@ def test_bytes_and_works_of_unknown_length(clock):
     log = Log()
     for _ in made.Lines(iter(range(3)), desc="dry run", unit="article", file=log):
         clock[0] += 10
-    assert log.getvalue().splitlines()[0] == "dry run: 1 articles, 00:10 so far"
+    assert log.getvalue().splitlines()[0] == "dry run: 1 article, 00:10 so far"
 
 
 def test_a_work_that_is_not_shown_prints_nothing(clock):
     assert worked(clock, 50, disable=True) == ""
+
+
+def test_training_has_lines_of_its_steps_where_nobody_watches(clock, capsys):
+    from training.trainer import Progress
+
+    state = types.SimpleNamespace(global_step=0, max_steps=30, is_world_process_zero=True)
+    shown = Progress(print)
+    shown.on_train_begin(None, state, None)
+    for state.global_step in range(1, 31):
+        clock[0] += 1
+        shown.on_step_end(None, state, None)
+    shown.say("step 30: ndcg@10 0.5")
+    shown.on_train_end(None, state, None)
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        "train: 33%, 10 of 30 steps, 00:10 so far, about 00:20 to go",
+        "train: 67%, 20 of 30 steps, 00:20 so far, about 00:10 to go",
+        "train: 100%, 30 of 30 steps, 00:30 so far",
+    ]
+    assert told.out == "step 30: ndcg@10 0.5\n"
 
 
 SHOW = """

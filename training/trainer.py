@@ -171,7 +171,7 @@ def curves(out: Path) -> TrainerCallback:
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """A bar on a terminal, and one line for each tenth of an epoch and each evaluation."""
+    """A bar or a line every ten seconds, and one line for each tenth of an epoch and each evaluation."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self.speak, self.start, self.bar = say, time.perf_counter(), None

@@ -99,7 +99,8 @@ class Encoder:
         self._folder, self._length = checkpoint.path, card.max_tokens if card else None
         self._reduced: SentenceTransformer | None = None
         # What an index is asked needs no more than this; the whole library is loaded when it is needed.
-        self._plain = sentence_bert(checkpoint.path, self.device) if card else None
+        whole = card is None or not card.max_tokens
+        self._plain = None if whole else sentence_bert(checkpoint.path, self.device)
         if card is None:
             card = self._described(name, checkpoint.sha256, window)
             chosen = self._suiting(card) if precision == "auto" else precision
