@@ -147,7 +147,7 @@ def _retriever(arguments: argparse.Namespace) -> int:
 
     settings = _settings(arguments, RetrieverSettings)
     require_extra(settings)
-    require_finder("retriever", settings)
+    require_finder("retriever", settings, dry=arguments.dry_run)
     from training.retriever import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
@@ -166,7 +166,7 @@ def _reranker(arguments: argparse.Namespace) -> int:
 
     settings = _settings(arguments, RerankerSettings)
     require_extra(settings)
-    require_finder("reranker", settings)
+    require_finder("reranker", settings, dry=arguments.dry_run)
     from training.reranker import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
@@ -215,7 +215,7 @@ def _ranker(arguments: argparse.Namespace) -> int:
 
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
     require_extra(settings)
-    require_ranker(arguments.command, settings)
+    require_ranker(arguments.command, settings, dry=arguments.dry_run)
     from training.ranker import dry_run, require_family, train_ranker
     from training.run import is_first
 

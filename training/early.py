@@ -11,13 +11,12 @@ from training.corpus import read_passages
 from training.lessons import read_lessons, without
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Lessons
-from training.run import Run
+from training.run import Run, is_first
 
 
-def require_finder(command: str, settings: RetrieverSettings | RerankerSettings) -> None:
+def require_finder(command: str, settings: RetrieverSettings | RerankerSettings, *, dry: bool) -> None:
     """Raise ``KitError`` for what is wrong with the inputs of a retriever or a re-ranker."""
-    run = Run(command, settings)
-    run.require_own()
+    _require_own(Run(command, settings), dry)
     lessons = read_lessons(settings.questions, settings.positive, settings.forms)
     without(lessons, settings.exclude)
     if settings.validation:
@@ -26,10 +25,15 @@ def require_finder(command: str, settings: RetrieverSettings | RerankerSettings)
         read_passages(settings.passages)
 
 
-def require_ranker(command: str, settings: RankerRun) -> None:
+def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
     """Raise ``KitError`` for what is wrong with the inputs of a ranker."""
-    run = Run(command, settings, FILES)
-    run.require_own()
+    _require_own(Run(command, settings, FILES), dry)
     Lessons.read(settings.questions, settings.contexts)
     if settings.validation:
         Lessons.read(settings.validation, settings.validation_contexts)
+
+
+def _require_own(run: Run, dry: bool) -> None:
+    """A dry run writes nothing; of several processes the first one may be about to make the folder."""
+    if is_first() and not dry:
+        run.require_own()
