@@ -254,6 +254,8 @@ def _measure(arguments: argparse.Namespace) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     import dataclasses
 
+    from kaggle_rag.cells import text_of
+    from kaggle_rag.columns import require_columns
     from kaggle_rag.errors import InputError
     from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder
@@ -263,14 +265,17 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     questions, gold = Questions.read(arguments.questions), []
     for number, row in enumerate(read_rows(arguments.questions), 1):
-        if not str(row.get(arguments.gold) or "").strip():
+        where = f"{arguments.questions}, row {number}"
+        require_columns(row, [arguments.gold], where, "the column that --gold names, in every row")
+        text = text_of(row[arguments.gold], f"{where}, column {arguments.gold}") or ""
+        if not text.strip():
             raise InputError(
                 f"no passage in column {arguments.gold!r}",
-                where=f"{arguments.questions}, row {number}",
+                where=where,
                 expected="one in every row",
-                cure="columns found: " + ", ".join(map(str, row)),
+                cure="fill the cell or drop the row",
             )
-        gold.append(str(row[arguments.gold]))
+        gold.append(text)
     index = Index(arguments.index)
     encoders = {name: Encoder.of_index(dense.card.encoder) for name, dense in index.dense.items()}
     found = fit(index, encoders, questions, gold)
