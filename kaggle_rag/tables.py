@@ -92,6 +92,31 @@ def column_names(path: Path, ending: str | None = None) -> list[str]:
     return [str(name) for name in next(reader(path, None), {})]
 
 
+def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None) -> None:
+    """Raise ``InputError`` for a column of a Parquet file whose type can have no text, before any row is read.
+
+    The other formats have no types: there `kaggle_rag.cells.text_of` refuses the cell.
+    """
+    path, reader = _reader_of(path, ending)
+    if reader is not _parquet:
+        return
+    with _parquet_file(path) as file:
+        schema = file.schema_arrow
+    for name in columns:
+        kind = schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        of_text = not pa.types.is_nested(kind) or (is_list and not pa.types.is_nested(kind.value_type))
+        if not of_text:
+            raise InputError(
+                f"column {name!r} holds {kind}",
+                where=path,
+                expected="text, or what becomes text by one rule (numbers, dates, lists of texts)",
+                cure="write the file again with text in that column",
+            )
+
+
 def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     reader, before, header = _csv_opened(path)

@@ -77,6 +77,12 @@ def encoding_of(path: Path, head: bytes) -> str:
     return "utf-8"
 
 
+def decoded_head(head: bytes) -> str:
+    """The start of a text, for telling its format: by its byte order mark, else as UTF-8; never refused."""
+    codec = next((codec for mark, codec in _MARKS.items() if head.startswith(mark)), "utf-8")
+    return head.decode(codec, "replace")
+
+
 def _unmarked(head: bytes) -> str:
     if head[:3] == b"\0\0\0" or head[1:] == b"\0\0\0":
         return "UTF-32LE" if head[0] else "UTF-32BE"

@@ -263,7 +263,7 @@ def bad(tmp_path, name, change):
     "name, change, settings, message",
     [
         ("answers", lambda row: row | {"answer": ""}, {}, "96 of 96 questions have no answer"),
-        ("column", dict, {"positive": "gold"}, "no column 'gold'"),
+        ("column", dict, {"positive": "gold"}, "column 'gold' is missing"),
         ("empty", lambda row: row | {"fact": " "}, {}, "row 1, column fact: the positive is empty"),
         ("few", dict, {"batch": 500}, "192 examples do not fill a batch of 500"),
         ("same", lambda row: row | {"fact": "amber"}, {}, "1 different positives do not fill a batch"),

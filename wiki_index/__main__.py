@@ -14,6 +14,7 @@ from kaggle_rag.retrieval.kinds import KINDS
 from wiki_index.arguments import parser
 
 if TYPE_CHECKING:
+    from wiki_index.corpus import Corpus
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.retrieval.units import Unit
@@ -49,18 +50,28 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.index:
         kind_of(arguments.index)
     _require_recall(arguments.recall)
-    corpus = Corpus.open(arguments.corpus)
-    if corpus.aside:
-        print(
-            f"{len(corpus.aside)} .txt file(s) beside the articles are left aside, such as {corpus.aside[0]}",
-            file=sys.stderr,
-        )
+    corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
+    _tell_files(corpus)
     return Plan(
         corpus, arguments.out, _encoders(arguments, unit), unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
         cluster=_cluster(arguments),
     )  # fmt: skip
+
+
+def _tell_files(corpus: Corpus) -> None:
+    """What of a folder is not read, and what seems to be missing."""
+    if corpus.aside:
+        names = ", ".join(str(file.relative_to(corpus.root)) for file in corpus.aside[:3])
+        print(
+            f"{len(corpus.aside)} file(s) beside the articles are left aside, such as {names}", file=sys.stderr
+        )
+    if corpus.gaps:
+        print(
+            f"{len(corpus.gaps)} file(s) seem to be missing among numbered ones, such as {corpus.gaps[0]}",
+            file=sys.stderr,
+        )
 
 
 def _require_recall(recall: float) -> None:
@@ -174,9 +185,9 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.corpus:
         return _check_corpus(arguments)
-    if arguments.json or arguments.every != 1 or arguments.language != "en":
+    if arguments.json or arguments.every != 1 or arguments.language != "en" or arguments.skip_others:
         raise ConfigError(
-            "--json, --every and --language are of a corpus", cure="name the corpus: check --corpus CORPUS"
+            "--json, --every, --language and --skip-others are of a corpus", cure="name the corpus: check --corpus CORPUS"
         )
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
@@ -216,7 +227,8 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"cannot take every {arguments.every}th page", where="--every", expected="1 or more"
         )
-    corpus = Corpus.open(arguments.corpus)
+    corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
+    _tell_files(corpus)
     linter = lint(corpus, arguments.language, arguments.every)
     print(as_table(linter))
     if arguments.json:
