@@ -19,7 +19,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from kaggle_rag.errors import InputError
 from kaggle_rag.texts import text_lines
 
 Row = dict[str, Any]
+Reader = Callable[[Path, Sequence[str] | None], Iterator[Row]]
 
 _BATCH = 256
 _SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t]*\s*", re.IGNORECASE)
@@ -58,7 +59,7 @@ def read_rows(
     return reader(path, columns)
 
 
-def _reader_of(path: Path, ending: str | None) -> tuple[Path, Any]:
+def _reader_of(path: Path, ending: str | None) -> tuple[Path, Reader]:
     ending = ending or Path(inner_name(path)).suffix
     reader = READERS.get(ending)
     if reader is None or (ending == ".parquet" and path.suffix.lower() in COMPRESSED):
@@ -93,7 +94,7 @@ def column_names(path: Path, ending: str | None = None) -> list[str]:
 
 
 def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None) -> None:
-    """Raise ``InputError`` for a column of a Parquet file whose type can have no text, before any row is read.
+    """Raise ``InputError`` for a column of a Parquet file whose type has no text, before a row is read.
 
     The other formats have no types: there `kaggle_rag.cells.text_of` refuses the cell.
     """
@@ -298,4 +299,4 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-READERS = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}
+READERS: dict[str, Reader] = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}

@@ -48,7 +48,8 @@ def _of_table(path: Path, examples: Sequence[Example]) -> Labels:
     for number, row in enumerate(read_rows(path), 1):
         where = f"{path}, row {number}"
         require_columns(row, ("id", "passage", "score"), where, "id, passage, score")
-        scores[id_text(row["id"]), same(text_of(row["passage"], f"{where}, column passage") or "")] = _probability(row["score"], where)
+        passage = text_of(row["passage"], f"{where}, column passage") or ""
+        scores[id_text(row["id"]), same(passage)] = _probability(row["score"], where)
     found = {
         pair: scores[example.id, same(pair[1])]
         for example in examples

@@ -9,15 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaggle_rag.artifacts import Manifest
 from kaggle_rag.errors import ConfigError, run_program
 from kaggle_rag.retrieval.kinds import KINDS
 from wiki_index.arguments import parser
 
 if TYPE_CHECKING:
-    from wiki_index.corpus import Corpus
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.retrieval.units import Unit
+    from wiki_index.corpus import Corpus
     from wiki_index.plan import Cluster, Plan
 
 
@@ -35,7 +36,19 @@ def _build(arguments: argparse.Namespace) -> int:
         print(usage, file=sys.stderr)
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
+    _tell_kinds(Manifest.read(arguments.out))
     return 0
+
+
+def _tell_kinds(manifest: Manifest) -> None:
+    """Why an index is of another kind than was asked for, once more behind the bars of the build."""
+    from kaggle_rag.retrieval.kinds import unfit
+
+    asked = manifest.asked["kind"]
+    for name, card in manifest.dense.items():
+        if asked and card.kind != asked:
+            reason = unfit(asked, manifest.passages, card.encoder.dim)
+            print(f"  {name}: {card.kind} instead of {asked}: {reason}")
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -65,7 +78,8 @@ def _tell_files(corpus: Corpus) -> None:
     if corpus.aside:
         names = ", ".join(str(file.relative_to(corpus.root)) for file in corpus.aside[:3])
         print(
-            f"{len(corpus.aside)} file(s) beside the articles are left aside, such as {names}", file=sys.stderr
+            f"{len(corpus.aside)} file(s) beside the articles are left aside, such as {names}",
+            file=sys.stderr,
         )
     if corpus.gaps:
         print(
@@ -99,6 +113,12 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
         )
         for name in names
     }  # fmt: skip
+    for retriever, encoder in encoders.items():
+        query, passage, source = encoder.prompts
+        print(
+            f"{retriever}: queries begin with {query!r}, passages with {passage!r} ({source})",
+            file=sys.stderr,
+        )
     if len(encoders) < len(names):
         raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
     return encoders
@@ -187,7 +207,8 @@ def _check(arguments: argparse.Namespace) -> int:
         return _check_corpus(arguments)
     if arguments.json or arguments.every != 1 or arguments.language != "en" or arguments.skip_others:
         raise ConfigError(
-            "--json, --every, --language and --skip-others are of a corpus", cure="name the corpus: check --corpus CORPUS"
+            "--json, --every, --language and --skip-others are of a corpus",
+            cure="name the corpus: check --corpus CORPUS",
         )
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
@@ -213,6 +234,7 @@ def _check(arguments: argparse.Namespace) -> int:
             f"{card.kind} ({card.factory}), vectors in {card.vectors}"
             + (f", nprobe {card.nprobe}, depth {card.depth}, recall@10 {card.recall}" if card.queries else "")
         )
+    _tell_kinds(manifest)
     if manifest.lexical_rows:
         print(f"  bm25: {len(manifest.lexical_rows)} part(s)")
     return 0

@@ -30,8 +30,8 @@ CORPUS is a file, or a folder of files, of these formats:
 Texts may be compressed: .gz, .bz2. They are UTF-8, or UTF-16 or UTF-32 with a byte order mark. A cell of
 a table that is no text becomes one by a rule: numbers in their shortest form, dates as ISO 8601 has them,
 bytes as UTF-8, a list of texts line by line; structures are refused. Of a folder, hidden files and what
-archivers leave (__MACOSX, ._*, .ipynb_checkpoints) are passed over. Redirects, disambiguations and pages outside the articles'
-namespace are left out; the manifest counts them.
+archivers leave (__MACOSX, ._*, .ipynb_checkpoints) are passed over. Redirects, disambiguations and pages
+outside the articles' namespace are left out; the manifest counts them.
 
 The work happens in OUT.building. Killed at any point, the same command goes on where it was and
 ends with the same bytes.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
@@ -17,8 +20,10 @@ from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
+from kaggle_rag.models.prompts import Prompts, prompts_of
 from kaggle_rag.retrieval.batches import batches
 from kaggle_rag.retrieval.precision import LEAST_COSINE, PRECISIONS, PROBES, fastest, reduced
+from kaggle_rag.retrieval.sentence_model import is_static, means_are_taken, sentence_model, tokenizer_of
 from kaggle_rag.retrieval.vectors import Vectors
 
 # One bar for the loading of six small layers is noise between our own.
@@ -28,13 +33,6 @@ transformers_logging.disable_progress_bar()
 # a GPU wants all its units busy.
 _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768
-
-# Models trained with a prefix that their folder does not declare, by a part of the name.
-# Sources: the model cards of intfloat/e5-* and BAAI/bge-*-en-v1.5.
-_PROMPTS = {
-    "e5-": ("query: ", "passage: "),
-    "bge-": ("Represent this sentence for searching relevant passages: ", ""),
-}
 
 
 def _dimension(model: SentenceTransformer) -> int:
@@ -58,6 +56,11 @@ class Encoder:
     card : the card of an index, whose prompts, length and precision are to be used again.
     precision : a key of `kaggle_rag.retrieval.precision.PRECISIONS`, which the vectors of an index are
         computed in; ``"auto"`` takes the device's fastest if it agrees with float32 on a few probes.
+    untrained : take a backbone of another task too, as what an encoder is to be trained from.
+
+    Attributes
+    ----------
+    prompts : what queries and passages begin with, and who decided it; of an index, its card.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Encoder:
         online: bool = False,
         card: EncoderCard | None = None,
         precision: str = "fp32",
+        untrained: bool = False,
     ) -> None:
         if precision not in ("auto", *PRECISIONS):
             raise ConfigError(
@@ -76,30 +80,24 @@ class Encoder:
             )
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
-        try:
-            self.model = SentenceTransformer(str(checkpoint.path), device=self.device, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
-                where=checkpoint.path,
-                expected="a sentence-transformers model, or an encoder that mean pooling suits",
-            ) from error
-        self.model.eval()
-        query, passage = self._prompts(name)
-        if card:
+        self.model = sentence_model(checkpoint.path, self.device, untrained=untrained)
+        self.prompts = self._prompts(name, str(checkpoint.path), card)
+        if card and not is_static(self.model):
             self.model.max_seq_length = card.max_tokens
-        elif window:
-            self._lengthen(window, passage)
+        elif window and not is_static(self.model):
+            self._lengthen(window, self.prompts.passage)
         self.card = card or EncoderCard(
             name=name,
             sha256=checkpoint.sha256,
             dim=_dimension(self.model),
-            max_tokens=int(self.model.max_seq_length or 0),
-            query_prompt=query,
-            passage_prompt=passage,
-            precision=fastest(self.device) if precision == "auto" else precision,
+            max_tokens=0 if is_static(self.model) else int(self.model.max_seq_length or 0),
+            query_prompt=self.prompts.query,
+            passage_prompt=self.prompts.passage,
+            precision=self._fastest() if precision == "auto" else precision,
         )
         self._reduced: SentenceTransformer | None = None
+        if card is None:
+            self._require_vectors(checkpoint.path)
         if precision == "auto" and not card and self._agreement() < LEAST_COSINE:
             self.card, self._reduced = dataclasses.replace(self.card, precision="fp32"), None
 
@@ -152,14 +150,38 @@ class Encoder:
         """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
         if not texts:
             return np.zeros(0, dtype=np.int64)
-        found = self.model.tokenizer(
+        found = self.tokenizer(
             list(texts), add_special_tokens=False, truncation=False, verbose=False,
             return_attention_mask=False,
         )  # fmt: skip
         return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
 
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The model's fast tokenizer, called as those of transformers are."""
+        return tokenizer_of(self.model)
+
+    def _fastest(self) -> str:
+        # A mean of rows of a table is no matrix product: it gains nothing by fewer digits.
+        return "fp32" if is_static(self.model) else fastest(self.device)
+
+    def _require_vectors(self, folder: Path) -> None:
+        """Raise for a model that gives no vector of a text, such as one without a pooling; tell of means."""
+        try:
+            found = self._encode(PROBES[:1], None)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                "this model gives no one vector of a text: it declares no pooling",
+                where=folder,
+                expected="a sentence encoder, whose modules.json ends in a pooling",
+            ) from error
+        if not np.isfinite(found).all():
+            raise CheckpointError("this model's vectors are no numbers", where=folder)
+        if note := means_are_taken(folder):
+            print(f"note: {note}", file=sys.stderr)
+
     def _lengthen(self, window: int, prompt: str) -> None:
-        beside = len(self.model.tokenizer(prompt)["input_ids"])
+        beside = len(self.tokenizer(prompt)["input_ids"])
         limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + beside)
         if window + beside > limit:
             raise ConfigError(
@@ -169,14 +191,10 @@ class Encoder:
             )
         self.model.max_seq_length = window + beside
 
-    def _prompts(self, name: str) -> tuple[str, str]:
-        """Query and passage prompt: the model's own where it declares them, else by its family."""
-        own = self.model.prompts
-        query, passage = own.get("query", ""), own.get("document", "") or own.get("passage", "")
-        if query or passage:
-            return query, passage
-        short = name.rstrip("/").rsplit("/", 1)[-1].lower()
-        return next((pair for part, pair in _PROMPTS.items() if f"-{part}" in f"-{short}"), ("", ""))
+    def _prompts(self, name: str, path: str, card: EncoderCard | None) -> Prompts:
+        if card:
+            return Prompts(card.query_prompt, card.passage_prompt, "of the index")
+        return prompts_of(self.model.prompts, self.model.default_prompt_name, (name, path))
 
     def _agreement(self) -> float:
         """Least cosine between vectors for an index and float32's, over the probes; -1 for no numbers."""
@@ -192,7 +210,7 @@ class Encoder:
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
         model = model or self.model
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
-        made = batches(texts, model.tokenizer, longest=self.card.max_tokens or None, budget=budget)
+        made = batches(texts, self.tokenizer, longest=self.card.max_tokens or None, budget=budget)
         with contextlib.closing(made):
             for rows, features in made:
                 on_device = {key: value.to(self.device) for key, value in features.items()}

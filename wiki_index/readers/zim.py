@@ -26,7 +26,10 @@ class Entry(NamedTuple):
 
 
 class Zim(Reader):
-    """A ``.zim`` file, or one divided into ``.zimaa``, ``.zimab`` and so on; an article's id is its path in the archive, since ZIM keeps no page ids."""
+    """A ``.zim`` file, or one divided into ``.zimaa``, ``.zimab`` and so on.
+
+    An article's id is its path in the archive, since ZIM keeps no page ids.
+    """
 
     def records(self) -> Iterator[Entry]:
         archive = self._open()
