@@ -82,7 +82,7 @@ def _lines(cells: list[Any] | tuple[Any, ...], where: str) -> str | None:
     """Texts as lines; a missing one among them is left out."""
     for cell in cells:
         if cell is not None and not isinstance(cell, (str, bytes)):
-            raise _refused(f"the cell holds a list with a {_name(cell)} in it", where)
+            raise _refused(f"the cell holds a list of what is not text ({_name(cell)})", where)
     texts = [cell if isinstance(cell, str) else _decoded(cell, where) for cell in cells if cell is not None]
     return "\n".join(texts) if texts else None
 

