@@ -84,7 +84,7 @@ def test_columns_of_every_type_make_questions(tmp_path):
         {
             "id": pa.array([0.0, 1.0]),
             "prompt": pa.array(["When?", "How much?"]).dictionary_encode(),
-            "A": pa.array([0.1, 9.8], pa.float16()),
+            "A": pa.array(np.array([0.1, 9.8], np.float16)),
             "B": pa.array([5.0, None]),
             "C": pa.array([b"Fe", b"Au"], pa.binary()),
             "D": pa.array([datetime.date(1905, 6, 30), None]),
@@ -177,7 +177,7 @@ def test_a_spreadsheets_sep_line_names_the_delimiter_and_lines_keep_their_number
 
 @pytest.mark.parametrize("delimiter, name", [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
 def test_another_delimiter_is_named(delimiter, name, tmp_path):
-    (tmp_path / "q.csv").write_text(delimiter.join("id prompt A B".split()) + "\n")
+    (tmp_path / "q.csv").write_text(delimiter.join(["id", "prompt", "A", "B"]) + "\n")
     with pytest.raises(InputError, match=name):
         Questions.read(tmp_path / "q.csv")
 

@@ -1,4 +1,4 @@
-"""What of a folder is a corpus: nothing hidden, nothing twice, no part missing, every schema checked first."""
+"""What of a folder is a corpus: nothing hidden or twice, no part missing, every schema checked first."""
 
 import bz2
 import gzip
@@ -35,8 +35,8 @@ def put(path, content):
 @pytest.mark.parametrize(
     "name",
     [
-        ".hidden.jsonl", "._a.jsonl", "__MACOSX/a.jsonl", "sub/__MACOSX/._a.jsonl", ".ipynb_checkpoints/a.jsonl",
-        ".git/x.csv", "desktop.ini", "sub/Thumbs.db", ".DS_Store", "$RECYCLE.BIN/a.jsonl",
+        ".hidden.jsonl", "._a.jsonl", "__MACOSX/a.jsonl", "sub/__MACOSX/._a.jsonl", ".git/x.csv",
+        ".ipynb_checkpoints/a.jsonl", "desktop.ini", "sub/Thumbs.db", ".DS_Store", "$RECYCLE.BIN/a.jsonl",
     ],
 )  # fmt: skip
 def test_hidden_files_and_what_archivers_leave_are_no_part_of_a_corpus(name, tmp_path):
@@ -82,7 +82,8 @@ def test_files_of_one_name_in_two_folders_or_formats_are_two_files(tmp_path):
 
 def tables(folder):
     for name in ("a", "b"):
-        pq.write_table(pa.table({"id": [name], "title": [name], "text": [f"{name} is a thing."]}), folder / f"{name}.parquet")  # fmt: skip
+        columns = {"id": [name], "title": [name], "text": [f"{name} is a thing."]}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     pq.write_table(pa.table({"id": ["a"], "file": ["a.parquet"]}), folder / "z_index.parquet")
 
 
@@ -100,7 +101,7 @@ def test_every_schema_is_checked_before_anything_is_split_and_others_are_passed_
 
 def test_a_folder_of_nothing_but_other_tables_is_refused_with_the_flag_too(tmp_path):
     put(tmp_path / "a.csv", "name,body\nIron,x\n")
-    with pytest.raises(InputError, match="'title' is missing.*name, body") as raised:
+    with pytest.raises(InputError, match=r"'title' is missing.*name, body") as raised:
         Corpus.open(tmp_path, skip_others=True)
     assert "did you mean 'name'?" in str(raised.value)
 
@@ -110,7 +111,8 @@ def test_the_command_passes_others_over_and_says_which(tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["wiki_index", "check", "--corpus", str(tmp_path), "--skip-others"])
     assert main() == 0
     out, err = capsys.readouterr()
-    assert "2 articles" in out and "1 file(s) beside the articles are left aside, such as z_index.parquet" in err
+    assert "2 articles" in out
+    assert "1 file(s) beside the articles are left aside, such as z_index.parquet" in err
 
 
 @pytest.mark.parametrize(
@@ -124,10 +126,19 @@ def test_the_command_passes_others_over_and_says_which(tmp_path, monkeypatch, ca
         ("part1 part2 part3", []),
     ],
 )
-def test_a_gap_among_numbered_files_is_told(names, missing, tmp_path):
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.bz2"])
+def test_a_gap_among_numbered_files_is_told(names, missing, ending, tmp_path):
     for name in names.split():
-        put(tmp_path / f"{name}.jsonl", row(name))
-    assert [name.rpartition("/")[2] for name in Corpus.open(tmp_path).gaps] == [f"{m}.jsonl" for m in missing]
+        text = row(name).encode()
+        put(tmp_path / f"{name}{ending}", bz2.compress(text) if ending.endswith("2") else text)
+    found = [name.rpartition("/")[2] for name in Corpus.open(tmp_path).gaps]
+    assert found == [f"{name}{ending}" for name in missing]
+
+
+def test_numbers_of_text_files_are_ids(tmp_path):
+    for number in (1, 2, 4, 5):
+        put(tmp_path / f"{number}.txt", "Iron.")
+    assert not Corpus.open(tmp_path).gaps
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".bz2"])
@@ -169,8 +180,8 @@ READ = [
 def test_what_wikiextractor_writes_is_read(name, end, tmp_path):
     squeeze = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.rpartition(".")[2], bytes)
     put(tmp_path / name, squeeze(DOCS.replace("\n", end).encode()))
-    found = [article._replace(text=article.text.replace(end, "\n")) for article in Corpus.open(tmp_path).articles()]
-    assert found == READ
+    found = Corpus.open(tmp_path).articles()
+    assert [article._replace(text=article.text.replace(end, "\n")) for article in found] == READ
 
 
 def test_what_wikiextractor_writes_as_json_is_read_without_an_ending(tmp_path):

@@ -47,7 +47,7 @@ class Corpus:
     aside : files that stand beside those of articles, and are not read: texts beside tables and dumps,
         formats that are none of a corpus, and what ``skip_others`` passed over. Hidden files, and what
         archivers and notebooks leave behind (``__MACOSX``, ``._*``, ``.ipynb_checkpoints``), are not named.
-    gaps : files that seem to be missing among numbered ones.
+    gaps : files that seem to be missing among numbered ones (texts are named as anyone likes).
     """
 
     root: Path
@@ -103,7 +103,7 @@ class Corpus:
         if faults and (not skip_others or len(faults) == len(files)):
             raise _without_articles(root, faults, len(files))
         kept = tuple(file for file in files if file not in faults)
-        return cls(root, kept, tuple(file for file in formats if file not in kept), tuple(gaps(kept)))
+        return cls(root, kept, tuple(file for file in formats if file not in kept), tuple(gaps(kept) if others else ()))
 
     @property
     def path(self) -> Path:

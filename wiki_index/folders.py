@@ -14,7 +14,7 @@ _REMAINS = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volu
 _DIGITS = re.compile(r"(\d+)")
 _SHARD = re.compile(r"(.*-)(\d{3,6})(-of-(\d{3,6}).*)")
 _PAGES = re.compile(r"(.*?)\d*(\.xml-p)(\d+)p(\d+)(.*)")
-_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
+_NUMBERED = re.compile(r"(.*?)(\d+)(\D*?(?:\.bz2)?)")
 # The parts of a divided ZIM archive: .zimaa, .zimab, ...
 ZIM_PART = re.compile(r"\.zim([a-z])([a-z])", re.IGNORECASE)
 _TOLD = 5
