@@ -164,6 +164,12 @@ def test_an_export_in_another_encoding_is_read(encoding, tmp_path):
     assert list(Corpus.open(tmp_path).articles()) == ARTICLES
 
 
+def test_an_export_that_no_xml_parser_reads_is_named(tmp_path):
+    put(tmp_path / "wiki.xml", XML.encode("utf-32"))
+    with pytest.raises(InputError, match=r"UTF-32[\s\S]*iconv -f UTF-32"):
+        Corpus.open(tmp_path)
+
+
 DOCS = (
     '<doc id="12" url="https://e.org?curid=12" title="Iron "Fe" &amp; co">\nIron "Fe" &amp; co\n\n'
     "Iron is &lt;b&gt; a metal.\nIt rusts.\n\n</doc>\n"

@@ -102,8 +102,9 @@ class Corpus:
         faults = {file: fault for file in files if (fault := why_no_articles(file, formats[file] or ""))}
         if faults and (not skip_others or len(faults) == len(files)):
             raise _without_articles(root, faults, len(files))
-        kept = tuple(file for file in files if file not in faults)
-        return cls(root, kept, tuple(file for file in formats if file not in kept), tuple(gaps(kept) if others else ()))
+        kept = {file: None for file in files if file not in faults}
+        aside = tuple(file for file in formats if file not in kept)
+        return cls(root, tuple(kept), aside, tuple(gaps(tuple(kept))) if others else ())
 
     @property
     def path(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kaggle_rag.compressed import COMPRESSED, inner_name, opened
 from kaggle_rag.errors import InputError
-from kaggle_rag.texts import decoded_head
+from kaggle_rag.texts import decoded_head, encoding_of, not_text
 from wiki_index.folders import ZIM_PART
 from wiki_index.readers.base import Article, Reader, Skip
 from wiki_index.readers.cirrus import Cirrus
@@ -64,7 +64,10 @@ def format_of(path: Path) -> str | None:
     if not any(name in _SIGNS for name in formats):
         return formats[0] if formats else None
     with opened(path) as (file, _):
-        head = decoded_head(file.read(_HEAD))
+        raw = file.read(_HEAD)
+    head = decoded_head(raw)
+    if "mediawiki" in formats and encoding_of(path, raw[:4]) == "utf-32":
+        raise not_text(path, "this is XML in UTF-32, which no XML parser has to read", "UTF-32")
     return next((name for name in formats if name not in _SIGNS or _SIGNS[name].search(head)), None)
 
 
