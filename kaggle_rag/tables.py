@@ -135,7 +135,9 @@ def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
                     cure="put cells that hold commas or line breaks in double quotes",
                 )
             _refuse_nameless(cells, nameless, where)
-            yield {name: cell for name, cell in zip(header, cells) if name}
+            row = dict(zip(header, cells))
+            row.pop("", None)
+            yield row
     except csv.Error as error:
         raise _malformed(path, before + reader.line_num, error) from error
 
@@ -206,7 +208,10 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line, object_pairs_hook=_object)
+            row = json.loads(line)
+            # Keys are looked at one by one, which takes twice the time, only where more may stand there.
+            if isinstance(row, dict) and line.count('":') != len(row):
+                json.loads(line, object_pairs_hook=_object)
         except _Twice as error:
             raise InputError(
                 f"the key {error.args[0]!r} stands twice in one object",

@@ -49,7 +49,7 @@ def text_lines(path: Path) -> Iterator[str]:
         try:
             for line in text:
                 # csv of Python 3.10 refuses NUL, and no text means anything by it.
-                yield line.replace("\0", "")
+                yield line.replace("\0", "") if "\0" in line else line
         except UnicodeDecodeError as error:
             raise _undecodable(path, encoding, error) from error
 
