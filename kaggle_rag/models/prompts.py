@@ -31,7 +31,7 @@ _FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"gte-(?:base|large)-en-v1-5", "", ""),
     (r"nomic-embed-text-v(?:1|1-5|2-moe)", "search_query: ", "search_document: "),
     (r"modernbert-embed-(?:base|large)", "search_query: ", "search_document: "),
-    (r"mxbai-embed-(?:large|xsmall|2d-large)-v1|uae-large-v1", _SENTENCE, ""),
+    (r"mxbai-embed-(?:large|2d-large)-v1|uae-large-v1", _SENTENCE, ""),
     (r"snowflake-arctic-embed-(?:xs|s|m|l|m-long|m-v1-5)", _SENTENCE, ""),
     (r"snowflake-arctic-embed-(?:m|l)-v2-0", "query: ", ""),
     (r"qwen3-embedding-(?:0-6b|4b|8b)", _INSTRUCT.rstrip(" "), ""),
