@@ -80,7 +80,8 @@ class Encoder:
             )
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
-        self.model = sentence_model(checkpoint.path, self.device, untrained=untrained)
+        # What an index was built with is what it is asked with.
+        self.model = sentence_model(checkpoint.path, self.device, untrained=untrained or card is not None)
         self.prompts = self._prompts(name, str(checkpoint.path), card)
         if card and not is_static(self.model):
             self.model.max_seq_length = card.max_tokens
