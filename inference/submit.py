@@ -8,7 +8,7 @@ from inference.pipeline import Bench, check_out, check_rankers, contexts_for, gi
 from kaggle_rag.config import Solution
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.questions import Questions, id_text
-from kaggle_rag.submission import is_submission, read_submission, top_letters, validate, write_submission
+from kaggle_rag.submission import is_submission, read_ids, top_letters, validate, write_submission
 
 
 def submit(solution: Solution, *, without_contexts: bool = False, sample: Path | None = None) -> int:
@@ -49,7 +49,7 @@ def _needed(solution: Solution, without_contexts: bool) -> Solution:
 
 
 def _same_ids(questions: Questions, sample: Path) -> None:
-    theirs, ours = set(read_submission(sample)), {id_text(key) for key in questions.ids}
+    theirs, ours = set(read_ids(sample)), {id_text(key) for key in questions.ids}
     if theirs != ours:
         raise InputError(
             f"{len(ours - theirs)} questions are not in the sample submission, "

@@ -72,6 +72,8 @@ class Tokens:
     """The tokenizer of such a folder, called as those of transformers are by this kit."""
 
     def __init__(self, raw: Any) -> None:
+        # ``[SEP]`` in a text is these characters; what the tokenizer adds by itself stays special.
+        raw.encode_special_tokens = True
         self._raw = raw
 
     def __call__(
