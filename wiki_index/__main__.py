@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    from kaggle_rag.artifacts import Manifest
     from wiki_index.build import build, check
+    from wiki_index.seen import told
 
     plan = _plan(arguments)
     if arguments.dry_run:
@@ -32,6 +34,8 @@ def _build(arguments: argparse.Namespace) -> int:
     usages = build(plan)
     for usage in usages:
         print(usage, file=sys.stderr)
+    if left_out := told(Manifest.read(plan.out).left_out):
+        print(left_out, file=sys.stderr)
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
     return 0
