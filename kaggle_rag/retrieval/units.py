@@ -15,6 +15,7 @@ from kaggle_rag.retrieval.cleaning import paragraphs
 
 _TWO_WORDS = re.compile(r"\w\W+\w")
 _LETTER = re.compile(r"[^\W\d_]")
+_GOES_ON = (":", ";", ",")
 SCRAPS = "scraps without two words"
 
 
@@ -73,7 +74,14 @@ def sentences(text: str, language: str = "en", left_out: Counter[str] | None = N
 
     Scraps without two words are dropped, and counted in ``left_out``.
     """
-    found = [sentence.strip() for sentence in sentencex.segment(language, text)]
+    found: list[str] = []
+    for piece in sentencex.segment(language, text):
+        # "Pop.: 291,826" is no end of a sentence.
+        if found and piece[:1] in _GOES_ON:
+            found[-1] += piece
+        else:
+            found.append(piece)
+    found = [sentence.strip() for sentence in found]
     kept = [s for s in found if _TWO_WORDS.search(s) and _LETTER.search(s)]
     if left_out is not None and len(kept) < len(found):
         left_out[SCRAPS] += sum(map(bool, found)) - len(kept)
