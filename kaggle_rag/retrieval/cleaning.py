@@ -30,8 +30,9 @@ _REFERENCE = re.compile(
     rf"\[(?:(?<=\w\w\[)|(?<=[.,;:!?)\"'”]\[)){_MARK}(?:\[{_MARK})*(?![\w\[({{])(?!\s?[=+*/<>^])(?!-\w)", re.IGNORECASE
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
+_PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,6})(?:[–-]\d{1,4})?"
 _PAGE = re.compile(
-    r"([.!?][\"”)]?)\s?: ?\d{1,4}(?:[–-]\d{1,4})?(?:, ?\d{1,4}(?:[–-]\d{1,4})?)*"
+    rf"([.!?][\"”)]?)(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
     r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)(?! [A-Z][a-z]+\.?:)"
 )
 # Behind these a figure is what the line tells, and no page.
