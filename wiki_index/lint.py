@@ -31,11 +31,13 @@ SHORT, LONG = 20, 1000
 _EXAMPLES, _WIDTH = 5, 160
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 # Marks of references, which go on purpose: "fact.[12]", "fact.: 37–38".
 _MARK = re.compile(
     r"(?:(?<=[a-z]{3})|(?<=[.,;:!?)\"'”\]]))\[(?:\d{1,3}|[a-z]|note \d+)\](?!\w)"
-    r"|(?:(?<=[a-z]{4}[.!?])|(?<=[\"”)\]])|(?<=[\"”)][.!?]))(?:\s?:\s?(?:pp?\. ?)?\d{1,4}(?:\.\d\d?)?(?:[–-]\d{1,4})?(?:, \d{1,4}(?:[–-]\d{1,4})?)*)+"
-    r"(?=\s+[\"“(]?[A-Z]|\s*\[|\s*$)"
+    # Behind a sentence of five words, or with one before it on its line.
+    r"|((?:\w+\W{1,3}){4}\w+[.!?\"”)\]]{1,3}|^)(?:\s?:\s?(?:pp?\. ?)?(?:\d{1,4}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{1,4})?"
+    r"(?:, ?\d{1,4}(?:[–-]\d{1,4})?)*)+(?=\s+[\"“(]?[A-Z]|\s*\[|\s*$)"
 )
 _FORMULA = re.compile(rf"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|(\{{\\displaystyle[^\n]*)")
 _BREAK = re.compile(r"\\\\(?:\[[\d.]*\s?[a-z]{2}\])?")
@@ -137,7 +139,8 @@ class Linter:
         squeezed = ""
         for line in _prose_lines(source):
             for sentence in sentencex.segment(self.language, line):
-                if numbers := _NUMBER.findall(sentence):
+                # "1." and its like number an item.
+                if _LETTERS.search(sentence) and (numbers := _NUMBER.findall(sentence)):
                     there.subtract(numbers)
                     lost = [number for number in numbers if there[number] < 0]
                     self.numbers.ask(bool(lost), f"{name}: {', '.join(lost)} of: {sentence}")
@@ -162,7 +165,7 @@ def _prose_lines(source: str) -> Iterator[str]:
                 listing = len(found[1]) if _LISTING.search(found[2]) else 0
         # An export holds a formula once as symbols, a line each, and once as TeX.
         elif (not line.startswith("    ") or "\\displaystyle" in line) and not (listing and _is_listed(line)):
-            yield _MARK.sub("", line)
+            yield _MARK.sub(lambda found: found[1] or "", line)
 
 
 def _is_listed(line: str) -> bool:
