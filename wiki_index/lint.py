@@ -33,11 +33,12 @@ _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
 # Marks of references, which go on purpose: "fact.[12]", "fact.: 37–38".
+_PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{1,4})?"
 _MARK = re.compile(
     r"(?:(?<=[a-z]{3})|(?<=[.,;:!?)\"'”\]]))\[(?:\d{1,3}|[a-z]|note \d+)\](?!\w)"
-    # Behind a sentence of five words, or with one before it on its line.
-    r"|((?:\w+\W{1,3}){4}\w+[.!?\"”)\]]{1,3}|^)(?:\s?:\s?(?:pp?\. ?)?(?:\d{1,4}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{1,4})?"
-    r"(?:, ?\d{1,4}(?:[–-]\d{1,4})?)*)+(?=\s+[\"“(]?[A-Z]|\s*\[|\s*$)"
+    # Not behind a short word, which may be an abbreviation with a figure behind it.
+    r"|(?:(?<=\w{4}[.!?])|(?<=[\"”)\]])|(?<=[\"”)\]][.!?])|^)"
+    rf"(?:\s?:\s?{_PAGES}(?:, ?{_PAGES})*)+(?=\s+[\"“(]?[A-Z]|\s*\[|\s*$)"
 )
 _FORMULA = re.compile(rf"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|(\{{\\displaystyle[^\n]*)")
 _BREAK = re.compile(r"\\\\(?:\[[\d.]*\s?[a-z]{2}\])?")
@@ -165,7 +166,7 @@ def _prose_lines(source: str) -> Iterator[str]:
                 listing = len(found[1]) if _LISTING.search(found[2]) else 0
         # An export holds a formula once as symbols, a line each, and once as TeX.
         elif (not line.startswith("    ") or "\\displaystyle" in line) and not (listing and _is_listed(line)):
-            yield _MARK.sub(lambda found: found[1] or "", line)
+            yield _MARK.sub("", line)
 
 
 def _is_listed(line: str) -> bool:
