@@ -24,7 +24,8 @@ _REMARK = re.compile(
     r"notelist|vanchor|use (?:dmy|mdy|\w+ english)|flagicon|ref\b|reflist|note|col-|div col)"
     r"|(?:#\w+|rp|r|cn|fact|when|who|which|where|by whom|pages? needed|page number\w*|failed\b.*|better\b.*|"
     r"update\w*|url|issn|doi|oclc|jstor|google\b.*|main|see|see also|further|about|for|other\b.*|"
-    r"dist\w*|bar\b.*|age\b.*|\d+col|spaces|tocright|toc limit|nts|ntsh|sort|hs|main article\w*)\s*(?:\||\Z|\}))",
+    r"dist\w*|bar\b.*|age\b.*|\d+col|spaces|tocright|toc limit|nts|ntsh|sort|hs|main article\w*)\s*"
+    r"(?:\||\Z|\}))",
     re.IGNORECASE,
 )
 _LINK = re.compile(r"\[\[([^\[\]]*)\]\]")

@@ -30,7 +30,7 @@ _HIDDEN = {
     "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator",
 }  # fmt: skip
 # Wikis that are shown in more than one script: ``-{zh-hans:计算机; zh-hant:電腦}-``.
-_VARIED = {"zh", "gan", "sr", "sh", "kk", "ku", "tg", "uz", "crh", "iu", "shi", "ban", "tly", "wuu", "zgh", "mni"}
+_VARIED = {"zh", "gan", "sr", "sh", "kk", "ku", "tg", "uz", "crh", "iu", "shi", "ban", "tly", "wuu"}
 _VARIANT = re.compile(r"-\{([^{}]*)\}-")
 _RULE = re.compile(r"\s*[a-z]{2,3}(?:-[a-z]{2,4})?\s*:(?!//)", re.IGNORECASE)
 _APOSTROPHES = re.compile(r"'{2,}")

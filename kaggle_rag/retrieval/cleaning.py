@@ -37,11 +37,7 @@ _PAGE = re.compile(
 )
 # Behind these a figure is what the line tells, and no page.
 _SHORTENED = frozenset(
-    "acc alt app approx apt art av ave avg bur cal cap ch circ cit co coef cm col conc corp dept dev deg diam dim dist div "
-    "ed elev eq equiv esp est etc ext fig figs freq ft gen gov hr hrs ht inc incl km lat lb lbs len lim lon long ltd max "
-    "mass mi min misc mol mt no nos nr num obs op oz para pct pl pop pos pp prob prop prov pt ref refs rel rep reg resp sec "
-    "seq spec sq st sta stat std subj tel temp temps tot univ var vel vert vol vols vs wt yd yr yrs "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    ["acc", "alt", "app", "approx", "apt", "art", "av", "ave", "avg", "bur", "cal", "cap", "ch", "circ", "cit", "co", "coef", "cm", "col", "conc", "corp", "dept", "dev", "deg", "diam", "dim", "dist", "div", "ed", "elev", "eq", "equiv", "esp", "est", "etc", "ext", "fig", "figs", "freq", "ft", "gen", "gov", "hr", "hrs", "ht", "inc", "incl", "km", "lat", "lb", "lbs", "len", "lim", "lon", "long", "ltd", "max", "mass", "mi", "min", "misc", "mol", "mt", "no", "nos", "nr", "num", "obs", "op", "oz", "para", "pct", "pl", "pop", "pos", "pp", "prob", "prop", "prov", "pt", "ref", "refs", "rel", "rep", "reg", "resp", "sec", "seq", "spec", "sq", "st", "sta", "stat", "std", "subj", "tel", "temp", "temps", "tot", "univ", "var", "vel", "vert", "vol", "vols", "vs", "wt", "yd", "yr", "yrs", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"]
 )
 _OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
 # Exports that drop a list or a table glue the sentences around it.

@@ -163,7 +163,8 @@ GROUPS: tuple[tuple[Show, str], ...] = (
     (
         at(1),
         "nobr romains; rom; rom-maj; roma; petit; abréviation discrète; abréviation; abr; abd; terme défini; "
-        "souverain; souverain-; souverain2; souverain3; nau; navire; esd; versalita; aut; comment; ilc; petites capitales; "
+        "souverain; souverain-; souverain2; souverain3; nau; navire; esd; versalita; aut; comment; ilc; "
+        "petites capitales;"
         "cita; citação; citat; citaat; cytat; zitat; цитата; citazione; citation bloc; citation étrangère; "
         "cita destacada; guil; guillemets; formatonum; liczba; polytonisch; arabisch; hebräisch; 仮リンク; "
         "要出典範囲; jis2004フォント; 補助漢字フォント; en; le; by; s-rom; nobr; terme; mot; unsigned num",

@@ -32,9 +32,63 @@ _END = re.compile(r"[.!?:][\"”’')\]]*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 # Words of which a sentence has some, and a title few.
 _SMALL = frozenset(
-    "the a an of in to is are was were be been it its this that these those as by with from at has have had "
-    "which or not can may also such when where than more most there into during between they he she his her "
-    "their one two on for causes holds contains".split()
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "in",
+        "to",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "as",
+        "by",
+        "with",
+        "from",
+        "at",
+        "has",
+        "have",
+        "had",
+        "which",
+        "or",
+        "not",
+        "can",
+        "may",
+        "also",
+        "such",
+        "when",
+        "where",
+        "than",
+        "more",
+        "most",
+        "there",
+        "into",
+        "during",
+        "between",
+        "they",
+        "he",
+        "she",
+        "his",
+        "her",
+        "their",
+        "one",
+        "two",
+        "on",
+        "for",
+        "causes",
+        "holds",
+        "contains",
+    ]
 )
 _FIGURE = re.compile(r"\d")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d(?:s|–\d+|-\d+)?\b")
@@ -59,7 +113,9 @@ def kept_lines(lines: list[str], kind: str) -> list[str]:
     if is_list or (kind == "links" and sentences * 2 <= len(lines)):
         return []
     return [
-        line for line, verdict in zip(lines, judged) if verdict == "sentence" or (verdict == "other" and kind == "works")
+        line
+        for line, verdict in zip(lines, judged)
+        if verdict == "sentence" or (verdict == "other" and kind == "works")
     ]
 
 
