@@ -1,8 +1,9 @@
 """What a corpus loses on its way to passages, and what in it should not be there.
 
-Numbers and formulae of the source, read roughly (``Reader.source``), are held against the sentences
-that come out. The source is read by rules of its own, here and in ``rough``: none of the tables that
-the readers and the cleaning go by is asked, so that what a rule of theirs deletes is found. Of an article nothing is kept but a hash (about 70 bytes), counts and a few examples.
+Numbers and formulae of the source, read roughly (``Reader.source``), are held against the sentences that
+come out. The source is read by rules of its own, here and in ``rough``: none of the tables that the
+readers and the cleaning go by is asked, so that what a rule of theirs deletes is found. Of an article
+nothing is kept but a hash (about 70 bytes), counts and a few examples.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _SENTENCE = re.compile(
 )
 _WORK = re.compile(
     r"[\"“”«]|\b(?:ISBN|doi|Press|University|ed\.|eds|Vol|pp?\.|Retrieved|Journal|Archive\w*|Trans\w*|licen[cs]e\w*|text|"
-    r"website|web site|book|edition|article|page|published)\b|\(\d{4}\)|, \d{4}|^[*#:; ]*[A-Z][\w'’-]+, [A-Z]|//"
+    r"website|web site|book|edition|article|page|published)\b|\(\d{4}\)|, \d{4}|^[*#:; ]*[A-Z][\w'’-]+, [A-Z]|//"  # noqa: E501
 )
 _NOT_ALNUM = re.compile(r"[^0-9A-Za-z]+")
 # "a mass of , where": what stood there was lost before the corpus was made.

@@ -34,7 +34,7 @@ def split(plan: Plan) -> dict[str, Any]:
             raise InputError("the corpus holds no text", where=plan.corpus.path)
         skipped = dict(sorted(seen.skipped.items()))
         write_json(summary, {
-                "articles": seen.articles, "skipped": skipped, "left_out": dict(sorted(seen.left_out.items())),
+                "articles": seen.articles, "skipped": skipped, "left_out": dict(sorted(seen.left_out.items())),  # noqa: E501
                 "shard_rows": shards,
             })  # fmt: skip
     return dict(json.loads(summary.read_text(encoding="utf-8")))

@@ -27,17 +27,143 @@ _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
 _GOES_ON = re.compile(r"\n {2,3}(?=\S)")
 _MARK = r"(?:[1-9]\d{0,2}|[a-z]|note \d+|(?:citation|clarification) needed|when\?|who\?)\]"
 _REFERENCE = re.compile(
-    rf"\[(?:(?<=\w\w\[)|(?<=[.,;:!?)\"'”]\[)){_MARK}(?:\[{_MARK})*(?![\w\[({{])(?!\s?[=+*/<>^])(?!-\w)", re.IGNORECASE
+    rf"\[(?:(?<=\w\w\[)|(?<=[.,;:!?)\"'”]\[)){_MARK}(?:\[{_MARK})*"
+    r"(?![\w\[({])(?!\s?[=+*/<>^])(?!-\w)",
+    re.IGNORECASE,
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
 _PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,6})(?:[–-]\d{1,4})?"
 _PAGE = re.compile(
     rf"([.!?][\"”)]?)(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
-    r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)(?! [A-Z][a-z]+\.?:)"
+    r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)"
+    r"(?! [A-Z][a-z]+\.?:)"
 )
 # Behind these a figure is what the line tells, and no page.
 _SHORTENED = frozenset(
-    ["acc", "alt", "app", "approx", "apt", "art", "av", "ave", "avg", "bur", "cal", "cap", "ch", "circ", "cit", "co", "coef", "cm", "col", "conc", "corp", "dept", "dev", "deg", "diam", "dim", "dist", "div", "ed", "elev", "eq", "equiv", "esp", "est", "etc", "ext", "fig", "figs", "freq", "ft", "gen", "gov", "hr", "hrs", "ht", "inc", "incl", "km", "lat", "lb", "lbs", "len", "lim", "lon", "long", "ltd", "max", "mass", "mi", "min", "misc", "mol", "mt", "no", "nos", "nr", "num", "obs", "op", "oz", "para", "pct", "pl", "pop", "pos", "pp", "prob", "prop", "prov", "pt", "ref", "refs", "rel", "rep", "reg", "resp", "sec", "seq", "spec", "sq", "st", "sta", "stat", "std", "subj", "tel", "temp", "temps", "tot", "univ", "var", "vel", "vert", "vol", "vols", "vs", "wt", "yd", "yr", "yrs", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"]
+    [
+        "acc",
+        "alt",
+        "app",
+        "approx",
+        "apt",
+        "art",
+        "av",
+        "ave",
+        "avg",
+        "bur",
+        "cal",
+        "cap",
+        "ch",
+        "circ",
+        "cit",
+        "co",
+        "coef",
+        "cm",
+        "col",
+        "conc",
+        "corp",
+        "dept",
+        "dev",
+        "deg",
+        "diam",
+        "dim",
+        "dist",
+        "div",
+        "ed",
+        "elev",
+        "eq",
+        "equiv",
+        "esp",
+        "est",
+        "etc",
+        "ext",
+        "fig",
+        "figs",
+        "freq",
+        "ft",
+        "gen",
+        "gov",
+        "hr",
+        "hrs",
+        "ht",
+        "inc",
+        "incl",
+        "km",
+        "lat",
+        "lb",
+        "lbs",
+        "len",
+        "lim",
+        "lon",
+        "long",
+        "ltd",
+        "max",
+        "mass",
+        "mi",
+        "min",
+        "misc",
+        "mol",
+        "mt",
+        "no",
+        "nos",
+        "nr",
+        "num",
+        "obs",
+        "op",
+        "oz",
+        "para",
+        "pct",
+        "pl",
+        "pop",
+        "pos",
+        "pp",
+        "prob",
+        "prop",
+        "prov",
+        "pt",
+        "ref",
+        "refs",
+        "rel",
+        "rep",
+        "reg",
+        "resp",
+        "sec",
+        "seq",
+        "spec",
+        "sq",
+        "st",
+        "sta",
+        "stat",
+        "std",
+        "subj",
+        "tel",
+        "temp",
+        "temps",
+        "tot",
+        "univ",
+        "var",
+        "vel",
+        "vert",
+        "vol",
+        "vols",
+        "vs",
+        "wt",
+        "yd",
+        "yr",
+        "yrs",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+    ]
 )
 _OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
 # Exports that drop a list or a table glue the sentences around it.
@@ -164,7 +290,11 @@ def _formulae(text: str) -> str:
         if match.start() < end:
             continue
         stop = _closing_brace(text, match.start())
-        pieces += [_without_exploded(text[end : match.start()]), " ", tex_to_text(html.unescape(text[match.start() : stop]))]
+        pieces += [
+            _without_exploded(text[end : match.start()]),
+            " ",
+            tex_to_text(html.unescape(text[match.start() : stop])),
+        ]
         end = stop
         if goes_on := _GOES_ON.match(text, end):
             end = goes_on.end()

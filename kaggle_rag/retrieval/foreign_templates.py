@@ -34,7 +34,7 @@ _LANGUAGES = {
     "ens": "englisch", "las": "lateinisch", "frs": "französisch", "els": "griechisch", "ars": "arabisch",
     "rus": "russisch", "ess": "spanisch", "its": "italienisch", "jas": "japanisch", "hes": "hebräisch",
     "trs": "türkisch", "pls": "polnisch", "nls": "niederländisch", "fas": "persisch", "zhs": "chinesisch",
-    "uks": "ukrainisch", "css": "tschechisch", "pts": "portugiesisch", "svs": "schwedisch", "grcs": "altgriechisch",
+    "uks": "ukrainisch", "css": "tschechisch", "pts": "portugiesisch", "svs": "schwedisch", "grcs": "altgriechisch",  # noqa: E501
 }  # fmt: skip
 
 
@@ -174,7 +174,7 @@ GROUPS: tuple[tuple[Show, str], ...] = (
     (at(-1), "langue; w języku; j"),
     (lambda a: a.at(3) or a.at(2), "tsl"),
     (lambda a: a.named.get("texte") or a.named.get("fr") or a.named.get("trad") or a.at(1), "lien"),
-    (_heading_language, "нп; нп2; нп3; нп4; нп5; не переведено; не переведено 2; не переведено 3; не переведено 5; iw"),
+    (_heading_language, "нп; нп2; нп3; нп4; нп5; не переведено; не переведено 2; не переведено 3; не переведено 5; iw"),  # noqa: E501
     (_reading, "ruby; 読み仮名; ふりがな; japonais"),
     (_life, "bd"),
     (around("no "), "n°; numéro; no."),

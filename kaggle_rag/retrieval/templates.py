@@ -226,11 +226,17 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (around("¥"), "cny; jpy; ¥"),
     (lambda a: "-".join(a.positional[:2]), "nuclide; nuclide2; simplenuclide; simplenuclide2; nuclide link"),
     (_as_of, "as of; asof"),
-    (_date, "dts; start date; end date; start date and age; birth date and age; death date and age; end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; iso date"),
+    (
+        _date,
+        "dts; start date; end date; start date and age; birth date and age; death date and age; end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; iso date",  # noqa: E501
+    ),
     (_glossed, "nihongo; korean; nihongo3; nihongo krt"),
     (_foreign_link, "ill; interlanguage link; link-interwiki; iw2"),
     (lambda a: "".join(a.positional[:2]), "bartable"),
-    (lambda a: " ".join(filter(None, a.positional[:2])), "bibleverse; bibleref; bibleref2; bibleverse with invisible"),
+    (
+        lambda a: " ".join(filter(None, a.positional[:2])),
+        "bibleverse; bibleref; bibleref2; bibleverse with invisible",
+    ),
     (around("U.S. Patent "), "us patent; uspat; patent"),
     (_ship("USS"), "uss"),
     (_ship("HMS"), "hms"),
@@ -288,4 +294,6 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (lambda a: {"flat": "♭", "sharp": "♯", "natural": "♮"}.get(a.at(1), a.at(1)), "music"),
 )
 # The English names count where two wikis mean different things by one.
-TEMPLATES: dict[str, Show] = {name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")}
+TEMPLATES: dict[str, Show] = {
+    name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")
+}

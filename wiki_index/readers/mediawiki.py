@@ -70,7 +70,9 @@ class MediaWiki(Reader):
         if record.is_redirect or _REDIRECT.match(record.text):
             return Skip("redirect")
         # Dumps of other wiki software, and some tools' pieces of a dump, name no namespace but in the title.
-        if record.namespace not in ("0", "") or (not record.namespace and not record.wiki.is_article(record.title)):
+        if record.namespace not in ("0", "") or (
+            not record.namespace and not record.wiki.is_article(record.title)
+        ):
             return Skip("namespace")
         if record.model not in ("wikitext", ""):
             return Skip("not wikitext")
