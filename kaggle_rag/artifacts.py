@@ -149,6 +149,8 @@ class Manifest:
     dense: dict[str, DenseCard]
     lexical_rows: list[int]
     files: dict[str, dict[str, Any]]
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    """How often which template, section or mark of the articles is in no passage."""
 
     KIND = "kaggle-rag index"
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def _build(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
+    from kaggle_rag.artifacts import Manifest
     from wiki_index.build import build, check
+    from wiki_index.seen import told
 
     if arguments.dry_run:
         check(plan)
@@ -35,9 +37,12 @@ def _build(arguments: argparse.Namespace) -> int:
     usages = build(plan)
     for usage in usages:
         print(usage, file=sys.stderr)
+    manifest = Manifest.read(arguments.out)
+    if left_out := told(manifest.left_out):
+        print(left_out, file=sys.stderr)
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
-    _tell_kinds(Manifest.read(arguments.out))
+    _tell_kinds(manifest)
     return 0
 
 

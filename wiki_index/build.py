@@ -257,6 +257,7 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
         articles=counts["articles"],
         passages=sum(counts["shard_rows"]),
         skipped=counts["skipped"],
+        left_out=counts["left_out"],
         shard_rows=counts["shard_rows"],
         dense={name: DenseCard(**card) for name, card in cards.items()},
         lexical_rows=lexical_rows(counts["shard_rows"]) if plan.lexical else [],

@@ -1,7 +1,9 @@
 """What a corpus loses on its way to passages, and what in it should not be there.
 
-Numbers and formulae of the source, read roughly (``Reader.source``), are held against the sentences
-that come out. Of an article nothing is kept but a hash (about 70 bytes), counts and a few examples.
+Numbers and formulae of the source, read roughly (``Reader.source``), are held against the sentences that
+come out. The source is read by rules of its own, here and in ``rough``: none of the tables that the
+readers and the cleaning go by is asked, so that what a rule of theirs deletes is found. Of an article
+nothing is kept but a hash (about 70 bytes), counts and a few examples.
 """
 
 from __future__ import annotations
@@ -15,23 +17,29 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import sentencex
+
 from kaggle_rag.errors import InputError
 from kaggle_rag.progress import progress
-from kaggle_rag.retrieval.cleaning import NOT_PROSE, heading_level
-from kaggle_rag.retrieval.units import Splitter, Unit, sentences
+from kaggle_rag.retrieval.units import Splitter, Unit
 from wiki_index.corpus import Corpus, Page, Skip
 from wiki_index.language import is_foreign
 from wiki_index.rough import CLOSE, OPEN
+from wiki_index.seen import told
 
 # A sentence below says little; one above is not read to its end by an encoder of 256 tokens.
 SHORT, LONG = 20, 1000
 _EXAMPLES, _WIDTH = 5, 160
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 # Marks of references, which go on purpose: "fact.[12]", "fact.: 37–38".
+_PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{1,4})?"
 _MARK = re.compile(
-    r"(?<=[\w.,;:!?)\"'”\]])\[(?:\d{1,3}|[a-z]|note \d+)\]"
-    r"|(?<=[.!?\"”)\]])(?:\s?:\s?\d{1,4}(?:[–-]\d{1,4})?(?:, \d{1,4})*)+(?=\s|$)"
+    r"(?:(?<=[a-z]{3})|(?<=[.,;:!?)\"'”\]]))\[(?:\d{1,3}|[a-z]|note \d+)\](?!\w)"
+    # Not behind a short word, which may be an abbreviation with a figure behind it.
+    r"|(?:(?<=\w{4}[.!?])|(?<=[\"”)\]])|(?<=[\"”)\]][.!?])|^)"
+    rf"(?:\s?:\s?{_PAGES}(?:, ?{_PAGES})*)+(?=\s+[\"“(]?[A-Z]|\s*\[|\s*$)"
 )
 _FORMULA = re.compile(rf"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|(\{{\\displaystyle[^\n]*)")
 _BREAK = re.compile(r"\\\\(?:\[[\d.]*\s?[a-z]{2}\])?")
@@ -39,6 +47,18 @@ _BREAK = re.compile(r"\\\\(?:\[[\d.]*\s?[a-z]{2}\])?")
 _UNSEEN = re.compile(
     r"\\(?:begin|end|hspace|vspace|color|label|tag|rule|mspace)\s*\*?\s*\{[^{}]*\}(?:\{[clr| ]*\})?"
     r"|\\(?!(?:sin|cos|tan|cot|csc|sec|log|ln|exp|lim|max|min|sup|inf|det|dim|ker|deg|gcd|arg)\b)[A-Za-z]+"
+)
+_HEADING = re.compile(r"\s*(={1,6})\s*([^=\s].*?)\s*\1\s*")
+# Where works and links use to be listed. What is asked for there is a sentence with a verb, and no
+# mark of a work: this says nothing of whether the section went.
+_LISTING = re.compile(r"referen|source|citation|bibliograph|footnote|see also|reading|link", re.IGNORECASE)
+_SENTENCE = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|can|may|must|will|holds?|contains?|causes?|names?|became|consists?|shows?)\b"
+    r"[^.!?]*[.!?][\"”)]?\s*$"
+)
+_WORK = re.compile(
+    r"[\"“”«]|\b(?:ISBN|doi|Press|University|ed\.|eds|Vol|pp?\.|Retrieved|Journal|Archive\w*|Trans\w*|licen[cs]e\w*|text|"
+    r"website|web site|book|edition|article|page|published)\b|\(\d{4}\)|, \d{4}|^[*#:; ]*[A-Z][\w'’-]+, [A-Z]|//"  # noqa: E501
 )
 _NOT_ALNUM = re.compile(r"[^0-9A-Za-z]+")
 # "a mass of , where": what stood there was lost before the corpus was made.
@@ -73,6 +93,7 @@ class Linter:
         self.language = language
         self.articles = 0
         self.skipped: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.numbers = Check("sentences of the source that lost a number")
         self.formulae = Check("formulae of the source that were lost")
         self.holes = Check("sentences with a hole")
@@ -95,7 +116,9 @@ class Linter:
             return
         self.articles += 1
         name = f"{article.title} ({article.id})"
-        passages = self._split(article.text)
+        left_out = Counter(article.left_out)
+        passages = self._split(article.text, article.is_rendered, left_out)
+        self.left_out.update(left_out)
         self.empty.ask(not passages, name)
         if not passages:
             return
@@ -117,8 +140,9 @@ class Linter:
         there = Counter(number for passage in passages for number in _NUMBER.findall(passage))
         squeezed = ""
         for line in _prose_lines(source):
-            for sentence in sentences(line, self.language):
-                if numbers := _NUMBER.findall(sentence):
+            for sentence in sentencex.segment(self.language, line):
+                # "1." and its like number an item.
+                if _LETTERS.search(sentence) and (numbers := _NUMBER.findall(sentence)):
                     there.subtract(numbers)
                     lost = [number for number in numbers if there[number] < 0]
                     self.numbers.ask(bool(lost), f"{name}: {', '.join(lost)} of: {sentence}")
@@ -135,15 +159,19 @@ def _squeezed(text: str) -> str:
 
 
 def _prose_lines(source: str) -> Iterator[str]:
-    """Lines of the source outside the sections that are left out on purpose."""
-    skipping = 0
+    """Lines of the source; of a list of works or links, only those that are sentences on their own."""
+    listing = 0
     for line in html.unescape(source).split("\n"):
-        if level := heading_level(line):
-            if not skipping or level <= skipping:
-                skipping = level if line.strip(" \t=").lower() in NOT_PROSE else 0
+        if found := _HEADING.fullmatch(line):
+            if not listing or len(found[1]) <= listing:
+                listing = len(found[1]) if _LISTING.search(found[2]) else 0
         # An export holds a formula once as symbols, a line each, and once as TeX.
-        elif not skipping and (not line.startswith("    ") or "\\displaystyle" in line):
+        elif (not line.startswith("    ") or "\\displaystyle" in line) and not (listing and _is_listed(line)):
             yield _MARK.sub("", line)
+
+
+def _is_listed(line: str) -> bool:
+    return bool(_WORK.search(line)) or not _SENTENCE.search(line)
 
 
 def lint(corpus: Corpus, language: str = "en", every: int = 1) -> Linter:
@@ -172,7 +200,7 @@ def as_table(linter: Linter) -> str:
     for check in linter.checks:
         lines.append(f"{check.name:{width}}  {check.found:11,}  {check.of:11,}  {check.share:7.2%}")
         lines += [f"    {example}" for example in check.examples[:1]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, ["", told(linter.left_out)])])
 
 
 def as_json(linter: Linter, corpus: Corpus, every: int) -> dict[str, Any]:
@@ -184,5 +212,6 @@ def as_json(linter: Linter, corpus: Corpus, every: int) -> dict[str, Any]:
         "language": linter.language,
         "articles": linter.articles,
         "skipped": dict(sorted(linter.skipped.items())),
+        "left_out": dict(linter.left_out.most_common()),
         "checks": [{**dataclasses.asdict(check), "share": round(check.share, 6)} for check in linter.checks],
     }

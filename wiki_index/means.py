@@ -104,7 +104,7 @@ def forecast(plan: Plan) -> Forecast:
         articles, characters = articles + 1, characters + len(article.text)
         if number % _EVERY == 0 or len(sample) < _SAMPLE:
             seen += len(article.text)
-            sample += splitter(article.text)
+            sample += splitter(article.text, article.is_rendered)
     if not sample:
         raise InputError("no text in the sampled articles", where=plan.corpus.path)
     passages = round(len(sample) * characters / max(seen, 1))

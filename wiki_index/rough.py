@@ -19,15 +19,22 @@ _DROPPED = re.compile(
 )
 _TEMPLATE = re.compile(r"(\n[*#:; ]*)?\{\{([^{}]*)\}\}(?=(\s*(?:\n|\Z))?)")
 _REMARK = re.compile(
-    r"\s*(?:cit|harv|sfn|efn|refn|note|#|rp\b|r\b|cn\b|fact\b|when|who|which|where|by whom|clarif|page|"
-    r"dubious|fail|better|verif|update|coord|flag|ipa|pron|respell|audio|listen|inflation|url|isbn|issn|doi|"
-    r"oclc|jstor|official|google|imdb|main|see|further|about|for|other|redirect|dist|anchor|legend|"
-    r"bar|birth|death|age|start|end|lang|spaces|col|div|ref|notelist|use |anchor|vanchor|dts|n?ts|"
-    r"portal|commons|wikt|sister|default|display)",
+    r"\s*(?:(?:cit|harv|sfn|efn|refn|clarif|dubious|verif|coord|ipa|pron|respell|audio|listen|inflation|"
+    r"official|imdb|redirect|anchor|legend|portal|commons|wikt|sister|defaultsort|default sort|displaytitle|"
+    r"notelist|vanchor|use (?:dmy|mdy|\w+ english)|flagicon|ref\b|reflist|note|col-|div col)"
+    r"|(?:#\w+|rp|r|cn|fact|when|who|which|where|by whom|pages? needed|page number\w*|failed\b.*|better\b.*|"
+    r"update\w*|url|issn|doi|oclc|jstor|google\b.*|main|see|see also|further|about|for|other\b.*|"
+    r"dist\w*|bar\b.*|age\b.*|\d+col|spaces|tocright|toc limit|nts|ntsh|sort|hs|main article\w*)\s*"
+    r"(?:\||\Z|\}))",
     re.IGNORECASE,
 )
 _LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
-_HIDDEN_LINK = re.compile(r"\s*(?:file|image|media|category)\s*:", re.IGNORECASE)
+# A picture is told by the ending of its name, whatever the wiki calls its files.
+_HIDDEN_LINK = re.compile(
+    r"\s*(?:file|image|media|category)\s*:"
+    r"|[^|:]{1,40}:[^|]*\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gvai]|webm|mid|pdf|djvu|mp3|wav|flac|stl)\s*(?:\||\Z)",
+    re.IGNORECASE,
+)
 _WEB = re.compile(r"\[?(?:https?:)?//[^\s\[\]]+")
 _ATTRIBUTE = re.compile(r"\b[a-z]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[\w#%;:-]+)", re.IGNORECASE)
 _FORMULA = re.compile(r"<(math|chem|ce)\b[^<>]*>((?:(?!</?\1\b).)*)</\1\s*>", re.DOTALL | re.IGNORECASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,10 @@ def split(plan: Plan) -> dict[str, Any]:
         if not sum(shards):
             raise InputError("the corpus holds no text", where=plan.corpus.path)
         skipped = dict(sorted(seen.skipped.items()))
-        write_json(summary, {"articles": seen.articles, "skipped": skipped, "shard_rows": shards})
+        write_json(summary, {
+                "articles": seen.articles, "skipped": skipped, "left_out": dict(sorted(seen.left_out.items())),  # noqa: E501
+                "shard_rows": shards,
+            })  # fmt: skip
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 
@@ -61,7 +65,9 @@ def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
             if isinstance(article, Skip):
                 seen.skip(article.reason)
                 continue
-            texts = splitter(article.text)
+            left_out = Counter(article.left_out)
+            texts = splitter(article.text, article.is_rendered, left_out)
+            seen.leave_out(left_out)
             pending += [Passage(seen.articles, article.id, article.title, text) for text in texts]
             seen.articles += 1
             if not texts:

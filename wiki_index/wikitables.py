@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from kaggle_rag.retrieval.template_parts import BAR
+
 _START = re.compile(r"[ \t:*#]*\{\|(.*)")
-_NOT_PROSE = re.compile(r"\b(?:infobox|navbox|vertical-navbox|sidebar|metadata|toc|ambox)\b", re.IGNORECASE)
+_NOT_PROSE = re.compile(
+    r"\b(?:class|id)\s*=\s*(?:\"[^\"]*|'[^']*|)\b(infobox|navbox|vertical-navbox|sidebar|metadata|toc|ambox)\b",
+    re.IGNORECASE,
+)
+# Before a template that brings the bar of its own, attributes stand without one. The template has
+# shown nothing, or what begins with a mark for the bar.
+GONE = "\x04"
+_ATTRIBUTES = re.compile(
+    rf"\s*(?:[\w-]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'|{GONE}{BAR}]+)\s*|nowrap\b\s*)+(?=[{GONE}{BAR}])",
+    re.IGNORECASE,
+)
 _SPAN = re.compile(r"\b(col|row)span\s*=\s*[\"']?\s*(\d{1,3})", re.IGNORECASE)
 # What is repeated beside every cell must stay short, or a page of a megabyte becomes gigabytes.
 _HEADER, _REPEATED, _ROWS, _COLUMNS, _DEPTH = 80, 60, 50, 60, 10
@@ -27,7 +40,8 @@ class Cell:
     def parse(cls, content: str, is_header: bool) -> Cell:
         attributes, bar, text = content.partition("|")
         if not bar:
-            return cls(content, is_header)
+            found = _ATTRIBUTES.match(content)
+            attributes, text = (found[0], content[found.end() :]) if found else ("", content)
         spans = {kind.lower(): int(count) for kind, count in _SPAN.findall(attributes)}
         return cls(text, is_header, spans.get("col", 1), spans.get("row", 1))
 
@@ -40,7 +54,9 @@ class Table:
     """A table that is being read: its rows of cells; a caption is a row of one cell."""
 
     def __init__(self, attributes: str = "") -> None:
-        self.is_prose = not _NOT_PROSE.search(attributes)
+        box = _NOT_PROSE.search(attributes)
+        self.box = box[1].lower() if box else ""
+        """What the table is where it is no prose."""
         self.rows: list[list[Cell]] = [[]]
 
     def add(self, line: str) -> None:
@@ -145,10 +161,11 @@ def _named(head: str, text: str) -> str:
     return f"{head}: {text}" if head and head != text else text
 
 
-def without_tables(lines: Iterable[str]) -> Iterator[str]:
+def without_tables(lines: Iterable[str], left_out: Counter[str]) -> Iterator[str]:
     """Give lines in order, with each table in its place as lines of ``header: cell; …``.
 
-    A table that never closes ends before the next heading; infoboxes and the like are dropped.
+    A table that never closes ends before the next heading; infoboxes and the like are dropped, and
+    ``left_out`` counts them.
     """
     open_tables: list[Table] = []
     for line in lines:
@@ -159,15 +176,17 @@ def without_tables(lines: Iterable[str]) -> Iterator[str]:
         elif not open_tables:
             yield line
         elif line.lstrip().startswith("|}"):
-            yield from _close(open_tables, line.lstrip()[2:])
+            yield from _close(open_tables, line.lstrip()[2:], left_out)
         else:
             open_tables[-1].add(line)
     yield from _closed(open_tables, depth=0)
 
 
-def _close(open_tables: list[Table], behind: str) -> Iterator[str]:
+def _close(open_tables: list[Table], behind: str, left_out: Counter[str]) -> Iterator[str]:
     table = open_tables.pop()
-    rows = table.lines() if table.is_prose else iter(())
+    rows = iter(()) if table.box else table.lines()
+    if table.box:
+        left_out[f"{{| {table.box} |}}"] += 1
     if not open_tables:
         yield from rows
         yield behind

@@ -1,7 +1,14 @@
 """Article text to paragraphs of prose: headings, markup and mathematics residue go, facts stay.
 
-What is removed never holds a number or a formula of the prose: reference marks, HTML entities,
-sections of references. A template or a formula is replaced by what it would have shown.
+What is removed never holds a number or a formula of the prose: reference marks, lists of works and
+links. A template or a formula is replaced by what it would have shown. Three rules for all of it:
+what the page shows is kept; what is dropped is counted by name; a rule that drops is written here.
+
+* Marks of references, ``[12]``, ``[note 3]``, ``[a]``, behind a word or a stop; not behind a single
+  letter, in a word (``benzo[a]pyrene``) or before an operator, where they are indexes.
+* Marks of pages, ``: 37–38``, behind the end of a sentence and before another one.
+* Lines of works and links under the headings of `works`, the tags and entities of an export,
+  headings, and lines without a letter or digit.
 """
 
 from __future__ import annotations
@@ -9,18 +16,156 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections import Counter
 
 from kaggle_rag.retrieval.markup import elements, expand
 from kaggle_rag.retrieval.mathematics import tex_to_text
+from kaggle_rag.retrieval.template_parts import BRACES
+from kaggle_rag.retrieval.works import kept_lines, kind_of_section
 
 _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
 _GOES_ON = re.compile(r"\n {2,3}(?=\S)")
+_MARK = r"(?:[1-9]\d{0,2}|[a-z]|note \d+|(?:citation|clarification) needed|when\?|who\?)\]"
 _REFERENCE = re.compile(
-    r"(?<=[\w.,;:!?)\"'”])(?:\[(?:\d{1,3}|[a-z]|note \d+|(?:citation|clarification) needed|when\?|who\?)\])+",
+    rf"\[(?:(?<=\w\w\[)|(?<=[.,;:!?)\"'”]\[)){_MARK}(?:\[{_MARK})*"
+    r"(?![\w\[({])(?!\s?[=+*/<>^])(?!-\w)",
     re.IGNORECASE,
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
-_PAGE = re.compile(r"([.!?][\"”)]?): \d{1,4}(?:[–-]\d{1,4})?(?:, \d{1,4}(?:[–-]\d{1,4})?)*(?!\w)")
+_PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,6})(?:[–-]\d{1,4})?"
+_PAGE = re.compile(
+    rf"([.!?][\"”)]?)(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
+    r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)"
+    r"(?! [A-Z][a-z]+\.?:)"
+)
+# Behind these a figure is what the line tells, and no page.
+_SHORTENED = frozenset(
+    [
+        "acc",
+        "alt",
+        "app",
+        "approx",
+        "apt",
+        "art",
+        "av",
+        "ave",
+        "avg",
+        "bur",
+        "cal",
+        "cap",
+        "ch",
+        "circ",
+        "cit",
+        "co",
+        "coef",
+        "cm",
+        "col",
+        "conc",
+        "corp",
+        "dept",
+        "dev",
+        "deg",
+        "diam",
+        "dim",
+        "dist",
+        "div",
+        "ed",
+        "elev",
+        "eq",
+        "equiv",
+        "esp",
+        "est",
+        "etc",
+        "ext",
+        "fig",
+        "figs",
+        "freq",
+        "ft",
+        "gen",
+        "gov",
+        "hr",
+        "hrs",
+        "ht",
+        "inc",
+        "incl",
+        "km",
+        "lat",
+        "lb",
+        "lbs",
+        "len",
+        "lim",
+        "lon",
+        "long",
+        "ltd",
+        "max",
+        "mass",
+        "mi",
+        "min",
+        "misc",
+        "mol",
+        "mt",
+        "no",
+        "nos",
+        "nr",
+        "num",
+        "obs",
+        "op",
+        "oz",
+        "para",
+        "pct",
+        "pl",
+        "pop",
+        "pos",
+        "pp",
+        "prob",
+        "prop",
+        "prov",
+        "pt",
+        "ref",
+        "refs",
+        "rel",
+        "rep",
+        "reg",
+        "resp",
+        "sec",
+        "seq",
+        "spec",
+        "sq",
+        "st",
+        "sta",
+        "stat",
+        "std",
+        "subj",
+        "tel",
+        "temp",
+        "temps",
+        "tot",
+        "univ",
+        "var",
+        "vel",
+        "vert",
+        "vol",
+        "vols",
+        "vs",
+        "wt",
+        "yd",
+        "yr",
+        "yrs",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+    ]
+)
+_OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
 # Exports that drop a list or a table glue the sentences around it.
 _GLUED = re.compile(r"(?<=[a-z0-9)\]\"”%])([.!?])(?=[A-Z][a-z]+[ ,])")
 _TAG = re.compile(
@@ -28,34 +173,60 @@ _TAG = re.compile(
     r"(?:\s+[\w-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>\"']+))*\s*/?>",
     re.IGNORECASE,
 )
-NOT_PROSE = {
-    "references", "external links", "further reading", "see also", "bibliography",
-    "notes and references", "citations", "sources", "footnotes",
-}  # fmt: skip
+# Names under which `paragraphs` counts what it drops.
+SECTION, MARKS, PAGES, TAGS = "section ", "marks of references", "marks of pages", "tags"
 _WORD = re.compile(r"\w")
+_NAME = 60
 
 
-def paragraphs(text: str) -> list[str]:
+def paragraphs(text: str, is_rendered: bool = False, left_out: Counter[str] | None = None) -> list[str]:
     """Give the paragraphs of an article in order, each one line of clean text.
 
     Lines are paragraphs, as in every plain-text export; headings are dropped, and with them the
-    sections that hold only references and links. Paragraphs without a letter or digit are dropped.
+    works and links of the sections that hold such. Paragraphs without a letter or digit are dropped.
+
+    Parameters
+    ----------
+    is_rendered : the text is what a page shows, so that a tag, an entity or a mark in it is shown
+        too; else it is an export, whose leftovers of markup go.
+    left_out : counts what is dropped, by name: ``section References`` by its lines.
     """
-    text = whole(html.unescape(text))
-    text = unicodedata.normalize("NFC", text).replace("\0", "")
+    left_out = Counter() if left_out is None else left_out
+    text = unicodedata.normalize("NFC", whole(text)).replace("\0", "")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _leftovers(_formulae(text))
+    if not is_rendered:
+        text = _unescaped(_leftovers(_formulae(text), left_out), left_out)
     kept: list[str] = []
-    skipping = 0
+    section, under = _Section("", 0), list[str]()
     for line in text.split("\n"):
         if level := heading_level(line):
-            if not skipping or level <= skipping:
-                skipping = level if line.strip(" \t=").lower() in NOT_PROSE else 0
-        elif not skipping:
-            line = _line(line)
-            if _WORD.search(line):
-                kept.append(line)
-    return kept
+            if not section.level or level <= section.level:
+                kept += section.close(under, left_out)
+                section, under = _Section(line, level), []
+            elif section.kind:
+                kept += section.close(under, left_out)
+                under = []
+        elif _WORD.search(line := _line(line, is_rendered, left_out)):
+            under.append(line)
+    return kept + section.close(under, left_out)
+
+
+class _Section:
+    """A heading and its level; the kind of section that it, by its name, may be."""
+
+    def __init__(self, heading: str, level: int) -> None:
+        self.name = heading.strip(" \t=")
+        self.kind = kind_of_section(heading)
+        self.level = level if self.kind else 0
+
+    def close(self, lines: list[str], left_out: Counter[str]) -> list[str]:
+        """What of its lines is prose."""
+        if not self.kind or not lines:
+            return lines
+        kept = kept_lines(lines, self.kind)
+        if dropped := len(lines) - len(kept):
+            left_out[SECTION + self.name.capitalize()] += dropped
+        return kept
 
 
 def whole(text: str) -> str:
@@ -63,11 +234,26 @@ def whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _leftovers(text: str) -> str:
+def _leftovers(text: str, left_out: Counter[str]) -> str:
     """Templates and references that an export left as they were written."""
+
+    def drop(name: str, content: str) -> str:
+        left_out[f"<{name}>"] += 1
+        return ""
+
     if "<" in text:
-        text = elements(text, ("ref",), lambda name, content: "")
-    return expand(text) if "{{" in text else text
+        text = elements(text, ("ref",), drop)
+    if "{{" not in text:
+        return text
+    return expand(text, untold=lambda name, _: left_out.update([f"{{{{{name[:_NAME]}}}}}"])).translate(BRACES)
+
+
+def _unescaped(text: str, left_out: Counter[str]) -> str:
+    """Undo the one layer of escaping that an export has; a tag is markup before that, and text behind."""
+    text, tags = _TAG.subn("", text)
+    if tags:
+        left_out[TAGS] += tags
+    return html.unescape(text)
 
 
 def heading_level(line: str) -> int:
@@ -77,9 +263,23 @@ def heading_level(line: str) -> int:
     return level if 0 < level < len(line) and line.endswith("=" * level) else 0
 
 
-def _line(line: str) -> str:
-    line = " ".join(_TAG.sub("", line).split())
-    return _GLUED.sub(r"\1 ", _PAGE.sub(r"\1", _REFERENCE.sub("", line)))
+def _line(line: str, is_rendered: bool, left_out: Counter[str]) -> str:
+    line = " ".join(line.split())
+    if is_rendered:
+        return _GLUED.sub(r"\1 ", line)
+    line, marks = _REFERENCE.subn("", line)
+    if marks:
+        left_out[MARKS] += marks
+    return _GLUED.sub(r"\1 ", _PAGE.sub(lambda found: _without_page(found, left_out), line))
+
+
+def _without_page(found: re.Match[str], left_out: Counter[str]) -> str:
+    """Drop a page behind the end of a sentence: behind a whole word, and three of them at least."""
+    before = _OWN_SENTENCE.search(found.string, max(0, found.start() - 80), found.start())
+    if not before or before[1].lower() in _SHORTENED:
+        return found[0]
+    left_out[PAGES] += 1
+    return found[1]
 
 
 def _formulae(text: str) -> str:
@@ -90,7 +290,11 @@ def _formulae(text: str) -> str:
         if match.start() < end:
             continue
         stop = _closing_brace(text, match.start())
-        pieces += [_without_exploded(text[end : match.start()]), " ", tex_to_text(text[match.start() : stop])]
+        pieces += [
+            _without_exploded(text[end : match.start()]),
+            " ",
+            tex_to_text(html.unescape(text[match.start() : stop])),
+        ]
         end = stop
         if goes_on := _GOES_ON.match(text, end):
             end = goes_on.end()

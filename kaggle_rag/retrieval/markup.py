@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
 
-from kaggle_rag.retrieval.templates import TEMPLATES, Arguments, shown, template_name
+from kaggle_rag.retrieval.template_parts import Arguments
+from kaggle_rag.retrieval.templates import TEMPLATES, shown, template_name
 
 # Deeper than any page nests. Brackets beyond it are text, so that copying stays linear.
 DEPTH = 60
@@ -21,6 +22,8 @@ _TOKENS = {
 }
 # A "=" that is shown must not divide a name from its value in the template around it.
 _EQUALS = "\x03"
+# Called with the name of each template that shows nothing, and whether it stands inside a line.
+Untold = Callable[[str, bool], object]
 
 Link = Callable[[list[str]], str]
 
@@ -54,7 +57,7 @@ class _Open:
         return pieces
 
 
-def expand(text: str, link: Link | None = None, gone: str = "") -> str:
+def expand(text: str, link: Link | None = None, gone: str = "", untold: Untold | None = None) -> str:
     """Replace templates by what they show and, where ``link`` is given, links by what it gives.
 
     Parameters
@@ -63,6 +66,7 @@ def expand(text: str, link: Link | None = None, gone: str = "") -> str:
         template beyond doubt is replaced, since prose has braces of its own.
     link : gets the parts of a link between its bars.
     gone : stands for a template that shows nothing.
+    untold : hears of each of them.
     """
     stack = [_Open("")]
     end = 0
@@ -73,19 +77,28 @@ def expand(text: str, link: Link | None = None, gone: str = "") -> str:
             _end_of_paragraph(stack, heading=text.startswith("=", end))
             stack[-1].write("\n")
         else:
-            _take(token[0], stack, link, gone)
+            name = _take(token[0], stack, link, gone)
+            if name and untold:
+                untold(name, not _innermost_template(stack) and _is_inside(stack[-1].parts[-1], text, end))
     stack[-1].write(text[end:])
     _abandon(stack, 1)
     return "".join(stack[0].pieces()).replace(_EQUALS, "=")
 
 
-def _take(token: str, stack: list[_Open], link: Link | None, gone: str) -> None:
+def _is_inside(before: list[str], text: str, end: int) -> bool:
+    """Does a line go on around the template that ended at ``end``, the last piece of ``before``?"""
+    line = "".join(before[-4:-1]).rpartition("\n")[2].strip("*#:; \t")
+    return bool(line) or text[end : end + 80].partition("\n")[0].strip() != ""
+
+
+def _take(token: str, stack: list[_Open], link: Link | None, gone: str) -> str:
+    """Take in one token; give the name of the template it closes, where that shows nothing."""
     top = stack[-1]
     if token in ("{{", "[[") and len(stack) <= DEPTH:
         stack.append(_Open(token))
     elif token == "}}" and (place := _innermost_template(stack)):
         _abandon(stack, place + 1)
-        _close(stack, link is None, gone)
+        return _close(stack, link is None, gone)
     elif token == "]]" and top.opener == "[[" and link:
         stack.pop()
         stack[-1].show(link(["".join(part) for part in top.parts]))
@@ -95,6 +108,7 @@ def _take(token: str, stack: list[_Open], link: Link | None, gone: str) -> None:
         if token == "=" and top.equals[-1] < 0:
             top.equals[-1] = len(top.parts[-1])
         top.write(token)
+    return ""
 
 
 def _innermost_template(stack: list[_Open]) -> int:
@@ -115,16 +129,17 @@ def _abandon(stack: list[_Open], keep: int) -> None:
         stack[-1].parts[-1] += pieces
 
 
-def _close(stack: list[_Open], plain: bool, gone: str) -> None:
-    """Replace the template on top of the stack by what it shows."""
+def _close(stack: list[_Open], plain: bool, gone: str) -> str:
+    """Replace the template on top of the stack by what it shows; give its name where that is nothing."""
     template = stack.pop()
     name = "".join(template.parts[0])
     if plain and not _is_template(name, template):
         stack[-1].parts[-1] += [*template.pieces(), "}}"]
         stack[-1].has_braces = True
-        return
+        return ""
     text = shown(name, _arguments(template))
     stack[-1].show(gone if text is None else text)
+    return template_name(name) if text is None else ""
 
 
 def _is_template(name: str, template: _Open) -> bool:

@@ -1,15 +1,28 @@
 """What MediaWiki templates show: one table from name to text, for wikitext and for its leftovers.
 
 A template that is not in the table shows nothing: infoboxes, navigation, citations, maintenance
-marks and pronunciations are no prose. A template of prose that is missing here is found by
-``python -m wiki_index check --corpus``, which counts the numbers that go with it.
+marks and pronunciations are no prose. Every one of them is counted by its name; ``build`` and
+``check --corpus`` tell those that stand inside a line most often, and the check the numbers that went.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+
+from kaggle_rag.retrieval.foreign_templates import GROUPS, by_pattern
+from kaggle_rag.retrieval.template_parts import (
+    BAR,
+    CLOSE,
+    OPEN,
+    Arguments,
+    Show,
+    always,
+    around,
+    at,
+    fraction,
+    joined,
+    raised,
+)
 
 _NUMBER = re.compile(r"(?:[+\-−]?[\d.,]*\d[\d.,]*(?:[eE][+\-−]?\d+)?)?(?:[+⁄]?\d+//?\d+)?")
 _RANGES = {
@@ -29,7 +42,6 @@ _UNITS = {
 _MANY = re.compile(r"e(3|6|9|12)(\D.*)")
 _THOUSANDS = {"3": "thousand", "6": "million", "9": "billion", "12": "trillion"}
 _POWER = re.compile(r"(?<=[A-Za-zµμ])([23])(?!\w)")
-_SIMPLE = re.compile(r"[+\-−]?\w+|[+\-−]")
 _CHARGE = re.compile(r"\d*[+\-−]")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -37,59 +49,21 @@ _MONTHS = (
 )  # fmt: skip
 
 
-class Arguments(NamedTuple):
-    """The arguments of one template: those by position, and those by name."""
-
-    positional: list[str]
-    named: dict[str, str]
-
-    def at(self, position: int) -> str:
-        """The argument at ``position`` (from 1; negative from the end), or nothing."""
-        try:
-            return self.positional[position - 1 if position > 0 else position]
-        except IndexError:
-            return ""
-
-
-Show = Callable[[Arguments], str]
-
-
 def shown(name: str, arguments: Arguments) -> str | None:
     """What a template shows in running text; ``None`` for one that is no prose."""
     name = template_name(name)
     if show := TEMPLATES.get(name):
-        return show(arguments)
+        return show(arguments) or None
     if name.startswith("lang-"):
         return arguments.at(1)
     if name.startswith("formatnum:"):
         return name.removeprefix("formatnum:")
-    return None
+    return by_pattern(name, arguments)
 
 
 def template_name(name: str) -> str:
     """``Frac`` and `` frac_`` are one template."""
     return " ".join(name.replace("_", " ").lower().split()).removeprefix("template:")
-
-
-def raised(text: str, sign: str = "^") -> str:
-    """A superscript (``^``) or subscript (``_``) inside a line of text: ``10^-3``, ``x^{n+1}``."""
-    text = text.strip()
-    if not text:
-        return ""
-    return f"{sign}{text}" if _SIMPLE.fullmatch(text) else f"{sign}{{{text}}}"
-
-
-def scripted(text: str, sign: str, before: str) -> str:
-    """A superscript or subscript behind the character ``before``.
-
-    ``m<sup>2</sup>`` is ``m^2``, ``H<sub>2</sub>O`` ``H2O``, ``19<sup>th</sup>`` ``19th``, and
-    ``<sup>235</sup>U`` ``235U``.
-    """
-    text = text.strip()
-    is_ordinal = sign == "^" and before.isdigit() and text in ("st", "nd", "rd", "th")
-    is_mass = sign == "^" and not before.strip() and text.isdigit()
-    is_count = sign == "_" and text.isdigit()
-    return text if is_ordinal or is_mass or is_count else raised(text, sign)
 
 
 def _unit(code: str) -> str:
@@ -101,22 +75,6 @@ def _unit(code: str) -> str:
 
 def _power(unit: str) -> str:
     return _POWER.sub(r"^\1", unit)
-
-
-def _at(position: int) -> Show:
-    return lambda a: a.at(position)
-
-
-def _joined(by: str) -> Show:
-    return lambda a: by.join(part for part in a.positional if part)
-
-
-def _always(text: str) -> Show:
-    return lambda a: text
-
-
-def _around(left: str, right: str = "") -> Show:
-    return lambda a: f"{left}{a.at(1)}{right}" if a.at(1) else ""
 
 
 def _named(name: str) -> Show:
@@ -154,15 +112,6 @@ def _value(a: Arguments) -> str:
         unit += f"/{_power(per)}"
     gap = " " if unit and unit[0] not in "%′″" else ""
     return "".join((named.get("p", ""), value, named.get("s", ""), gap, unit, named.get("end", ""))).strip()
-
-
-def _fraction(a: Arguments) -> str:
-    """``{{frac|2}}`` is 1/2, ``{{frac|1|2}}`` 1/2, ``{{frac|1|2|3}}`` 1 2/3."""
-    parts = a.positional[:3]
-    if len(parts) < 2:
-        return f"1/{parts[0]}" if parts else "/"
-    before = f"{parts[0]} " if len(parts) == 3 else ""
-    return before + "/".join(p if re.fullmatch(r"[\w.']+", p) else f"({p})" for p in parts[-2:])
 
 
 def _chemical(a: Arguments) -> str:
@@ -209,10 +158,20 @@ def _ship(kind: str) -> Show:
     return lambda a: f"{kind} {a.at(1)}"
 
 
+def _template_link(a: Arguments) -> str:
+    """``{{tl|reflist}}`` names a template: what it shows is none itself."""
+    return f"{OPEN * 2}{'|'.join(a.positional)}{CLOSE * 2}"
+
+
+def _cell(otherwise: str) -> Show:
+    """A template that gives a cell's attributes, a bar, and what the cell shows."""
+    return lambda a: BAR + (a.at(1) or otherwise)
+
+
 # What shows, and the templates that show so, divided by semicolons.
 _GROUPS: tuple[tuple[Show, str], ...] = (
     (
-        _at(1),
+        at(1),
         "nowrap; nobr; mvar; math; tmath; bigmath; small; smaller; big; bigger; larger; large; midsize; "
         "abbr; tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; "
         "code; mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
@@ -220,83 +179,121 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
         "bi; overline; overbar; gloss; no selflink; longitem; nosplit; "
         "proper name; linktext; music note",
     ),
-    (_at(2), "numblk"),
+    (at(2), "numblk"),
     (
-        _at(-1),
+        at(-1),
         "lang; transl; transliteration; script; resize; color; colour; font color; fontcolor; rtl-lang; "
         "background color; colored; text color; columns-list; column list; multicol; native name; sort; "
         "plainlist; plain list; flatlist; font",
     ),
-    (_joined(""), "gaps"),
-    (_joined(" "), "si"),
-    (_at(1), "subatomicparticle; subatomic particle"),
+    (joined(""), "gaps"),
+    (joined(" "), "si"),
+    (at(1), "subatomicparticle; subatomic particle"),
     (lambda a: f"10^{a.at(1)}" if a.at(1).isdigit() else f"10^{{{a.at(1)}}}", "10^"),
-    (_always("M☉"), "solar mass"),
-    (_joined(", "), "hlist"),
-    (_joined("+"), "keypress; key press; key"),
-    (_joined(" "), "sortname"),
+    (always("M☉"), "solar mass"),
+    (joined(", "), "hlist"),
+    (joined("+"), "keypress; key press; key"),
+    (joined(" "), "sortname"),
     (lambda a: " ".join(a.positional[:2]), "oldstyledate"),
-    (_around("ISBN "), "isbn"),
+    (around("ISBN "), "isbn"),
     (
         _named("text"),
         "quote; blockquote; bquote; cquote; quotation; rquote; poemquote; citation needed span; cns",
     ),
     (_named("equation"), "equation box 1"),
     (_items, "ubl; unbulleted list; ulist; bulleted list; blist; vunblist; ordered list; olist"),
-    (_convert, "convert; cvt; convert/2"),
+    (_convert, "convert; cvt; convert/2; convertir; converti; converter; konvertera; conversion"),
     (_value, "val"),
-    (_fraction, "frac; sfrac; fraction; tfrac"),
+    (fraction, "frac; sfrac; fraction; tfrac"),
     (_chemical, "chem; chem/link; ce"),
     (_stacked, "su"),
-    (_around("×10^"), "e; exp; x10^"),
+    (around("×10^"), "e; exp; x10^"),
     (lambda a: raised(a.at(1)), "sup; superscript"),
     (lambda a: raised(a.at(1), "_"), "sub; subscript"),
-    (_around("√(", ")"), "sqrt; radic; surd"),
-    (_around("⟨", "⟩"), "angbr; angle bracket"),
-    (_around("⟨", "∣"), "bra"),
-    (_around("∣", "⟩"), "ket"),
-    (_around("∣", "∣"), "abs; mabs"),
-    (_around("(", ")"), "equationnote"),
-    (_around("c. "), "circa; c."),
-    (_around("fl. "), "floruit; fl."),
-    (_around("r. "), "reign"),
-    (_around("$"), "us$; usd; $"),
-    (_around("£"), "gbp; £"),
-    (_around("€"), "eur; €; euro"),
-    (_around("₹"), "inr; ₹; indian rupee"),
-    (_around("¥"), "cny; jpy; ¥"),
+    (around("√(", ")"), "sqrt; radic; surd"),
+    (around("⟨", "⟩"), "angbr; angle bracket"),
+    (around("⟨", "∣"), "bra"),
+    (around("∣", "⟩"), "ket"),
+    (around("∣", "∣"), "abs; mabs"),
+    (around("(", ")"), "equationnote"),
+    (around("c. "), "circa; c."),
+    (around("fl. "), "floruit; fl."),
+    (around("r. "), "reign"),
+    (around("$"), "us$; usd; $"),
+    (around("£"), "gbp; £"),
+    (around("€"), "eur; €; euro"),
+    (around("₹"), "inr; ₹; indian rupee"),
+    (around("¥"), "cny; jpy; ¥"),
     (lambda a: "-".join(a.positional[:2]), "nuclide; nuclide2; simplenuclide; simplenuclide2; nuclide link"),
     (_as_of, "as of; asof"),
-    (_date, "dts; start date; end date; birth date; death date; birth-date; date table sorting; iso date"),
+    (
+        _date,
+        "dts; start date; end date; start date and age; birth date and age; death date and age; end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; iso date",  # noqa: E501
+    ),
     (_glossed, "nihongo; korean; nihongo3; nihongo krt"),
     (_foreign_link, "ill; interlanguage link; link-interwiki; iw2"),
+    (lambda a: "".join(a.positional[:2]), "bartable"),
+    (
+        lambda a: " ".join(filter(None, a.positional[:2])),
+        "bibleverse; bibleref; bibleref2; bibleverse with invisible",
+    ),
+    (around("U.S. Patent "), "us patent; uspat; patent"),
     (_ship("USS"), "uss"),
     (_ship("HMS"), "hms"),
     (_ship("SS"), "ss"),
     (_ship("RMS"), "rms"),
-    (_always(" "), "nbsp; spaces; space; thinsp; thin space; hair space; hairsp; nnbsp; br; break"),
-    (_always(" – "), "snd; snds; spnd; spaced ndash; spaced en dash; dash"),
-    (_always(" — "), "mdashb; spaced mdash; spaced em dash"),
-    (_always("–"), "ndash; en dash; –; endash"),
-    (_always("—"), "mdash; em dash; —; emdash"),
-    (_always(" · "), "·; dot; middot; •; bullet; bull"),
-    (_always("'s"), "'s"),
-    (_always("'"), "'; apostrophe; `"),
-    (_always("' \""), "' \""),
-    (_always("\"'"), "\"'"),
-    (_always("="), "="),
-    (_always("|"), "!"),
-    (_always("||"), "!!"),
-    (_always("{"), "("),
-    (_always("}"), ")"),
-    (_always("−"), "minus"),
-    (_always("×"), "times"),
-    (_always("π"), "pi"),
-    (_always("ħ"), "hbar; h-bar"),
-    (_always("°"), "deg"),
-    (_always("†"), "dagger"),
-    (_always("Yes"), "yes; tick; ya; y; check mark"),
-    (_always("No"), "no; cross; na; x mark"),
+    (always(" "), "nbsp; spaces; space; thinsp; thin space; hair space; hairsp; nnbsp; br; break"),
+    (always(" – "), "snd; snds; spnd; spaced ndash; spaced en dash; dash"),
+    (always(" — "), "mdashb; spaced mdash; spaced em dash"),
+    (always("–"), "ndash; en dash; –; endash"),
+    (always("—"), "mdash; em dash; —; emdash"),
+    (always(" · "), "·; dot; middot; •; bullet; bull"),
+    (always("'s"), "'s"),
+    (always("'"), "'; apostrophe; `"),
+    (always("' \""), "' \""),
+    (always("\"'"), "\"'"),
+    (always("="), "="),
+    (always("|"), "!"),
+    (always("||"), "!!"),
+    (always(OPEN), "("),
+    (always(CLOSE), ")"),
+    (always(OPEN * 2), "(("),
+    (always(CLOSE * 2), "))"),
+    (_template_link, "tl; tlx; tlp; tlc; tlf; tlg; tnull; tld; temp; m-tl"),
+    (_cell("N/A"), "n/a; n/a2"),
+    (_cell("Yes"), "yes; yes2; table-yes; ja; oui; sí; sì; sim"),
+    (_cell("No"), "no; no2; table-no; nein; non; não"),
+    (_cell("Main"), "cmain"),
+    (_cell("Guest"), "cguest"),
+    (_cell("Recurring"), "crecurring"),
+    (_cell("TBA"), "tba"),
+    (_cell("?"), "dunno; table-unknown"),
+    (_cell("Won"), "won"),
+    (_cell("Nominated"), "nom; nominated"),
+    (_cell("Pending"), "pending"),
+    (_cell("Partial"), "partial; table-partial"),
+    (_cell("Maybe"), "maybe"),
+    (_cell("Some"), "some"),
+    (_cell("Any"), "any"),
+    (_cell("None"), "none; none2"),
+    (_cell("Unofficial"), "unofficial"),
+    (_cell("Free"), "free; table-free"),
+    (_cell("Proprietary"), "proprietary"),
+    (_cell("Unknown"), "unknown; unknown2"),
+    (_cell("Good"), "good"),
+    (_cell("Sometimes"), "sometimes"),
+    (_cell("Runner-up"), "runner-up; sho"),
+    (always("−"), "minus"),
+    (always("×"), "times"),
+    (always("π"), "pi"),
+    (always("ħ"), "hbar; h-bar"),
+    (always("°"), "deg"),
+    (always("†"), "dagger"),
+    (always("Yes"), "tick; ya; y; check mark"),
+    (always("No"), "cross; na; x mark"),
     (lambda a: {"flat": "♭", "sharp": "♯", "natural": "♮"}.get(a.at(1), a.at(1)), "music"),
 )
-TEMPLATES: dict[str, Show] = {name.strip(): show for show, names in _GROUPS for name in names.split(";")}
+# The English names count where two wikis mean different things by one.
+TEMPLATES: dict[str, Show] = {
+    name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")
+}

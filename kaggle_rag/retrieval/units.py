@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from kaggle_rag.retrieval.cleaning import paragraphs
 
 _TWO_WORDS = re.compile(r"\w\W+\w")
 _LETTER = re.compile(r"[^\W\d_]")
+_GOES_ON = (":", ";", ",")
+SCRAPS = "scraps without two words"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,26 +58,45 @@ class Splitter:
     language: str = "en"
     tokenizer: Any = None
 
-    def __call__(self, text: str) -> list[str]:
-        """The passages of one article, in order; none when it holds no text."""
-        return SPLITTERS[self.unit.kind](self, paragraphs(text))
+    def __call__(
+        self, text: str, is_rendered: bool = False, left_out: Counter[str] | None = None
+    ) -> list[str]:
+        """The passages of one article, in order; none when it holds no text.
+
+        ``is_rendered`` and ``left_out`` are those of `paragraphs`.
+        """
+        left_out = Counter() if left_out is None else left_out
+        return SPLITTERS[self.unit.kind](self, paragraphs(text, is_rendered, left_out), left_out)
 
 
-def sentences(text: str, language: str = "en") -> list[str]:
-    """Sentences of a clean paragraph, by sentencex; scraps without two words are dropped."""
-    found = (sentence.strip() for sentence in sentencex.segment(language, text))
-    return [s for s in found if _TWO_WORDS.search(s) and _LETTER.search(s)]
+def sentences(text: str, language: str = "en", left_out: Counter[str] | None = None) -> list[str]:
+    """Sentences of a clean paragraph, by sentencex.
+
+    Scraps without two words are dropped, and counted in ``left_out``.
+    """
+    found: list[str] = []
+    for piece in sentencex.segment(language, text):
+        # "Pop.: 291,826" is no end of a sentence.
+        if found and piece[:1] in _GOES_ON:
+            found[-1] += piece
+        else:
+            found.append(piece)
+    found = [sentence.strip() for sentence in found]
+    kept = [s for s in found if _TWO_WORDS.search(s) and _LETTER.search(s)]
+    if left_out is not None and len(kept) < len(found):
+        left_out[SCRAPS] += sum(map(bool, found)) - len(kept)
+    return kept
 
 
-def _by_sentence(splitter: Splitter, lines: list[str]) -> list[str]:
-    return [sentence for line in lines for sentence in sentences(line, splitter.language)]
+def _by_sentence(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
+    return [sentence for line in lines for sentence in sentences(line, splitter.language, left_out)]
 
 
-def _by_article(splitter: Splitter, lines: list[str]) -> list[str]:
+def _by_article(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
     return [" ".join(lines)] if lines else []
 
 
-def _by_window(splitter: Splitter, lines: list[str]) -> list[str]:
+def _by_window(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
     """Windows of at most ``size`` tokens, each sharing at least ``overlap`` with the one before.
 
     Borders move back to the start of a word, so that a window reads as the text did.
@@ -103,7 +125,7 @@ def _word_start(words: Sequence[int | None], token: int) -> int:
     return token
 
 
-SPLITTERS: dict[str, Callable[[Splitter, list[str]], list[str]]] = {
+SPLITTERS: dict[str, Callable[[Splitter, list[str], Counter[str]], list[str]]] = {
     "sentence": _by_sentence,
     "window": _by_window,
     "article": _by_article,

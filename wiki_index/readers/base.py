@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,10 @@ class Article(NamedTuple):
     id: str
     title: str
     text: str
+    is_rendered: bool = False
+    """The text is what the page shows: no markup and no entity in it is left to be undone."""
+    left_out: Mapping[str, int] = {}
+    """How often what was left out in reading, by its name: ``{{unité}}``, ``<gallery>``."""
 
 
 class Skip(NamedTuple):

@@ -70,8 +70,9 @@ class Cirrus(Reader):
         if any(_disambiguates(name) for key in ("template", "category") for name in fields.get(key) or ()):
             return Skip("disambiguation")
         return Article(
-            whole(record.id), whole(str(fields.get("title") or "")), whole(str(fields.get("text") or ""))
-        )
+            whole(record.id), whole(str(fields.get("title") or "")), whole(str(fields.get("text") or "")),
+            is_rendered=True,
+        )  # fmt: skip
 
     def source(self, record: Document) -> str:
         return str(record.fields.get("text") or "")

@@ -8,10 +8,11 @@ that stands beside them.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 from kaggle_rag.retrieval.mathematics import tex_to_text
-from kaggle_rag.retrieval.templates import scripted
+from kaggle_rag.retrieval.template_parts import scripted
 from wiki_index.wikitables import Cell, Table
 
 _VOID = {
@@ -40,9 +41,12 @@ _GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
 _REACH = 60
 
 
-def plain(page: str) -> str:
-    """The plain text of a page; paragraphs, list items and table rows as lines, headings marked."""
-    parser = _Page()
+def plain(page: str, left_out: Counter[str] | None = None) -> str:
+    """The plain text of a page; paragraphs, list items and table rows as lines, headings marked.
+
+    ``left_out`` counts the elements that are no prose, by tag or class: ``<figure>``, ``.infobox``.
+    """
+    parser = _Page(Counter() if left_out is None else left_out)
     parser.feed(page)
     parser.close()
     lines = (" ".join(line.split()) for line in parser.text().split("\n"))
@@ -55,8 +59,9 @@ class _Element:
 
 
 class _Page(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, left_out: Counter[str]) -> None:
         super().__init__(convert_charrefs=True)
+        self._left_out = left_out
         self._open: list[_Element] = []
         self._hidden = 0
         self._texts: list[list[str]] = [[]]
@@ -88,8 +93,12 @@ class _Page(HTMLParser):
             if tag == "br" and not self._hidden:
                 self._write(" ")
             return
-        is_hidden = tag in _HIDDEN or not _HIDDEN_CLASSES.isdisjoint(classes) or tag == "math"
-        is_hidden = is_hidden or bool(_INVISIBLE.search(attributes.get("style", "")))
+        by_class = next((f".{name}" for name in classes if name in _HIDDEN_CLASSES), "")
+        dropped = by_class or (f"<{tag}>" if tag in _HIDDEN else "")
+        if dropped and not self._hidden:
+            self._left_out[dropped] += 1
+        # A formula was taken from its alternative text; the page does not show the others.
+        is_hidden = bool(dropped) or tag == "math" or bool(_INVISIBLE.search(attributes.get("style", "")))
         if tag in ("p", "li") and self._open and self._open[-1].tag == tag:
             self._close(self._open.pop())
         self._begin(_Element(tag, is_hidden, attributes))

@@ -7,6 +7,7 @@ here. A multistream dump is a bzip2 file like any other; its index is not needed
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from kaggle_rag.compressed import opened
 from kaggle_rag.errors import InputError
 from wiki_index.readers.base import Article, Reader, Skip
 from wiki_index.rough import rough_wikitext
+from wiki_index.site import Site, site
 from wiki_index.wikitext import plain
 
 _REDIRECT = re.compile(r"\s*#\w+\s*:?\s*\[\[")
@@ -27,6 +29,9 @@ _DISAMBIGUATION = re.compile(
 )
 
 
+_NOWIKI = re.compile(r"<nowiki>[^<]*</nowiki>", re.IGNORECASE)
+
+
 class Page(NamedTuple):
     """A page as the export holds it; ``text`` is wikitext."""
 
@@ -36,6 +41,7 @@ class Page(NamedTuple):
     model: str
     is_redirect: bool
     text: str
+    wiki: Site = site()
 
 
 class MediaWiki(Reader):
@@ -63,13 +69,20 @@ class MediaWiki(Reader):
     def article(self, record: Page) -> Article | Skip:
         if record.is_redirect or _REDIRECT.match(record.text):
             return Skip("redirect")
-        if record.namespace not in ("0", ""):
+        # Dumps of other wiki software, and some tools' pieces of a dump, name no namespace but in the title.
+        if record.namespace not in ("0", "") or (
+            not record.namespace and not record.wiki.is_article(record.title)
+        ):
             return Skip("namespace")
         if record.model not in ("wikitext", ""):
             return Skip("not wikitext")
-        if record.title.lower().endswith("(disambiguation)") or _DISAMBIGUATION.search(record.text):
+        if record.title.lower().endswith("(disambiguation)") or _DISAMBIGUATION.search(
+            _NOWIKI.sub("", record.text)
+        ):
             return Skip("disambiguation")
-        return Article(record.id, record.title, plain(record.text))
+        left_out = Counter[str]()
+        text = plain(record.text, record.wiki, left_out)
+        return Article(record.id, record.title, text, is_rendered=True, left_out=left_out)
 
     def source(self, record: Page) -> str:
         return rough_wikitext(record.text)
@@ -78,9 +91,14 @@ class MediaWiki(Reader):
 def _pages(file: IO[bytes]) -> Iterator[Page]:
     events = ElementTree.iterparse(file, events=("start", "end"))
     root = next(events)[1]
+    language = root.get("{http://www.w3.org/XML/1998/namespace}lang", "")
+    wiki = site(language)
     for event, element in events:
-        if event == "end" and _name(element) == "page":
-            yield _page(element)
+        if event == "end" and _name(element) == "namespaces":
+            names = ((name.get("key", ""), (name.text or "").strip()) for name in element)
+            wiki = site(language, tuple(pair for pair in names if pair[1]))
+        elif event == "end" and _name(element) == "page":
+            yield _page(element, wiki)
             # Else the tree of a whole dump would gather here.
             root.clear()
 
@@ -89,7 +107,7 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _page(element: ElementTree.Element) -> Page:
+def _page(element: ElementTree.Element, wiki: Site) -> Page:
     fields = {_name(child): child for child in element}
     revision = {_name(child): child for child in fields.get("revision", ())}
 
@@ -103,4 +121,5 @@ def _page(element: ElementTree.Element) -> Page:
         value(revision, "model").strip(),
         "redirect" in fields,
         value(revision, "text"),
+        wiki,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +82,9 @@ class Zim(Reader):
             return Skip("redirect")
         if record.title.lower().endswith("(disambiguation)") or _DISAMBIGUATION.search(record.html):
             return Skip("disambiguation")
-        return Article(record.path, record.title, plain(record.html))
+        left_out = Counter[str]()
+        text = plain(record.html, left_out)
+        return Article(record.path, record.title, text, is_rendered=True, left_out=left_out)
 
     def source(self, record: Entry) -> str:
         return rough_html(record.html or "")

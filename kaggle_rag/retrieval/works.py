@@ -1,0 +1,135 @@
+"""Sections that list works and links: told by what stands in them, not by their heading alone.
+
+A heading such as "Sources" stands over books, and over the foods that hold a vitamin. So a line
+beneath it goes when it reads as a work or a link, and stays when it reads as a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Sections of links: what is no sentence in them is a link.
+_LINKS = {"external links", "see also", "further reading"}
+_WORKS = {
+    "references", "bibliography", "notes and references", "citations", "sources", "footnotes",
+}  # fmt: skip
+# A single one of these is a work's mark; of the weaker ones it takes two.
+_STRONG = re.compile(
+    r"\b(?:ISBN|ISSN|OCLC|PMID|PMC|JSTOR|LCCN|Bibcode|S2CID|arXiv)\b|\bdoi:|https?://|\bwww\.|\bet al\b"
+    r"|\b(?:Retrieved|Accessed|Archived)\b.{0,40}\d{4}|\bpp\.\s?\d|\(eds?\.|\beds?\.\)|\bno\.\s?\d+,? pp?\b"
+    r"|\bincorporates text|\bLicensed under\b|\bText taken from\b|\bOfficial (?:web)?site\b|\bat Project Gutenberg\b"  # noqa: E501
+    r"|\b\d+\s?\(\d+\):\s?\w?\d+|\bVol\.\s?\d|\b(?:18|19|20)\d\d;\s?\d+|^\^|↑"
+    r"|^[\w.' -]{2,60}(?:, | )\(?(?:1[5-9]|20)\d\d[a-z]?\)?[.,;]?(?: pp?\. ?[\d–-]+\.?)?$",
+    re.IGNORECASE,
+)
+_WEAK = re.compile(
+    r"\((?:[^()]{0,30}\b)?(?:1[5-9]|20)\d\d[a-z]?\)|^[\w'’-]+, (?:[A-Z]\.|[A-Z][a-z]+\b)|\b(?:[A-Z]\. ?){1,3}[A-Z][a-z]+"  # noqa: E501
+    r"|\b(?:Press|Publish\w+|Verlag|Books|Editions?|Journal|Proceedings|Review|Magazine|University|Encyclop\w+|"
+    r"Reprint(?:ed)?|Translated|Transl?\.|ed\.|edition|Times|Nature|Science|Oxford|Cambridge|London|New York)\b"  # noqa: E501
+    r"|[\"“][^\"”]{8,}[\"”]|\bp\.\s?\d|[,.:;] (?:1[5-9]|20)\d\d\.?$|\b[A-Z][a-z]+: [A-Z]"
+)
+_END = re.compile(r"[.!?:][\"”’')\]]*$")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+# Words of which a sentence has some, and a title few.
+_SMALL = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "in",
+        "to",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "as",
+        "by",
+        "with",
+        "from",
+        "at",
+        "has",
+        "have",
+        "had",
+        "which",
+        "or",
+        "not",
+        "can",
+        "may",
+        "also",
+        "such",
+        "when",
+        "where",
+        "than",
+        "more",
+        "most",
+        "there",
+        "into",
+        "during",
+        "between",
+        "they",
+        "he",
+        "she",
+        "his",
+        "her",
+        "their",
+        "one",
+        "two",
+        "on",
+        "for",
+        "causes",
+        "holds",
+        "contains",
+    ]
+)
+_FIGURE = re.compile(r"\d")
+_YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d(?:s|–\d+|-\d+)?\b")
+
+
+def kind_of_section(heading: str) -> str:
+    """``links`` or ``works`` for a heading under which they use to stand; else nothing."""
+    name = heading.strip(" \t=").lower()
+    return "links" if name in _LINKS else "works" if name in _WORKS else ""
+
+
+def kept_lines(lines: list[str], kind: str) -> list[str]:
+    """The lines of such a section, cleaned, that are neither works nor links.
+
+    A list goes whole, with the sentences that introduce it or stand behind its items: a section of
+    links where not most of its lines are sentences, one of works where works are more than they.
+    """
+    judged = [_judged(line) for line in lines]
+    works, sentences = judged.count("work"), judged.count("sentence")
+    figures = any(map(_has_figure, lines))
+    is_list = works > sentences or (sentences == 0 and not (figures and kind == "works" and not works))
+    if is_list or (kind == "links" and sentences * 2 <= len(lines)):
+        return []
+    return [
+        line
+        for line, verdict in zip(lines, judged)
+        if verdict == "sentence" or (verdict == "other" and kind == "works")
+    ]
+
+
+def _judged(line: str) -> str:
+    if _STRONG.search(line) or len(_WEAK.findall(line)) >= 2:
+        return "work"
+    words = _WORDS.findall(line)
+    small = sum(word.lower() in _SMALL for word in words)
+    # A line of one weak mark is a sentence where it has the words of one.
+    least = 3 if _WEAK.search(line) else 2 if _FIGURE.search(line) else 1
+    if len(words) >= 4 and _END.search(line) and small >= least - (len(words) < 8):
+        return "sentence"
+    return "other"
+
+
+def _has_figure(line: str) -> bool:
+    return bool(_FIGURE.search(_YEAR.sub("", line)))
