@@ -54,9 +54,7 @@ def resolved(requirements: list[str], constraints: str) -> dict[str, str]:
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("freeze", type=Path, help="pip freeze of the image")
     flags.add_argument("--extras", default="cpu,train,wikipedia,test", help="extras of setup.cfg")
     arguments = flags.parse_args()
