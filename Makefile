@@ -58,6 +58,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.ranker_training openbookqa --quick
 	$(BIN)/python -m benchmarks.training_memory --quick
 	$(BIN)/python -m benchmarks.readers --quick
+	$(BIN)/python -m benchmarks.reranking --quick
 
 $(READY): setup.cfg pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
