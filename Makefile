@@ -5,12 +5,23 @@ VENV   ?= .venv
 # make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 EXTRA  ?= cpu
 TORCH  ?= torch
+EXTRAS ?= test,lint
+# What pins the versions: those of CI, or with make compat those of a notebook image.
+PINS   ?= constraints.txt
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# make compat IMAGE=2026-08: the image whose versions are tried; its Python is looked for by name.
+IMAGE  ?= 2026-02
+IMAGE_PYTHON_2026-02 := 3.12
+IMAGE_PYTHON_2026-08 := 3.13
 # A process a core, a thread each: two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
-.PHONY: demo test slow lint bench clean
+# Loading, training and answering: where libraries differ from version to version.
+SMOKE  := encoder crossencoder precision training_losses training_retriever training_reranker \
+          ranker_scoring ranker_weights retrievers submission
+
+.PHONY: demo test slow lint bench clean compat smoke
 
 demo: $(READY)
 	$(BIN)/python -m inference demo --out runs/demo
@@ -20,6 +31,17 @@ test: $(READY)
 
 slow: $(READY)
 	$(PYTEST) -m slow
+
+compat:
+	@test -f constraints/image-$(IMAGE).txt || { echo "IMAGE is one of:"; ls constraints; exit 1; }
+	python=$$(constraints/python_for $(IMAGE_PYTHON_$(IMAGE)) $(PYTHON)) && $(MAKE) smoke \
+	  PYTHON=$$python VENV=.venv-$(IMAGE) PINS=constraints/image-$(IMAGE).txt EXTRAS=train,wikipedia,test
+
+# What make compat runs in the environment that it makes.
+smoke: $(READY)
+	rm -rf runs/compat
+	$(BIN)/python -m inference demo --out runs/compat
+	$(PYTEST) $(SMOKE:%=tests/test_%.py)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -38,13 +60,14 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.ranker_training openbookqa --quick
 	$(BIN)/python -m benchmarks.training_memory --quick
 	$(BIN)/python -m benchmarks.readers --quick
+	$(BIN)/python -m benchmarks.reranking --quick
 
-$(READY): setup.cfg pyproject.toml constraints.txt
+$(READY): setup.cfg pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRA),test]"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[$(EXTRA),$(EXTRAS)]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) .venv-* runs build *.egg-info

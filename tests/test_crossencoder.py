@@ -1,5 +1,6 @@
 """Scores of pairs equal sentence-transformers' own `predict`, whatever the batches are."""
 
+import json
 import shutil
 
 import numpy as np
@@ -46,6 +47,35 @@ def test_scores_equal_sentence_transformers_own_whatever_the_batch(tiny):
     assert found[0] == pytest.approx(found[4], abs=1e-6)
 
 
+NEW = hasattr(PairModel, "preprocess")
+declared = pytest.mark.skipif(NEW, reason="this sentence-transformers reads what a folder declares itself")
+
+
+def beside(folder, out, **settings):
+    """A copy of a model with the settings that newer releases write beside it."""
+    shutil.copytree(folder, out)
+    (out / "config_sentence_transformers.json").write_text(
+        json.dumps({"model_type": "CrossEncoder", **settings})
+    )
+    return str(out)
+
+
+@declared
+def test_a_release_that_does_not_know_prompts_refuses_a_model_that_needs_one(tiny, tmp_path):
+    prompted = beside(tiny, tmp_path / "p", prompts={"ask": "rank: "}, default_prompt_name="ask")
+    with pytest.raises(CheckpointError, match=r"too old for this model[\s\S]*pip install"):
+        CrossEncoder(prompted, device="cpu")
+
+
+@declared
+def test_an_activation_that_a_newer_release_wrote_is_used(tiny, tmp_path):
+    raw = beside(tiny, tmp_path / "raw", activation_fn="torch.nn.modules.linear.Identity")
+    logits = CrossEncoder(raw, device="cpu").scores(QUERIES, PASSAGES)
+    squashed = CrossEncoder(str(tiny), device="cpu").scores(QUERIES, PASSAGES)
+    assert np.abs(1 / (1 + np.exp(-logits)) - squashed).max() < 1e-6 < np.abs(logits - squashed).max()
+
+
+@pytest.mark.skipif(not NEW, reason="this sentence-transformers has no prompts for pairs")
 def test_a_default_prompt_of_the_model_is_put_before_its_pairs(tiny, tmp_path):
     model = PairModel(str(tiny), device="cpu", prompts={"ask": "rank: "}, default_prompt_name="ask")
     model.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)

@@ -16,6 +16,12 @@ from training.mining import Example
 from training.shapes import pairs_of, prompted, rows_of
 from training.vicreg import VICReg, vicreg
 
+
+def inputs(model, texts):
+    """A model's inputs, by either of the names that releases have for it."""
+    return (getattr(model, "preprocess", None) or model.tokenize)(texts)
+
+
 EXAMPLES = [
     Example("1", "iron", "iron rusts", ("gold shines", "tin bends")),
     Example("2", "gold", "gold shines", ("iron rusts", "tin bends")),
@@ -61,7 +67,7 @@ def test_vicreg_of_a_model_is_that_of_its_unit_vectors_times_the_root_of_their_w
     columns = [["iron", "gold", "tin"], ["iron rusts", "gold shines", "tin bends"]]
     own = [model.encode(texts, normalize_embeddings=True).astype(float) * math.sqrt(32) for texts in columns]
     with torch.no_grad():
-        found = VICReg(model)([model.preprocess(texts) for texts in columns], None)
+        found = VICReg(model)([inputs(model, texts) for texts in columns], None)
     assert float(found) == pytest.approx(by_hand(*own), rel=1e-4)
 
 
@@ -75,12 +81,28 @@ def test_every_retriever_loss_falls_on_what_it_learns_from(name, folders, tmp_pa
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     values = []
     for _ in range(8):
-        value = loss([model.preprocess(texts) for texts in columns.values()], labels)
+        value = loss([inputs(model, texts) for texts in columns.values()], labels)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         values.append(float(value.detach()))
     assert values[-1] < values[0]
+
+
+def test_the_symmetric_loss_is_the_mean_of_both_directions(folders):
+    """A query among all passages, negatives too; a positive among all queries. Cosines times the scale."""
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    settings = RetrieverSettings(
+        questions="q", out="o", positive="p", loss="infonce-symmetric", negatives=2, scale=7.0
+    )
+    columns = list(rows_of("tuple", EXAMPLES).values())
+    with torch.no_grad():
+        loss = RETRIEVER_LOSSES["infonce-symmetric"].make(model, settings)
+        found = float(loss([inputs(model, texts) for texts in columns], None))
+    query, *passages = (model.encode(texts, normalize_embeddings=True).astype(float) for texts in columns)
+    forth, back = query @ np.concatenate(passages).T * 7, passages[0] @ query.T * 7
+    by_hand = [np.log(np.exp(row - row[i]).sum()) for side in (forth, back) for i, row in enumerate(side)]
+    assert found == pytest.approx(np.mean(by_hand), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", RERANKER_LOSSES)

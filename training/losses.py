@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -22,46 +23,45 @@ class Loss:
     teacher: bool = False
 
 
-def _infonce(model: Any, settings: Any) -> Any:
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+def _library() -> Any:
+    from training.library import retriever_losses
 
-    return MultipleNegativesRankingLoss(model, scale=settings.scale)
+    return retriever_losses()
+
+
+def _infonce(model: Any, settings: Any) -> Any:
+    return _library().MultipleNegativesRankingLoss(model, scale=settings.scale)
 
 
 def _infonce_symmetric(model: Any, settings: Any) -> Any:
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    return MultipleNegativesRankingLoss(
+    losses = _library()
+    if "directions" not in inspect.signature(losses.MultipleNegativesRankingLoss).parameters:
+        return losses.MultipleNegativesSymmetricRankingLoss(model, scale=settings.scale)
+    return losses.MultipleNegativesRankingLoss(
         model, scale=settings.scale,
         directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction",
     )  # fmt: skip
 
 
 def _infonce_cached(model: Any, settings: Any) -> Any:
-    from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
-
-    return CachedMultipleNegativesRankingLoss(
+    return _library().CachedMultipleNegativesRankingLoss(
         model, scale=settings.scale, mini_batch_size=settings.mini_batch
     )
 
 
 def _triplet(model: Any, settings: Any) -> Any:
-    from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
-
+    losses = _library()
     # On unit vectors a cosine distance lies in 0..2; the default margin of 5 could never be met.
-    return TripletLoss(model, distance_metric=TripletDistanceMetric.COSINE, triplet_margin=0.2)
+    cosine = losses.TripletDistanceMetric.COSINE
+    return losses.TripletLoss(model, distance_metric=cosine, triplet_margin=0.2)
 
 
 def _contrastive(model: Any, settings: Any) -> Any:
-    from sentence_transformers.sentence_transformer.losses import OnlineContrastiveLoss
-
-    return OnlineContrastiveLoss(model)
+    return _library().OnlineContrastiveLoss(model)
 
 
 def _cosent(model: Any, settings: Any) -> Any:
-    from sentence_transformers.sentence_transformer.losses import CoSENTLoss
-
-    return CoSENTLoss(model, scale=settings.scale)
+    return _library().CoSENTLoss(model, scale=settings.scale)
 
 
 def _vicreg(model: Any, settings: Any) -> Any:

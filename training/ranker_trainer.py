@@ -106,9 +106,10 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
     optimizer: Any
     control: Any
 
-    def create_optimizer(self, model: Any = None) -> Any:
+    def create_optimizer(self, *given: Any) -> Any:
+        """``given``: the model, in releases of transformers that hand it over, or nothing."""
         if self.optimizer is None:
-            asked = self.model if model is None else model
+            asked = next((model for model in given if model is not None), self.model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, asked)
             groups = rate_groups(
                 asked,
@@ -119,7 +120,7 @@ class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
             )
             # The library's own method takes these groups, and keeps embeddings out of 8-bit states.
             self.optimizer_cls_and_kwargs = (kind, {**options, "params": groups})
-        return super().create_optimizer(model)
+        return super().create_optimizer(*given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MAP@3, accuracy and log loss of the held-out questions, scored as inference scores them."""

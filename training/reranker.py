@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from sentence_transformers import CrossEncoder as PairModel
-from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from transformers import set_seed
 
-from kaggle_rag.errors import CheckpointError
 from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.retrieval import pairmodel
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
+from kaggle_rag.retrieval.pairmodel import PairModel
 from training.config import RerankerSettings
 from training.corpus import bar
+from training.library import BaseEvaluator
 from training.losses import RERANKER_LOSSES
 from training.material import Held, Material, make_material
 from training.retriever import figures
@@ -29,7 +29,8 @@ from training.trainer import Careful, make_trainer
 
 
 class _Trainer(Careful, CrossEncoderTrainer):  # type: ignore[misc]
-    pass
+    def write_weights(self, folder: Path, state: Any) -> None:
+        pairmodel.save(self.model, folder)
 
 
 class RerankingEvaluator(BaseEvaluator):  # type: ignore[misc]
@@ -78,7 +79,7 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
         return _trainer(settings, model, material, folder)
 
     def save(folder: Path) -> None:
-        model.save_pretrained(str(folder), create_model_card=False)
+        pairmodel.save(model, folder)
 
     return dry_run(settings, material, trainer) if dry else learn(run, material, trainer, save)
 
@@ -88,15 +89,7 @@ def load(settings: RerankerSettings) -> PairModel:
     folder = resolve(settings.model).path
     if not has_head(folder):
         say(f"{settings.model} has no head that scores pairs: it is given a new one")
-    try:
-        return PairModel(
-            str(folder), num_labels=1, max_length=settings.max_tokens, device=settings.device,
-            local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True},
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"this folder does not load as a cross-encoder ({str(error).splitlines()[0]})", where=folder
-        ) from error
+    return pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
 
 
 def _trainer(settings: RerankerSettings, model: PairModel, material: Material, folder: Path) -> Any:

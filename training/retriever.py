@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import set_seed
 
 from kaggle_rag.metrics import ndcg_at_k, recall_at_k
 from kaggle_rag.retrieval.encoder import Encoder
 from training.config import RetrieverSettings
 from training.corpus import encode_passages, encode_queries, nearest
+from training.library import BaseEvaluator
 from training.losses import RETRIEVER_LOSSES
 from training.material import Held, Material, make_material
 from training.run import Run

@@ -39,13 +39,20 @@ class Candidates:
         """The same candidates, judged by some of the queries."""
         return dataclasses.replace(self, distances=self.distances[queries], scores=self.scores[queries])
 
+    def text(self, position: int) -> str:
+        """The text of one candidate."""
+        return self._at(position).text
+
     def evidence(self, position: int, queries: Sequence[Query], score: float) -> Evidence:
         """One candidate as evidence, by the query that likes it best."""
-        row = int(self.rows[position])
-        passage = self.passage(row)
-        assert passage is not None
+        row, passage = int(self.rows[position]), self._at(position)
         best = int(self.scores[:, position].argmax())
         return Evidence(
             passage.article_id, passage.title, row, passage.text,
             float(self.distances[best, position]), queries[best].form, score, self.finders[position],
         )  # fmt: skip
+
+    def _at(self, position: int) -> Passage:
+        passage = self.passage(int(self.rows[position]))
+        assert passage is not None
+        return passage

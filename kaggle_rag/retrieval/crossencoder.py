@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from sentence_transformers import CrossEncoder as PairModel
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
+from kaggle_rag.retrieval import pairmodel
 from kaggle_rag.retrieval.batches import of_like_length, without_surrogates
+from kaggle_rag.retrieval.pairmodel import HEADS, PairModel
 from kaggle_rag.retrieval.sentence_model import literal
 
 Scores = npt.NDArray[np.float32]
@@ -24,8 +25,6 @@ _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768
 # Pairs tokenized and sorted by length at once; bounds the memory of token ids.
 _WINDOW = 16_384
-# Every other architecture would be given a new head of random weights, and score noise.
-_HEADS = ("ForSequenceClassification", "ForCausalLM")
 
 
 class CrossEncoder:
@@ -52,7 +51,7 @@ class CrossEncoder:
         self.model = _load(folder, self.device, torch.float16 if half else torch.float32)
         if max_tokens is not None:
             _require_positions(self.model, max_tokens)
-            self.model.max_seq_length = max_tokens
+            pairmodel.shorten(self.model, max_tokens)
         self.model.eval()
 
     @classmethod
@@ -75,13 +74,10 @@ class CrossEncoder:
         if len(pairs_query) != len(pairs_passage):
             raise ValueError(f"{len(pairs_query)} queries for {len(pairs_passage)} passages")
         pairs = [[without_surrogates(text) for text in pair] for pair in zip(pairs_query, pairs_passage)]
-        prompt = self.model.prompts.get(self.model.default_prompt_name or "")
         out = np.empty(len(pairs), dtype=np.float32)
         for rows in self._batches(pairs):
             with torch.inference_mode():
-                features = self.model.preprocess([pairs[row] for row in rows], prompt=prompt)
-                features = {k: v.to(self.device) if hasattr(v, "to") else v for k, v in features.items()}
-                found = self.model.activation_fn(self.model(features)["scores"].float())
+                found = pairmodel.read(self.model, [pairs[row] for row in rows], self.device)
             out[rows] = found.reshape(len(rows)).cpu().numpy()
             if on_rows:
                 on_rows(len(rows))
@@ -90,7 +86,7 @@ class CrossEncoder:
     def _batches(self, pairs: Sequence[Sequence[str]]) -> Iterator[npt.NDArray[np.int64]]:
         """Rows of pairs of like length, the longest first, of at most so many padded tokens."""
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
-        longest = self.model.max_seq_length or budget
+        longest = pairmodel.longest(self.model) or budget
         for start in range(0, len(pairs), _WINDOW):
             ids = self.model.tokenizer(
                 *map(list, zip(*pairs[start : start + _WINDOW])),
@@ -108,7 +104,7 @@ def has_head(folder: Path) -> bool:
         found = json.loads(declared.read_text(encoding="utf-8")) if declared.is_file() else {}
         return bool(found.get("model_type") == "CrossEncoder")
     names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    return any(name.endswith(_HEADS) for name in names)
+    return any(name.endswith(HEADS) for name in names)
 
 
 def _require_head(folder: Path) -> None:
@@ -123,16 +119,8 @@ def _require_head(folder: Path) -> None:
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype) -> PairModel:
-    try:
-        model = PairModel(
-            str(folder), device=device, local_files_only=True, trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        )  # fmt: skip
-        count = model.num_labels
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(
-            f"this folder does not load as a cross-encoder ({str(error).splitlines()[0]})", where=folder
-        ) from error
+    model = pairmodel.load(folder, device=device, model_kwargs={"dtype": dtype})
+    count = model.num_labels
     literal(model.tokenizer)
     if count != 1:
         raise CheckpointError(

@@ -24,6 +24,7 @@ from kaggle_rag.retrieval.panel import Panel, Verdicts
 from kaggle_rag.retrieval.passages import Passage
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
+from kaggle_rag.retrieval.rereading import Asked, reread
 from kaggle_rag.retrieval.sources import DenseAnswers
 from kaggle_rag.retrieval.units import sentences
 from kaggle_rag.retrieval.vectors import Rows, Vectors
@@ -36,6 +37,10 @@ Scores = npt.NDArray[np.float64]
 _BATCH = 256
 # In exact search each batch is a pass over all vectors, and there had better be few.
 _EXACT_BATCH = 8_192
+# Questions whose pairs a re-ranker reads at once: enough to fill a GPU's batches with pairs of like
+# length, while the candidates of a large batch do not all lie in RAM.
+_REREAD = 64
+_Found = tuple[Sequence[Query], Candidates, Sequence["str | None"]]
 
 
 class Retriever:
@@ -89,14 +94,18 @@ class Retriever:
         # Distances in the evidence are those of the default encoder, whoever found it.
         default = verdicts.answers.get(self.index.manifest.default)
         vectors = default.vectors if isinstance(default, DenseAnswers) else self.encoder.encode_queries(texts)
-        start = 0
+        start, found = 0, []
         for asked, own, context, options in zip(queries, kept, questions.contexts, questions.options):
             if own:
                 candidates = self._own([query.text for query in asked], str(context))
             else:
                 mine = slice(start, start := start + len(asked))
                 candidates = self._found(vectors[mine], verdicts, mine)
-            yield self._contexts(asked, candidates, options)
+            found.append((asked, candidates, options))
+            if self.reranker is None or len(found) == _REREAD:
+                yield from self._contexts(found)
+                found = []
+        yield from self._contexts(found)
 
     def _found(self, vectors: Vectors, verdicts: Verdicts, queries: slice) -> Candidates:
         rows, scores, finders = verdicts.of(queries)
@@ -117,50 +126,44 @@ class Retriever:
         finders = [OWN] * len(lines)
         return Candidates(rows, vectors, distances, 1 - distances**2 / 2, finders, passage, text)
 
-    def _contexts(
+    def _contexts(self, found: Sequence[_Found]) -> Iterator[QuestionContexts]:
+        """The contexts of some questions; what a re-ranker reads for all of them, it reads at once."""
+        parts = [self._parts(*question) for question in found]
+        scores = iter(self._scores([part for question in parts for part in question if part]))
+        for question in parts:
+            made = tuple(part and self._context(part, next(scores)) for part in question)
+            shared = self.settings.per == "question"
+            yield QuestionContexts(made[0], ()) if shared else QuestionContexts(None, made)
+
+    def _parts(
         self, queries: Sequence[Query], candidates: Candidates, options: Sequence[str | None]
-    ) -> QuestionContexts:
+    ) -> list[Asked | None]:
+        """What the context of a question is chosen by, or that of each option; an absent option's is none."""
         if self.settings.per == "question":
-            return QuestionContexts(self._context(queries, candidates), ())
-        by_option: list[Context | None] = []
+            return [Asked(queries, candidates)]
+        parts: list[Asked | None] = []
         for column, option in enumerate(options):
             asks = [i for i, query in enumerate(queries) if query.option == column]
             # With the form "all" alone every option is judged by the question's evidence.
             asks = asks or list(range(len(queries)))
-            by_option.append(
-                self._context([queries[i] for i in asks], candidates.asked_by(asks))
-                if option is not None
-                else None
-            )
-        return QuestionContexts(None, tuple(by_option))
+            mine = Asked([queries[i] for i in asks], candidates.asked_by(asks))
+            parts.append(None if option is None else mine)
+        return parts
 
-    def _context(self, queries: Sequence[Query], candidates: Candidates) -> Context:
-        evidence = self._evidence(queries, candidates) if len(candidates.rows) else []
-        return Context(self._text(evidence, candidates), tuple(evidence))
+    def _scores(self, asked: Sequence[Asked]) -> list[Scores]:
+        """What the candidates of each context are chosen by, ``(m,)``."""
+        merge = MERGES[self.settings.merge]
+        scores = [merge(c.scores) if len(c.rows) else np.zeros(0) for _, c in asked]
+        if self.reranker is None:
+            return scores
+        return reread(self.reranker, asked, scores, self.settings.rerank)
 
-    def _evidence(self, queries: Sequence[Query], candidates: Candidates) -> list[Evidence]:
-        """The best candidates, near-duplicates of better ones left out."""
-        scores = MERGES[self.settings.merge](candidates.scores)
-        if self.reranker is not None:
-            scores = self._reread(self.reranker, scores, queries, candidates)
-        settings = self.settings
+    def _context(self, asked: Asked, scores: Scores) -> Context:
+        """The best candidates, near-duplicates of better ones left out, and the text they make."""
+        settings, (queries, candidates) = self.settings, asked
         chosen = nearest_distinct(-scores, candidates.vectors, settings.keep, settings.near_duplicate)
-        return [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
-
-    def _reread(
-        self, reranker: CrossEncoder, scores: Scores, queries: Sequence[Query], candidates: Candidates
-    ) -> Scores:
-        """The best candidates by the cross-encoder; the others stay behind them, in their order.
-
-        It reads the first of the queries: with all options, or in an option's context with that option.
-        """
-        best = np.argsort(-scores, kind="stable")[: self.settings.rerank]
-        found = [candidates.passage(int(candidates.rows[position])) for position in best]
-        texts = [passage.text for passage in found if passage is not None]
-        read = reranker.scores([queries[0].text] * len(texts), texts)
-        reread = read.min() - 1 - (scores.max() - scores)
-        reread[best] = read
-        return np.asarray(reread, dtype=np.float64)
+        evidence = [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
+        return Context(self._text(evidence, candidates), tuple(evidence))
 
     def _text(self, evidence: Sequence[Evidence], candidates: Candidates) -> str:
         """An own context that fits stays as it is; the rest is assembled from its evidence."""
