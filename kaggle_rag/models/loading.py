@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError, ConfigError
@@ -16,6 +14,7 @@ from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenec
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.collators import DataCollatorForMultipleChoice
+from kaggle_rag.models.description import FAULTS, described
 from kaggle_rag.models.devices import DTYPES
 from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
 
@@ -25,7 +24,6 @@ transformers_logging.disable_progress_bar()
 
 # Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
 _WHOLE = ["lm_head", "score", "classifier", "classification_head", "pooler"]
-_FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError)
 
 
 class Backbone(NamedTuple):
@@ -67,7 +65,7 @@ def load_backbone(
     ConfigError : the backbone's family does not answer in this form.
     """
     folder = resolve(name).path
-    config, tokenizer = _described(folder)
+    config, tokenizer = described(folder)
     family = family_of(config)
     answers = form_of(form, family)
     # What a decoder is asked for stands at the end of its row.
@@ -84,7 +82,7 @@ def load_backbone(
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True, **options,
         )  # fmt: skip
-    except _FAULTS as error:
+    except FAULTS as error:
         raise CheckpointError(
             f"this folder does not load as a backbone ({str(error).splitlines()[0]})",
             where=folder,
@@ -108,9 +106,12 @@ def _unasked(model: Any) -> set[str]:
 
 
 def load_ranker(
-    folder: Path, *, device: str, precision: str = "fp32", base: str | None = None
+    folder: Path, *, device: str, precision: str = "fp32", base: str | None = None, nf4: bool = False
 ) -> tuple[RankerCard, Backbone]:
-    """A trained ranker, as ``python -m training`` wrote it; ``base`` says where an adapter's backbone lies.
+    """A trained ranker, as ``python -m training`` wrote it.
+
+    ``base`` says where an adapter's backbone lies; ``nf4`` keeps the backbone in 4 bits though it was
+    trained in more (one that was trained in 4 bits always is).
 
     Raises
     ------
@@ -118,22 +119,27 @@ def load_ranker(
     """
     card = RankerCard.read(folder)
     if not card.base:
-        return card, load_whole(folder, card, device=device, precision=precision)
+        return card, load_whole(folder, card, device=device, precision=precision, nf4=nf4)
     _require_base(base or card.base, card)
     backbone = load_backbone(
-        base or card.base, card.form, device=device, precision=precision, nf4=card.nf4, labels=card.labels
-    )
+        base or card.base, card.form, device=device, precision=precision, nf4=card.nf4 or nf4,
+        labels=card.labels,
+    )  # fmt: skip
     return card, backbone._replace(model=_with_adapter(backbone.model, folder))
 
 
-def load_whole(folder: Path, card: RankerCard, *, device: str, precision: str) -> Backbone:
-    """A checkpoint that answers as it is: its head must be in it.
+def load_whole(
+    folder: Path, card: RankerCard, *, device: str, precision: str, nf4: bool = False
+) -> Backbone:
+    """A checkpoint that answers as it is, in 4 bits if asked: its head must be in it.
 
     Raises
     ------
     CheckpointError : it does not load, or its head was never trained.
     """
-    found = load_backbone(str(folder), card.form, device=device, precision=precision, labels=card.labels)
+    found = load_backbone(
+        str(folder), card.form, device=device, precision=precision, nf4=nf4, labels=card.labels
+    )
     if found.new:
         raise CheckpointError(
             f"this checkpoint has no head for the form {card.form!r}",
@@ -146,7 +152,7 @@ def load_whole(folder: Path, card: RankerCard, *, device: str, precision: str) -
 
 def family_in(name: str) -> str:
     """The family of the checkpoint that a name stands for, by its ``config.json`` alone."""
-    return family_of(_described(resolve(name).path)[0])
+    return family_of(described(resolve(name).path)[0])
 
 
 def max_positions(config: Any) -> int | None:
@@ -159,21 +165,6 @@ def max_positions(config: Any) -> int | None:
 
 
 _FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
-
-
-def _described(folder: Path) -> tuple[Any, Any]:
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except _FAULTS as error:
-        raise CheckpointError(
-            f"config or tokenizer does not load ({str(error).splitlines()[0]})",
-            where=folder,
-            expected="config.json and tokenizer.json of a model that transformers knows",
-        ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    return config, tokenizer
 
 
 def _nf4(compute: torch.dtype) -> Any:
