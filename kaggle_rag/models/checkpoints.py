@@ -176,7 +176,7 @@ def _checked(found: Checkpoint) -> Checkpoint:
             "the model has no *.safetensors",
             where=found.path,
             expected="weights in safetensors (pickled .bin files are never loaded)",
-            cure=f"python -m training convert {found.path} OUT writes them once, from a torch file that is read "
-            "without running anything in it",
+            cure=f"python -m training convert {found.path} OUT writes them once, from a torch file of which "
+            "nothing is run",
         )
     return found

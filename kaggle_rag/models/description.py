@@ -27,11 +27,7 @@ def described(folder: Path) -> tuple[Any, Any]:
     ------
     CheckpointError : one of them does not load, or they do not fit each other.
     """
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except FAULTS as error:
-        raise _broken(folder, "config.json", error) from error
-    tokenizer = tokenizer_of(folder)
+    config, tokenizer = config_of(folder), tokenizer_of(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token or tokenizer.bos_token
     if tokenizer.pad_token is None:
@@ -45,6 +41,14 @@ def described(folder: Path) -> tuple[Any, Any]:
     if config.is_encoder_decoder:
         config.decoder_start_token_id = _start(config, folder)
     return config, tokenizer
+
+
+def config_of(folder: Path) -> Any:
+    """The ``config.json`` of a folder; raise ``CheckpointError`` where it does not load."""
+    try:
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except FAULTS as error:
+        raise _broken(folder, "config.json", error) from error
 
 
 def tokenizer_of(folder: Path) -> Any:

@@ -61,14 +61,20 @@ class Layout:
 
     def _check_cutting(self) -> None:
         if self.cut not in CUTS:
-            raise ConfigError(f"no cut {self.cut!r}", where="template.cut", expected="one of " + ", ".join(CUTS))
+            raise ConfigError(
+                f"no cut {self.cut!r}", where="template.cut", expected="one of " + ", ".join(CUTS)
+            )
         if self.cut == "second" and not self.second:
             raise ConfigError("there is no second segment to cut", where="template.cut", expected="first")
         if not isinstance(self.add_special_tokens, bool):
-            raise ConfigError("not a yes or no", where="template.add_special_tokens", expected="true or false")
+            raise ConfigError(
+                "not a yes or no", where="template.add_special_tokens", expected="true or false"
+            )
         chars = self.context_chars
         if not isinstance(chars, int) or isinstance(chars, bool) or chars < 0:
-            raise ConfigError("not a number of characters", where="template.context_chars", expected="0 or more")
+            raise ConfigError(
+                "not a number of characters", where="template.context_chars", expected="0 or more"
+            )
 
     def filled(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Both segments; the answer stands at the end of the last one."""
@@ -87,6 +93,8 @@ LETTER = Layout("{context}\n\nQuestion: {prompt}\n{options}\nAnswer:", answer=" 
 # The option itself is what follows.
 OPTION = Layout("{context}\n\nQuestion: {prompt}\nAnswer:", answer=" {option}")
 
+# The layout of the form itself, by name.
+OWN = "own"
 # Layouts of public trainings for the LLM Science Exam, for checkpoints that were trained by them.
 PRESETS: dict[str, Layout] = {
     # kaggle.com/code/cdeotte/how-to-train-open-book-model-part-1 (and most notebooks that copied it)
@@ -104,30 +112,27 @@ _OVER = {field.name for field in dataclasses.fields(Layout)}
 
 
 def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layout:
-    """The name of one of `PRESETS`, or fields of `Layout` that take the place of the default's.
+    """The layout of a name (a key of `PRESETS`, or `OWN`), or the default with other fields of `Layout`.
 
     Raises
     ------
     ConfigError : no such preset, no such field, or a value that does not fit.
     """
-    if not template:
+    if not template or template == OWN:
         return default
     if isinstance(template, str):
         if template not in PRESETS:
             raise ConfigError(
                 f"no layout {template!r}",
                 where="template",
-                expected="one of " + ", ".join(PRESETS) + "; or texts as {first: ..., second: ...}",
+                expected=", ".join([OWN, *PRESETS]) + ", or texts as {first: ..., second: ...}",
             )
         return PRESETS[template]
-    if not isinstance(template, Mapping) or (unknown := sorted(map(str, set(template) - _OVER))):
-        raise ConfigError(
-            "a template is a name or a mapping"
-            if not isinstance(template, Mapping)
-            else f"a template has no key {unknown[0]!r}",
-            where="template",
-            expected="one of " + ", ".join(sorted(_OVER)),
-        )
+    keys = "one of " + ", ".join(sorted(_OVER))
+    if not isinstance(template, Mapping):
+        raise ConfigError("this is no layout", where="template", expected="a name, or a mapping of " + keys)
+    if unknown := sorted(map(str, set(template) - _OVER)):
+        raise ConfigError(f"a template has no key {unknown[0]!r}", where="template", expected=keys)
     for name in ("first", "second", "answer"):
         if not isinstance(template.get(name, ""), str):
             raise ConfigError("this is not a text", where=f"template.{name}", expected="such as {context}")
@@ -218,7 +223,8 @@ class Writer:
                 return found
         short = [option and option[:1] for option in options]
         # The last resort keeps the row's end, where the answer stands.
-        return self._write(layout, _fields("", short, place), "left", truncation=True, max_length=self.max_tokens)
+        fields = _fields("", short, place)
+        return self._write(layout, fields, "left", truncation=True, max_length=self.max_tokens)
 
     def _cut(self, layout: Layout, fields: Mapping[str, str]) -> Written | None:
         """The row as the tokenizer cuts it; ``None`` where that would leave nothing of a segment."""

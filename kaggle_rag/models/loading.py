@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +15,15 @@ from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenec
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.collators import DataCollatorForMultipleChoice
-from kaggle_rag.models.description import FAULTS, described
+from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import DTYPES
 from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
+from kaggle_rag.models.memory import WHOLE
 
 # Which weights are new, and that they must be trained, is said by this kit in one line.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-# Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
-_WHOLE = ["lm_head", "score", "classifier", "classification_head", "pooler"]
 
 
 class Backbone(NamedTuple):
@@ -152,7 +152,7 @@ def load_whole(
 
 def family_in(name: str) -> str:
     """The family of the checkpoint that a name stands for, by its ``config.json`` alone."""
-    return family_of(described(resolve(name).path)[0])
+    return family_of(config_of(resolve(name).path))
 
 
 def max_positions(config: Any) -> int | None:
@@ -167,17 +167,19 @@ def max_positions(config: Any) -> int | None:
 _FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
 
 
-def _nf4(compute: torch.dtype) -> Any:
-    try:
-        import bitsandbytes
-    except ImportError as error:
+def require_4bit() -> None:
+    """Raise ``ConfigError`` where weights in 4 bits cannot be had."""
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             "4-bit weights need bitsandbytes", cure="pip install bitsandbytes, or the extra 'train'"
-        ) from error
-    assert bitsandbytes
+        )
+
+
+def _nf4(compute: torch.dtype) -> Any:
+    require_4bit()
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=_WHOLE,
+        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=list(WHOLE),
     )  # fmt: skip
 
 
