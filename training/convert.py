@@ -85,6 +85,9 @@ def _write_weights(folder: Path, aside: Path) -> int:
     else:
         state = _torch_state(folder)
         save_torch_state_dict(state, aside, max_shard_size=_SHARD)
+        for path in aside.iterdir():
+            # They are written for their owner alone, and a folder is often read by others.
+            path.chmod(0o644)
     return _same_tensors(folder, aside)
 
 

@@ -11,13 +11,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
+from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError, KitError
+from kaggle_rag.models.checkpoints import hub_faults
 
 # Beside the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
 _TEXTS = ("*.json", "*.txt", "*.model", "[0-9]*_*/*.json")
 _NEVER = ("*.bin.index.json", "*.safetensors.index.json", "onnx/*", "openvino/*")
-TOKENIZERS = ("spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tiktoken.model",
-              "vocab.txt", "vocab.json")  # fmt: skip
 # Weights in the order in which they are wanted: one file, or shards with their index.
 _SAFE, _TORCH = "model", "pytorch_model"
 INDEX = {".safetensors": f"{_SAFE}.safetensors.index.json", ".bin": f"{_TORCH}.bin.index.json"}
@@ -68,9 +67,9 @@ def fetch(name: str, out: Path, *, online: bool) -> dict[str, Any]:
         if cached:
             _copy(cached, _wanted(name, _listed(cached)), aside)
         else:
-            _download(name, aside, online=online)
+            _download(name, aside)
         _require_whole(aside)
-    except ConfigError:
+    except KitError:
         _drop_empty(aside)
         raise
     shutil.rmtree(aside / ".cache", ignore_errors=True)
@@ -91,8 +90,9 @@ def lacks(folder: Path) -> list[str]:
 
 
 def _drop_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    """A folder without a file of the model: nothing was begun."""
+    if not any(path.is_file() for path in folder.glob("*")):
+        shutil.rmtree(folder)
 
 
 def _listed(folder: Path) -> list[str]:
@@ -135,19 +135,16 @@ def _copy(folder: Path, wanted: Sequence[str], aside: Path) -> None:
         shutil.copyfile((folder / each).resolve(), aside / each)
 
 
-def _download(name: str, aside: Path, *, online: bool) -> None:
-    import httpx
+def _download(name: str, aside: Path) -> None:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
-    assert online
     try:
         wanted = _wanted(name, HfApi().list_repo_files(name))
         snapshot_download(name, allow_patterns=wanted, local_dir=aside)
     except HFValidationError as error:
         raise _nameless(name) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        _drop_empty(aside)
+    except hub_faults() as error:
         said = str(error).splitlines() or [""]
         raise CheckpointError(
             f"could not download {name!r} ({type(error).__name__}: {said[0]})",

@@ -153,7 +153,6 @@ def _packaged() -> Path | None:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(
@@ -163,11 +162,20 @@ def _download(name: str) -> Path:
                 ignore_patterns=["onnx/*", "openvino/*"],
             )
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except hub_faults() as error:
         raise CheckpointError(
             f"could not download {name!r} ({type(error).__name__}: {str(error).splitlines()[0]})",
             cure="check the name and the connection, or give a local folder",
         ) from error
+
+
+def hub_faults() -> tuple[type[Exception], ...]:
+    """What a download can end in: a refusal of the hub, or no connection to it."""
+    from huggingface_hub import errors
+
+    # The hub's client changes its HTTP library from version to version, and passes its faults on.
+    transport: type[Exception] = getattr(errors, "HTTPError", OSError)
+    return (errors.HfHubHTTPError, errors.HFValidationError, transport, OSError)
 
 
 def _checked(found: Checkpoint) -> Checkpoint:

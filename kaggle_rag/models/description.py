@@ -8,8 +8,13 @@ from typing import Any
 
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError
+
+# Which weights are new, and that they must be trained, is said by this kit in one line.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
 
 FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError)
 # A tokenizer that is no tokenizer.json yet, and what transformers needs to make one of it.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
@@ -19,11 +18,6 @@ from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import DTYPES
 from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
 from kaggle_rag.models.memory import WHOLE
-
-# Which weights are new, and that they must be trained, is said by this kit in one line.
-transformers_logging.set_verbosity_error()
-transformers_logging.disable_progress_bar()
-
 
 
 class Backbone(NamedTuple):
