@@ -111,10 +111,10 @@ def _torch_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:
+        except (RuntimeError, OSError):
             # Files of torch before 1.6 are no archives, and cannot be mapped.
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise CheckpointError(
             "no weights are there",
             where=path.parent,
@@ -127,7 +127,7 @@ def _torch_file(path: Path) -> dict[str, torch.Tensor]:
             where=path,
             cure="take the model from where it was published: a file that needs code to be read is not safe",
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise CheckpointError(
             f"this file is damaged ({said[0]})", where=path, cure="copy or fetch it again, whole"
