@@ -36,7 +36,7 @@ _BASE_RAM = 1_000_000_000
 _BASE_GPU = 1_500_000_000
 
 # Weights of a ranker before which the index is closed: opening it again costs a second.
-_LARGE = 300_000_000
+_LARGE = 200_000_000
 
 
 @dataclasses.dataclass

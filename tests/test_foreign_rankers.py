@@ -81,7 +81,8 @@ def test_a_template_says_all_of_that_by_its_keys(deberta):
         "add_special_tokens": False, "cut": "first",
     })  # fmt: skip
     assert said == PRESETS["openbook"]
-    own = layout_of(Layout("{prompt}"), {"first": "{context} {prompt}", "second": "{option}", "cut": "second"})
+    texts = {"first": "{context} {prompt}", "second": "{option}"}
+    own = layout_of(Layout("{prompt}"), {**texts, "cut": "second"})
     found = Writer(tokenizer, own, 40)("amber", "birch", ("cedar " * 60,), 0)
     assert found.ids["input_ids"] == tokenizer(
         "amber birch", "cedar " * 60, truncation="only_second", max_length=40
@@ -125,10 +126,12 @@ def test_a_bare_checkpoint_says_by_which_layout_it_was_read(deberta, told):
     named, notes, _ = _asked(deberta, told, template="own")
     assert not notes and (named == own).all()
     other, notes, _ = _asked(deberta, told, template="openbook")
-    assert not notes and abs(other - own).max() > 1e-4
+    assert not notes and (other != own).any()
 
 
-SPELT = ["[SEP]", "[CLS]", "[PAD]", "[MASK]", "</s>", "<s>", "<pad>", "<unk>", "<extra_id_7>", "［SEP］", "[S\x00EP]"]
+SPELT = ["[SEP]", "[CLS]", "[PAD]", "[MASK]", "</s>", "<s>", "<pad>", "<unk>", "<extra_id_7>"]
+# Normalisation makes the same of these.
+SPELT += ["［SEP］", "[S\x00EP]"]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +223,6 @@ def test_4_bits_without_their_package_or_without_sense(deberta, monkeypatch):
     with pytest.raises(ConfigError, match="not a yes or no"):
         make_ranker("trained", {**told, "load_in_4bit": "nf4"})
     find = sys.modules["importlib.util"].find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: name != "bitsandbytes" and find(name))
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name, *more: None if name == "bitsandbytes" else find(name, *more)
     )
@@ -234,7 +236,7 @@ from kaggle_rag.limits import measured
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
 prompt = "the right answer is " * 60
-rows = [{"id": n, "prompt": prompt, **dict.fromkeys("ABCDE", "amber birch")} for n in range(8)]
+rows = [{"id": n, "prompt": prompt, **dict.fromkeys("ABCDE", "amber birch")} for n in range(2)]
 questions = Questions.from_rows(rows, "made")
 options = {"folder": sys.argv[1], "form": "choice", "max_tokens": 256, "device": "cpu", "template": "own"}
 made = make_ranker("trained", {**options, "load_in_4bit": sys.argv[2] == "4"})
@@ -246,11 +248,11 @@ print(made.need().ram, usage.ram_peak)
 
 @pytest.fixture(scope="module")
 def middling(tmp_path_factory):
-    """A checkpoint of 110 million weights, made and not trained."""
+    """A checkpoint of 60 million weights, made and not trained."""
     folder = backbone("bert", tmp_path_factory.mktemp("middling") / "bert")
     config = BertConfig(
-        hidden_size=1024, num_hidden_layers=8, num_attention_heads=16, intermediate_size=4096, vocab_size=8000,
-        max_position_embeddings=512,
+        hidden_size=1024, num_hidden_layers=4, num_attention_heads=16, intermediate_size=4096,
+        vocab_size=8000, max_position_embeddings=512,
     )  # fmt: skip
     with torch.device("meta"):
         model = BertForMultipleChoice(config)
@@ -272,7 +274,7 @@ def test_the_estimate_is_near_what_is_used(bits, middling):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     estimated, used = map(int, done.stdout.split())
-    assert 0.85 * used < estimated < 1.5 * used, (estimated, used)
+    assert 0.95 * used < estimated < 1.5 * used, (estimated, used)
 
 
 def test_a_ranker_that_does_not_fit_is_refused_before_it_is_loaded(middling, tmp_path, monkeypatch):
@@ -302,18 +304,14 @@ def test_the_index_is_closed_before_a_large_ranker_and_opened_again(middling, fa
     assert (predict(bench, questions, None, quiet=True) == first).all()
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda t: t.update(pad_token="[PAD]", added_tokens_decoder={"420": {
-        "content": "[PAD]", "special": True, "lstrip": False, "rstrip": False, "normalized": False,
-        "single_word": False}}), r"pad_token '\[PAD\]' is number 4\d\d, the embedding has 4\d\d rows"),
-])  # fmt: skip
-def test_a_token_beyond_the_embedding(damage, message, tmp_path):
+def test_a_token_beyond_the_embedding(tmp_path):
     folder = hub_folder("llama", tmp_path / "llama", safe=True)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([f"<new{n}>" for n in range(25)])
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
-    with pytest.raises(CheckpointError, match=message) as told:
+    said = r"pad_token '\[PAD\]' is number 42\d, the embedding has 420 rows"
+    with pytest.raises(CheckpointError, match=said) as told:
         load_backbone(str(folder), "binary", device="cpu")
     assert "tokenizer_config.json" in str(told.value) and "'</s>'" in str(told.value)
 

@@ -14,8 +14,10 @@ from kaggle_rag.errors import CheckpointError
 from kaggle_rag.models.checkpoints import weights
 from kaggle_rag.models.devices import DTYPES
 
-# Python with torch and transformers imported, measured; on a GPU the CUDA context beside it.
+# Python with torch, transformers, the tables and what their allocators keep, measured; bitsandbytes beside
+# it, and on a GPU the CUDA context.
 _LIBRARIES = 600_000_000
+_BITSANDBYTES = 100_000_000
 _CUDA = 500_000_000
 # Bytes a weight of a layer in NF4 with double quantization: 4 bits, and 8 bits and a bit for each 64.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -24,6 +26,7 @@ WHOLE = ("lm_head", "score", "classifier", "classification_head", "pooler")
 # Type of a number in a file, and its bytes there.
 _STORED = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 # Attention of two positions that keeps its matrix, some of them, and gathers by relative distance.
 _KEPT_MATRICES = {"deberta": 8, "deberta-v2": 8, "t5": 3, "mt5": 3, "umt5": 3}
 _OTHER_MATRICES = 1
@@ -63,13 +66,17 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     tensors = [found for folder in folders for found in _headers(folder)]
     number = DTYPES[reading.precision].itemsize
     held = int(sum(_held(name, shape, kind, number, reading.nf4) for name, shape, kind in tensors))
-    stored = sum(math.prod(shape) * _STORED.get(kind, 1) for _, shape, kind in tensors)
-    # Pages of the file count as resident while they are turned into another type; of equal types nothing is.
-    mapped = 0 if stored <= held and not reading.nf4 else _largest(folders)
     working = _working(config, reading, number)
+    libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0)
     if reading.device.startswith("cuda"):
-        return Estimate(_LIBRARIES + _CUDA + _largest(folders), _CUDA + held + working, held)
-    return Estimate(_LIBRARIES + held + max(mapped, working), 0, held)
+        return Estimate(libraries + _CUDA + _largest(folders), _CUDA + held + working, held)
+    # Weights of the right type are pages of their file; of others those pages stay resident beside the copy.
+    copied = sum(
+        math.prod(shape) * _STORED.get(kind, 1)
+        for name, shape, kind in tensors
+        if kind in _FLOATS and (kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape)))
+    )
+    return Estimate(libraries + held + copied + working, 0, held)
 
 
 def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
