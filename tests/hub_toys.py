@@ -107,7 +107,8 @@ def _torch_files(state, folder, shards):
         part = {name: state[name].clone() for name in names[shard::shards]}
         torch.save(part, folder / file)
         table |= dict.fromkeys(part, file)
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {"total_size": 0}, "weight_map": table}))
+    index = {"metadata": {"total_size": 0}, "weight_map": table}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
 
 
 def cached(folder, name, cache):

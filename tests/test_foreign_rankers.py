@@ -1,4 +1,4 @@
-"""Checkpoints trained elsewhere: their layouts, 4 bits, what they take, and folders that do not fit together."""
+"""Checkpoints trained elsewhere: layouts, 4 bits, memory, and files that do not fit together."""
 
 import json
 import shutil

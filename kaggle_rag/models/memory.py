@@ -70,11 +70,10 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0)
     if reading.device.startswith("cuda"):
         return Estimate(libraries + _CUDA + _largest(folders), _CUDA + held + working, held)
-    # Weights of the right type are pages of their file; of others those pages stay resident beside the copy.
     copied = sum(
         math.prod(shape) * _STORED.get(kind, 1)
         for name, shape, kind in tensors
-        if kind in _FLOATS and (kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape)))
+        if _is_copied(name, shape, kind, reading)
     )
     return Estimate(libraries + held + copied + working, 0, held)
 
@@ -98,6 +97,12 @@ def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> flo
     if kind not in _FLOATS:
         return count * _STORED.get(kind, 1)
     return count * (_NF4 if nf4 and _is_linear(name, shape) else number)
+
+
+def _is_copied(name: str, shape: list[int], kind: str, reading: Reading) -> bool:
+    """Whether pages of the file stay resident beside the weight; one of the right type is those pages."""
+    other = kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape))
+    return kind in _FLOATS and other
 
 
 def _is_linear(name: str, shape: list[int]) -> bool:
