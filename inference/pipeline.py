@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference.batches import ContextBatches
 from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
@@ -23,12 +23,14 @@ from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.base import Ranker, TellsNeed
 from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
-from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
-from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.stacking import Stack
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+    from kaggle_rag.retrieval.retriever import Retriever
 
 # torch, the model and one batch of questions; measured on the sample and on 4,000 questions.
 _BASE_RAM = 1_000_000_000
@@ -54,7 +56,7 @@ class Bench:
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
         require(
-            _contexts_need(solution.index, device_of(solution.device)),
+            _contexts_need(solution.index, solution.device),
             ram=solution.limits.ram,
             gpu=solution.limits.gpu,
         )
@@ -80,12 +82,22 @@ class Bench:
 
     def retriever(self) -> Retriever:
         """The retriever of the settings over the open index."""
+        from kaggle_rag.retrieval.retriever import Retriever
+
         self.open_again()
         if self.index is None or self.encoder is None:
             raise ConfigError("no index to find contexts in", expected="--index")
         settings, device = self.solution.contexts, self.solution.device
-        reranker = CrossEncoder(settings.reranker, device) if settings.reranker else None
+        reranker = _reranker(settings.reranker, device)
         return Retriever(self.index, self.encoder, settings, self.others, reranker)
+
+
+def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
+    if not name:
+        return None
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+
+    return CrossEncoder(name, device)
 
 
 def given(solution: Solution, *keys: str) -> None:
@@ -221,7 +233,7 @@ def contexts_for(
     return find_contexts(bench, questions)
 
 
-def _contexts_need(index: Path, device: str) -> Need:
+def _contexts_need(index: Path, device: str | None) -> Need:
     # Mapped pages of a FAISS file count as resident while they are searched.
     manifest = Manifest.read(index)
     mapped = sum(ram_of(c.kind, manifest.passages, c.encoder.dim) for c in manifest.dense.values())
@@ -229,7 +241,7 @@ def _contexts_need(index: Path, device: str) -> Need:
         "contexts",
         _BASE_RAM + mapped,
         "raise the limit, or build a smaller kind of index (wiki_index build --ram)",
-        gpu=_BASE_GPU if device.startswith("cuda") else 0,
+        gpu=_BASE_GPU if device_of(device).startswith("cuda") else 0,
     )
 
 

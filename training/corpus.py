@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from kaggle_rag.errors import InputError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.progress import Bar, progress
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.vectors import Rows, Vectors
@@ -155,6 +154,6 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
         return encoder.encode_passages(texts, on_rows=shown.update)
 
 
-def bar(name: str, total: int) -> tqdm:
-    """A bar on a terminal; a log file gets none."""
-    return tqdm(total=total, desc=name, unit="text", leave=False, disable=not sys.stderr.isatty())
+def bar(name: str, total: int) -> Bar:
+    """A bar over texts, gone when it is full; in a log, lines where it takes long."""
+    return progress(total, name, "text", leave=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    plan = _plan(arguments)
     from wiki_index.build import build, check
 
-    plan = _plan(arguments)
     if arguments.dry_run:
         check(plan)
         _tell_forecast(plan)
@@ -55,12 +56,16 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             f"{len(corpus.aside)} .txt file(s) beside the articles are left aside, such as {corpus.aside[0]}",
             file=sys.stderr,
         )
-    return Plan(
-        corpus, arguments.out, _encoders(arguments, unit), unit, arguments.language,
+    plan = Plan(
+        corpus, arguments.out, {}, unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
         cluster=_cluster(arguments),
     )  # fmt: skip
+    from wiki_index.build import check_places
+
+    check_places(plan)
+    return dataclasses.replace(plan, encoders=_encoders(arguments, unit))
 
 
 def _require_recall(recall: float) -> None:
@@ -81,16 +86,15 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
 
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
     names = arguments.encoder or [DEFAULT_ENCODER]
-    encoders = {
+    if len({retriever_name(name) for name in names}) < len(names):
+        raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
+    return {
         retriever_name(name): Encoder(
             name, device=arguments.device, online=arguments.online, window=window,
             precision=_precision(arguments, retriever_name(name)),
         )
         for name in names
     }  # fmt: skip
-    if len(encoders) < len(names):
-        raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
-    return encoders
 
 
 def _tell_forecast(plan: Plan) -> None:
@@ -225,8 +229,6 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
     from kaggle_rag.artifacts import write_json
     from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder
@@ -252,8 +254,6 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
     from kaggle_rag.errors import InputError
     from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import InputError
+from kaggle_rag.progress import progress
 from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
@@ -86,7 +85,7 @@ class Corpus:
         """Files, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
         # A dump takes minutes; a small corpus shows no bar.
         quiet = self.size < _SHOWN
-        with tqdm(total=self.size, desc="read", unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
+        with progress(self.size, "read", "B", unit_scale=True, leave=False, disable=quiet) as bar:
             sums = [(p.relative_to(self.root).as_posix(), sha256(p, bar.update)) for p in self.files]
         total = sums[0][1] if len(sums) == 1 else hashlib.sha256(repr(sums).encode()).hexdigest()
         return {

@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import require_space
 from kaggle_rag.errors import InputError
 from kaggle_rag.limits import Need, require
+from kaggle_rag.progress import over
 from kaggle_rag.retrieval.dense import VECTORS_FILE
 from kaggle_rag.retrieval.kinds import KINDS, choose, kind_of, ram_of, simpler, unfit
 from kaggle_rag.retrieval.vectors import Layout
@@ -100,7 +100,7 @@ def forecast(plan: Plan) -> Forecast:
     splitter = plan.splitter()
     articles = characters = seen = 0
     sample: list[str] = []
-    for number, article in enumerate(tqdm(plan.corpus.articles(), desc="dry run", unit="article")):
+    for number, article in enumerate(over(plan.corpus.articles(), "dry run", "article")):
         articles, characters = articles + 1, characters + len(article.text)
         if number % _EVERY == 0 or len(sample) < _SAMPLE:
             seen += len(article.text)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import CheckpointError
+from kaggle_rag.progress import bar_class
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -126,6 +127,11 @@ def _spelling(part: str) -> str:
 def _cached(name: str) -> Path | None:
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         return None
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    # The rest of the library takes a quarter of a second to import, mostly to find no such folder.
+    if not (Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -160,6 +166,7 @@ def _download(name: str) -> Path:
                 name,
                 allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
                 ignore_patterns=["onnx/*", "openvino/*"],
+                tqdm_class=bar_class(),
             )
         )
     except hub_faults() as error:

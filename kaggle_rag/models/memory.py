@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from kaggle_rag.errors import CheckpointError
 from kaggle_rag.models.checkpoints import weights
-from kaggle_rag.models.devices import DTYPES
+from kaggle_rag.models.devices import dtype_of
 
 # Python with torch, transformers, the tables and what their allocators keep, measured; bitsandbytes beside
 # it, and on a GPU the CUDA context.
@@ -64,7 +64,7 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     CheckpointError : a file is no safetensors, or was cut short.
     """
     tensors = [found for folder in folders for found in _headers(folder)]
-    number = DTYPES[reading.precision].itemsize
+    number = dtype_of(reading.precision).itemsize
     held = int(sum(_held(name, shape, kind, number, reading.nf4) for name, shape, kind in tensors))
     working = _working(config, reading, number)
     libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0)

@@ -7,27 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from tqdm import tqdm
 
 from kaggle_rag.ensemble import Probabilities, softmax
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.limits import Need, release
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
-from kaggle_rag.models.description import config_of
-from kaggle_rag.models.devices import DTYPES, device_of, half_of
+from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
 from kaggle_rag.models.features import Feature, Item
 from kaggle_rag.models.forms import form_of
 from kaggle_rag.models.layouts import PRESETS, Writer, layout_of
-from kaggle_rag.models.loading import Backbone, family_in, load_ranker, load_whole, require_4bit
-from kaggle_rag.models.memory import Reading, estimate
+from kaggle_rag.progress import progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.loading import Backbone
 
 # Options of a question, by which the least that is read at once is reckoned.
 _OPTIONS = 5
@@ -56,8 +55,8 @@ class TrainedRanker:
 
     folder: Any
     base: str | None = None
-    device: Any = None
-    precision: Any = None
+    device: Any = dataclasses.field(default_factory=lambda: None)
+    precision: Any = dataclasses.field(default_factory=lambda: None)
     chunks: Any = None
     max_tokens: Any = None
     batch_tokens: int | None = None
@@ -80,10 +79,11 @@ class TrainedRanker:
                 where="rankers.options.form",
                 cure="leave form out: it is for checkpoints without " + CARD,
             )
-        self.device: str = device_of(self.device)
-        given, self.precision = self.precision, self.precision or half_of(self.device)
-        if self.precision not in DTYPES:
-            raise ConfigError(f"no precision {given!r}", expected="one of " + ", ".join(DTYPES))
+        self._given = (self.device and device_of(self.device), self.precision)
+        if self.precision not in (None, *PRECISIONS):
+            raise ConfigError(f"no precision {self.precision!r}", expected="one of " + ", ".join(PRECISIONS))
+        # Found when they are needed: to ask for a GPU imports torch, for which no mistake need wait.
+        del self.device, self.precision
         self.chunks: int = self.card.chunks if self.chunks is None else self.chunks
         self.max_tokens: int = self.max_tokens or self.card.max_tokens
 
@@ -102,9 +102,23 @@ class TrainedRanker:
                 expected="true or false",
             )
         if self.load_in_4bit:
+            from kaggle_rag.models.loading import require_4bit
+
             require_4bit()
 
+    def __getattr__(self, name: str) -> Any:
+        """``device`` and ``precision``: those asked for, or what this machine has."""
+        if name == "device":
+            self.device = self._given[0] or device_of(None)
+            return self.device
+        if name == "precision":
+            self.precision = self._given[1] or half_of(self.device)
+            return self.precision
+        raise AttributeError(name)
+
     def __enter__(self) -> TrainedRanker:
+        from kaggle_rag.models.loading import load_ranker, load_whole
+
         where = {"device": self.device, "precision": self.precision, "nf4": self.load_in_4bit}
         if self.bare:
             self._backbone = load_whole(self.folder, self.card, **where)
@@ -120,6 +134,10 @@ class TrainedRanker:
         ------
         CheckpointError : an adapter's backbone is not on this machine, or a file is damaged.
         """
+        from kaggle_rag.models.description import config_of
+        from kaggle_rag.models.loading import family_in
+        from kaggle_rag.models.memory import Reading, estimate
+
         own = [] if self.bare or not self.card.base else [resolve(self.base or self.card.base).path]
         folders = [*own, self.folder]
         rows = max(_OPTIONS, (self.batch_tokens or _TOKENS[self.device.split(":")[0]]) // self.max_tokens)
@@ -208,6 +226,8 @@ def _bare_card(ranker: TrainedRanker) -> RankerCard:
             where="rankers.options",
             expected="the longest row it was trained to read, in tokens",
         )
+    from kaggle_rag.models.loading import family_in
+
     own = form_of(str(ranker.form), family_in(str(ranker.folder))).layout
     return RankerCard(
         str(ranker.form), layout_of(own, ranker.template), ranker.max_tokens, chunks=0, labels=1, base="",
@@ -228,6 +248,8 @@ def score(
 
     ``asked`` is the wrapper of a model that lies divided over several devices.
     """
+    import torch
+
     model = asked if asked is not None else backbone.model
     device = backbone.model.device
     collate = backbone.collator()
@@ -236,7 +258,7 @@ def score(
     out = np.full(
         (len(items), max(len(item.options) for item in items)), np.finfo(np.float32).min, np.float64
     )
-    with tqdm(total=len(items), desc="rank", unit="question", disable=quiet or len(items) < 100) as bar:
+    with progress(len(items), "rank", "question", disable=quiet or len(items) < 100) as bar:
         for rows in _batches(features, tokens):
             batch = collate([features[row] for row in rows])
             with torch.inference_mode():

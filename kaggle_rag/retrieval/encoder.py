@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
-from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.models.devices import device_of
+from kaggle_rag.models.devices import PRECISIONS, device_of
+from kaggle_rag.models.sentence_bert import sentence_bert
 from kaggle_rag.retrieval.batches import batches
-from kaggle_rag.retrieval.precision import LEAST_COSINE, PRECISIONS, PROBES, fastest, reduced
+from kaggle_rag.retrieval.precision import LEAST_COSINE, PROBES, half_for, is_faster, reduced
 from kaggle_rag.retrieval.vectors import Vectors
 
-# One bar for the loading of six small layers is noise between our own.
-transformers_logging.disable_progress_bar()
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 # Tokens in one forward pass: what fits a core's cache is fastest on a CPU (benchmarks/encode.py),
 # a GPU wants all its units busy.
@@ -43,6 +43,25 @@ def _dimension(model: SentenceTransformer) -> int:
     return int(ask() or 0)
 
 
+def _loaded(folder: Path, device: str) -> SentenceTransformer:
+    """The model of a folder, ready to read; raise ``CheckpointError`` where it does not load."""
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    # One bar for the loading of six small layers is noise between our own.
+    transformers_logging.disable_progress_bar()
+    try:
+        made = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
+            where=folder,
+            expected="a sentence-transformers model, or an encoder that mean pooling suits",
+        ) from error
+    return made.eval()
+
+
 class Encoder:
     """A sentence-transformers model that gives L2-normalised float32 vectors.
 
@@ -56,8 +75,9 @@ class Encoder:
         it (default: the model's own longest input).
     online : allow a download.
     card : the card of an index, whose prompts, length and precision are to be used again.
-    precision : a key of `kaggle_rag.retrieval.precision.PRECISIONS`, which the vectors of an index are
-        computed in; ``"auto"`` takes the device's fastest if it agrees with float32 on a few probes.
+    precision : a key of `kaggle_rag.models.devices.PRECISIONS`, which the vectors of an index are
+        computed in; ``"auto"`` takes a half precision that agrees with float32 on a few probes and,
+        on a CPU, reads them faster than float32 does.
     """
 
     def __init__(
@@ -76,32 +96,30 @@ class Encoder:
             )
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
-        try:
-            self.model = SentenceTransformer(str(checkpoint.path), device=self.device, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
-                where=checkpoint.path,
-                expected="a sentence-transformers model, or an encoder that mean pooling suits",
-            ) from error
-        self.model.eval()
-        query, passage = self._prompts(name)
-        if card:
-            self.model.max_seq_length = card.max_tokens
-        elif window:
-            self._lengthen(window, passage)
-        self.card = card or EncoderCard(
-            name=name,
-            sha256=checkpoint.sha256,
-            dim=_dimension(self.model),
-            max_tokens=int(self.model.max_seq_length or 0),
-            query_prompt=query,
-            passage_prompt=passage,
-            precision=fastest(self.device) if precision == "auto" else precision,
-        )
+        self._folder, self._length = checkpoint.path, card.max_tokens if card else None
         self._reduced: SentenceTransformer | None = None
-        if precision == "auto" and not card and self._agreement() < LEAST_COSINE:
-            self.card, self._reduced = dataclasses.replace(self.card, precision="fp32"), None
+        # What an index is asked needs no more than this; the whole library is loaded when it is needed.
+        whole = card is None or not card.max_tokens
+        self._plain = None if whole else sentence_bert(checkpoint.path, self.device)
+        if card is None:
+            card = self._described(name, checkpoint.sha256, window)
+            chosen = self._suiting(card) if precision == "auto" else precision
+            card = dataclasses.replace(card, precision=chosen)
+        elif self._plain is None:
+            _ = self.model
+        self.card = card
+
+    @functools.cached_property
+    def model(self) -> SentenceTransformer:
+        """The model by sentence-transformers, loaded when it is first asked for."""
+        made = _loaded(self._folder, self.device)
+        if self._length:
+            made.max_seq_length = self._length
+        return made
+
+    @property
+    def _asked(self) -> Any:
+        return self._plain or self.model
 
     @classmethod
     def of_index(cls, card: EncoderCard, *, name: str | None = None, device: str | None = None) -> Encoder:
@@ -146,17 +164,31 @@ class Encoder:
         """
         if self.card.precision != "fp32" and self._reduced is None:
             self._reduced = reduced(self.model, self.card.precision)
-        return self._encode([self.card.passage_prompt + text for text in texts], on_rows, self._reduced)
+        prompted = [self.card.passage_prompt + text for text in texts]
+        return self._encode(prompted, on_rows, self._reduced or self.model)
 
     def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
         if not texts:
             return np.zeros(0, dtype=np.int64)
-        found = self.model.tokenizer(
+        found = self._asked.tokenizer(
             list(texts), add_special_tokens=False, truncation=False, verbose=False,
             return_attention_mask=False,
         )  # fmt: skip
         return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
+
+    def _described(self, name: str, sha256: str, window: int | None) -> EncoderCard:
+        query, passage = self._prompts(name)
+        if window:
+            self._lengthen(window, passage)
+        return EncoderCard(
+            name=name,
+            sha256=sha256,
+            dim=_dimension(self.model),
+            max_tokens=int(self.model.max_seq_length or 0),
+            query_prompt=query,
+            passage_prompt=passage,
+        )
 
     def _lengthen(self, window: int, prompt: str) -> None:
         beside = len(self.model.tokenizer(prompt)["input_ids"])
@@ -178,9 +210,26 @@ class Encoder:
         short = name.rstrip("/").rsplit("/", 1)[-1].lower()
         return next((pair for part, pair in _PROMPTS.items() if f"-{part}" in f"-{short}"), ("", ""))
 
+    def _suiting(self, card: EncoderCard) -> str:
+        """What the vectors of an index are best computed in here: decided once, and kept by its card."""
+        half = half_for(self.device)
+        if half == "fp32":
+            return half
+        self.card, self._reduced = card, reduced(self.model, half)
+        # A format that is no faster is not worth the digits it loses, however few.
+        if self._agreement() >= LEAST_COSINE and (half == "fp16" or self._quickens()):
+            return half
+        self._reduced = None
+        return "fp32"
+
+    def _quickens(self) -> bool:
+        return is_faster(
+            lambda: self._encode(PROBES, None), lambda: self._encode(PROBES, None, self._reduced)
+        )
+
     def _agreement(self) -> float:
-        """Least cosine between vectors for an index and float32's, over the probes; -1 for no numbers."""
-        cosines = (self.encode_for_index(PROBES) * self.encode_passages(PROBES)).sum(axis=1)
+        """Least cosine of vectors in half precision to float32's, over the probes; -1 for no numbers."""
+        cosines = (self._encode(PROBES, None, self._reduced) * self._encode(PROBES, None)).sum(axis=1)
         return float(np.nan_to_num(cosines, nan=-1).min())
 
     def _encode(
@@ -189,8 +238,10 @@ class Encoder:
         on_rows: Callable[[int], object] | None,
         model: SentenceTransformer | None = None,
     ) -> Vectors:
+        import torch
+
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        model = model or self.model
+        model = model or self._asked
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
         made = batches(texts, model.tokenizer, longest=self.card.max_tokens or None, budget=budget)
         with contextlib.closing(made):
