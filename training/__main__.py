@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
-from kaggle_rag.errors import run_program
+from kaggle_rag.errors import EXIT_USER_ERROR, run_program
+from kaggle_rag.flags import OldName, commands_listed
 from kaggle_rag.models.forms import FORMS
-from training import judging, ranker_config
-from training.config import PATHS, RerankerSettings, RetrieverSettings
+from training import config, judging, ranker_config
+from training.config import RerankerSettings, RetrieverSettings
 from training.extra import require_extra
 from training.peft_methods import METHODS
 from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
@@ -43,11 +44,11 @@ labels: a cross-encoder, or a table with id, passage and score (.csv, .parquet, 
 
 _RANKER = """\
 examples:
-  python -m training {command} --questions train.csv --contexts contexts.parquet --model {model} --out ranker/
+  python -m training {command} --questions train.csv --contexts-file contexts.parquet --model {model} --out ranker/
   python -m training {command} --config ranker.yaml --set peft.method=lora --set peft.options.r=32
   python -m training {command} --config ranker.yaml --dry-run
 
-CONTEXTS is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns from the
+The contexts file is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns from the
 words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
 lists known ones with their memory.
 
@@ -62,6 +63,10 @@ example:
 
 The merged weights answer without peft, and no slower than the backbone itself. They are only written
 when they answer as the adapter does."""
+
+
+# Settings by the one name that all programs use, where the field has an older one.
+_NEW = {"contexts": "contexts_file"}
 
 
 def _ranker_help(command: str, model: str) -> str:
@@ -109,9 +114,11 @@ def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
         unset = field.is_required() or field.default in (None, ())
         told = f"{field.description}{'' if unset else f' (default: {_show(field.default)})'}"
         parser.add_argument(
-            "--" + name.replace("_", "-"), nargs="+" if many else None,
+            "--" + _NEW.get(name, name).replace("_", "-"), dest=name, nargs="+" if many else None,
             metavar=_metavar(field.annotation), help=told.replace("%", "%%"),
         )  # fmt: skip
+        if name in _NEW:
+            parser.add_argument("--" + name, action=OldName, const=_NEW[name], help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
 
@@ -138,8 +145,11 @@ def _show(value: Any) -> str:
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
-    paths = ranker_config.PATHS if issubclass(model, RankerRun) else PATHS
-    return read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags, paths=paths)
+    keys = ranker_config if issubclass(model, RankerRun) else config
+    return read_settings(
+        model, arguments.config, getattr(arguments, "changes", ()), flags, paths=keys.PATHS,
+        models=keys.MODELS, renamed={new: old for old, new in _NEW.items() if old in model.model_fields},
+    )  # fmt: skip
 
 
 def _retriever(arguments: argparse.Namespace) -> int:
@@ -251,7 +261,7 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
         _ranker_help("multiple-choice", "microsoft/deberta-v3-large"), MultipleChoiceRun, _ranker,
     ),
     "causal": (
-        "train a decoder such as Llama or Phi-3 as a ranker",
+        "train a decoder such as Llama or Phi-3 as a ranker (by default LoRA adapters, not all weights)",
         _ranker_help("causal", "mistralai/Mistral-7B-v0.1"), CausalRun, _ranker,
     ),
     "seq2seq": (
@@ -273,7 +283,10 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    if commands_listed(parser, sys.argv[1:]):
+        return EXIT_USER_ERROR
+    arguments = parser.parse_args()
     return PROGRAMS[arguments.command][3](arguments)
 
 

@@ -13,6 +13,8 @@ from training.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
 # Keys of a YAML file that are relative to it.
 PATHS = ("questions", "out", "passages", "index", "validation", "exclude")
+# Folders or names of models.
+MODELS = ("model", "teacher", "encoder")
 Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
 
 

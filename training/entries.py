@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +12,10 @@ from kaggle_rag.config import RankerSettings, Solution, validated
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.models.card import CARD
 from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.places import at, beside, model_beside
 from kaggle_rag.rankers.registry import check_options, make_ranker
 from training.extra import require_extra
-from training.ranker_config import COMMANDS, FILES, PATHS, RankerRun
+from training.ranker_config import COMMANDS, FILES, MODELS, PATHS, RankerRun
 from training.run import Run
 
 # What the cross-validation decides of every training run.
@@ -100,8 +100,8 @@ class Entry:
         return made
 
 
-def entries_of(solution: Solution, beside: Path) -> tuple[Entry, ...]:
-    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``beside``.
+def entries_of(solution: Solution, folder: Path) -> tuple[Entry, ...]:
+    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``folder``.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def entries_of(solution: Solution, beside: Path) -> tuple[Entry, ...]:
         where = f"rankers.{number}.train"
         train = dict(settings.train or {})
         command = None if settings.train is None else _command(settings, train, where)
-        train = {key: _beside(key, value, beside) for key, value in train.items()}
+        at(train, PATHS, lambda value: beside(value, folder))
+        at(train, MODELS, lambda value: model_beside(value, folder))
         name = _name(settings, train, {entry.name for entry in entries})
         entries.append(Entry(name, settings, command, train))
     return tuple(entries)
@@ -136,16 +137,6 @@ def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str
             cure="leave it out",
         )  # fmt: skip
     return str(command)
-
-
-def _beside(key: str, value: Any, folder: Path) -> Any:
-    if key in PATHS:
-        each: Sequence[Any] = value if isinstance(value, list) else [value]
-        paths = [str(folder / str(path)) for path in each]
-        return paths if isinstance(value, list) else paths[0]
-    if key == "model" and (folder / str(value)).is_dir():
-        return str(folder / str(value))
-    return value
 
 
 def _name(settings: RankerSettings, train: dict[str, Any], taken: set[str]) -> str:

@@ -14,6 +14,8 @@ from training.peft_methods import METHODS
 # Files that decide what is learnt, and all keys that are relative to the YAML file.
 FILES = ("questions", "contexts", "validation", "validation_contexts", "weaker_contexts", "drop", "folds")
 PATHS = (*FILES, "out", "exclude")
+# Folders or names of models.
+MODELS = ("model",)
 
 
 def _known(table: dict[str, Any], what: str) -> Any:

@@ -184,7 +184,7 @@ def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:
         raise ConfigError(
             "the solution reads contexts, and there are none of these questions", where=wish.solution,
             cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
-            "then give --contexts C.parquet",
+            "then give --contexts-file C.parquet",
         )  # fmt: skip
     if contexts is not None and not contexts.is_file():
         raise InputError("no such file", where=contexts, cure="check the spelling of the path")

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.errors import EXIT_USER_ERROR, ConfigError, run_program
+from kaggle_rag.flags import commands_listed, encoders_of
 from kaggle_rag.retrieval.kinds import KINDS
 from wiki_index.arguments import parser
 
@@ -288,7 +289,10 @@ COMMANDS = {"build": _build, "fit": _fit, "measure": _measure, "search": _search
 
 
 def main() -> int:
-    arguments = parser().parse_args()
+    made = parser()
+    if commands_listed(made, sys.argv[1:]):
+        return EXIT_USER_ERROR
+    arguments = made.parse_args()
     return COMMANDS[arguments.command](arguments)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import CheckpointError
+from kaggle_rag.places import plain
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -57,6 +58,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
     ------
     CheckpointError : nothing found (the message lists the places), or found without safetensors.
     """
+    name = plain(name)
     for source, path in _places(name):
         if (path / "config.json").is_file():
             return _checked(Checkpoint(name, path, source))
@@ -93,7 +95,7 @@ def _sum(path: Path, size: int, changed: int) -> str:
 
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:
-    yield "folder", Path(name).expanduser()
+    yield "folder", Path(name)
     yield from (("input", path) for path in attached(name))
     if (cached := _cached(name)) is not None:
         yield "cache", cached
@@ -107,7 +109,7 @@ def _inputs() -> str:
 
 def attached(name: str, marker: str = "config.json") -> Iterator[Path]:
     """Folders with the file ``marker`` under the input folders whose path spells the name, shallow first."""
-    wanted = _spelling(name.rsplit("/", 1)[-1])
+    wanted = _spelling(plain(name).rsplit("/", 1)[-1])
     for root in map(Path, _inputs().split(os.pathsep)):
         if not root.is_dir():
             continue
