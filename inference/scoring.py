@@ -67,9 +67,8 @@ def _ranked(
 ) -> tuple[npt.NDArray[np.int64], int]:
     """The ranks, and the letters of the longest prediction."""
     ids, answers, options = _answers(solution)
-    ids, answers, options = ids[:limit], answers[:limit], options and options[:limit]
-    predictions = validate(submission, ids, options)
-    return ranks_in_submission(predictions, answers), max(map(len, predictions))
+    predictions = validate(submission, ids, options, limit)
+    return ranks_in_submission(predictions, answers[:limit]), max(map(len, predictions))
 
 
 def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -185,10 +186,26 @@ def read_settings(
     renamed : today's name of a key to the field that holds it; the field's own name still works, and a
         line says the new one.
     """
+    return validated(
+        model, _values(path, changes, flags, paths=paths, models=models, renamed=renamed), path or "settings"
+    )
+
+
+def _values(
+    path: str | Path | None,
+    changes: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    paths: Sequence[str],
+    models: Sequence[str],
+    renamed: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The settings as plain values, their paths resolved."""
     values = _read(Path(path)) if path else {}
     for name, field in (renamed or {}).items():
         if field in values:
-            print(f"note: the setting {field} is now called {name}; the old name still works", file=sys.stderr)
+            told = f"note: the setting {field} is now called {name}; the old name still works"
+            print(told, file=sys.stderr)
         elif name in values:
             values[field] = values.pop(name)
     if path:
@@ -199,7 +216,39 @@ def read_settings(
         _set(values, change)
     values |= {key: value for key, value in (flags or {}).items() if value not in (None, {})}
     at(values, (*paths, *models), plain)
-    return validated(model, values, path or "settings")
+    return values
+
+
+def load_partly(
+    path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> tuple[Solution, list[KitError]]:
+    """`load`, but give the settings that fit beside the faults of the others, so that all can be checked."""
+    values = _values(path, changes, flags, paths=PATHS, models=MODELS)
+    try:
+        return validated(Solution, values, path or "settings"), []
+    except ConfigError as error:
+        return _fitting(values), [error]
+
+
+def _fitting(values: dict[str, Any]) -> Solution:
+    """The settings without those that do not fit."""
+    values = copy.deepcopy(values)
+    while True:
+        try:
+            return Solution.model_validate(values)
+        except ValidationError as error:
+            for fault in error.errors():
+                _drop(values, fault["loc"])
+
+
+def _drop(values: dict[str, Any], place: Sequence[Any]) -> None:
+    """Take out the innermost key that leads to a fault; a fault inside of a list takes the list with it."""
+    inside, key = values, place[0]
+    for part in place[1:]:
+        if not (isinstance(inside.get(key), dict) and part in inside[key]):
+            break
+        inside, key = inside[key], part
+    inside.pop(key, None)
 
 
 def validated(model: type[Settings], values: Mapping[str, Any], where: str | Path) -> Settings:

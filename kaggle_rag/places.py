@@ -6,7 +6,6 @@ holds a path is listed by a pattern such as ``rankers.*.options.base``, and trea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ def plain(name: str) -> str:
     >>> plain("BAAI/bge-small-en-v1.5/")
     'BAAI/bge-small-en-v1.5'
     """
-    full = os.path.expanduser(name)
+    full = str(Path(name).expanduser()) if name.startswith("~") else name
     return full.rstrip("/") or full
 
 

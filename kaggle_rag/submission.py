@@ -13,7 +13,7 @@ import numpy.typing as npt
 from kaggle_rag.artifacts import whole_file
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import ranking
-from kaggle_rag.questions import LETTERS, id_text
+from kaggle_rag.questions import LETTERS, check_ids, id_text
 from kaggle_rag.tables import read_rows
 
 TOP = 3
@@ -65,8 +65,7 @@ def read_submission(path: str | Path) -> dict[str, list[int]]:
                 raise InputError(
                     f"column {name!r} is missing",
                     where=path,
-                    expected=",".join(HEADER),
-                    cure="columns found: " + ", ".join(map(str, row)),
+                    expected=f"{','.join(HEADER)}; the file has {', '.join(map(str, row))}",
                 )
         where = f"{path}, row {number}"
         key = id_text(row["id"])
@@ -76,10 +75,31 @@ def read_submission(path: str | Path) -> dict[str, list[int]]:
     return predictions
 
 
+def sample_ids(path: str | Path) -> set[str]:
+    """The ids of a sample submission, whose predictions may be anything.
+
+    Raises
+    ------
+    InputError : no column ``id``, an empty id, or one in two rows.
+    """
+    rows = list(read_rows(path))
+    if rows and "id" not in rows[0]:
+        raise InputError(
+            "column 'id' is missing", where=path, expected=f"id; the file has {', '.join(map(str, rows[0]))}"
+        )
+    check_ids([row.get("id") for row in rows], str(path))
+    return {id_text(row["id"]) for row in rows}
+
+
 def validate(
-    path: str | Path, ids: Sequence[Any], options: Sequence[Sequence[str | None]] | None = None
+    path: str | Path,
+    ids: Sequence[Any],
+    options: Sequence[Sequence[str | None]] | None = None,
+    limit: int | None = None,
 ) -> list[list[int]]:
     """Read a submission and match it to the questions; give the ranked columns in their order.
+
+    ``limit`` asks for the first questions only, whether there are rows for the others or not.
 
     Raises
     ------
@@ -95,6 +115,7 @@ def validate(
             expected=f"ids such as {wanted[0]!r}",
             cure="score it against the questions it was made from",
         )
+    wanted = wanted[:limit]
     if missing := [key for key in wanted if key not in predictions]:
         raise InputError(
             f"{len(missing)} of {len(wanted)} questions have no row, the first is {missing[0]!r}",

@@ -44,12 +44,12 @@ labels: a cross-encoder, or a table with id, passage and score (.csv, .parquet, 
 
 _RANKER = """\
 examples:
-  python -m training {command} --questions train.csv --contexts-file contexts.parquet --model {model} --out ranker/
+  python -m training {command} --questions train.csv --contexts-file c.parquet --model {model} --out ranker/
   python -m training {command} --config ranker.yaml --set peft.method=lora --set peft.options.r=32
   python -m training {command} --config ranker.yaml --dry-run
 
-The contexts file is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns from the
-words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
+The contexts file is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns
+from the words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
 lists known ones with their memory.
 
 The work happens in OUT.training. Killed at any point, the same command goes on from the last

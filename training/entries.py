@@ -11,9 +11,9 @@ from kaggle_rag.artifacts import MANIFEST, sha256
 from kaggle_rag.config import RankerSettings, Solution, validated
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.models.card import CARD
-from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.places import at, beside, model_beside
-from kaggle_rag.rankers.registry import check_options, make_ranker
+from kaggle_rag.rankers.registry import make_ranker
 from training.extra import require_extra
 from training.ranker_config import COMMANDS, FILES, MODELS, PATHS, RankerRun
 from training.run import Run
@@ -70,12 +70,17 @@ class Entry:
         if self.command is None:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
             return
-        settings = self.run(place, 0)
-        require_extra(settings)
-        check_options(self.settings.kind, self.settings.options)
         from training.ranker import require_family
 
-        require_family(self.command, settings.model)
+        require_family(self.command, self.run(place, 0).model)
+
+    def check_files(self, place: Place) -> None:
+        """What needs no library of models: settings, packages, files, the backbone's folder."""
+        if self.command is None:
+            return
+        settings = self.run(place, 0)
+        require_extra(settings)
+        resolve(settings.model)
         for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
             if path is not None and not path.is_file():
                 raise InputError("no such file", where=path, cure="check the spelling of the path")

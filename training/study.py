@@ -10,6 +10,8 @@ from typing import Any
 from kaggle_rag.artifacts import sha256, write_json
 from kaggle_rag.config import Solution, load
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.faults import Gathered
+from kaggle_rag.preflight import check_models, check_ranker
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
 from training.entries import Entry, Place, entries_of
@@ -91,8 +93,19 @@ class Study:
             if not path.is_file():
                 raise InputError("no such file", where=path, cure="check the spelling of the path")
         place = Place(wish.folder, questions, contexts, wish.folder / FOLDS)
+        found = Gathered()
+        for number, entry in enumerate(entries):
+            with found.check():
+                check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
+            with found.check():
+                entry.check_files(place)
+        if any(entry.settings.kind != "trained" for entry in entries):
+            check_models(found, solution, search=False, encodes=True)
+        found.tell()
         for entry in entries:
-            entry.check(place)
+            with found.check():
+                entry.check(place)
+        found.tell()
         study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
         study.refuse_strangers()
         return study
