@@ -58,7 +58,7 @@ def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
 
 def _path(path: str | Path, beside: Path | None, *, there: bool = True) -> str:
     """``there`` is false of what may be the name of an attached input."""
-    if beside is None or not (there or Path(path).is_dir()) or Path(path).is_absolute():
+    if beside is None or not (there or Path(path).is_dir()):
         return str(path)
     return os.path.relpath(path, beside)
 

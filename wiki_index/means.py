@@ -65,6 +65,13 @@ def precision_of(plan: Plan, kind: str) -> str:
     return plan.vectors or KINDS[kind].vectors
 
 
+def stored_in(plan: Plan) -> str | None:
+    """The precision of the stored vectors, ``None`` where a budget has still to choose the kind."""
+    if plan.vectors or plan.kind or not plan.ram:
+        return precision_of(plan, plan.kind or "flat")
+    return None
+
+
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
     """Bytes of vectors and index, and of the growing index where it has lists."""
     times = 2 if KINDS[kind].lists else 1
