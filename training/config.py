@@ -28,6 +28,9 @@ class _Run(Section):
     """What a retriever and a re-ranker are both trained by."""
 
     questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: learn from the first questions of the file only"
+    )
     out: Path = Field(description="folder to write the trained model to")
     model: str = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(

@@ -19,7 +19,7 @@ from training.ranker_config import COMMANDS, FILES, MODELS, PATHS, RankerRun
 from training.run import Run
 
 # What the cross-validation decides of every training run.
-_GIVEN = ("questions", "contexts", "out", "folds", "fold", "validation", "validation_contexts")
+_GIVEN = ("questions", "contexts", "limit", "out", "folds", "fold", "validation", "validation_contexts")
 
 
 class Place(NamedTuple):
@@ -29,6 +29,7 @@ class Place(NamedTuple):
     questions: Path
     contexts: Path | None
     folds: Path
+    limit: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Entry:
         """
         assert self.command is not None
         given: dict[str, Any] = {
-            "questions": place.questions, "contexts": place.contexts,
+            "questions": place.questions, "contexts": place.contexts, "limit": place.limit,
             "out": place.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
         }  # fmt: skip
         if fold is not None:
@@ -93,6 +94,8 @@ class Entry:
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
         made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
         made["questions"] = sha256(place.questions)
+        if place.limit:
+            made["limit"] = place.limit
         made["contexts"] = sha256(place.contexts) if place.contexts else None
         made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
         if "folder" in options:

@@ -96,6 +96,16 @@ def _how(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="any setting of SOLUTION: blend=ranks",
     )  # fmt: skip
+    parser.add_argument(
+        "--limit", action="append", metavar="N", dest="changes", type=_limit,
+        help="for trying things: the first N questions only",
+    )  # fmt: skip
+
+
+def _limit(text: str) -> str:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions, 1 or more")
+    return f"limit={text}"
 
 
 def compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +161,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
         if arguments.folds != _FOLDS or arguments.seed or arguments.alike != _ALIKE or arguments.changes:
             raise ConfigError(
                 "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
-                cure="leave --folds, --seed, --alike and --set out, or give the solution.yaml",
+                cure="leave --folds, --seed, --alike, --limit and --set out, or give the solution.yaml",
             )  # fmt: skip
         wish = wish_of(arguments.run)
     else:

@@ -55,6 +55,9 @@ class RankerRun(Section):
     contexts: Path | None = Field(
         None, description="their contexts.parquet, by python -m inference contexts (default: none are read)"
     )
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: learn from the first questions of the file only"
+    )
     out: Path = Field(description="folder to write the ranker to")
     model: str = Field(description="the backbone: a folder, or a name")
     form: Annotated[str, _known(FORMS, "form")] = Field("choice", description="one of " + ", ".join(FORMS))

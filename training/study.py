@@ -80,7 +80,7 @@ class Study:
         solution = load(wish.solution, wish.changes)
         questions, contexts = _files(wish, solution)
         entries = entries_of(solution, wish.solution.parent)
-        lessons = Lessons.read(questions, contexts)
+        lessons = Lessons.read(questions, contexts, solution.limit)
         if wish.folds > len(lessons):
             raise ConfigError(
                 f"--folds {wish.folds} of {len(lessons):,} questions", expected="no more folds than questions"
@@ -92,7 +92,7 @@ class Study:
         for path in tests:
             if not path.is_file():
                 raise InputError("no such file", where=path, cure="check the spelling of the path")
-        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS)
+        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
         found = Gathered()
         for number, entry in enumerate(entries):
             with found.check():
@@ -113,7 +113,10 @@ class Study:
     @property
     def decided(self) -> dict[str, Any]:
         """What decides the folds: a folder holds one cross-validation."""
+        # A folder that was made without a limit has no such note.
+        part = {"limit": self.place.limit} if self.place.limit else {}
         return {
+            **part,
             "questions": sha256(self.place.questions),
             "contexts": sha256(self.place.contexts) if self.place.contexts else None,
             "folds": self.wish.folds, "seed": self.wish.seed, "alike": self.wish.alike,
@@ -124,7 +127,8 @@ class Study:
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return
         found = read_run(self.folder)
-        differing = [key for key, value in self.decided.items() if found["decided"].get(key) != value]
+        ours, theirs = self.decided, found["decided"]
+        differing = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
         if differing:
             raise ArtifactError(
                 f"a cross-validation with another {', '.join(differing)} is there", where=self.folder,

@@ -39,6 +39,8 @@ def _build(arguments: argparse.Namespace) -> int:
         print(usage, file=sys.stderr)
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
+    if arguments.limit:
+        print(f"PARTIAL: it holds the first {arguments.limit:,} articles only (--limit)", file=sys.stderr)
     return 0
 
 
@@ -65,7 +67,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         corpus, arguments.out, _encoders(arguments, unit), unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
-        cluster=_cluster(arguments),
+        limit=arguments.limit, cluster=_cluster(arguments),
     )  # fmt: skip
 
 

@@ -131,6 +131,7 @@ def _how_it_is_made(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--ray-address", metavar="ADDR", help="auto or host:port of a running one (default: start one here)"
     )
+    build.add_argument("--limit", type=_count, metavar="N", help="the first N articles only, for a trial")
     build.add_argument("--online", action="store_true", help="allow to download the encoder")
     build.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
 

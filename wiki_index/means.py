@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import time
 from typing import Any
@@ -107,7 +108,8 @@ def forecast(plan: Plan) -> Forecast:
     splitter = plan.splitter()
     articles = characters = seen = 0
     sample: list[str] = []
-    for number, article in enumerate(tqdm(plan.corpus.articles(), desc="dry run", unit="article")):
+    asked = itertools.islice(plan.corpus.articles(), plan.limit)
+    for number, article in enumerate(tqdm(asked, desc="dry run", unit="article")):
         articles, characters = articles + 1, characters + len(article.text)
         if number % _EVERY == 0 or len(sample) < _SAMPLE:
             seen += len(article.text)
