@@ -15,15 +15,15 @@ from inference.preflight import check_contexts, fitting_stack, read_questions
 from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.ensemble import Probabilities, blend
-from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.faults import Gathered
 from kaggle_rag.limits import Need, measured, require
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
-from kaggle_rag.retrieval.crossencoder import CrossEncoder
+from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
@@ -74,13 +74,33 @@ class Bench:
         return Retriever(self.index, self.encoder, settings, self.others, reranker)
 
 
-def make_rankers(solution: Solution) -> None:
-    """Make every ranker once without its model, so that a wrong setting is told before any search."""
+def make_rankers(solution: Solution, *, search: bool = True) -> None:
+    """Make every ranker once without its model, so that a wrong setting is told before any search.
+
+    Raises
+    ------
+    KitError : all that is wrong with them, the device, and the re-ranker where contexts are searched.
+    """
     found = Gathered()
+    with found.check():
+        device_of(solution.device)
+    if search and solution.contexts.reranker:
+        with found.check():
+            _require_scores(solution.contexts.reranker)
     for settings in asked_rankers(solution):
         with found.check():
             make_ranker(settings.kind, settings.options, encoder=None, index=None)
     found.tell()
+
+
+def _require_scores(reranker: str) -> None:
+    folder = resolve(reranker).path
+    if not has_head(folder):
+        raise CheckpointError(
+            "this model has no trained head that scores a pair", where=folder,
+            expected="a cross-encoder: a model saved with one score a pair",
+            cure=f"train one from it: python -m training reranker --model {folder}",
+        )  # fmt: skip
 
 
 def find_contexts(bench: Bench, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:

@@ -14,9 +14,7 @@ from kaggle_rag.preflight import check_models, check_ranker
 from kaggle_rag.questions import Questions, id_text
 from kaggle_rag.retrieval.contexts import read_contexts
 from kaggle_rag.stacking import Stack
-from kaggle_rag.submission import sample_ids
-
-_KEEPS = "contexts_file"
+from kaggle_rag.submission import is_submission, sample_ids
 
 
 def given(solution: Solution, *keys: str) -> None:
@@ -86,6 +84,7 @@ def check_submit(
     if solution.out:
         with found.check():
             check_out(solution, {".csv"}, [sample] if sample else [])
+            _refuse_other_file(solution.out)
     questions = None
     if solution.questions:
         with found.check():
@@ -148,7 +147,7 @@ def idle(solution: Solution, *, without_contexts: bool = False) -> Iterator[str]
     contexts, given_keys = solution.contexts, solution.model_fields_set
     search = not without_contexts and solution.contexts_file is None
     if not search:
-        why = "--without-contexts" if without_contexts else _KEEPS
+        why = "--without-contexts" if without_contexts else "contexts_file"
         for key in ("index", "contexts"):
             if key in given_keys and getattr(solution, key) is not None:
                 yield f"{key} has no effect: with {why} nothing is searched"
@@ -185,6 +184,13 @@ def _check_source(solution: Solution, without_contexts: bool) -> None:
     if not without_contexts and solution.contexts_file is None and solution.index is None:
         raise ConfigError(
             "nothing to answer from", expected="--index, --contexts-file, or --without-contexts"
+        )
+
+
+def _refuse_other_file(out: Path) -> None:
+    if out.exists() and not is_submission(out):
+        raise InputError(
+            "a file that is no submission is there already", where=out, cure="choose another --out"
         )
 
 

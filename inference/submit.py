@@ -8,9 +8,9 @@ from pathlib import Path
 
 from inference.preflight import check_submit, idle, read_questions
 from kaggle_rag.config import Solution
-from kaggle_rag.errors import InputError, KitError
+from kaggle_rag.errors import KitError
 from kaggle_rag.questions import Questions
-from kaggle_rag.submission import is_submission, top_letters, validate, write_submission
+from kaggle_rag.submission import top_letters, validate, write_submission
 
 
 def check(
@@ -26,15 +26,11 @@ def check(
     its model.
     """
     check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
-    if solution.out and solution.out.exists() and not is_submission(solution.out):
-        raise InputError(
-            "a file that is no submission is there already", where=solution.out, cure="choose another --out"
-        )
     for line in idle(solution, without_contexts=without_contexts):
         print("note: " + line, file=sys.stderr)
     from inference.pipeline import make_rankers
 
-    make_rankers(solution)
+    make_rankers(solution, search=not without_contexts and solution.contexts_file is None)
 
 
 def submit(solution: Solution, *, without_contexts: bool = False, sample: Path | None = None) -> int:
