@@ -99,15 +99,22 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
         label: (_ndcg(cases[1::2], setting), _recall(cases[1::2], setting))
         for label, setting in {**alone, "fitted": best}.items()
     }
-    # Chosen on the fitting half, like the fitted one: the held-out half chooses nothing but between the two.
-    rival = max(names, key=lambda name: _ndcg(cases[::2], alone[name]))
-    gain = paired_bootstrap(_gains(cases[1::2], best), _gains(cases[1::2], alone[rival]))
-    refused = (
-        f"on the held-out half it is no better than {rival} alone" if gain.difference.mean <= 0 else ""
-    )
-    return Fitted(
-        alone[rival] if refused else best, len(cases), max(scores), held_out, f"{gain} over {rival}", refused
-    )
+    setting, gain, refused = _judged(best, alone, cases[1::2])
+    return Fitted(setting, len(cases), max(scores), held_out, gain, refused)
+
+
+def _judged(best: Setting, alone: Mapping[str, Setting], held: Sequence[Case]) -> tuple[Setting, str, str]:
+    """The setting to use, its gain over the best single retriever on held-out cases, why it is not ``best``.
+
+    More retrievers cost more time a question, so that what is no better is worse.
+    """
+    rival = max(alone, key=lambda name: _ndcg(held, alone[name]))
+    gain = paired_bootstrap(_gains(held, best), _gains(held, alone[rival]))
+    told = f"{gain} over {rival}"
+    least = 0.0 if len(best.retrievers) > 1 else -1e-12
+    if gain.difference.mean <= least:
+        return alone[rival], told, f"on the held-out half it is no better than {rival} alone"
+    return best, told, ""
 
 
 def _settings(names: Sequence[str]) -> Iterator[Setting]:
