@@ -232,6 +232,16 @@ def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypat
     assert "now called contexts_file" in capsys.readouterr().err
 
 
+def test_a_setting_of_a_training_without_effect_is_told(tmp_path, capsys):
+    from training.__main__ import _parser, _settings
+    from training.ranker_config import MultipleChoiceRun
+
+    words = ["multiple-choice", "--questions", "q.csv", "--out", "o", "--model", "m"]
+    for more, told in ((["--adversarial-size", "0.2"], True), ([], False)):
+        _settings(_parser().parse_args([*words, *more]), MultipleChoiceRun)
+        assert ("adversarial_size has no effect" in capsys.readouterr().err) == told
+
+
 def test_one_encoder_has_one_place():
     from kaggle_rag.flags import encoders_of
 

@@ -16,6 +16,7 @@ from kaggle_rag.models.forms import FORMS
 from training import config, judging, ranker_config
 from training.config import RerankerSettings, RetrieverSettings
 from training.extra import require_extra
+from training.idle import idle
 from training.peft_methods import METHODS
 from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
 
@@ -146,10 +147,13 @@ def _show(value: Any) -> str:
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
     keys = ranker_config if issubclass(model, RankerRun) else config
-    return read_settings(
+    found = read_settings(
         model, arguments.config, getattr(arguments, "changes", ()), flags, paths=keys.PATHS,
         models=keys.MODELS, renamed={new: old for old, new in _NEW.items() if old in model.model_fields},
     )  # fmt: skip
+    for line in idle(found):
+        print("note: " + line, file=sys.stderr)
+    return found
 
 
 def _retriever(arguments: argparse.Namespace) -> int:
