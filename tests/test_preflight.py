@@ -248,3 +248,27 @@ def test_one_encoder_has_one_place():
     assert encoders_of(["here", "bge=/there"]) == ("here", {"bge": "/there"})
     with pytest.raises(ConfigError, match="two places"):
         encoders_of(["a", "b"])
+
+
+def test_a_second_encoder_that_moved_is_named_by_its_retriever(tmp_path, questions, monkeypatch, capsys):
+    from conftest import write_corpus
+
+    from wiki_index import __main__ as builder
+
+    folders = []
+    for seed, name in enumerate(("first", "second")):
+        (tmp_path / f"in{seed}").mkdir()
+        folders.append(tiny_model(tmp_path / f"in{seed}", seed=seed).rename(tmp_path / name))
+    corpus = write_corpus(tmp_path / "c.jsonl", ["Iron rusts. It is red.", "Copper is a metal."])
+    command = ["wiki_index", "build", corpus, tmp_path / "index"]
+    command += [word for folder in folders for word in ("--encoder", folder)]
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    assert run_program(builder.main) == 0
+    moved = folders[1].rename(tmp_path / "moved")
+    flags = ["contexts", "--questions", questions, "--index", tmp_path / "index", "--device", "cpu"]
+    flags += ["--out", tmp_path / "o.parquet", "--set", "contexts.retrievers={first: 0.5, second: 0.5}"]
+    assert call(monkeypatch, *flags) == 2
+    assert "second" in capsys.readouterr().err and not (tmp_path / "o.parquet").exists()
+    assert call(monkeypatch, *flags, "--encoder", f"second={moved}/") == 0
+    assert call(monkeypatch, *flags, "--encoder", f"third={moved}") == 2
+    assert "no further retriever 'third'" in capsys.readouterr().err
