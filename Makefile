@@ -30,6 +30,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.contexts --quick
 	$(BIN)/python -m benchmarks.answers --quick
 	$(BIN)/python -m benchmarks.encode --quick
+	$(BIN)/python -m benchmarks.start --quick
+	$(BIN)/python -m benchmarks.busy --quick
 	$(BIN)/python -m benchmarks.index_scale --quick
 	$(BIN)/python -m benchmarks.search_table --quick
 	$(BIN)/python -m benchmarks.retriever_training --quick

@@ -1,1 +1,5 @@
 """One script a claim: ours and the alternative side by side, medians, ratios and peak memory."""
+
+from kaggle_rag.start import prepare
+
+prepare()

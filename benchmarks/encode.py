@@ -15,9 +15,9 @@ import torch
 from benchmarks.common import parser, report, timed
 from kaggle_rag.errors import run_program
 from kaggle_rag.limits import show_size
+from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.precision import PRECISIONS, fastest
 from kaggle_rag.retrieval.units import Splitter, Unit
 from kaggle_rag.sample import ARTICLES
 from kaggle_rag.tables import read_rows
@@ -52,7 +52,7 @@ def operations(encoder: Encoder, texts: Sequence[str]) -> float:
 def products(encoder: Encoder, precision: str, seconds: float = 0.5) -> float:
     """Floating-point operations a second of the encoder's largest matrix product, by torch."""
     config = encoder.model[0].auto_model.config
-    kind = {"device": encoder.device, "dtype": PRECISIONS[precision]}
+    kind = {"device": encoder.device, "dtype": dtype_of(precision)}
     left = torch.randn(_ROWS, config.hidden_size, **kind)
     weight = torch.randn(config.intermediate_size, config.hidden_size, **kind)
     out, times = torch.empty(_ROWS, config.intermediate_size, **kind), []
@@ -84,9 +84,8 @@ def contenders(encoder: Encoder, texts: Sequence[str]) -> list[Contender]:
         lambda: encoder.model.encode(texts, batch_size=32, normalize_embeddings=True),
     )  # fmt: skip
     found = [own, Contender("kaggle-rag", "fp32", lambda: encoder.encode_passages(texts))]
-    quick = fastest(encoder.device)
-    if quick != "fp32":
-        reduced = Encoder(device=encoder.device, precision=quick)
+    reduced = Encoder(device=encoder.device, precision="auto")
+    if (quick := reduced.card.precision) != "fp32":
         found.append(Contender("kaggle-rag", quick, lambda: reduced.encode_for_index(texts)))
     return found
 

@@ -6,14 +6,15 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.artifacts import write_json
+from kaggle_rag.progress import progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import read_contexts, write_contexts
-from kaggle_rag.retrieval.retriever import Retriever
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.retriever import Retriever
 
 NOTES = "notes.json"
 
@@ -38,7 +39,7 @@ class ContextBatches:
 
     def fill(self, retriever: Retriever) -> None:
         """Find the contexts of every batch that is not there."""
-        with tqdm(total=len(self.questions), desc="contexts", unit="question") as bar:
+        with progress(len(self.questions), "contexts", "question") as bar:
             for start in range(0, len(self.questions), self.size):
                 batch = self._batch(start)
                 if not self._path(start).exists():

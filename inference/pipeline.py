@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference.batches import ContextBatches
 from inference.preflight import check_contexts, fitting_stack, read_questions
@@ -23,11 +23,13 @@ from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
-from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
-from kaggle_rag.retrieval.retriever import Retriever
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+    from kaggle_rag.retrieval.retriever import Retriever
 
 # torch, the model and one batch of questions; measured on the sample and on 4,000 questions.
 _BASE_RAM = 1_000_000_000
@@ -50,7 +52,7 @@ class Bench:
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
         require(
-            _contexts_need(solution.index, device_of(solution.device)),
+            _contexts_need(solution.index, solution.device),
             ram=solution.limits.ram,
             gpu=solution.limits.gpu,
         )
@@ -67,11 +69,21 @@ class Bench:
 
     def retriever(self) -> Retriever:
         """The retriever of the settings over the open index."""
+        from kaggle_rag.retrieval.retriever import Retriever
+
         if self.index is None:
             raise ConfigError("no index to find contexts in", expected="--index")
         settings, device = self.solution.contexts, self.solution.device
-        reranker = CrossEncoder(settings.reranker, device) if settings.reranker else None
+        reranker = _reranker(settings.reranker, device)
         return Retriever(self.index, self.encoder, settings, self.others, reranker)
+
+
+def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
+    if not name:
+        return None
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+
+    return CrossEncoder(name, device)
 
 
 def make_rankers(solution: Solution, *, search: bool = True) -> None:
@@ -94,6 +106,8 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
 
 
 def _require_scores(reranker: str) -> None:
+    from kaggle_rag.retrieval.crossencoder import has_head
+
     folder = resolve(reranker).path
     if not has_head(folder):
         raise CheckpointError(
@@ -186,7 +200,7 @@ def contexts_for(
     return find_contexts(bench, questions)
 
 
-def _contexts_need(index: Path, device: str) -> Need:
+def _contexts_need(index: Path, device: str | None) -> Need:
     # Mapped pages of a FAISS file count as resident while they are searched.
     manifest = Manifest.read(index)
     mapped = sum(ram_of(c.kind, manifest.passages, c.encoder.dim) for c in manifest.dense.values())
@@ -194,7 +208,7 @@ def _contexts_need(index: Path, device: str) -> Need:
         "contexts",
         _BASE_RAM + mapped,
         "raise the limit, or build a smaller kind of index (wiki_index build --ram)",
-        gpu=_BASE_GPU if device.startswith("cuda") else 0,
+        gpu=_BASE_GPU if device_of(device).startswith("cuda") else 0,
     )
 
 

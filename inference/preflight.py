@@ -14,7 +14,7 @@ from kaggle_rag.preflight import check_models, check_ranker
 from kaggle_rag.questions import Questions, id_text
 from kaggle_rag.retrieval.contexts import read_contexts
 from kaggle_rag.stacking import Stack
-from kaggle_rag.submission import is_submission, sample_ids
+from kaggle_rag.submission import is_submission, read_ids
 
 
 def given(solution: Solution, *keys: str) -> None:
@@ -195,7 +195,7 @@ def _refuse_other_file(out: Path) -> None:
 
 
 def _same_ids(questions: Questions, sample: Path) -> None:
-    theirs, ours = sample_ids(sample), {id_text(key) for key in questions.ids}
+    theirs, ours = set(read_ids(sample)), {id_text(key) for key in questions.ids}
     if theirs != ours:
         raise InputError(
             f"{len(ours - theirs)} questions are not in the sample submission, "

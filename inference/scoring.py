@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import accuracy, average_precision_at_k, bootstrap, map_at_k, precision_at_k
 from kaggle_rag.questions import LETTERS, NO_ANSWER, Questions, check_ids
@@ -77,12 +79,13 @@ def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:
         questions = Questions.from_rows(rows, str(path))
         ids, answers, options = list(questions.ids), questions.answers, questions.options
     else:
-        for name in ("id", "answer"):
-            if not rows or name not in rows[0]:
-                raise InputError(f"column {name!r} is missing", where=path, expected="id and answer")
+        require_columns(rows[0] if rows else (), ("id", "answer"), path, "id and answer")
         ids = [row.get("id") for row in rows]
         check_ids(ids, str(path))
-        letters = [str(row.get("answer") or "").strip() for row in rows]
+        letters = [
+            (text_of(row.get("answer"), f"{path}, row {n}, column answer") or "").strip()
+            for n, row in enumerate(rows, 1)
+        ]
         answers = np.array([LETTERS.find(x) if len(x) == 1 else NO_ANSWER for x in letters])
         options = None
     if NO_ANSWER in answers:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.stats import rankdata
 
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.metrics import Comparison, average_precisions, paired_bootstrap
@@ -24,6 +22,8 @@ def by_probability(table: Probabilities) -> npt.NDArray[np.float64]:
 
 def by_rank(table: Probabilities) -> npt.NDArray[np.float64]:
     """Reciprocal ranks: only the order counts, so differently calibrated rankers mix evenly."""
+    from scipy.stats import rankdata
+
     return np.asarray(1.0 / rankdata(-table, axis=1, method="average"), dtype=np.float64)
 
 
@@ -240,6 +240,8 @@ def _least_loss(
         mixed, away = right @ weights + _FLOOR, weights - 1 / count
         loss = -np.log(mixed).mean() + pull * (away @ away)
         return float(loss), -(right / mixed[:, None]).mean(axis=0) + 2 * pull * away
+
+    from scipy.optimize import minimize
 
     found = minimize(
         cost, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,

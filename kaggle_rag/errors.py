@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
-import logging
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +71,6 @@ def run_program(main: Callable[[], int]) -> int:
         # A terminal that cannot show a character shows a question mark instead of a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    _quiet_libraries()
     try:
         return main()
     except KitError as error:
@@ -92,13 +89,6 @@ def run_program(main: Callable[[], int]) -> int:
     except OSError as error:
         print(f"error: {_describe(error)}", file=sys.stderr)
     return EXIT_USER_ERROR
-
-
-def _quiet_libraries() -> None:
-    """Libraries tell their developers what no user of the kit can act on."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    # It says at every import that a package of kernels for CPUs is not installed.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _describe(error: OSError) -> KitError:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import refuse_misspelt, require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.tables import Row, read_rows
 
@@ -20,6 +22,8 @@ LETTERS = string.ascii_uppercase
 NO_ANSWER = -1
 # NUL, and half surrogates that broken JSON smuggles in.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
+_OPTIONAL = ("answer", "context", "is_question")
+_TABLE = "id, prompt, A, B, ... (up to Z); answer, context and is_question may be there"
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -29,7 +33,8 @@ class Questions:
 
     Attributes
     ----------
-    ids : the ids as they came (text from CSV; any type from Parquet and JSON lines).
+    ids : the ids as they came (text from CSV; any type from Parquet and JSON lines, but that a whole
+        float is an int: pandas makes floats of a column of ints that lacks one).
     prompts : the question texts.
     options : per question, ``k`` entries in column order; ``None`` where the option is absent, so
         that a letter always means its column, also when a cell in the middle is empty.
@@ -110,14 +115,14 @@ class Questions:
         check_ids([row.get("id") for row in rows], where)
         options = [_options(row, letters, f"{where}, row {n}") for n, row in enumerate(rows, 1)]
         return cls(
-            ids=tuple(row["id"] for row in rows),
+            ids=tuple(_id(row["id"]) for row in rows),
             prompts=tuple(_prompt(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)),
             options=tuple(options),
             answers=np.array(
                 [_answer(row, options[n - 1], letters, f"{where}, row {n}") for n, row in enumerate(rows, 1)],
                 dtype=np.int64,
             ),
-            contexts=tuple(_text(row.get("context")) for row in rows),
+            contexts=tuple(_text(row, "context", f"{where}, row {n}") for n, row in enumerate(rows, 1)),
             is_question=np.array(
                 [_is_question(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)], dtype=bool
             ),
@@ -128,7 +133,7 @@ def check_ids(ids: Iterable[Any], where: str) -> None:
     """Raise ``InputError`` for an empty id, or one that stands in two rows (compared as text)."""
     first_row: dict[str, int] = {}
     for number, value in enumerate(ids, 1):
-        key = id_text(value)
+        key = id_text(value, f"{where}, row {number}, column id")
         if not key.strip():
             raise InputError(
                 "the id is empty", where=f"{where}, row {number}, column id", expected="one id a row"
@@ -149,9 +154,20 @@ def check_ids(ids: Iterable[Any], where: str) -> None:
         first_row[key] = number
 
 
-def id_text(value: Any) -> str:
-    """An id as it is written to a CSV; two ids are the same when their texts are."""
-    return "" if value is None else str(value)
+def id_text(value: Any, where: str = "column id") -> str:
+    """An id as it is written to a CSV; two ids are the same when their texts are.
+
+    Raises
+    ------
+    InputError : the id is nothing that has one text, such as a structure.
+    """
+    return text_of(value, where) or ""
+
+
+def _id(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return id_text(value) if isinstance(value, (bytes, list)) else value
 
 
 def require_answers(answers: npt.NDArray[np.int64]) -> None:
@@ -165,19 +181,12 @@ def require_answers(answers: npt.NDArray[np.int64]) -> None:
         )
 
 
-def _columns(rows: Sequence[Row]) -> set[str]:
-    return {name for row in rows for name in row}
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _option_columns(columns: set[str], where: str) -> str:
-    for name in ("id", "prompt", "A", "B"):
-        if name not in columns:
-            raise InputError(
-                f"column {name!r} is missing",
-                where=where,
-                expected="id, prompt, A, B, ... (up to Z); answer, context and is_question may be there",
-                cure="columns found: " + ", ".join(sorted(map(str, columns))),
-            )
+def _option_columns(columns: Sequence[str], where: str) -> str:
+    require_columns(columns, ("id", "prompt", "A", "B"), where, _TABLE)
     letters = "".join(letter for letter in LETTERS if letter in columns)
     if letters != LETTERS[: len(letters)]:
         gap = next(a for a in LETTERS if a not in letters)
@@ -185,27 +194,27 @@ def _option_columns(columns: set[str], where: str) -> str:
             f"option columns are {', '.join(letters)}: column {gap!r} is missing",
             where=where,
             expected="option columns without a gap, A, B, C, ...",
+            cure=f"name the column of the option {gap!r}, or move the later ones up",
         )
+    refuse_misspelt(columns, (*_OPTIONAL, *LETTERS[len(letters) : len(letters) + 1]), where)
     return letters
 
 
-def _text(cell: Any) -> str | None:
-    """A cell's text; ``None`` where it is empty or missing (a float NaN is how pandas says so)."""
-    if cell is None or (isinstance(cell, float) and cell != cell):
-        return None
-    text = _UNFIT.sub("\ufffd", str(cell))
-    return text if text.strip() else None
+def _text(row: Row, column: str, where: str) -> str | None:
+    """The text of a row's cell by the rule of `kaggle_rag.cells`; ``None`` where it is empty or missing."""
+    text = text_of(row.get(column), f"{where}, column {column}")
+    return _UNFIT.sub("\ufffd", text) if text and text.strip() else None
 
 
 def _prompt(row: Row, where: str) -> str:
-    text = _text(row.get("prompt"))
+    text = _text(row, "prompt", where)
     if text is None:
         raise InputError("the prompt is empty", where=f"{where}, column prompt", expected="a question")
     return text
 
 
 def _options(row: Row, letters: str, where: str) -> tuple[str | None, ...]:
-    options = tuple(_text(row.get(letter)) for letter in letters)
+    options = tuple(_text(row, letter, where) for letter in letters)
     there = sum(option is not None for option in options)
     if there < 2:
         raise InputError(
@@ -218,7 +227,7 @@ def _options(row: Row, letters: str, where: str) -> tuple[str | None, ...]:
 
 
 def _answer(row: Row, options: tuple[str | None, ...], letters: str, where: str) -> int:
-    text = _text(row.get("answer"))
+    text = _text(row, "answer", where)
     if text is None:
         return NO_ANSWER
     column = letters.find(text.strip()) if len(text.strip()) == 1 else -1
@@ -233,7 +242,7 @@ def _answer(row: Row, options: tuple[str | None, ...], letters: str, where: str)
 
 
 def _is_question(row: Row, where: str) -> bool:
-    text = _text(row.get("is_question"))
+    text = _text(row, "is_question", where)
     if text is None:
         return True
     if text.strip().lower() not in _TRUTHS:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import Interval, bootstrap, ranking
@@ -231,6 +230,8 @@ def position_bias(
     sums, spread = gaps.sum(axis=0), gaps.T @ gaps
     freedom = int(np.linalg.matrix_rank(spread, hermitian=True, tol=1e-8 * max(1.0, np.trace(spread))))
     statistic = float(sums @ np.linalg.pinv(spread, rcond=1e-8, hermitian=True) @ sums)
+    from scipy import stats
+
     p_value = float(stats.chi2.sf(statistic, freedom)) if freedom else 1.0
     letters = LETTERS[: table.shape[1]]
     return PositionBias(letters, table.mean(axis=0), first.mean(axis=0), truth.mean(axis=0), p_value)

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.artifacts import whole_file
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import ranking
 from kaggle_rag.questions import LETTERS, check_ids, id_text
@@ -60,35 +62,31 @@ def read_submission(path: str | Path) -> dict[str, list[int]]:
     """
     predictions: dict[str, list[int]] = {}
     for number, row in enumerate(read_rows(path), 1):
-        for name in HEADER:
-            if name not in row:
-                raise InputError(
-                    f"column {name!r} is missing",
-                    where=path,
-                    expected=f"{','.join(HEADER)}; the file has {', '.join(map(str, row))}",
-                )
+        require_columns(row, HEADER, path, ",".join(HEADER))
         where = f"{path}, row {number}"
-        key = id_text(row["id"])
+        key = id_text(row["id"], f"{where}, column id")
         if key in predictions:
             raise InputError(f"two rows for the question {key!r}", where=where, expected="one row each")
-        predictions[key] = _columns(str(row["prediction"] or ""), f"{where}, column prediction")
+        place = f"{where}, column prediction"
+        predictions[key] = _columns(text_of(row["prediction"], place) or "", place)
     return predictions
 
 
-def sample_ids(path: str | Path) -> set[str]:
-    """The ids of a sample submission, whose predictions may be anything.
+def read_ids(path: str | Path) -> list[str]:
+    """The ids of a sample submission, in its order; what it predicts says nothing and is not read.
 
     Raises
     ------
-    InputError : no column ``id``, an empty id, or one in two rows.
+    InputError : no column ``id``, no rows, an empty id, an id in two rows.
     """
-    rows = list(read_rows(path))
-    if rows and "id" not in rows[0]:
-        raise InputError(
-            "column 'id' is missing", where=path, expected=f"id; the file has {', '.join(map(str, rows[0]))}"
-        )
-    check_ids([row.get("id") for row in rows], str(path))
-    return {id_text(row["id"]) for row in rows}
+    ids = []
+    for row in read_rows(path):
+        require_columns(row, HEADER[:1], path, ",".join(HEADER))
+        ids.append(row["id"])
+    if not ids:
+        raise InputError("the file has a header but no rows", where=path, expected="an id in each row")
+    check_ids(ids, str(path))
+    return [id_text(value) for value in ids]
 
 
 def validate(

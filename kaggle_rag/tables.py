@@ -1,39 +1,43 @@
 """One way to read the three table formats people bring: CSV, Parquet and JSON lines, streamed.
 
-CSV and JSON lines may be compressed (``.csv.gz``, ``.jsonl.bz2``).
+CSV and JSON lines may be compressed (``.csv.gz``, ``.jsonl.bz2``), and in every encoding and with every
+line end that `kaggle_rag.texts` reads.
 
 Every format gives the same thing: rows as dictionaries, in file order, a few at a time in memory.
 CSV cells are text and nothing else (``NA``, ``None`` and ``007`` are options and ids, not missing
-values and numbers); Parquet and JSON lines keep the types they have.
+values and numbers); Parquet and JSON lines keep the types they have. What is wanted as text becomes text
+by the one rule of `kaggle_rag.cells`, or is refused. Two columns of one name are refused in every format.
+
+Of spreadsheets: a first line ``sep=;`` names the delimiter; columns without a name and rows without a
+cell are passed over as long as they are empty (a first column without a name is the index of pandas).
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kaggle_rag.compressed import COMPRESSED, inner_name, opened
+from kaggle_rag.cells import shortest
+from kaggle_rag.compressed import COMPRESSED, inner_name
 from kaggle_rag.errors import InputError
+from kaggle_rag.texts import text_lines
 
 Row = dict[str, Any]
+Reader = Callable[[Path, Sequence[str] | None], Iterator[Row]]
 
 _BATCH = 256
-UTF_16 = "UTF-16 text"
-_ORDER = {True: "UTF-16BE", False: "UTF-16LE"}
-_MAGIC = {
-    b"\xff\xfe": UTF_16,
-    b"\xfe\xff": UTF_16,
-    b"PAR1": "Parquet",
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "a zip archive (or Excel)",
-}
+_SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t]*\s*", re.IGNORECASE)
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_rows(
@@ -51,7 +55,11 @@ def read_rows(
     ------
     InputError : no such file, an unknown ending, not UTF-8, empty, or damaged.
     """
-    path = Path(path)
+    path, reader = _reader_of(Path(path), ending)
+    return reader(path, columns)
+
+
+def _reader_of(path: Path, ending: str | None) -> tuple[Path, Reader]:
     ending = ending or Path(inner_name(path)).suffix
     reader = READERS.get(ending)
     if reader is None or (ending == ".parquet" and path.suffix.lower() in COMPRESSED):
@@ -65,121 +73,235 @@ def read_rows(
         raise InputError("no such file", where=path, cure="check the spelling of the path")
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=path, expected="a header and at least one row")
-    return reader(path, columns)
+    return path, reader
 
 
-def text_lines(path: Path) -> Iterator[str]:
-    """Lines of UTF-8 text with their line ends, without a byte order mark and NUL characters.
+def column_names(path: Path, ending: str | None = None) -> list[str]:
+    """The columns of a table, by its schema, its header or its first row.
 
     Raises
     ------
-    InputError : not UTF-8, or the compression around it is damaged.
+    InputError : as `read_rows` does.
     """
-    with opened(path) as (file, _):
-        _refuse_other_formats(path, file.peek(4)[:4])
-        for number, raw in enumerate(file, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = raw[error.start]
-                raise _not_text(path, f"line {number} is not UTF-8 (byte 0x{byte:02x})") from error
-            # csv of Python 3.10 refuses NUL, and no text means anything by it.
-            yield line.replace("\0", "")
+    path, reader = _reader_of(path, ending)
+    if reader is _parquet:
+        with _parquet_file(path) as file:
+            return [str(name) for name in file.schema_arrow.names]
+    if reader is _csv:
+        _, _, header = _csv_opened(path)
+        return [name for name in header if name]
+    return [str(name) for name in next(reader(path, None), {})]
 
 
-def _refuse_other_formats(path: Path, head: bytes) -> None:
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            if name == UTF_16:
-                raise _not_text(path, f"this is {name}, not UTF-8 text", "UTF-16")
+def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None) -> None:
+    """Raise ``InputError`` for a column of a Parquet file whose type has no text, before a row is read.
+
+    The other formats have no types: there `kaggle_rag.cells.text_of` refuses the cell.
+    """
+    path, reader = _reader_of(path, ending)
+    if reader is not _parquet:
+        return
+    with _parquet_file(path) as file:
+        schema = file.schema_arrow
+    for name in columns:
+        kind = schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        of_text = not pa.types.is_nested(kind) or (is_list and not pa.types.is_nested(kind.value_type))
+        if not of_text:
             raise InputError(
-                f"this is {name}, not the text that the ending {path.suffix} promises",
+                f"column {name!r} holds {kind}",
                 where=path,
-                cure="rename it, or unpack it first",
+                expected="text, or what becomes text by one rule (numbers, dates, lists of texts)",
+                cure="write the file again with text in that column",
             )
-    # Latin text in UTF-16 has a NUL in every second byte, with a byte order mark or without.
-    if len(head) == 4 and (head[0] == head[2] == 0 or head[1] == head[3] == 0):
-        raise _not_text(path, f"this is {UTF_16} without a byte order mark", _ORDER[head[0] == 0])
-
-
-def _not_text(path: Path, what: str, encoding: str = "LATIN1") -> InputError:
-    return InputError(
-        what,
-        where=path,
-        expected="UTF-8",
-        cure=f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > new{path.suffix}, "
-        "or save it again as 'CSV UTF-8'",
-    )
 
 
 def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(text_lines(path), strict=True)
+    reader, before, header = _csv_opened(path)
+    nameless = [place for place, name in enumerate(header) if not name]
     try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header)
         for cells in reader:
-            if not cells:
+            if not any(cells):
                 continue
-            if len(cells) != len(header):
+            where = f"{path}, line {before + reader.line_num}"
+            if len(cells) < len(header) or any(cells[len(header) :]):
                 raise InputError(
                     f"the row has {len(cells)} cells",
-                    where=f"{path}, line {reader.line_num}",
+                    where=where,
                     expected=f"{len(header)} cells: {', '.join(header)}",
                     cure="put cells that hold commas or line breaks in double quotes",
                 )
-            yield dict(zip(header, cells))
+            _refuse_nameless(cells, nameless, where)
+            row = dict(zip(header, cells))
+            row.pop("", None)
+            yield row
     except csv.Error as error:
-        raise InputError(
-            f"not a well-formed CSV: {error}",
-            where=f"{path}, line {reader.line_num}",
-            cure="look for a double quote that is not closed or not doubled",
-        ) from error
+        raise _malformed(path, before + reader.line_num, error) from error
+
+
+def _csv_opened(path: Path) -> tuple[Any, int, list[str]]:
+    """A reader of the rows behind the header, the lines before those it counts, and the header."""
+    lines = text_lines(path)
+    first = next(lines, "")
+    found = _SEP_LINE.fullmatch(first)
+    lines = lines if found else itertools.chain([first], lines)
+    reader = csv.reader(lines, delimiter=found[1] if found else ",", strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise _malformed(path, reader.line_num, error) from error
+    _check_header(path, header)
+    return reader, int(found is not None), header
+
+
+def _malformed(path: Path, line: int, error: csv.Error) -> InputError:
+    return InputError(
+        f"not a well-formed CSV: {error}",
+        where=f"{path}, line {line}",
+        cure="look for a double quote that is not closed or not doubled",
+    )
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise InputError(f"column {twice[0]!r} stands twice in the header", where=path)
     if not any(header):
         raise InputError("the first line is empty", where=path, expected="a header row")
+    for delimiter, name in _DELIMITERS.items():
+        if sum(cell.count(delimiter) for cell in header) >= len(header):
+            shown = delimiter if delimiter != "\t" else "TAB"
+            raise InputError(
+                f"the cells are separated by {name}, not by commas",
+                where=f"{path}, line 1",
+                expected=f"a header such as {header[0].replace(delimiter, ',')[:80]}",
+                cure=f"put a line sep={shown} before the header, or save the file with commas",
+            )
+    _refuse_twice(path, [name for name in header if name])
+
+
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = min(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"column {twice!r} stands twice in the table",
+            where=path,
+            expected="every column once",
+            cure="rename or drop one of the two",
+        )
+
+
+def _refuse_nameless(cells: Sequence[str], places: Sequence[int], where: str) -> None:
+    """A column without a name is a spreadsheet's empty one, or in front the index of pandas."""
+    for place in places:
+        if place and cells[place].strip():
+            raise InputError(
+                f"column {place + 1} has no name, but holds {cells[place][:40]!r}",
+                where=where,
+                cure="give the column a name in the header, or empty it",
+            )
 
 
 def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
+        where = f"{path}, line {number}"
         try:
             row = json.loads(line)
+            # Keys are looked at one by one, which takes twice the time, only where more may stand there.
+            if isinstance(row, dict) and line.count('":') != len(row):
+                json.loads(line, object_pairs_hook=_object)
+        except _Twice as error:
+            raise InputError(
+                f"the key {error.args[0]!r} stands twice in one object",
+                where=where,
+                cure="rename or drop one of the two",
+            ) from None
         except (ValueError, RecursionError) as error:
             # Every line is the first one to the parser.
             raise InputError(
                 f"not JSON: {str(error).replace('line 1 ', '')}",
-                where=f"{path}, line {number}",
+                where=where,
                 expected="one object a line",
                 cure="mend the line, or fetch the file again if it ends there",
             ) from error
         if not isinstance(row, dict):
             raise InputError(
                 f"the line holds a {type(row).__name__}",
-                where=f"{path}, line {number}",
+                where=where,
                 expected='one object a line, {"column": value, ...}',
+                cure=f"convert it: jq -c '.[]' '{path.name}' > new.jsonl" if isinstance(row, list) else "",
             )
         yield row
 
 
+class _Twice(Exception):
+    """A key that an object has twice; of the two values, json takes the last without a word."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(min(name for name in names if names.count(name) > 1))
+    return found
+
+
 def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
+    with _parquet_file(path) as file:
+        names = [n for n in file.schema_arrow.names if columns is None or n in columns]
+        first = 1
+        for batch in _batches(path, file, names):
+            lists = [
+                _values(batch.column(place), f"{path}, rows from {first:,}, column {name}")
+                for place, name in enumerate(batch.schema.names)
+            ]
+            yield from (dict(zip(names, cells)) for cells in zip(*lists))
+            first += batch.num_rows
+
+
+def _parquet_file(path: Path) -> pq.ParquetFile:
     try:
-        with pq.ParquetFile(path) as file:
-            names = [n for n in file.schema_arrow.names if columns is None or n in columns]
-            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
-                yield from batch.to_pylist()
+        file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    _refuse_twice(path, file.schema_arrow.names)
+    return file
+
+
+def _batches(path: Path, file: pq.ParquetFile, names: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(batch_size=_BATCH, columns=names)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _values(column: pa.Array, where: str) -> list[Any]:
+    """A column's cells as Python has them; small floats by their own shortest text."""
+    kind = column.type
+    try:
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            # Python's own times end at microseconds.
+            column = column.cast(pa.timestamp("us", kind.tz), safe=False)
+        cells = column.to_pylist()
+    except (UnicodeDecodeError, pa.ArrowException, ValueError) as error:
         raise InputError(
-            f"this Parquet file cannot be read ({str(error).splitlines()[0]})",
-            where=path,
-            cure="the download or copy may have been cut or damaged: fetch the file again",
+            f"cells that cannot be read ({str(error).splitlines()[0]})",
+            where=where,
+            cure="write the file again, with text in UTF-8",
         ) from error
+    if pa.types.is_float32(kind):
+        return [shortest(cell, np.float32) for cell in cells]
+    return [shortest(cell, np.float16) for cell in cells] if pa.types.is_float16(kind) else list(cells)
 
 
-READERS = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"this Parquet file cannot be read ({str(error).splitlines()[0]})",
+        where=path,
+        cure="the download or copy may have been cut or damaged: fetch the file again",
+    )
+
+
+READERS: dict[str, Reader] = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}

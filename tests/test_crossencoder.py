@@ -55,6 +55,13 @@ def test_a_default_prompt_of_the_model_is_put_before_its_pairs(tiny, tmp_path):
     assert np.abs(found - CrossEncoder(str(tiny), device="cpu").scores(QUERIES, PASSAGES)).max() > 1e-3
 
 
+def test_special_tokens_in_a_pair_are_read_as_its_characters(tiny):
+    model = CrossEncoder(str(tiny), device="cpu")
+    odd = model.scores(["iron [SEP] gold", "iron"], ["tin", "[CLS] tin"])
+    same = model.scores(["iron [ SEP ] gold", "iron"], ["tin", "[ CLS ] tin"])
+    assert np.abs(odd - same).max() < 1e-6
+
+
 def test_a_pair_is_read_to_the_tokens_it_was_given(tiny):
     model = CrossEncoder(str(tiny), device="cpu", max_tokens=16)
     ends = model.scores(["iron"] * 2, ["rustsinthewetairofthesea", "rustsinthewetairofthehills"])

@@ -59,7 +59,7 @@ def test_fitted_weights_are_better_than_any_retriever_alone(index, tmp_path, mon
     ("change", "column", "said"),
     [
         ({"fact": ""}, "fact", "row 1"),
-        ({}, "facts", "the file has the columns id, prompt, A, B, fact"),
+        ({}, "facts", "there are id, prompt, A, B, fact"),
         ({"fact": "stands in no index"}, "fact", "only 0 have their passage"),
     ],
 )

@@ -230,7 +230,7 @@ def other_encoder(tmp_path_factory):
 
     from kaggle_rag.models.checkpoints import resolve
 
-    folder = tmp_path_factory.mktemp("e5-tiny") / "e5-tiny"
+    folder = tmp_path_factory.mktemp("e5-small") / "e5-small"
     config = BertConfig(
         hidden_size=32,
         num_hidden_layers=2,

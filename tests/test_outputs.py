@@ -207,7 +207,7 @@ def test_a_key_that_stands_twice_is_a_fault_and_an_encoder_beside_the_file_is_fo
     ("name", "data", "said"),
     [
         ("a.csv", "id,prompt,A,B\n1,qŁ w,x,y\n".encode("utf-16-le"), "UTF-16LE"),
-        ("a.csv", "id,prompt,A,B\n".encode("utf-16"), "iconv -f UTF-16 "),
+        ("a.csv", "id,prompt,A,B\n1,é,x,y".encode("utf-16")[:-1], "UTF-16 text that its byte order mark"),
         ("a.csv", b"PAR1", "this is Parquet"),
         ("a.jsonl", b'{"id": ' + b"9" * 5000 + b"}\n", "line 1"),
         ("a.jsonl", b'{"id": "\\ud800", "prompt": "p", "A": "x", "B": "y"}\n', "no CSV file can hold"),

@@ -16,7 +16,7 @@ from kaggle_rag.artifacts import MANIFEST, Manifest
 from kaggle_rag.errors import ArtifactError, ConfigError
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.precision import LEAST_COSINE, PROBES, fastest
+from kaggle_rag.retrieval.precision import LEAST_COSINE, PROBES, half_for, is_faster
 from kaggle_rag.retrieval.units import Unit
 from wiki_index.build import build
 from wiki_index.corpus import Corpus
@@ -58,7 +58,7 @@ def test_the_encoder_of_an_index_computes_as_the_index_was(half, tiny):
 
 
 def test_a_precision_that_does_not_suit_a_model_is_not_taken(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.fastest", lambda device: "fp16")
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.half_for", lambda device: "fp16")
     assert Encoder(tiny.card.name, device="cpu", precision="auto").card.precision == "fp16"
     folder = tiny_model(tmp_path)
     model = SentenceTransformer(str(folder), device="cpu")
@@ -71,10 +71,77 @@ def test_a_precision_that_does_not_suit_a_model_is_not_taken(tmp_path, tiny, mon
     assert np.array_equal(wild.encode_for_index(TEXTS), wild.encode_passages(TEXTS))
 
 
-def test_the_device_decides_and_always_alike():
-    assert fastest("cuda") == fastest("cuda:1") == "fp16"
-    assert fastest("cpu") == fastest("cpu") and fastest("cpu") in ("fp32", "bf16")
-    assert fastest("mps") == "fp32"
+def test_only_a_cpu_is_measured():
+    assert half_for("cuda") == half_for("cuda:1") == "fp16"
+    assert (half_for("cpu"), half_for("mps")) == ("bf16", "fp32")
+
+
+def paced(full, half):
+    """Two works of so many seconds a turn, what they did in order, and their clock."""
+    now, done = [0.0], []
+
+    def work(name, seconds):
+        turns = iter(seconds)
+
+        def step():
+            done.append(name)
+            now[0] += next(turns)
+
+        return step
+
+    return work("full", full), work("half", half), lambda: now[0], done
+
+
+@pytest.mark.parametrize(
+    "full, half, faster",
+    [
+        (0.10, 0.05, True),
+        (0.10, 0.17, False),
+        # Less than a tenth is what two runs of the same differ by.
+        (0.10, 0.095, False),
+        # A large model is timed once.
+        (6.0, 3.0, True),
+        (3.0, 60.0, False),
+    ],
+)
+def test_a_half_precision_must_be_clearly_faster(full, half, faster):
+    first, second, clock, done = paced([full] * 50, [half] * 50)
+    assert is_faster(first, second, clock) is faster
+    # In turns, each as often as the other, for about a second.
+    assert done[::2] == ["full"] * (len(done) // 2) and done[1::2] == ["half"] * (len(done) // 2)
+    assert 1 <= clock() <= max(1 + full + half, full + half)
+
+
+def test_one_disturbed_turn_decides_nothing():
+    disturbed = [0.1, 0.1, 0.1, 0.05, 0.9, *[0.1] * 50]
+    first, second, clock, _ = paced(disturbed, [0.1] * 50)
+    assert not is_faster(first, second, clock)
+    first, second, clock, _ = paced([0.1] * 50, [0.05, 0.05, 0.9, *[0.05] * 50])
+    assert is_faster(first, second, clock)
+
+
+@pytest.mark.parametrize("faster, precision", [(True, "bf16"), (False, "fp32")])
+def test_auto_times_the_model_itself_and_keeps_what_it_found(tiny, monkeypatch, faster, precision):
+    timed = []
+
+    def measured(full, half):
+        timed.append((full(), half()))
+        return faster
+
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.is_faster", measured)
+    encoder = Encoder(tiny.card.name, device="cpu", precision="auto")
+    assert encoder.card.precision == precision
+    ((full, half),) = timed
+    assert np.array_equal(full, tiny.encode_passages(PROBES))
+    assert 0 < np.abs(full - half).max() < 0.1
+    again = Encoder.of_index(encoder.card, device="cpu")
+    assert again.card.precision == precision and len(timed) == 1
+    if not faster:
+        assert np.array_equal(encoder.encode_for_index(TEXTS), tiny.encode_for_index(TEXTS))
+
+
+def test_the_real_measurement_ends_and_says_one_of_two(tiny):
+    assert Encoder(tiny.card.name, device="cpu", precision="auto").card.precision in ("fp32", "bf16")
 
 
 def test_a_precision_that_is_none_is_refused(tiny):
@@ -113,7 +180,7 @@ def test_a_build_goes_on_in_its_precision_on_a_machine_that_would_choose_another
     build(plan)
     whole = plan.out.rename(tmp_path / "whole")
     stopped(plan, monkeypatch, "wiki_index.build.make_index", 1)
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.fastest", lambda device: "fp32")
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.is_faster", lambda full, half: False)
     command = ["build", plan.corpus.files[0], plan.out, "--encoder", half.card.name]
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
     assert "an unfinished build with another precision is there" in capsys.readouterr().err
@@ -137,7 +204,7 @@ def test_reused_vectors_decide_the_precision_and_no_other_is_mixed_in(
     plan, half, corpus, tmp_path, monkeypatch, capsys
 ):
     build(plan)
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.fastest", lambda device: "fp32")
+    monkeypatch.setattr("kaggle_rag.retrieval.encoder.is_faster", lambda full, half: False)
     more = tmp_path / "more.jsonl"
     more.write_text(corpus.read_text() + json.dumps({"title": "New", "text": "Tin melts at 232 °C."}) + "\n")
     command = ["build", more, tmp_path / "new", "--encoder", half.card.name, "--reuse", plan.out]

@@ -104,14 +104,6 @@ def test_a_bad_csv_is_named_by_file_and_place(text, tmp_path):
     assert BAD[text] in str(raised.value) and str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize("encoding, said", [("utf-16", "UTF-16"), ("latin-1", "line 2 is not UTF-8")])
-def test_other_encodings_are_named(encoding, said, tmp_path):
-    path = tmp_path / "q.csv"
-    path.write_bytes("id,prompt,A,B\n1,é,x,y\n".encode(encoding))
-    with pytest.raises(InputError, match=said):
-        Questions.read(path)
-
-
 def test_missing_and_cut_files_are_named(tmp_path):
     whole = write(tmp_path / "q.parquet", [{"id": 1, "prompt": "p", "A": "x", "B": "y"}])
     cut = tmp_path / "cut.parquet"

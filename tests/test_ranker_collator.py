@@ -191,3 +191,24 @@ def test_letters_that_a_tokenizer_cannot_tell_apart_are_refused():
     assert "F" not in SPECIAL + TEXT
     with pytest.raises(ConfigError, match="does not tell the letters apart"):
         FORMS["letters"]["decoder"].features(Writer(made, LETTER, 64), item)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "t5", "qwen2"])
+@pytest.mark.parametrize(
+    "layout", [PAIR, BINARY, OPTION, Layout("<s> {context}", " {prompt} </s> {option}", " {letter} </s>")]
+)
+@pytest.mark.parametrize("token", ["</s>", "<s>", "<pad>"])
+def test_special_tokens_in_a_question_are_text_and_those_of_a_template_are_special(kind, layout, token):
+    made = tokenizer(kind)
+    mark = made.convert_tokens_to_ids(token)
+    writer = Writer(made, layout, 200)
+    asked = (f"amber {token} birch", f"the {token} right ?", (f"delta{token}", f"{token} ember", None), 1)
+    ids = writer(*asked).ids["input_ids"]
+    bare = [None if text is None else text.replace(token, "") for text in asked[2]]
+    expected = Writer(tokenizer(kind), layout, 200)("amber birch", "the right ?", bare, 1).ids["input_ids"]
+    assert ids.count(mark) == expected.count(mark) and len(ids) > len(expected)
+    alone, plain = (writer.alone(text)["input_ids"] for text in (f"a {token} b", "a b"))
+    assert alone.count(mark) == plain.count(mark)
+    said, told = (writer.answer(*given) for given in (asked[1:], ("the right ?", bare, 1)))
+    said, told = (made(text_target=text)["input_ids"] for text in (said, told))
+    assert said.count(mark) == told.count(mark)

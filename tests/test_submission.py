@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from kaggle_rag.ensemble import blend, softmax
 from kaggle_rag.errors import ConfigError, InputError
-from kaggle_rag.submission import read_submission, top_letters, validate, write_submission
+from kaggle_rag.submission import read_ids, read_submission, top_letters, validate, write_submission
 
 IDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1).filter(
     lambda text: text.strip() != ""
@@ -72,3 +72,26 @@ def test_weights_that_cannot_be_are_refused(weights):
     table = np.full((1, 2), 0.5, np.float32)
     with pytest.raises(ConfigError, match="one weight a ranker"):
         blend([table, table], weights, np.ones((1, 2), bool))
+
+
+@pytest.mark.parametrize("cells", ["A B C D E", "", "none yet", "0.2", "A"])
+def test_of_a_sample_submission_only_the_ids_are_read(cells, tmp_path):
+    (tmp_path / "sample.csv").write_text(f"id,prediction\n7,{cells}\n9,{cells}\n")
+    assert read_ids(tmp_path / "sample.csv") == ["7", "9"]
+    (tmp_path / "sample.jsonl").write_text('{"id": 7.0, "prediction": null}\n{"id": 9.0}\n')
+    assert read_ids(tmp_path / "sample.jsonl") == ["7", "9"]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("ID,prediction\n1,A\n", "did you mean 'ID'"),
+        ("id,prediction\n1,A\n1,B\n", "rows 1 and 2"),
+        ("id,prediction\n,A\n", "id is empty"),
+        ("id,prediction\n", "no rows"),
+    ],
+)
+def test_a_sample_submission_without_good_ids_is_named(text, said, tmp_path):
+    (tmp_path / "sample.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_ids(tmp_path / "sample.csv")

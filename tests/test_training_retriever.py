@@ -199,8 +199,8 @@ def test_a_checkpoint_that_holds_an_object_is_refused_and_the_object_stays_aslee
 
 
 def test_prompts_known_by_the_familys_name_stay_with_the_trained_model(data, tmp_path):
-    shutil.copytree(data["model"], tmp_path / "e5-tiny")
-    train(data, tmp_path / "out", model=str(tmp_path / "e5-tiny"), epochs=0.5)
+    shutil.copytree(data["model"], tmp_path / "e5-small")
+    train(data, tmp_path / "out", model=str(tmp_path / "e5-small"), epochs=0.5)
     card = Encoder(str(tmp_path / "out"), device="cpu").card
     assert (card.query_prompt, card.passage_prompt) == ("query: ", "passage: ")
 
@@ -263,7 +263,7 @@ def bad(tmp_path, name, change):
     "name, change, settings, message",
     [
         ("answers", lambda row: row | {"answer": ""}, {}, "96 of 96 questions have no answer"),
-        ("column", dict, {"positive": "gold"}, "no column 'gold'"),
+        ("column", dict, {"positive": "gold"}, "column 'gold' is missing"),
         ("empty", lambda row: row | {"fact": " "}, {}, "row 1, column fact: the positive is empty"),
         ("few", dict, {"batch": 500}, "192 examples do not fill a batch of 500"),
         ("same", lambda row: row | {"fact": "amber"}, {}, "1 different positives do not fill a batch"),

@@ -157,8 +157,11 @@ def _settings(arguments: argparse.Namespace, model: Any) -> Any:
 
 
 def _retriever(arguments: argparse.Namespace) -> int:
+    from training.early import require_finder
+
     settings = _settings(arguments, RetrieverSettings)
     require_extra(settings)
+    require_finder("retriever", settings, dry=arguments.dry_run)
     from training.retriever import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
@@ -173,8 +176,11 @@ def _retriever(arguments: argparse.Namespace) -> int:
 
 
 def _reranker(arguments: argparse.Namespace) -> int:
+    from training.early import require_finder
+
     settings = _settings(arguments, RerankerSettings)
     require_extra(settings)
+    require_finder("reranker", settings, dry=arguments.dry_run)
     from training.reranker import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
@@ -219,8 +225,11 @@ def _table(lines: dict[str, dict[str, float]]) -> None:
 
 
 def _ranker(arguments: argparse.Namespace) -> int:
+    from training.early import require_ranker
+
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
     require_extra(settings)
+    require_ranker(arguments.command, settings, dry=arguments.dry_run)
     from training.ranker import dry_run, require_family, train_ranker
     from training.run import is_first
 

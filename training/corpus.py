@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
+from kaggle_rag.compressed import inner_name
 from kaggle_rag.errors import InputError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.progress import Bar, progress
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.vectors import Rows, Vectors
 from kaggle_rag.tables import read_rows
+from kaggle_rag.texts import text_lines
 from training.config import RerankerSettings, RetrieverSettings
 
 Cosines = npt.NDArray[np.float32]
@@ -115,17 +118,13 @@ def open_corpus(
 
 def read_passages(path: Path) -> list[str]:
     """Passages of a ``.txt`` file, one a line, or of the column ``text`` of a table."""
-    if path.suffix.lower() == ".txt":
-        try:
-            found = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError("not UTF-8 text", where=path, expected="UTF-8") from error
+    found: list[str] = []
+    if inner_name(path).endswith(".txt"):
+        found += text_lines(path)
     else:
-        found = []
         for number, row in enumerate(read_rows(path, ["text"]), 1):
-            if "text" not in row:
-                raise InputError("column 'text' is missing", where=f"{path}, row {number}")
-            found.append(str(row["text"] or ""))
+            require_columns(row, ["text"], f"{path}, row {number}", "a column text with the passages")
+            found.append(text_of(row["text"], f"{path}, row {number}, column text") or "")
     texts = [text.strip() for text in found if text.strip()]
     if not texts:
         raise InputError("the file holds no passages", where=path, expected="one passage a line or row")
@@ -155,6 +154,6 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
         return encoder.encode_passages(texts, on_rows=shown.update)
 
 
-def bar(name: str, total: int) -> tqdm:
-    """A bar on a terminal; a log file gets none."""
-    return tqdm(total=total, desc=name, unit="text", leave=False, disable=not sys.stderr.isatty())
+def bar(name: str, total: int) -> Bar:
+    """A bar over texts, gone when it is full; in a log, lines where it takes long."""
+    return progress(total, name, "text", leave=False)

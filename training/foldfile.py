@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.artifacts import whole_file
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import ArtifactError, InputError
 from kaggle_rag.questions import Questions, id_text
 from kaggle_rag.retrieval.contexts import OWN, QuestionContexts
@@ -54,17 +56,17 @@ def read_folds(path: Path, questions: Questions) -> Folds:
     found: dict[str, int] = {}
     for number, row in enumerate(read_rows(path), 1):
         where = f"{path}, row {number}"
-        if missing := {"id", "fold"} - set(row):
-            raise InputError(f"column {min(missing)!r} is missing", where=path, expected="id and fold")
+        require_columns(row, ("id", "fold"), path, "id and fold")
         key = id_text(row["id"])
         if row.get("question") and marks.get(key, row["question"]) != row["question"]:
             raise ArtifactError(
                 f"these are the folds of another question with the id {key!r}", where=where,
                 cure="make the folds of these questions: python -m training cross-validate",
             )  # fmt: skip
-        if not str(row["fold"]).isdecimal():
+        fold = text_of(row["fold"], f"{where}, column fold") or ""
+        if not fold.isdecimal():
             raise InputError(f"the fold {row['fold']!r}", where=where, expected="a number from 0")
-        found[key] = int(row["fold"])
+        found[key] = int(fold)
     if lacking := [key for key in marks if key not in found]:
         raise InputError(
             f"{len(lacking):,} of {len(marks):,} questions have no fold (id {lacking[0]})", where=path,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.questions import NO_ANSWER, Questions, id_text
 from kaggle_rag.retrieval.queries import queries_of
@@ -69,17 +71,12 @@ def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list
 
 
 def _gold(row: dict[str, object], column: str, where: str) -> str:
-    if column not in row:
-        raise InputError(
-            f"no column {column!r}",
-            where=where,
-            expected="a column with the passage that answers: one of " + ", ".join(map(str, row)),
-        )
-    if isinstance(row[column], (list, dict)):
+    require_columns(row, [column], where, "a column with the passage that answers")
+    if isinstance(row[column], list):
         raise InputError(
             "the positive is no text", where=f"{where}, column {column}", expected="one passage a question"
         )
-    text = str(row[column] or "").strip()
+    text = (text_of(row[column], f"{where}, column {column}") or "").strip()
     if not text:
         raise InputError(
             "the positive is empty", where=f"{where}, column {column}", expected="a passage",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.features import Item
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.loading import Backbone, load_backbone, load_ranker
 from kaggle_rag.rankers.trained import score
-from training.saving import save_weights
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.loading import Backbone
 
 # Largest difference of a logit, as a share of the largest logit.
 _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
@@ -42,11 +43,13 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
     """
     if out.exists():
         raise ArtifactError("OUT is there already", where=out, cure="choose another OUT")
+    if not RankerCard.read(folder).base:
+        raise CheckpointError("this ranker has no adapter: its weights are whole", where=folder)
+    from kaggle_rag.models.loading import load_ranker
+
     place = device_of(device)
     precision = half_of(place)
     card, unmerged = load_ranker(folder, device=place, precision=precision, base=base)
-    if not card.base:
-        raise CheckpointError("this ranker has no adapter: its weights are whole", where=folder)
     _require_mergeable(unmerged, folder)
     before = _answers(unmerged, card)
     merged = _merged(folder, card, unmerged, base, place, precision)
@@ -82,6 +85,8 @@ def _merged(
 ) -> Backbone:
     from peft import PeftModel
 
+    from kaggle_rag.models.loading import load_backbone
+
     if not card.nf4:
         return unmerged._replace(model=unmerged.model.merge_and_unload())
     fresh = load_backbone(
@@ -93,6 +98,8 @@ def _merged(
 
 def _write(merged: Backbone, card: RankerCard, out: Path) -> None:
     """The folder appears whole."""
+    from training.saving import save_weights
+
     aside = out.with_name(f".{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     save_weights(merged.model, aside)

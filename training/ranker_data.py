@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
 
 from kaggle_rag.errors import InputError
 from kaggle_rag.models.features import Feature, Item
@@ -82,7 +81,7 @@ class Changes:
     seed: int
 
 
-class EpochQuestions(Dataset):  # type: ignore[misc]
+class EpochQuestions:
     """The features of the questions as the present epoch sees them.
 
     A question is laid out when it is asked for: its options in a new order, some snippets left out,

@@ -68,7 +68,7 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
     if not dry and (record := run.finished()):
         return record
     set_seed(settings.seed)
-    encoder = Encoder(settings.model, device=settings.device)
+    encoder = Encoder(settings.model, device=settings.device, untrained=True)
 
     def material() -> Material:
         return make_material(settings, encoder)

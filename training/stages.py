@@ -11,13 +11,10 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from transformers import TrainerState
-
 from kaggle_rag.errors import ArtifactError, ConfigError
 from training.config import RerankerSettings, RetrieverSettings
 from training.material import FILE, Material
 from training.run import Run, is_first, processes, require_room
-from training.trainer import Patience, seconds_a_step, show
 
 MakeTrainer = Callable[[Material, Path], Any]
 
@@ -50,6 +47,8 @@ def learn(
             "retrievers and re-rankers are trained in one process", where="accelerate launch",
             cure="start it by python -m training; infonce-cached makes the batch as large as you like",
         )  # fmt: skip
+    from training.trainer import show
+
     with run.begun() as work:
         if not (work / FILE).exists():
             make_material().write(work)
@@ -79,6 +78,10 @@ def learn(
 
 def train(trainer: Any, last: Path | None) -> None:
     """Learn, from a checkpoint where there is one; raise ``ArtifactError`` for one that is damaged."""
+    from transformers import TrainerState
+
+    from training.trainer import Patience
+
     if last:
         state = TrainerState.load_from_json(str(last / "trainer_state.json"))
         if any(isinstance(c, Patience) and c.lost(state) for c in trainer.callback_handler.callbacks):
@@ -115,6 +118,8 @@ def dry_run(
     make_trainer: MakeTrainer,
 ) -> dict[str, Any]:
     """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
+    from training.trainer import seconds_a_step
+
     material = make_material()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(material, Path(folder))

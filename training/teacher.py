@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.questions import id_text
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, Scores
@@ -45,9 +47,9 @@ def _of_table(path: Path, examples: Sequence[Example]) -> Labels:
     scores = {}
     for number, row in enumerate(read_rows(path), 1):
         where = f"{path}, row {number}"
-        if missing := [name for name in ("id", "passage", "score") if name not in row]:
-            raise InputError(f"column {missing[0]!r} is missing", where=where, expected="id, passage, score")
-        scores[id_text(row["id"]), same(str(row["passage"]))] = _probability(row["score"], where)
+        require_columns(row, ("id", "passage", "score"), where, "id, passage, score")
+        passage = text_of(row["passage"], f"{where}, column passage") or ""
+        scores[id_text(row["id"]), same(passage)] = _probability(row["score"], where)
     found = {
         pair: scores[example.id, same(pair[1])]
         for example in examples

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from tqdm import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import ConfigError
+from kaggle_rag.progress import progress
 from training.config import RerankerSettings, RetrieverSettings
 from training.corpus import same
 
@@ -171,7 +171,7 @@ def curves(out: Path) -> TrainerCallback:
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """A bar on a terminal, and one line for each tenth of an epoch and each evaluation."""
+    """A bar or a line every ten seconds, and one line for each tenth of an epoch and each evaluation."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self.speak, self.start, self.bar = say, time.perf_counter(), None
@@ -192,10 +192,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.begun = state.global_step, time.perf_counter()
         if state.is_world_process_zero:
-            # None: only where a terminal shows it.
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=None
-            )
+            self.bar = progress(state.max_steps, "train", "step", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

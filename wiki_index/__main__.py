@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import sys
@@ -10,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaggle_rag.artifacts import Manifest
 from kaggle_rag.errors import EXIT_USER_ERROR, ConfigError, run_program
 from kaggle_rag.flags import commands_listed, encoders_of
 from kaggle_rag.retrieval.kinds import KINDS
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.retrieval.units import Unit
+    from wiki_index.corpus import Corpus
     from wiki_index.plan import Cluster, Plan
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    plan = _plan(arguments)
     from wiki_index.build import build, check
 
-    plan = _plan(arguments)
     if arguments.dry_run:
         check(plan)
         _tell_forecast(plan)
@@ -39,9 +42,21 @@ def _build(arguments: argparse.Namespace) -> int:
         print(usage, file=sys.stderr)
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
+    _tell_kinds(Manifest.read(arguments.out))
     if arguments.limit:
         print(f"PARTIAL: it holds the first {arguments.limit:,} articles only (--limit)", file=sys.stderr)
     return 0
+
+
+def _tell_kinds(manifest: Manifest) -> None:
+    """Why an index is of another kind than was asked for, once more behind the bars of the build."""
+    from kaggle_rag.retrieval.kinds import unfit
+
+    asked = manifest.asked["kind"]
+    for name, card in manifest.dense.items():
+        if asked and card.kind != asked:
+            reason = unfit(asked, manifest.passages, card.encoder.dim)
+            print(f"  {name}: {card.kind} instead of {asked}: {reason}")
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -57,18 +72,33 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.index:
         kind_of(arguments.index)
     _require_recall(arguments.recall)
-    corpus = Corpus.open(arguments.corpus)
-    if corpus.aside:
-        print(
-            f"{len(corpus.aside)} .txt file(s) beside the articles are left aside, such as {corpus.aside[0]}",
-            file=sys.stderr,
-        )
-    return Plan(
-        corpus, arguments.out, _encoders(arguments, unit), unit, arguments.language,
+    corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
+    _tell_files(corpus)
+    plan = Plan(
+        corpus, arguments.out, {}, unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
         limit=arguments.limit, cluster=_cluster(arguments),
     )  # fmt: skip
+    from wiki_index.build import check_places
+
+    check_places(plan)
+    return dataclasses.replace(plan, encoders=_encoders(arguments, unit))
+
+
+def _tell_files(corpus: Corpus) -> None:
+    """What of a folder is not read, and what seems to be missing."""
+    if corpus.aside:
+        names = ", ".join(str(file.relative_to(corpus.root)) for file in corpus.aside[:3])
+        print(
+            f"{len(corpus.aside)} file(s) beside the articles are left aside, such as {names}",
+            file=sys.stderr,
+        )
+    if corpus.gaps:
+        print(
+            f"{len(corpus.gaps)} file(s) seem to be missing among numbered ones, such as {corpus.gaps[0]}",
+            file=sys.stderr,
+        )
 
 
 def _tell_idle(arguments: argparse.Namespace) -> None:
@@ -98,6 +128,8 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
 
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
     names = arguments.encoder or [DEFAULT_ENCODER]
+    if len({retriever_name(name) for name in names}) < len(names):
+        raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
     encoders = {
         retriever_name(name): Encoder(
             name, device=arguments.device, online=arguments.online, window=window,
@@ -105,8 +137,12 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
         )
         for name in names
     }  # fmt: skip
-    if len(encoders) < len(names):
-        raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
+    for retriever, encoder in encoders.items():
+        query, passage, source = encoder.prompts
+        print(
+            f"{retriever}: queries begin with {query!r}, passages with {passage!r} ({source})",
+            file=sys.stderr,
+        )
     return encoders
 
 
@@ -198,9 +234,10 @@ def _check(arguments: argparse.Namespace) -> int:
         if arguments.encoder:
             raise ConfigError("--encoder is of an index", cure="leave it out of check --corpus")
         return _check_corpus(arguments)
-    if arguments.json or arguments.every != 1 or arguments.language != "en":
+    if arguments.json or arguments.every != 1 or arguments.language != "en" or arguments.skip_others:
         raise ConfigError(
-            "--json, --every and --language are of a corpus", cure="name the corpus: check --corpus CORPUS"
+            "--json, --every, --language and --skip-others are of a corpus",
+            cure="name the corpus: check --corpus CORPUS",
         )
     from kaggle_rag.retrieval.index import Index
 
@@ -218,6 +255,7 @@ def _check(arguments: argparse.Namespace) -> int:
             f"{card.kind} ({card.factory}), vectors in {card.vectors}"
             + (f", nprobe {card.nprobe}, depth {card.depth}, recall@10 {card.recall}" if card.queries else "")
         )
+    _tell_kinds(manifest)
     if manifest.lexical_rows:
         print(f"  bm25: {len(manifest.lexical_rows)} part(s)")
     return 0
@@ -232,7 +270,8 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"cannot take every {arguments.every}th page", where="--every", expected="1 or more"
         )
-    corpus = Corpus.open(arguments.corpus)
+    corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
+    _tell_files(corpus)
     linter = lint(corpus, arguments.language, arguments.every)
     print(as_table(linter))
     if arguments.json:
@@ -241,8 +280,6 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
     from kaggle_rag.artifacts import write_json
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
@@ -273,8 +310,8 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
+    from kaggle_rag.cells import text_of
+    from kaggle_rag.columns import require_columns
     from kaggle_rag.errors import InputError
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.tables import read_rows
@@ -282,13 +319,17 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     questions, gold = _questions(arguments), []
     for number, row in enumerate(itertools.islice(read_rows(arguments.questions), arguments.limit), 1):
-        if not str(row.get(arguments.gold) or "").strip():
+        where = f"{arguments.questions}, row {number}"
+        require_columns(row, [arguments.gold], where, "the column that --gold names, in every row")
+        text = text_of(row[arguments.gold], f"{where}, column {arguments.gold}") or ""
+        if not text.strip():
             raise InputError(
                 f"no passage in column {arguments.gold!r}",
-                where=f"{arguments.questions}, row {number}",
-                expected=f"one in every row; the file has the columns {', '.join(map(str, row))}",
+                where=where,
+                expected="one in every row",
+                cure="fill the cell or drop the row",
             )
-        gold.append(str(row[arguments.gold]))
+        gold.append(text)
     index = Index(arguments.index)
     encoders = _opened(index, arguments)
     found = fit(index, encoders, questions, gold)

@@ -26,8 +26,13 @@ CORPUS is a file, or a folder of files, of these formats:
   .zim          a Kiwix archive (needs libzim: pip install libzim)
   .parquet, .jsonl, .csv   columns title and text, id may be there: Hugging Face wikimedia/wikipedia
   .txt          one article a file
-Texts may be compressed: .gz, .bz2. Redirects, disambiguations and pages outside the articles'
-namespace are left out; the manifest counts them.
+  WikiExtractor's output: <doc ...> files or --json, named wiki_00 as it names them or .txt
+  .zimaa, .zimab, ...      the parts of a ZIM archive
+Texts may be compressed: .gz, .bz2. They are UTF-8, or UTF-16 or UTF-32 with a byte order mark. A cell of
+a table that is no text becomes one by a rule: numbers in their shortest form, dates as ISO 8601 has them,
+bytes as UTF-8, a list of texts line by line; structures are refused. Of a folder, hidden files and what
+archivers leave (__MACOSX, ._*, .ipynb_checkpoints) are passed over. Redirects, disambiguations and pages
+outside the articles' namespace are left out; the manifest counts them.
 
 The work happens in OUT.building. Killed at any point, the same command goes on where it was and
 ends with the same bytes.
@@ -70,6 +75,7 @@ def _what_stands_in_it(build: argparse.ArgumentParser) -> None:
     """Corpus, passages and vectors."""
     build.add_argument("corpus", metavar="CORPUS", help="file or folder of articles")
     build.add_argument("out", metavar="OUT", type=Path, help="folder to write the index to")
+    _skip_others(build)
     build.add_argument(
         "--unit", default="sentence",
         help="one passage is a sentence, an article, or window:SIZE/OVERLAP tokens (default: sentence)",
@@ -87,6 +93,13 @@ def _what_stands_in_it(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--language", type=_language, default="en", help="of the sentence splitter: a code such as en, de, zh"
     )
+
+
+def _skip_others(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--skip-others", action="store_true",
+        help="of a folder, pass over tables without columns title and text (default: refuse them)",
+    )  # fmt: skip
 
 
 def _language(text: str) -> str:
@@ -194,6 +207,7 @@ def _check(check: argparse.ArgumentParser) -> None:
     check.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
     check.add_argument("--every", type=int, default=1, metavar="N", help="of a corpus, every Nth page alone")
     check.add_argument("--language", type=_language, default="en", help="of a corpus (default: en)")
+    _skip_others(check)
     check.add_argument("--json", type=Path, metavar="FILE", help="of a corpus, write what was found as JSON")
 
 

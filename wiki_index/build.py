@@ -69,13 +69,20 @@ def build(plan: Plan) -> list[Usage]:
     return usages
 
 
-def check(plan: Plan) -> None:
-    """Raise for whatever can be told before the corpus is read; a dry run asks the same."""
+def check_places(plan: Plan) -> None:
+    """Raise for whatever can be told before an encoder is loaded: its libraries take seconds."""
     _refuse_places(plan)
     _refuse_strangers(plan)
     require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
     if plan.questions:
         Questions.read(plan.questions)
+    if plan.reuse:
+        Manifest.read(plan.reuse)
+
+
+def check(plan: Plan) -> None:
+    """Raise for whatever can be told before the corpus is read; a dry run asks the same."""
+    check_places(plan)
     for name in plan.encoders:
         older(plan, name, stored_in(plan))
     if plan.cluster:

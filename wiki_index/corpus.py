@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import InputError
-from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of
+from kaggle_rag.progress import progress
+from wiki_index.folders import ZIM_PART, gaps, refuse_twice, require_all_parts, visible, zim_parts
+from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of, why_no_articles
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
 
 # Bytes from which reading a corpus for its checksum is shown.
 _SHOWN = 1 << 30
-_DIGITS = re.compile(r"(\d+)")
-_SHARD = re.compile(r"(.*-)(\d{3,6})(-of-(\d{3,6}).*)")
-_PAGES = re.compile(r"(.*?)\d*(\.xml-p)(\d+)p(\d+)(.*)")
+_ENDINGS = ", ".join(ending for ending in ENDINGS if ending)
+_SHOWN_FAULTS = 3
 
 
 class Page(NamedTuple):
@@ -41,41 +39,71 @@ class Page(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """The files of a corpus, in name order (``part2`` before ``part10``)."""
+    """The files of a corpus, in name order (``part2`` before ``part10``).
+
+    Attributes
+    ----------
+    aside : files that stand beside those of articles, and are not read: texts beside tables and dumps,
+        formats that are none of a corpus, and what ``skip_others`` passed over. Hidden files, and what
+        archivers and notebooks leave behind (``__MACOSX``, ``._*``, ``.ipynb_checkpoints``), are not named.
+    gaps : files that seem to be missing among numbered ones (texts are named as anyone likes).
+    """
 
     root: Path
     files: tuple[Path, ...]
     aside: tuple[Path, ...] = ()
-    """Text files that stand beside files of articles, and are not read."""
+    gaps: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: str | Path) -> Corpus:
+    def open(cls, path: str | Path, *, skip_others: bool = False) -> Corpus:
         """Find the corpus files at ``path``: one file, or a folder of files of any format.
+
+        Parameters
+        ----------
+        skip_others : pass over tables of a folder that have no columns title and text.
 
         Raises
         ------
-        InputError : nothing there, nothing the kit reads, or a part of a divided corpus is missing.
+        InputError : nothing there, nothing the kit reads, a table without title and text, a file that is
+            there twice, or a part of a divided corpus is missing.
         """
         root = Path(path)
+        if parts := zim_parts(root) if not root.is_dir() else []:
+            if root.is_file() and root not in parts:
+                refuse_twice([root, *parts])
+            require_all_parts(parts)
+            return cls(root.parent, tuple(parts))
         if not root.exists():
             raise InputError("no such corpus", where=root, cure="check the spelling of the path")
         if root.is_file():
-            _require_format(root)
+            if fault := why_no_articles(root, _require_format(root)):
+                raise fault
             return cls(root.parent, (root,))
-        found = [
-            (file, format_of(file)) for file in sorted(root.rglob("*"), key=_by_number) if file.is_file()
-        ]
+        return cls._of_folder(root, skip_others)
+
+    @classmethod
+    def _of_folder(cls, root: Path, skip_others: bool) -> Corpus:
+        formats = {file: format_of(file) for file in visible(root)}
         # Beside files of articles, text files are a read-me or the index of a dump.
-        texts = tuple(file for file, name in found if name == "text")
-        tables = tuple(file for file, name in found if name not in (None, "text"))
-        if files := tables or texts:
-            _require_all_parts(files)
-            return cls(root, files, texts if tables else ())
-        raise InputError(
-            "the folder holds no corpus",
-            where=root,
-            expected=f"files ending in {', '.join(ENDINGS)} (texts also in .gz or .bz2)",
-        )
+        texts = [file for file, name in formats.items() if name == "text"]
+        others = [file for file, name in formats.items() if name not in (None, "text")]
+        files = others or texts
+        if not files:
+            raise InputError(
+                "the folder holds no corpus",
+                where=root,
+                expected=f"files ending in {_ENDINGS} (texts also in .gz or .bz2), or WikiExtractor's",
+                cure="name the folder that holds the articles; hidden files are not read",
+            )
+        # Everything that can be told is told before the first article is split.
+        refuse_twice(files)
+        require_all_parts(files)
+        faults = {file: fault for file in files if (fault := why_no_articles(file, formats[file] or ""))}
+        if faults and (not skip_others or len(faults) == len(files)):
+            raise _without_articles(root, faults, len(files))
+        kept = {file: None for file in files if file not in faults}
+        aside = tuple(file for file in formats if file not in kept)
+        return cls(root, tuple(kept), aside, tuple(gaps(tuple(kept))) if others else ())
 
     @property
     def path(self) -> Path:
@@ -86,7 +114,7 @@ class Corpus:
         """Files, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
         # A dump takes minutes; a small corpus shows no bar.
         quiet = self.size < _SHOWN
-        with tqdm(total=self.size, desc="read", unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
+        with progress(self.size, "read", "B", unit_scale=True, leave=False, disable=quiet) as bar:
             sums = [(p.relative_to(self.root).as_posix(), sha256(p, bar.update)) for p in self.files]
         total = sums[0][1] if len(sums) == 1 else hashlib.sha256(repr(sums).encode()).hexdigest()
         return {
@@ -104,8 +132,13 @@ class Corpus:
         """Stream the records of all files in order; ``on_bytes`` hears of the bytes they stood in."""
         number = 0
         for path in self.files:
-            reader = READERS[_require_format(path)](path, self.root)
             size, told = path.stat().st_size, 0
+            if ZIM_PART.fullmatch(path.suffix) and path != zim_parts(path)[0]:
+                # It was read with the first part of its archive.
+                if on_bytes:
+                    on_bytes(size)
+                continue
+            reader = READERS[_require_format(path)](path, self.root)
             for record in reader.records():
                 yield Page(number, reader, record)
                 number += 1
@@ -122,12 +155,6 @@ class Corpus:
                 yield article
 
 
-def _by_number(path: Path) -> tuple[list[tuple[str, int]], str]:
-    """Sort key by which ``part2`` stands before ``part10``."""
-    parts = _DIGITS.split(path.as_posix())
-    return [(text, int(number)) for text, number in zip(parts[::2], [*parts[1::2], -1])], path.as_posix()
-
-
 def _require_format(path: Path) -> str:
     if name := format_of(path):
         return name
@@ -136,48 +163,22 @@ def _require_format(path: Path) -> str:
     raise InputError(
         "not a corpus that the kit reads",
         where=path,
-        expected=f"a file ending in {', '.join(ENDINGS)} (texts also in .gz or .bz2): "
-        "a .xml file with <mediawiki>, a .json file of CirrusSearch or with title and text in each line",
+        expected=f"a file ending in {_ENDINGS} (texts also in .gz or .bz2): a .xml file with <mediawiki>, "
+        "a .json file of CirrusSearch or with title and text in each line, a file of WikiExtractor",
         cure="name a corpus, or convert it; a file that should be one may be cut: fetch it again",
     )
 
 
-def _require_all_parts(files: tuple[Path, ...]) -> None:
-    """Raise when names tell that a part of a divided corpus is missing."""
-    groups: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
-    for file in files:
-        name = file.as_posix()
-        if shard := _SHARD.fullmatch(name):
-            groups.setdefault((shard[1], shard[3], shard[4]), []).append((int(shard[2]),))
-        elif part := _PAGES.fullmatch(name):
-            groups.setdefault((part[1], part[2], part[5]), []).append((int(part[3]), int(part[4])))
-    for key, parts in groups.items():
-        missing = _missing_shards(key, parts) if len(parts[0]) == 1 else _missing_pages(parts)
-        if missing:
-            raise InputError(
-                f"parts of a divided corpus are missing: {missing}",
-                where=Path(key[0]).parent,
-                expected=f"all parts of {Path(key[0]).name}…",
-                cure="fetch what is missing; to use a part on purpose, name one file, or give the files "
-                "names that do not count",
-            )
-
-
-def _missing_shards(key: tuple[str, ...], parts: list[tuple[int, ...]]) -> str:
-    """Names such as train-00003-of-00041; some count from 0, some from 1."""
-    there, total = {number for (number,) in parts}, int(key[2])
-    first = 1 if total in there and 0 not in there else 0
-    missing = [number for number in range(first, first + total) if number not in there]
-    names = ", ".join(f"{number:0{len(key[2])}d}" for number in missing[:5])
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return f"{len(missing)} of {total} shards ({names}{more})" if missing else ""
-
-
-def _missing_pages(parts: list[tuple[int, ...]]) -> str:
-    """Names such as pages-articles2.xml-p41243p151573: each part goes on where the last ended."""
-    after = 0
-    for first, last in sorted(parts):
-        if first > after + 1:
-            return f"pages {after + 1} to {first - 1}"
-        after = max(after, last)
-    return ""
+def _without_articles(root: Path, faults: dict[Path, InputError], files: int) -> InputError:
+    """One message for all tables of a folder that hold no articles; of a single one, its own."""
+    first = next(iter(faults.values()))
+    if len(faults) == files:
+        return first
+    names = [f"{file.relative_to(root)} ({fault.what})" for file, fault in faults.items()]
+    more = f" and {len(names) - _SHOWN_FAULTS} more" if len(names) > _SHOWN_FAULTS else ""
+    return InputError(
+        f"{len(faults)} of {files} files hold no articles: " + "; ".join(names[:_SHOWN_FAULTS]) + more,
+        where=root,
+        expected=first.expected,
+        cure="add --skip-others to pass over them, or move them out of the folder",
+    )

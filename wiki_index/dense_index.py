@@ -14,9 +14,9 @@ from typing import Any
 
 import faiss
 import numpy as np
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import whole_file
+from kaggle_rag.progress import progress
 from kaggle_rag.retrieval.dense import FAISS_FILE
 from kaggle_rag.retrieval.kinds import KINDS, VECTORS_A_LIST, factory_of, lists_for
 from kaggle_rag.retrieval.vectors import Vectors, VectorStore
@@ -68,7 +68,7 @@ def _scanned(folder: Path, made: Made, store: VectorStore) -> None:
     # Grown by `add`, the codes would be copied each time they outgrow their room: twice the memory.
     index.codes.resize(len(store) * size)
     codes = faiss.rev_swig_ptr(index.codes.data(), len(store) * size).reshape(-1, size)
-    with tqdm(total=len(store), desc="index", unit="passage") as bar:
+    with progress(len(store), "index", "passage") as bar:
         for start, block in store.blocks():
             codes[start : start + len(block)] = index.sa_encode(block)
             store.forget()
@@ -84,7 +84,7 @@ def _by_lists(folder: Path, made: Made, store: VectorStore, kept_every: int) -> 
     index = faiss.read_index(str(growing))
     step = max(1, min(kept_every, _BLOCK_BYTES // (4 * store.layout.dim)))
     kept = index.ntotal
-    with tqdm(total=len(store), initial=kept, desc="index", unit="passage") as bar:
+    with progress(len(store), "index", "passage", initial=kept) as bar:
         for start in range(kept, len(store), step):
             block = store.slice(start, min(start + step, len(store)))
             index.add(block)
@@ -99,7 +99,7 @@ def _by_lists(folder: Path, made: Made, store: VectorStore, kept_every: int) -> 
 def _learned(made: Made, store: VectorStore) -> faiss.Index:
     """k-means for the lists and codes; the same vectors and FAISS's own seed give the same index."""
     index = _empty(made, store)
-    with tqdm(total=made.trained_on, desc="learn lists and codes", unit="vector") as bar:
+    with progress(made.trained_on, "learn lists and codes", "vector") as bar:
         index.train(_sample(store, made.trained_on))
         bar.update(made.trained_on)
     return index

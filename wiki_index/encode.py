@@ -11,10 +11,10 @@ from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import EncoderCard, whole_file, write_json
 from kaggle_rag.errors import ArtifactError
+from kaggle_rag.progress import Bar, progress
 from kaggle_rag.retrieval.dense import VECTORS_FILE
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
@@ -39,7 +39,7 @@ def encode(plan: Plan, name: str, layout: Layout, shard_rows: Sequence[int]) -> 
     done = starts[-1] - sum(shard_rows[number] for number in todo)
     writer = VectorWriter(plan.dense(name) / VECTORS_FILE, layout)
     with (
-        tqdm(total=starts[-1], initial=done, desc="encode", unit="passage", smoothing=0.05) as bar,
+        progress(starts[-1], "encode", "passage", initial=done, smoothing=0.05) as bar,
         contextlib.closing(_finished(plan, name, writer, starts, todo, bar)) as finished,
     ):
         for number in finished:
@@ -49,7 +49,7 @@ def encode(plan: Plan, name: str, layout: Layout, shard_rows: Sequence[int]) -> 
 
 
 def _finished(
-    plan: Plan, name: str, writer: VectorWriter, starts: Sequence[int], todo: list[int], bar: tqdm
+    plan: Plan, name: str, writer: VectorWriter, starts: Sequence[int], todo: list[int], bar: Bar
 ) -> Generator[int, None, None]:
     """Encode the shards ``todo``, here or on a cluster; give the number of each when it is on disk."""
     if not todo:

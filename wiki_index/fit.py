@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import paired_bootstrap
+from kaggle_rag.progress import over, progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
@@ -92,7 +92,7 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
             cure="check --gold, or index the text that the passages come from",
         )
     settings = list(_settings(names))
-    scores = [_ndcg(cases[::2], setting) for setting in tqdm(settings, desc="fit", unit="setting")]
+    scores = [_ndcg(cases[::2], setting) for setting in over(settings, "fit", "setting")]
     best = settings[int(np.argmax(scores))]
     alone = {name: Setting(((name, 1.0),), "weighted", "best") for name in names}
     held_out = {
@@ -127,7 +127,7 @@ def _settings(names: Sequence[str]) -> Iterator[Setting]:
 
 def _cases(index: Index, panel: Panel, questions: Questions, gold: Sequence[str]) -> Iterator[Case]:
     forms = ContextSettings()
-    with tqdm(total=len(questions), desc="search", unit="question") as bar:
+    with progress(len(questions), "search", "question") as bar:
         for start in range(0, len(questions), _BATCH):
             batch = questions.take(range(start, min(start + _BATCH, len(questions))))
             asked = queries_of(batch, forms.forms, forms.instruction_forms)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 
-from tqdm import tqdm
-
+from kaggle_rag.progress import progress
 from kaggle_rag.retrieval.index import LEXICAL
 from kaggle_rag.retrieval.lexical import PART_ROWS, part_name, write_part
 from wiki_index.plan import Plan
@@ -28,7 +27,7 @@ def lexical_parts(plan: Plan, shard_rows: Sequence[int]) -> None:
         aside = folder / f".{part_name(number)}.part"
         shutil.rmtree(aside, ignore_errors=True)
         total = sum(shard_rows[i] for i in shards)
-        with tqdm(total=total, desc=f"bm25 part {number}", unit="passage") as bar:
+        with progress(total, f"bm25 part {number}", "passage") as bar:
             write_part(aside, _texts(plan, shards), plan.language, bar.update)
         aside.rename(folder / part_name(number))
 

@@ -15,9 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tqdm import tqdm
-
 from kaggle_rag.errors import InputError
+from kaggle_rag.progress import progress
 from kaggle_rag.retrieval.cleaning import NOT_PROSE, heading_level
 from kaggle_rag.retrieval.units import Splitter, Unit, sentences
 from wiki_index.corpus import Corpus, Page, Skip
@@ -155,7 +154,7 @@ def lint(corpus: Corpus, language: str = "en", every: int = 1) -> Linter:
     InputError : the corpus cannot be read, or holds no article.
     """
     linter = Linter(language)
-    with tqdm(total=corpus.size, desc="check", unit="B", unit_scale=True, mininterval=1) as bar:
+    with progress(corpus.size, "check", "B", unit_scale=True, mininterval=1) as bar:
         for page in corpus.pages(bar.update):
             if page.number % every == 0:
                 linter.read(page)

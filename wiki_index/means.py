@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import require_space
 from kaggle_rag.errors import InputError
 from kaggle_rag.limits import Need, require
+from kaggle_rag.progress import over
 from kaggle_rag.retrieval.dense import VECTORS_FILE
 from kaggle_rag.retrieval.kinds import KINDS, choose, kind_of, ram_of, simpler, unfit
 from kaggle_rag.retrieval.vectors import Layout
@@ -109,7 +109,7 @@ def forecast(plan: Plan) -> Forecast:
     articles = characters = seen = 0
     sample: list[str] = []
     asked = itertools.islice(plan.corpus.articles(), plan.limit)
-    for number, article in enumerate(tqdm(asked, desc="dry run", unit="article")):
+    for number, article in enumerate(over(asked, "dry run", "article")):
         articles, characters = articles + 1, characters + len(article.text)
         if number % _EVERY == 0 or len(sample) < _SAMPLE:
             seen += len(article.text)

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import DenseCard, require_space
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.errors import show_size
 from kaggle_rag.limits import anonymous_memory, release
 from kaggle_rag.metrics import average_precision_at_k, paired_bootstrap, ranks_of_answers
+from kaggle_rag.progress import over, progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
@@ -74,7 +74,7 @@ class Meter:
         self.index, self.encoder, self.questions, self.k = index, _ReadsOnce(encoder), questions, k
         self.folder = folder
         self.queries = self._queries()
-        with tqdm(total=len(index), desc="exact answers", unit="passage") as bar:
+        with progress(len(index), "exact answers", "passage") as bar:
             self.truth = index.default.search_exact(self.queries, k, on_rows=bar.update)[1]
 
     def rows(self, kinds: Sequence[str], recall: float) -> list[Row]:
@@ -95,7 +95,7 @@ class Meter:
         exact = self._answers(self.index.default, exact=True)
         rows = [self._row(EXACT, self.index.default, anonymous_memory(), exact, None)]
         with tempfile.TemporaryDirectory(prefix="measure-", dir=self.folder) as aside:
-            for kind in tqdm(made, desc="kinds", unit="kind"):
+            for kind in over(made, "kinds", "kind"):
                 card = self._card(kind, recall, Path(aside) / kind)
                 release()
                 before = anonymous_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,15 @@ class Plan:
         }
 
     def splitter(self) -> Splitter:
-        tokenizer = next(iter(self.encoders.values())).model.tokenizer
-        return Splitter(self.unit, self.language, tokenizer)
+        return Splitter(self.unit, self.language, next(iter(self.encoders.values())).tokenizer)
 
 
 def retriever_name(encoder: str) -> str:
-    """``bge-small-en-v1.5`` for ``BAAI/bge-small-en-v1.5`` or a folder of that name."""
-    return Path(encoder).name.lower() or "encoder"
+    """``bge-small-en-v1.5`` for ``BAAI/bge-small-en-v1.5``, a folder of that name, or a version of it.
+
+    Kaggle's inputs end in a number (``…/bge-small-en-v1.5/1``), the cache's in a commit.
+    """
+    names = (re.sub(r"^models--.*--", "", part) for part in re.split(r"[/\\]", encoder))
+    parts = [part for part in names if part not in ("", ".", "..", "snapshots")]
+    named = [part for part in parts if not re.fullmatch(r"\d+|[0-9a-f]{40}", part)]
+    return (named or parts or ["encoder"])[-1].lower()

@@ -29,10 +29,10 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, ConfigError, KitError
+from kaggle_rag.progress import Bar
 from kaggle_rag.retrieval.dense import VECTORS_FILE
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.vectors import Layout, VectorWriter
@@ -163,7 +163,7 @@ def _told_where() -> Iterator[None]:
 
 
 def spread(
-    plan: Plan, name: str, layout: Layout, starts: Sequence[int], todo: list[int], bar: tqdm
+    plan: Plan, name: str, layout: Layout, starts: Sequence[int], todo: list[int], bar: Bar
 ) -> Iterator[int]:
     """Encode the shards ``todo``; give the number of each when its vectors are on disk.
 
@@ -197,7 +197,7 @@ def _found_anywhere(name: str) -> str:
 class _Crew:
     """The actors, and the shard that each is at (``None`` while it loads the encoder)."""
 
-    def __init__(self, job: Job, starts: Sequence[int], todo: list[int], bar: tqdm) -> None:
+    def __init__(self, job: Job, starts: Sequence[int], todo: list[int], bar: Bar) -> None:
         self._job, self._starts, self._bar = job, starts, bar
         self._queue = deque(todo)
         self._busy: dict[Any, tuple[Any, int | None]] = {}

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import write_json
 from kaggle_rag.errors import InputError
+from kaggle_rag.progress import progress
 from kaggle_rag.retrieval.index import passages_name
 from kaggle_rag.retrieval.passages import Passage, read_shard, write_shard
 from wiki_index.corpus import Skip
@@ -52,7 +52,7 @@ def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
     splitter = plan.splitter()
     pending: list[Passage] = []
     before = seen.records
-    with tqdm(total=plan.corpus.size, desc="split", unit="B", unit_scale=True, mininterval=1) as bar:
+    with progress(plan.corpus.size, "split", "B", unit_scale=True, mininterval=1) as bar:
         for page in plan.corpus.pages(bar.update):
             if page.number < before:
                 continue

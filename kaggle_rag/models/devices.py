@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from kaggle_rag.errors import ConfigError
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+
+# Number formats and their names in torch, which is imported when a model is, not when a setting is read.
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# Kinds of devices that torch may have: a mistyped name is told without importing it.
+_KINDS = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "meta")
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The dtype of a key of `PRECISIONS`."""
+    import torch
+
+    found: torch.dtype = getattr(torch, PRECISIONS[precision])
+    return found
 
 
 def device_of(name: str | None) -> str:
     """``name``, or CUDA where there is one; raise ``ConfigError`` for a device that is not here."""
+    if name == "cpu":
+        return name
+    if name is not None and name.partition(":")[0] not in _KINDS:
+        raise ConfigError(f"no device {name!r}", where="--device", expected="cpu or cuda")
+    import torch
+
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -28,4 +48,6 @@ def half_of(device: str) -> str:
     """The half precision that the device has in hardware: ``bf16`` from Ampere on, ``fp16`` on a T4."""
     if not device.startswith("cuda"):
         return "fp32"
+    import torch
+
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -7,6 +7,7 @@ merges) for what stands around it.
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -45,6 +46,12 @@ class Layout:
             )
         if "prompt" not in names:
             raise ConfigError("the template leaves out the question", where="template", expected="{prompt}")
+
+    @property
+    def literals(self) -> str:
+        """What the template itself writes, its fields left out."""
+        parts = string.Formatter().parse(self.first + self.second + self.answer)
+        return "".join(literal for literal, *_ in parts)
 
     def filled(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Both segments; the answer stands at the end of the last one."""
@@ -86,6 +93,12 @@ def _fields(prompt: str, options: Sequence[str | None], place: int) -> dict[str,
     }
 
 
+def _special_tokens(tokenizer: Any) -> list[str]:
+    """Every special token of a tokenizer, the longest first; some have no name such as eos_token."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
+
+
 class Writer:
     """Fills a layout for one tokenizer, in at most ``max_tokens`` tokens."""
 
@@ -99,6 +112,12 @@ class Writer:
             )
         # The last resort of a row that is too long keeps its end, where the answer stands.
         tokenizer.truncation_side = "left"
+        # What a question holds is text: [SEP] in it must not end it. Special tokens that the template itself
+        # writes stay what they are.
+        special = _special_tokens(tokenizer)
+        written = any(token in layout.literals for token in special)
+        tokenizer.split_special_tokens = not written
+        self._special = re.compile("|".join(map(re.escape, special))) if written else None
         self.tokenizer, self.layout, self.max_tokens = tokenizer, layout, max_tokens
         self.shortened = 0
         """Rows whose question lost words, because it was too long without a context too."""
@@ -120,8 +139,10 @@ class Writer:
     def _fitting(
         self, layout: Layout, context: str, prompt: str, options: Sequence[str | None], place: int
     ) -> Written:
-        fields = _fields(prompt, options, place)
-        if found := self._with_room(layout, fields, "context", context.strip(), keep_start=True):
+        options = [option and self._plain(option) for option in options]
+        fields = _fields(self._plain(prompt), options, place)
+        told = self._plain(context.strip())
+        if found := self._with_room(layout, fields, "context", told, keep_start=True):
             return found
         self.shortened += 1
         bare = {**fields, "prompt": ""}
@@ -140,8 +161,15 @@ class Writer:
         short = [option and option.strip()[:1] for option in options]
         return self._write(layout, _fields("", short, place), truncation=True, max_length=self.max_tokens)
 
+    def _plain(self, text: str) -> str:
+        """The text with a space inside whatever a template's special tokens would make special in it too."""
+        if self._special is None:
+            return text
+        return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
     def alone(self, text: str) -> dict[str, list[int]]:
         """A row of one text; what is too long loses its end."""
+        text = self._plain(text)
         ids = dict(self.tokenizer(text, verbose=False))
         if len(ids["input_ids"]) > self.max_tokens:
             spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -152,7 +180,8 @@ class Writer:
 
     def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
         """What follows the row of option ``place``, for a decoder that reads the row elsewhere."""
-        return self.layout.answer.format_map(_fields(prompt, options, place))
+        plain = [option and self._plain(option) for option in options]
+        return self.layout.answer.format_map(_fields(self._plain(prompt), plain, place))
 
     def _with_room(
         self, layout: Layout, fields: Mapping[str, str], name: str, text: str, *, keep_start: bool

@@ -16,7 +16,7 @@ from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenec
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.collators import DataCollatorForMultipleChoice
-from kaggle_rag.models.devices import DTYPES
+from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
 
 # Which weights are new, and that they must be trained, is said by this kit in one line.
@@ -56,7 +56,8 @@ def load_backbone(
     ----------
     name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
     form : a key of `kaggle_rag.models.forms.FORMS`.
-    precision : a key of `DTYPES`; of the weights, or of what a 4-bit model computes in.
+    precision : a key of `PRECISIONS` in `kaggle_rag.models.devices`; of the weights, or of what a 4-bit model
+        computes in.
     nf4 : keep the linear layers in 4-bit NormalFloat with double quantization (Dettmers et al. 2023,
         https://arxiv.org/abs/2305.14314).
     labels : of a binary head, 1 or 2.
@@ -76,9 +77,9 @@ def load_backbone(
         config.num_labels = labels
         # What the heads of transformers look for at the end of a row.
         config.pad_token_id = tokenizer.pad_token_id
-    options: dict[str, Any] = {"config": config, "dtype": DTYPES[precision]}
+    options: dict[str, Any] = {"config": config, "dtype": dtype_of(precision)}
     if nf4:
-        options |= {"quantization_config": _nf4(DTYPES[precision]), "device_map": {"": device}}
+        options |= {"quantization_config": _nf4(dtype_of(precision)), "device_map": {"": device}}
     try:
         model, told = getattr(transformers, answers.auto).from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from tqdm import tqdm
 
 from kaggle_rag.ensemble import Probabilities, softmax
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.limits import release
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
-from kaggle_rag.models.devices import DTYPES, device_of, half_of
+from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
 from kaggle_rag.models.features import Feature, Item
 from kaggle_rag.models.forms import form_of
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.loading import Backbone, family_in, load_ranker, load_whole
+from kaggle_rag.progress import progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.loading import Backbone
 
 # Padded tokens in one forward pass where the settings do not say.
 _TOKENS = {"cpu": 2_048, "cuda": 16_384}
@@ -66,17 +68,29 @@ class TrainedRanker:
                 where="rankers.options.form",
                 cure="leave form out: it is for checkpoints without " + CARD,
             )
-        self.base, self.device = base, device_of(device)
-        self.precision = precision or half_of(self.device)
-        if self.precision not in DTYPES:
-            raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(DTYPES))
+        self.base = base
+        self._device_name, self._precision_name = device and device_of(device), precision
+        if precision not in (None, *PRECISIONS):
+            raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(PRECISIONS))
         self.chunks = self.card.chunks if chunks is None else chunks
         self.max_tokens = max_tokens or self.card.max_tokens
         self.batch_tokens = batch_tokens
         self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
 
+    @functools.cached_property
+    def device(self) -> str:
+        """Found when it is needed: to ask for a GPU imports torch, for which no mistake need wait."""
+        return device_of(self._device_name)
+
+    @functools.cached_property
+    def precision(self) -> str:
+        """The one asked for, or the half precision of the device."""
+        return self._precision_name or half_of(self.device)
+
     def __enter__(self) -> TrainedRanker:
+        from kaggle_rag.models.loading import load_ranker, load_whole
+
         where = {"device": self.device, "precision": self.precision}
         if self.bare:
             self._backbone = load_whole(self.folder, self.card, **where)
@@ -139,6 +153,8 @@ def _bare_card(folder: Path, form: str | None, max_tokens: int | None) -> Ranker
             where="rankers.options",
             expected="the longest row it was trained to read, in tokens",
         )
+    from kaggle_rag.models.loading import family_in
+
     layout = form_of(str(form), family_in(str(folder))).layout
     return RankerCard(str(form), layout, max_tokens, chunks=0, labels=1, base="", base_sha256="", nf4=False)
 
@@ -156,6 +172,8 @@ def score(
 
     ``asked`` is the wrapper of a model that lies divided over several devices.
     """
+    import torch
+
     model = asked if asked is not None else backbone.model
     device = backbone.model.device
     collate = backbone.collator()
@@ -164,7 +182,7 @@ def score(
     out = np.full(
         (len(items), max(len(item.options) for item in items)), np.finfo(np.float32).min, np.float64
     )
-    with tqdm(total=len(items), desc="rank", unit="question", disable=quiet or len(items) < 100) as bar:
+    with progress(len(items), "rank", "question", disable=quiet or len(items) < 100) as bar:
         for rows in _batches(features, tokens):
             batch = collate([features[row] for row in rows])
             with torch.inference_mode():

@@ -58,7 +58,7 @@ def _cut(
     most = longest * _CHARACTERS_A_TOKEN if longest else None
     ids = tokenizer(
         [without_surrogates(text[:most]) for text in texts],
-        truncation=True, max_length=longest, return_attention_mask=False,
+        truncation=longest is not None, max_length=longest, return_attention_mask=False,
     )["input_ids"]  # fmt: skip
     for chosen in of_like_length([len(row) for row in ids], budget):
         padded = tokenizer.pad({"input_ids": [ids[row] for row in chosen]}, return_tensors="pt")

@@ -15,6 +15,7 @@ from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.retrieval.batches import of_like_length, without_surrogates
+from kaggle_rag.retrieval.sentence_model import literal
 
 Scores = npt.NDArray[np.float32]
 
@@ -132,6 +133,7 @@ def _load(folder: Path, device: str, dtype: torch.dtype) -> PairModel:
         raise CheckpointError(
             f"this folder does not load as a cross-encoder ({str(error).splitlines()[0]})", where=folder
         ) from error
+    literal(model.tokenizer)
     if count != 1:
         raise CheckpointError(
             f"this model gives {count} scores a pair", where=folder, expected="a re-ranker with one"

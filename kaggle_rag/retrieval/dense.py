@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 
 from kaggle_rag.artifacts import DenseCard
@@ -15,6 +14,9 @@ from kaggle_rag.errors import ArtifactError
 from kaggle_rag.retrieval.exact import Distances, refine, search_exact
 from kaggle_rag.retrieval.kinds import KINDS
 from kaggle_rag.retrieval.vectors import Layout, Rows, Vectors, VectorStore
+
+if TYPE_CHECKING:
+    import faiss
 
 VECTORS_FILE, FAISS_FILE = "vectors.npy", "index.faiss"
 # Queries in one FAISS call: bounds its distance buffers and gives a bar something to count.
@@ -40,6 +42,8 @@ class Dense:
     @functools.cached_property
     def faiss(self) -> faiss.Index:
         """The FAISS index; flat codes and plain lists stay on disk, packed lists are read whole."""
+        import faiss
+
         flag = faiss.IO_FLAG_MMAP if KINDS[self.card.kind].lists else faiss.IO_FLAG_MMAP_IFC
         try:
             return faiss.read_index(str(self.folder / FAISS_FILE), flag)

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
-from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.artifacts import EncoderCard
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.models.devices import device_of
+from kaggle_rag.models.devices import PRECISIONS, device_of
+from kaggle_rag.models.prompts import Prompts, prompts_of
+from kaggle_rag.models.sentence_bert import sentence_bert
 from kaggle_rag.retrieval.batches import batches
-from kaggle_rag.retrieval.precision import LEAST_COSINE, PRECISIONS, PROBES, fastest, reduced
+from kaggle_rag.retrieval.precision import LEAST_COSINE, PROBES, half_for, is_faster, reduced
 from kaggle_rag.retrieval.vectors import Vectors
 
-# One bar for the loading of six small layers is noise between our own.
-transformers_logging.disable_progress_bar()
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 # Tokens in one forward pass: what fits a core's cache is fastest on a CPU (benchmarks/encode.py),
 # a GPU wants all its units busy.
 _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768
-
-# Models trained with a prefix that their folder does not declare, by a part of the name.
-# Sources: the model cards of intfloat/e5-* and BAAI/bge-*-en-v1.5.
-_PROMPTS = {
-    "e5-": ("query: ", "passage: "),
-    "bge-": ("Represent this sentence for searching relevant passages: ", ""),
-}
 
 
 def _dimension(model: SentenceTransformer) -> int:
@@ -56,8 +50,14 @@ class Encoder:
         it (default: the model's own longest input).
     online : allow a download.
     card : the card of an index, whose prompts, length and precision are to be used again.
-    precision : a key of `kaggle_rag.retrieval.precision.PRECISIONS`, which the vectors of an index are
-        computed in; ``"auto"`` takes the device's fastest if it agrees with float32 on a few probes.
+    precision : a key of `kaggle_rag.models.devices.PRECISIONS`, which the vectors of an index are
+        computed in; ``"auto"`` takes a half precision that agrees with float32 on a few probes and,
+        on a CPU, reads them faster than float32 does.
+    untrained : take a backbone of another task too, as what an encoder is to be trained from.
+
+    Attributes
+    ----------
+    prompts : what queries and passages begin with, and who decided it; of an index, its card.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Encoder:
         online: bool = False,
         card: EncoderCard | None = None,
         precision: str = "fp32",
+        untrained: bool = False,
     ) -> None:
         if precision not in ("auto", *PRECISIONS):
             raise ConfigError(
@@ -76,32 +77,49 @@ class Encoder:
             )
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
-        try:
-            self.model = SentenceTransformer(str(checkpoint.path), device=self.device, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
-                where=checkpoint.path,
-                expected="a sentence-transformers model, or an encoder that mean pooling suits",
-            ) from error
-        self.model.eval()
-        query, passage = self._prompts(name)
-        if card:
-            self.model.max_seq_length = card.max_tokens
-        elif window:
-            self._lengthen(window, passage)
-        self.card = card or EncoderCard(
-            name=name,
-            sha256=checkpoint.sha256,
-            dim=_dimension(self.model),
-            max_tokens=int(self.model.max_seq_length or 0),
-            query_prompt=query,
-            passage_prompt=passage,
-            precision=fastest(self.device) if precision == "auto" else precision,
-        )
+        self._folder, self._length = checkpoint.path, card.max_tokens if card else None
+        # What an index was built with is what it is asked with.
+        self._untrained = untrained or card is not None
         self._reduced: SentenceTransformer | None = None
-        if precision == "auto" and not card and self._agreement() < LEAST_COSINE:
-            self.card, self._reduced = dataclasses.replace(self.card, precision="fp32"), None
+        # What an index is asked needs no more than this; the whole library is loaded when it is needed.
+        whole = card is None or not card.max_tokens
+        self._plain = None if whole else sentence_bert(checkpoint.path, self.device)
+        if card:
+            self.card, self.prompts = card, Prompts(card.query_prompt, card.passage_prompt, "of the index")
+            if self._plain is None:
+                _ = self.model
+            return
+        own = self.model.prompts, self.model.default_prompt_name
+        self.prompts = prompts_of(*own, (name, str(checkpoint.path)))
+        self.card = self._described(name, checkpoint.sha256, window)
+        self._require_vectors()
+        chosen = self._suiting() if precision == "auto" else precision
+        self.card = dataclasses.replace(self.card, precision=chosen)
+
+    @functools.cached_property
+    def model(self) -> SentenceTransformer:
+        """The model by sentence-transformers, loaded when it is first asked for."""
+        from kaggle_rag.retrieval.sentence_model import is_static, sentence_model
+
+        made = sentence_model(self._folder, self.device, untrained=self._untrained)
+        if self._length and not is_static(made):
+            made.max_seq_length = self._length
+        return made
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The model's fast tokenizer, called as those of transformers are."""
+        if self._plain:
+            return self._plain.tokenizer
+        from kaggle_rag.retrieval.sentence_model import tokenizer_of
+
+        return tokenizer_of(self.model)
+
+    @property
+    def _static(self) -> bool:
+        from kaggle_rag.retrieval.sentence_model import is_static
+
+        return is_static(self.model)
 
     @classmethod
     def of_index(cls, card: EncoderCard, *, name: str | None = None, device: str | None = None) -> Encoder:
@@ -146,20 +164,50 @@ class Encoder:
         """
         if self.card.precision != "fp32" and self._reduced is None:
             self._reduced = reduced(self.model, self.card.precision)
-        return self._encode([self.card.passage_prompt + text for text in texts], on_rows, self._reduced)
+        prompted = [self.card.passage_prompt + text for text in texts]
+        return self._encode(prompted, on_rows, self._reduced or self.model)
 
     def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
         if not texts:
             return np.zeros(0, dtype=np.int64)
-        found = self.model.tokenizer(
+        found = self.tokenizer(
             list(texts), add_special_tokens=False, truncation=False, verbose=False,
             return_attention_mask=False,
         )  # fmt: skip
         return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
 
+    def _described(self, name: str, sha256: str, window: int | None) -> EncoderCard:
+        if window and not self._static:
+            self._lengthen(window, self.prompts.passage)
+        return EncoderCard(
+            name=name,
+            sha256=sha256,
+            dim=_dimension(self.model),
+            max_tokens=0 if self._static else int(self.model.max_seq_length or 0),
+            query_prompt=self.prompts.query,
+            passage_prompt=self.prompts.passage,
+        )
+
+    def _require_vectors(self) -> None:
+        """Raise for a model that gives no vector of a text, such as one without a pooling; tell of means."""
+        from kaggle_rag.retrieval.sentence_model import means_are_taken
+
+        try:
+            found = self._encode(PROBES[:1], None)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                "this model gives no one vector of a text: it declares no pooling",
+                where=self._folder,
+                expected="a sentence encoder, whose modules.json ends in a pooling",
+            ) from error
+        if not np.isfinite(found).all():
+            raise CheckpointError("this model's vectors are no numbers", where=self._folder)
+        if note := means_are_taken(self._folder):
+            print(f"note: {note}", file=sys.stderr)
+
     def _lengthen(self, window: int, prompt: str) -> None:
-        beside = len(self.model.tokenizer(prompt)["input_ids"])
+        beside = len(self.tokenizer(prompt)["input_ids"])
         limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + beside)
         if window + beside > limit:
             raise ConfigError(
@@ -169,18 +217,27 @@ class Encoder:
             )
         self.model.max_seq_length = window + beside
 
-    def _prompts(self, name: str) -> tuple[str, str]:
-        """Query and passage prompt: the model's own where it declares them, else by its family."""
-        own = self.model.prompts
-        query, passage = own.get("query", ""), own.get("document", "") or own.get("passage", "")
-        if query or passage:
-            return query, passage
-        short = name.rstrip("/").rsplit("/", 1)[-1].lower()
-        return next((pair for part, pair in _PROMPTS.items() if f"-{part}" in f"-{short}"), ("", ""))
+    def _suiting(self) -> str:
+        """What the vectors of an index are best computed in here: decided once, and kept by its card."""
+        half = half_for(self.device)
+        # A mean of rows of a table is no matrix product: it gains nothing by fewer digits.
+        if half == "fp32" or self._static:
+            return "fp32"
+        self._reduced = reduced(self.model, half)
+        # A format that is no faster is not worth the digits it loses, however few.
+        if self._agreement() >= LEAST_COSINE and (half == "fp16" or self._quickens()):
+            return half
+        self._reduced = None
+        return "fp32"
+
+    def _quickens(self) -> bool:
+        return is_faster(
+            lambda: self._encode(PROBES, None), lambda: self._encode(PROBES, None, self._reduced)
+        )
 
     def _agreement(self) -> float:
-        """Least cosine between vectors for an index and float32's, over the probes; -1 for no numbers."""
-        cosines = (self.encode_for_index(PROBES) * self.encode_passages(PROBES)).sum(axis=1)
+        """Least cosine of vectors in half precision to float32's, over the probes; -1 for no numbers."""
+        cosines = (self._encode(PROBES, None, self._reduced) * self._encode(PROBES, None)).sum(axis=1)
         return float(np.nan_to_num(cosines, nan=-1).min())
 
     def _encode(
@@ -189,10 +246,12 @@ class Encoder:
         on_rows: Callable[[int], object] | None,
         model: SentenceTransformer | None = None,
     ) -> Vectors:
+        import torch
+
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        model = model or self.model
+        model = model or self._plain or self.model
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
-        made = batches(texts, model.tokenizer, longest=self.card.max_tokens or None, budget=budget)
+        made = batches(texts, self.tokenizer, longest=self.card.max_tokens or None, budget=budget)
         with contextlib.closing(made):
             for rows, features in made:
                 on_device = {key: value.to(self.device) for key, value in features.items()}

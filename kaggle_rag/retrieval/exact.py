@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -59,6 +58,8 @@ def search_exact(
 def _on_cpu(
     queries: Vectors, store: VectorStore, k: int, on_rows: Callable[[int], object]
 ) -> tuple[Distances, Rows]:
+    import faiss
+
     heap = faiss.ResultHeap(len(queries), k)
     for start, block in store.blocks():
         distances, rows = faiss.knn(queries, block, min(k, len(block)))

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from kaggle_rag.artifacts import Manifest, verify
 from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.progress import progress as bar_of
 from kaggle_rag.retrieval.dense import FAISS_FILE, Dense
-from kaggle_rag.retrieval.lexical import Lexical
 from kaggle_rag.retrieval.passages import Passages
 from kaggle_rag.retrieval.vectors import Rows, Vectors
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.lexical import Lexical
 
 DENSE, LEXICAL = "dense", "lexical"
 # A checksum runs at over 1 GB/s: below this size a bar would only flicker, and above it opening an
@@ -86,6 +89,8 @@ class Index:
                 cure="build it again with --lexical (vectors are taken over by --reuse), "
                 "or leave bm25 out of contexts.retrievers",
             )
+        from kaggle_rag.retrieval.lexical import Lexical
+
         return Lexical(self.folder / LEXICAL, self.manifest.lexical_rows, self.manifest.language)
 
     def search(
@@ -95,7 +100,7 @@ class Index:
 
         ``k`` is cut to the number of passages.
         """
-        with tqdm(total=len(queries), desc="search", unit="query", disable=not progress) as bar:
+        with bar_of(len(queries), "search", "query", disable=not progress) as bar:
             return self.default.search(queries, k, on_queries=bar.update)
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -109,8 +114,8 @@ class Index:
         if content is False:
             read = set()
         total = sum(files[name]["bytes"] for name in read)
-        with tqdm(
-            total=total, desc="checksums", unit="B", unit_scale=True, disable=total < CHECKED_ON_OPENING
+        with bar_of(
+            total, "checksums", "B", unit_scale=True, disable=total < CHECKED_ON_OPENING
         ) as bar:
             verify(self.folder, files, content=read, on_bytes=bar.update)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import statistics
+import time
+from collections.abc import Callable
 from typing import Any
 
-import torch
+from kaggle_rag.models.devices import dtype_of
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Least cosine to float32 that a format may have before it is left alone.
 LEAST_COSINE = 0.999
 
@@ -25,18 +26,39 @@ PROBES = (
 )
 
 
-def fastest(device: str) -> str:
-    """The format whose matrix products are fastest on a device, by what it has, not by a measurement:
-    the same machine always gives the same answer.
+# Seconds that a decision takes, and the gain below which it is noise.
+_SECONDS, _GAIN = 1.0, 0.9
+Clock = Callable[[], float]
 
-    float16 is what every CUDA device with tensor cores has; bfloat16 is twice as fast as float32 on a CPU
-    with instructions for it (AVX512_BF16, AMX) and far slower on all others.
+
+def half_for(device: str) -> str:
+    """The half precision that may suit a device; ``fp32`` where none does.
+
+    float16 is what every CUDA device with tensor cores has. On a CPU it is a matter of measurement: one
+    with AMX computes bfloat16 twice as fast as float32, one with AVX512_BF16 alone may be slower by half,
+    and all others are far slower.
     """
     if device.startswith("cuda"):
         return "fp16"
-    # Older versions of torch do not say what a CPU has.
-    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if device == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+    return "bf16" if device == "cpu" else "fp32"
+
+
+def is_faster(
+    full: Callable[[], object], half: Callable[[], object], clock: Clock = time.perf_counter
+) -> bool:
+    """Whether ``half`` takes clearly less time than ``full`` does for the same.
+
+    Both are done in turns, so that what else a machine does meets both, and the medians are compared. It
+    takes about a second, or one turn of a large model. Both had better been done once before.
+    """
+    seconds: tuple[list[float], list[float]] = ([], [])
+    begin = clock()
+    while not seconds[0] or clock() - begin < _SECONDS:
+        for work, taken in zip((full, half), seconds):
+            start = clock()
+            work()
+            taken.append(clock() - start)
+    return statistics.median(seconds[1]) < _GAIN * statistics.median(seconds[0])
 
 
 def reduced(model: Any, precision: str) -> Any:
@@ -46,12 +68,14 @@ def reduced(model: Any, precision: str) -> Any:
     never depend on the format.
     """
     made = copy.deepcopy(model)
-    made[0].to(PRECISIONS[precision])
+    made[0].to(dtype_of(precision))
     made[0].register_forward_hook(lambda module, inputs, features: _as_float32(features))
     return made
 
 
 def _as_float32(features: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
     return {
         name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
         for name, value in features.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 from kaggle_rag.retrieval.vectors import Vectors
 
@@ -17,6 +16,8 @@ def exact_distances(queries: Vectors, candidates: Vectors) -> Distances:
     In double precision by scipy's ``cdist``, so that a compressed index decides who is a candidate
     and never who is first.
     """
+    from scipy.spatial.distance import cdist
+
     return np.asarray(cdist(queries, candidates, "euclidean"), dtype=np.float64)
 
 

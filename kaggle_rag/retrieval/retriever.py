@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from kaggle_rag.config import ContextSettings
+from kaggle_rag.progress import progress as bar_of
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.cleaning import paragraphs
 from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
-from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.exact import is_affordable
 from kaggle_rag.retrieval.fusion import MERGES
@@ -27,6 +27,9 @@ from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
 from kaggle_rag.retrieval.sources import DenseAnswers
 from kaggle_rag.retrieval.units import sentences
 from kaggle_rag.retrieval.vectors import Rows, Vectors
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
 
 Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
@@ -69,7 +72,7 @@ class Retriever:
     def __call__(self, questions: Questions, *, progress: bool = False) -> list[QuestionContexts]:
         """The contexts of every question, in order."""
         found: list[QuestionContexts] = []
-        with tqdm(total=len(questions), desc="contexts", unit="question", disable=not progress) as bar:
+        with bar_of(len(questions), "contexts", "question", disable=not progress) as bar:
             for start in range(0, len(questions), self.batch):
                 batch = questions.take(range(start, min(start + self.batch, len(questions))))
                 for contexts in self._batch(batch):

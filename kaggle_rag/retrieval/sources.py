@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,11 @@ import numpy.typing as npt
 from kaggle_rag.retrieval.dense import Dense
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.fusion import Matrix
-from kaggle_rag.retrieval.lexical import Lexical
 from kaggle_rag.retrieval.rerank import exact_distances
 from kaggle_rag.retrieval.vectors import Rows, Vectors
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.lexical import Lexical
 
 
 class Answers(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kaggle_rag.errors import InputError
 from kaggle_rag.retrieval.cleaning import whole
-from kaggle_rag.tables import text_lines
+from kaggle_rag.texts import text_lines
 from wiki_index.readers.base import Article, Reader, Skip
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from kaggle_rag.cells import text_of
+from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.questions import id_text
 from kaggle_rag.retrieval.cleaning import whole
-from kaggle_rag.tables import Row, read_rows
+from kaggle_rag.tables import Row, column_names, read_rows, unfit_columns
 from wiki_index.readers.base import Article, Reader
 
 _COLUMNS = ("id", "title", "text")
+_NEEDED = _COLUMNS[1:]
+_EXPECTED = "columns title and text; id may be there"
 
 
 class Numbered(NamedTuple):
@@ -20,40 +25,43 @@ class Numbered(NamedTuple):
 
 
 class Table(Reader):
-    """A ``.parquet``, ``.csv`` or ``.jsonl`` file."""
+    """A ``.parquet``, ``.csv`` or ``.jsonl`` file; cells become text by the rule of `kaggle_rag.cells`."""
 
     ending: str | None = None
 
     def records(self) -> Iterator[Numbered]:
         for number, row in enumerate(read_rows(self.path, _COLUMNS, self.ending), 1):
-            if number == 1 and not {"title", "text"} <= set(row):
-                row = next(iter(read_rows(self.path, ending=self.ending)))  # all columns, for the message
             yield Numbered(number, row)
 
     def article(self, record: Numbered) -> Article:
-        row = record.row
-        for name in ("title", "text"):
-            if name not in row:
-                raise InputError(
-                    f"column {name!r} is missing",
-                    where=f"{self.path}, row {record.number}",
-                    expected="columns title and text; id may be there",
-                    cure="columns found: " + ", ".join(map(str, row)),
-                )
-            if row[name] is not None and not isinstance(row[name], str):
-                raise InputError(
-                    f"column {name!r} holds a {type(row[name]).__name__}",
-                    where=f"{self.path}, row {record.number}",
-                    expected="text",
-                    cure="convert the column to strings",
-                )
-        return Article(whole(id_text(row.get("id"))), whole(row["title"] or ""), row["text"] or "")
+        row, where = record.row, f"{self.path}, row {record.number}"
+        require_columns(row, _NEEDED, where, _EXPECTED)
+        title, text = (text_of(row[name], f"{where}, column {name}") or "" for name in _NEEDED)
+        return Article(whole(id_text(row.get("id"), f"{where}, column id")), whole(title), text)
 
     def source(self, record: Numbered) -> str:
-        return str(record.row.get("text") or "")
+        text = record.row.get("text") or ""
+        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 class JsonLines(Table):
     """JSON lines in a file that is named ``.json``."""
 
     ending = ".jsonl"
+
+
+def missing_columns(path: Path, ending: str | None) -> InputError | None:
+    """Why a table cannot hold articles: a column is missing or can have no text; ``None`` where it can.
+
+    Raises
+    ------
+    InputError : the table cannot be read at all.
+    """
+    names = column_names(path, ending)
+    try:
+        # An empty table of JSON lines has no columns to be missed.
+        require_columns(names, _NEEDED if names else (), path, _EXPECTED)
+        unfit_columns(path, _NEEDED, ending)
+    except InputError as error:
+        return error
+    return None

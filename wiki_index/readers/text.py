@@ -1,10 +1,11 @@
-"""A folder of ``.txt`` files, one article each."""
+"""A folder of ``.txt`` files (also ``.txt.gz``, ``.txt.bz2``), one article each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaggle_rag.tables import text_lines
+from kaggle_rag.compressed import inner_name
+from kaggle_rag.texts import text_lines
 from wiki_index.readers.base import Article, Reader
 
 
@@ -15,8 +16,10 @@ class TextFile(Reader):
         yield "".join(text_lines(self.path))
 
     def article(self, record: str) -> Article:
-        name = self.path.relative_to(self.root).with_suffix("").as_posix()
-        return Article(name, self.path.stem.replace("_", " "), record)
+        # Without the ending of a compression, and then without that of a text.
+        stem = self.path.name[: len(inner_name(self.path))].rpartition(".")[0]
+        name = self.path.relative_to(self.root).with_name(stem).as_posix()
+        return Article(name, stem.replace("_", " "), record)
 
     def source(self, record: str) -> str:
         return record

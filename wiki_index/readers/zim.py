@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kaggle_rag.errors import InputError
+from wiki_index.folders import ZIM_PART
 from wiki_index.readers.base import Article, Reader, Skip
 from wiki_index.readers.html import plain
 from wiki_index.rough import rough_html
@@ -24,7 +26,10 @@ class Entry(NamedTuple):
 
 
 class Zim(Reader):
-    """A ``.zim`` file; an article's id is its path in the archive, since ZIM keeps no page ids."""
+    """A ``.zim`` file, or one divided into ``.zimaa``, ``.zimab`` and so on.
+
+    An article's id is its path in the archive, since ZIM keeps no page ids.
+    """
 
     def records(self) -> Iterator[Entry]:
         archive = self._open()
@@ -50,7 +55,7 @@ class Zim(Reader):
                 cure="pip install 'libzim>=3.4'   (or the kit's extra: wikipedia)",
             ) from error
         try:
-            archive = Archive(self.path)
+            archive = Archive(self._archive)
             # Damage inside a compressed cluster can pass for text: the checksum cannot.
             is_whole = not archive.has_checksum or archive.check()
         except RuntimeError as error:
@@ -58,6 +63,11 @@ class Zim(Reader):
         if not is_whole:
             raise self._damaged("the archive's checksum is wrong: at least one byte has changed")
         return archive
+
+    @property
+    def _archive(self) -> Path:
+        """The name libzim knows an archive by: that of ``w.zimaa``, ``w.zimab`` is ``w.zim``."""
+        return self.path.with_suffix(".zim") if ZIM_PART.fullmatch(self.path.suffix) else self.path
 
     def _damaged(self, what: str) -> InputError:
         return InputError(

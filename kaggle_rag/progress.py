@@ -1,0 +1,93 @@
+"""Progress: a bar on a terminal, and in a log or a notebook a line every ten seconds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Bar = tqdm
+Item = TypeVar("Item")
+# Seconds between two lines.
+_EVERY = 10.0
+
+
+class Lines(tqdm):  # type: ignore[misc]
+    """tqdm whose display is one line every ten seconds, with the time that is left.
+
+    Work of less than ten seconds prints nothing; longer work says when it has ended.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Each update looks at the clock: tqdm's own guess of how many may pass makes lines late.
+        super().__init__(*args, **{**options, "mininterval": _EVERY, "miniters": 1})
+
+    disable: bool
+    # Until tqdm has set it, at the end of its own __init__, nothing is due.
+    start_t = float("inf")
+    _told, _told_at = 0.0, 0
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Print the line where ten seconds have passed since the last one, or since the start."""
+        if self._time() - max(self.start_t, self._told) >= _EVERY:
+            self._tell()
+        return True
+
+    def clear(self, nolock: bool = False) -> None:
+        """A line of a log stays where it is."""
+
+    def close(self) -> None:
+        """Say that all is done, where a line before it said that it was not."""
+        if self.disable:
+            return
+        self.disable = True
+        self._decr_instances(self)
+        if self._told and self._told_at < self.n == self.total:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told, self._told_at = self._time(), self.n
+        print(self.line(), file=self.fp, flush=True)
+
+    def line(self) -> str:
+        """How much is done, how long it took, how long the rest will take at that pace."""
+        passed, done = self._time() - self.start_t, self.n - self.initial
+        if not self.total:
+            return f"{self.desc}: {self._count(self.n)}, {self.format_interval(passed)} so far"
+        share = f"{self._number(self.n)} of {self._count(self.total)}"
+        told = f"{self.desc}: {self.n / self.total:.0%}, {share}, {self.format_interval(passed)} so far"
+        if done > 0 and self.n < self.total:
+            told += f", about {self.format_interval((self.total - self.n) * passed / done)} to go"
+        return told
+
+    def _number(self, number: float) -> str:
+        if self.unit_scale:
+            return f"{self.format_sizeof(number, divisor=self.unit_divisor)}{self.unit}"
+        return f"{number:,.0f}"
+
+    def _count(self, number: float) -> str:
+        many = "" if self.unit_scale else f" {self.unit}" + "s" * (number != 1)
+        return self._number(number) + many
+
+
+def bar_class() -> Any:
+    """tqdm where somebody watches a terminal, which draws over carriage returns; else `Lines`."""
+    return tqdm if sys.stderr is not None and sys.stderr.isatty() else Lines
+
+
+def progress(
+    total: float | None, name: str, unit: str, *, initial: int = 0, disable: bool = False, **options: Any
+) -> tqdm:
+    """A bar over ``total`` units on a terminal, else lines; ``options`` are tqdm's.
+
+    Its ``update(n)`` is called as work is done; used in a ``with`` block, or closed.
+    """
+    return bar_class()(total=total, desc=name, unit=unit, initial=initial, disable=disable, **options)
+
+
+def over(items: Iterable[Item], name: str, unit: str) -> Iterable[Item]:
+    """The items themselves, with the same shown of how many were taken."""
+    found: Iterable[Item] = bar_class()(items, desc=name, unit=unit)
+    return found

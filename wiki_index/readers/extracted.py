@@ -1,0 +1,71 @@
+"""WikiExtractor's text output: files ``AA/wiki_00`` of ``<doc id= url= title=> … </doc>``.
+
+Its JSON output is JSON lines with title and text, in files that have no ending either; those are read as
+such. The text is escaped for HTML once (``&lt;``), as WikiExtractor does unless it is told not to.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kaggle_rag.errors import InputError
+from kaggle_rag.retrieval.cleaning import whole
+from kaggle_rag.texts import text_lines
+from wiki_index.readers.base import Article, Reader
+
+# A title may hold quotation marks: it ends where the line does.
+_OPENS = re.compile(r"<doc\s+id=\"([^\"]*)\"(?:\s.*?)?\stitle=\"(.*)\"\s*>\s*")
+_CLOSES = "</doc>"
+
+
+class Document(NamedTuple):
+    id: str
+    title: str
+    text: str
+
+
+class Extracted(Reader):
+    """A file of WikiExtractor, plain or compressed; the first line of an article repeats its title."""
+
+    def records(self) -> Iterator[Document]:
+        opened: re.Match[str] | None = None
+        lines: list[str] = []
+        number = 0
+        for number, line in enumerate(text_lines(self.path), 1):
+            found = _OPENS.fullmatch(line)
+            if opened is not None and line.strip() == _CLOSES:
+                yield _document(opened, lines)
+                opened, lines = None, []
+            elif found and opened is not None:
+                raise self._fault(f"the document {opened[2]!r} ends in the middle", number)
+            elif found:
+                opened = found
+            elif opened is not None:
+                lines.append(line)
+            elif line.strip():
+                raise self._fault("a line stands outside of a document", number)
+        if opened is not None:
+            raise self._fault(f"the file ends before the document {opened[2]!r} does", number)
+
+    def _fault(self, what: str, line: int) -> InputError:
+        return InputError(
+            what,
+            where=f"{self.path}, line {line}",
+            expected='documents of WikiExtractor: <doc id="…" url="…" title="…">, its text, </doc>',
+            cure="run WikiExtractor again, or copy its file again: it may have been cut",
+        )
+
+    def article(self, record: Document) -> Article:
+        return Article(whole(record.id), whole(html.unescape(record.title)), record.text)
+
+    def source(self, record: Document) -> str:
+        return record.text
+
+
+def _document(opened: re.Match[str], lines: list[str]) -> Document:
+    if lines and lines[0].strip() == opened[2].strip():
+        lines = lines[1:]
+    return Document(opened[1], opened[2], "".join(lines).strip("\r\n"))
