@@ -15,6 +15,8 @@ from training.peft_methods import METHODS
 # Files that decide what is learnt, and all keys that are relative to the YAML file.
 FILES = ("questions", "contexts", "validation", "validation_contexts", "weaker_contexts", "drop", "folds")
 PATHS = (*FILES, "out", "exclude")
+# Folders or names of models.
+MODELS = ("model",)
 
 
 def _known(table: dict[str, Any], what: str) -> Any:
@@ -53,6 +55,9 @@ class RankerRun(Section):
     questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
     contexts: Path | None = Field(
         None, description="their contexts.parquet, by python -m inference contexts (default: none are read)"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: learn from the first questions of the file only"
     )
     out: Path = Field(description="folder to write the ranker to")
     model: str = Field(description="the backbone: a folder, or a name")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import CheckpointError
+from kaggle_rag.places import plain
 from kaggle_rag.progress import bar_class
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -60,6 +61,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
     ------
     CheckpointError : nothing found (the message lists the places), or found without safetensors.
     """
+    name = plain(name)
     for source, path in _places(name):
         if any((path / marker).is_file() for marker in _MARKERS):
             return _checked(Checkpoint(name, path, source))
@@ -98,7 +100,7 @@ def _sum(path: Path, size: int, changed: int) -> str:
 
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:
-    yield "folder", Path(name).expanduser()
+    yield "folder", Path(name)
     yield from (("input", path) for marker in _MARKERS for path in attached(name, marker))
     if (cached := _cached(name)) is not None:
         yield "cache", cached
@@ -112,7 +114,7 @@ def _inputs() -> str:
 
 def attached(name: str, marker: str = "config.json") -> Iterator[Path]:
     """Folders with the file ``marker`` under the input folders whose path spells the name, shallow first."""
-    wanted = _spelling(name.rsplit("/", 1)[-1])
+    wanted = _spelling(plain(name).rsplit("/", 1)[-1])
     for root in map(Path, _inputs().split(os.pathsep)):
         if not root.is_dir():
             continue

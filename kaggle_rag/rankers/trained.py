@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -34,7 +34,6 @@ _OPTIONS = 5
 _TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
-@dataclasses.dataclass(eq=False)
 class TrainedRanker:
     """Probabilities of a folder that ``python -m training`` wrote, or of a checkpoint trained elsewhere.
 
@@ -53,39 +52,49 @@ class TrainedRanker:
     load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
     """
 
-    folder: Any
-    base: str | None = None
-    device: Any = dataclasses.field(default_factory=lambda: None)
-    precision: Any = dataclasses.field(default_factory=lambda: None)
-    chunks: Any = None
-    max_tokens: Any = None
-    batch_tokens: int | None = None
-    form: str | None = None
-    template: str | Mapping[str, Any] | None = None
-    load_in_4bit: bool = False
-    bare: bool = dataclasses.field(init=False)
-    card: RankerCard = dataclasses.field(init=False)
-    notes: Sequence[str] = dataclasses.field(init=False, default=())
-    _backbone: Backbone | None = dataclasses.field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.folder: Path = located(self.folder)
-        self.bare = not (self.folder / CARD).exists() and self.form is not None
+    def __init__(
+        self,
+        folder: str,
+        base: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        chunks: int | None = None,
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+        form: str | None = None,
+        template: str | Mapping[str, Any] | None = None,
+        load_in_4bit: bool = False,
+    ) -> None:
+        self.folder = located(folder)
+        self.base, self.batch_tokens, self.form = base, batch_tokens, form
+        self.template, self.load_in_4bit = template, load_in_4bit
+        self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
-        self.card = _bare_card(self) if self.bare else RankerCard.read(self.folder)
-        if self.form not in (None, self.card.form):
+        self.card = _bare_card(self, max_tokens) if self.bare else RankerCard.read(self.folder)
+        if form not in (None, self.card.form):
             raise ConfigError(
                 f"this ranker answers in the form {self.card.form!r}",
                 where="rankers.options.form",
                 cure="leave form out: it is for checkpoints without " + CARD,
             )
-        self._given = (self.device and device_of(self.device), self.precision)
-        if self.precision not in (None, *PRECISIONS):
-            raise ConfigError(f"no precision {self.precision!r}", expected="one of " + ", ".join(PRECISIONS))
-        # Found when they are needed: to ask for a GPU imports torch, for which no mistake need wait.
-        del self.device, self.precision
-        self.chunks: int = self.card.chunks if self.chunks is None else self.chunks
-        self.max_tokens: int = self.max_tokens or self.card.max_tokens
+        if precision not in (None, *PRECISIONS):
+            raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(PRECISIONS))
+        self._given = (device and device_of(device), precision)
+        self.chunks = self.card.chunks if chunks is None else chunks
+        self.max_tokens = max_tokens or self.card.max_tokens
+        self.notes: Sequence[str] = ()
+        self._backbone: Backbone | None = None
+
+    # Found when they are needed: to ask for a GPU imports torch, for which no mistake need wait.
+    @functools.cached_property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._given[0] or device_of(None)
+
+    @functools.cached_property
+    def precision(self) -> str:
+        """What it computes in."""
+        return self._given[1] or half_of(self.device)
 
     def _require_fitting(self) -> None:
         """Settings that would mean nothing here."""
@@ -106,20 +115,12 @@ class TrainedRanker:
 
             require_4bit()
 
-    def __getattr__(self, name: str) -> Any:
-        """``device`` and ``precision``: those asked for, or what this machine has."""
-        if name == "device":
-            self.device = self._given[0] or device_of(None)
-            return self.device
-        if name == "precision":
-            self.precision = self._given[1] or half_of(self.device)
-            return self.precision
-        raise AttributeError(name)
-
     def __enter__(self) -> TrainedRanker:
         from kaggle_rag.models.loading import load_ranker, load_whole
 
-        where = {"device": self.device, "precision": self.precision, "nf4": self.load_in_4bit}
+        where: dict[str, Any] = {
+            "device": self.device, "precision": self.precision, "nf4": self.load_in_4bit
+        }  # fmt: skip
         if self.bare:
             self._backbone = load_whole(self.folder, self.card, **where)
         else:
@@ -218,9 +219,9 @@ def located(name: str) -> Path:
         ) from error
 
 
-def _bare_card(ranker: TrainedRanker) -> RankerCard:
+def _bare_card(ranker: TrainedRanker, max_tokens: int | None) -> RankerCard:
     """What a checkpoint that was trained elsewhere does not say itself."""
-    if not ranker.max_tokens:
+    if not max_tokens:
         raise ConfigError(
             f"a checkpoint without {CARD} needs max_tokens",
             where="rankers.options",
@@ -230,7 +231,7 @@ def _bare_card(ranker: TrainedRanker) -> RankerCard:
 
     own = form_of(str(ranker.form), family_in(str(ranker.folder))).layout
     return RankerCard(
-        str(ranker.form), layout_of(own, ranker.template), ranker.max_tokens, chunks=0, labels=1, base="",
+        str(ranker.form), layout_of(own, ranker.template), max_tokens, chunks=0, labels=1, base="",
         base_sha256="", nf4=False,
     )  # fmt: skip
 
