@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from inference.batches import ContextBatches
 from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
-from kaggle_rag.config import Solution
+from kaggle_rag.config import LimitSettings, Solution
 from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ArtifactError, ConfigError
-from kaggle_rag.limits import Need, measured, require
+from kaggle_rag.limits import Need, measured, release, require
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
-from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.rankers.base import Ranker, TellsNeed
+from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
@@ -36,6 +37,9 @@ _BASE_RAM = 1_000_000_000
 # The encoder's weights and the activations of one batch of 32,768 tokens, by arithmetic.
 _BASE_GPU = 1_500_000_000
 
+# Weights of a ranker before which the index is closed: opening it again costs a second.
+_LARGE = 200_000_000
+
 
 @dataclasses.dataclass
 class Bench:
@@ -43,7 +47,7 @@ class Bench:
 
     solution: Solution
     index: Index | None
-    encoder: Encoder
+    encoder: Encoder | None
     others: dict[str, Encoder] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -65,11 +69,23 @@ class Bench:
         }
         return cls(solution, index, encoder, others)
 
+    def close(self) -> None:
+        """Give the memory of index and encoders back; `open_again` takes it up."""
+        self.index, self.encoder, self.others = None, None, {}
+        release()
+
+    def open_again(self) -> None:
+        """Open what `close` closed; nothing where all is open."""
+        if self.encoder is None:
+            fresh = Bench.open(self.solution)
+            self.index, self.encoder, self.others = fresh.index, fresh.encoder, fresh.others
+
     def retriever(self) -> Retriever:
         """The retriever of the settings over the open index."""
         from kaggle_rag.retrieval.retriever import Retriever
 
-        if self.index is None:
+        self.open_again()
+        if self.index is None or self.encoder is None:
             raise ConfigError("no index to find contexts in", expected="--index")
         settings, device = self.solution.contexts, self.solution.device
         reranker = _reranker(settings.reranker, device)
@@ -118,7 +134,9 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
 def check_rankers(solution: Solution) -> None:
     """Make every ranker once without its model, so that a wrong setting is told before any search."""
     for settings in solution.rankers:
-        make_ranker(settings.kind, settings.options, encoder=None, index=None)
+        made = make_ranker(settings.kind, settings.options, encoder=None, index=None)
+        if solution.limits != LimitSettings():
+            _require_room(made, solution)
     if solution.stack:
         _fitting_stack(solution)
 
@@ -172,21 +190,36 @@ def predict(
     bench: Bench, questions: Questions, contexts: Sequence[QuestionContexts] | None, *, quiet: bool = False
 ) -> Probabilities:
     """Every ranker with a say in turn, each given its memory back, then the blend or the stack of them."""
-    tables, weights = [], []
     stack = _fitting_stack(bench.solution) if bench.solution.stack else None
-    for settings in bench.solution.rankers:
-        if not settings.weight and not stack:
-            continue
+    asked = [settings for settings in bench.solution.rankers if settings.weight or stack]
+    found: dict[int, Probabilities] = {}
+    # Those that use the index come first, so that it can be closed before the others.
+    for place in sorted(range(len(asked)), key=lambda place: not takes_index(asked[place].kind)):
+        settings = asked[place]
+        if takes_index(settings.kind):
+            bench.open_again()
         with _stage(f"rank: {settings.kind}", quiet):
             made = make_ranker(settings.kind, settings.options, encoder=bench.encoder, index=bench.index)
+            if _require_room(made, bench.solution) > _LARGE:
+                bench.close()
             with made as ranker:
-                tables.append(ranker.probabilities(questions, contexts))
+                found[place] = ranker.probabilities(questions, contexts)
         for note in ranker.notes:
             print(f"note: {note}", file=sys.stderr)
-        weights.append(settings.weight)
+    tables = [found[place] for place in range(len(asked))]
     if stack:
         return stack.mixed(tables, questions.present)
+    weights = [settings.weight for settings in asked]
     return blend(tables, weights, questions.present, bench.solution.blend)
+
+
+def _require_room(made: Ranker, solution: Solution) -> int:
+    """Refuse a ranker that the limits do not leave room for; give the bytes of its weights."""
+    if not isinstance(made, TellsNeed):
+        return 0
+    need = made.need()
+    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu)
+    return need.weights
 
 
 def contexts_for(

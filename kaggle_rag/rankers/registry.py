@@ -42,6 +42,11 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
     return ranker
 
 
+def takes_index(kind: str) -> bool:
+    """Whether the ranker ``kind`` uses what the pipeline has at hand, `SHARED`."""
+    return any(name in SHARED for name in _factory(kind)[1])
+
+
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
     """Raise ``ConfigError`` where there is no such ranker, or no such setting of it."""
     _, takes = _factory(kind)
