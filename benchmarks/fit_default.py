@@ -26,8 +26,10 @@ _LONG_WORDS = 8
 _FEWEST = 20
 
 
-def groups_of(name: str, questions: Questions, features: Sequence[Features | None]) -> Iterator[tuple[str, Group]]:
-    """Short and long options apart; questions without evidence, and groups of a few questions, are left out."""
+def groups_of(
+    name: str, questions: Questions, features: Sequence[Features | None]
+) -> Iterator[tuple[str, Group]]:
+    """Short and long options apart; questions without evidence and groups of a few are left out."""
     mean = [np.mean([len(words(o)) for o in row if o is not None]) for row in questions.options]
     for kind, wanted in (("short", False), ("long", True)):
         rows = [r for r, each in enumerate(features) if each and (mean[r] >= _LONG_WORDS) == wanted]
@@ -47,7 +49,9 @@ def main() -> int:
     for name in arguments.sets:
         index = index_of(name, arguments.data, arguments.runs, arguments.index)
         encoder = Encoder.of_index(index.manifest.encoder)
-        questions = questions_of(name, arguments.data, arguments.rows, 60 if arguments.quick else arguments.most)
+        questions = questions_of(
+            name, arguments.data, arguments.rows, 60 if arguments.quick else arguments.most
+        )
         with SimilarityRanker(encoder, index) as ranker:
             views = ranker.views(questions, retrieved(questions, index, encoder))
             features = [features_of(each) if len(each.evidence) else None for each in views]

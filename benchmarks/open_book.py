@@ -45,7 +45,7 @@ class OpenBook:
     Attributes
     ----------
     file : of the questions, relative to the data.
-    texts : the texts of a row of the file; ``None``: they stand in a file of their own, or in the index given.
+    texts : the texts of a row of the file; ``None``: in a file of their own, or in the index that is given.
     book : such a file, a text a line.
     wanted : whether a row of the file belongs to the set.
     """

@@ -70,7 +70,7 @@ class Weights:
         return np.asarray(np.exp(sure) * summed, dtype=np.float64)
 
 
-DEFAULT = Weights(support=0.47, words=0.06, level=2.2, near=0.4, supported=0.1, length=-0.7)
+DEFAULT = Weights(support=0.41, words=0.064, level=2.03, near=0.385, supported=0.16, length=-0.665)
 
 
 def weighed(q: Views) -> Scores:
