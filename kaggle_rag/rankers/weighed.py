@@ -14,10 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from kaggle_rag.rankers.scores import Scores, Views, bm25, novel, words
-from kaggle_rag.retrieval.lexical import stems
 
 # The softmax temperature in which `weighed` is as sure as it is right.
 TEMPERATURE = 0.12
@@ -93,6 +91,9 @@ def supported(q: Views) -> Scores:
     the prompt's words that it holds, times its cosine to the prompt. The best sentence counts. A sentence
     that only shares words with an option says little, and wrong options are often written so that one does.
     """
+    # BM25's own libraries are not wanted by a mistake that is told before any question is read.
+    from kaggle_rag.retrieval.lexical import stems
+
     asked = set(stems(q.prompt_text, q.language))
     options = [set(stems(option, q.language) or words(option)) for option in q.option_texts]
     sentences = [set(stems(text, q.language)) for text in q.evidence_texts]
@@ -150,6 +151,7 @@ def fit(groups: Sequence[Group], *, penalty: float = 0.003) -> Weights:
     temperature depends on the question, as that of Guo et al. 2017 (https://arxiv.org/abs/1706.04599) does
     not; by L-BFGS-B.
     """
+    from scipy.optimize import minimize
 
     def loss(w: npt.NDArray[np.float64]) -> float:
         return float(np.mean([_loss(w, group) for group in groups]) + penalty * (w[3:] ** 2).sum())
