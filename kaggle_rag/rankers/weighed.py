@@ -96,7 +96,8 @@ def supported(q: Views) -> Scores:
 
     asked = set(stems(q.prompt_text, q.language))
     options = [set(stems(option, q.language) or words(option)) for option in q.option_texts]
-    sentences = [set(stems(text, q.language)) for text in q.evidence_texts]
+    # With every word as it stands too, for options of stop words alone.
+    sentences = [{*stems(text, q.language), *words(text)} for text in q.evidence_texts]
     about = np.maximum(q.evidence @ q.prompt, 0) * [_shared(asked, told) for told in sentences]
     added = [[len((option - asked) & told) / max(len(option), 1) for option in options] for told in sentences]
     return np.asarray((about[:, None] * np.array(added)).max(axis=0), dtype=np.float64)
