@@ -41,6 +41,28 @@ def test_a_section_goes_for_what_it_holds():
     assert paragraphs(works, left_out=counts) == [] and counts == {"section Sources": 1}
 
 
+def test_a_quantity_among_works_stays():
+    works = [
+        "Miller, Ann (1987). Lead in Rivers. Delta Press.",
+        "Poe, J. (1990). Ores. Oxford University Press.",
+    ]
+    for heading in ("Sources", "Further reading"):
+        lines = [f"== {heading} ==", works[0], "Raw oysters: 16.6 mg of zinc", works[1]]
+        counts = Counter()
+        assert paragraphs("\n".join(lines), left_out=counts) == ["Raw oysters: 16.6 mg of zinc"]
+        assert counts == {f"section {heading}": 2}
+
+
+@pytest.mark.parametrize(
+    "mark", ["page 6", "Chapter 5", "§§ 5A(2), 26(1)", "Ch 9.1", "pages 76–8", "pp. 3–4, 9"]
+)
+def test_a_page_goes_that_a_word_calls_one(mark):
+    counts = Counter()
+    text = f"It was ruled by a governor general.: {mark} Ohio also joined in 1961."
+    assert paragraphs(text, left_out=counts) == [text.replace(f": {mark}", "")]
+    assert counts == {"marks of pages": 1}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -88,6 +110,20 @@ def test_namespaces_have_the_names_of_the_dump_and_of_their_language(tmp_path):
 )
 def test_templates_of_other_wikis_show(wikitext, text):
     assert plain(wikitext) == text
+
+
+@pytest.mark.parametrize(
+    "language, wikitext, text",
+    [
+        ("en", "3.2{{e|8}} and {{sp}}x", "3.2×10^8 and x"),
+        ("fr", "3.2×10{{e|8}} à {{tau|7|‰}}, {{refnec|5 km}}", "3.2×10^8 à 7 ‰, 5 km"),
+        ("fr", "en {{av JC|52}} au {{s mini-|IX|e}}", "en 52 av. J.-C. au IXe siècle"),
+        ("de", "{{FormatNum|5000}} m und {{SortKey|05|fünf}}", "5000 m und fünf"),
+        ("ru", "{{s|20 кг}} и {{век|XIX}}", "20 кг и XIX век"),
+    ],
+)
+def test_a_template_shows_what_it_means_on_its_wiki(language, wikitext, text):
+    assert plain(wikitext, site(language)) == text
 
 
 def test_variants_of_a_script_show_one_and_other_wikis_show_what_is_written():

@@ -91,6 +91,7 @@ def plain(wikitext: str, wiki: Site | None = None, left_out: Counter[str] | None
         link=lambda parts: _link(parts, wiki, left_out),
         gone=_GONE,
         untold=lambda name, inside: left_out.update([f"{{{{{name[:_NAME]}}}}}{'' if inside else BLOCK}"]),
+        language=wiki.language,
     )
     lines = _joined([_line(line) for line in without_tables(_inline(text).split("\n"), left_out)])
     text = _KEPT.sub(lambda found: kept[int(found[1])], "\n".join(lines))

@@ -33,10 +33,16 @@ _REFERENCE = re.compile(
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
 _PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,6})(?:[–-]\d{1,4})?"
+# "... the governor general.: page 6", "...: §§ 5A(2), 26(1)": a word says that it is one.
+_PLACE = (
+    r"(?:[Pp]ages?|pp?\.|[Ss]ec\.?|[Cc]h(?:ap(?:ter)?)?\.?|§+) ?"
+    r"\d{1,4}[A-Za-z]?(?:\.\d{1,3}|\(\d+\))*(?:[–-]\d{1,4})?"
+)
+_PLACES = rf"{_PLACE}(?:, ?\d{{1,4}}(?:\(\d+\)|[–-]\d{{1,4}})?)*(?=\s*$|\s+[\"“(]?[A-Z]|\s*\[)"
 _PAGE = re.compile(
-    rf"([.!?][\"”)]?)(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
+    rf"([.!?][\"”)]?)(?:\s?: ?{_PLACES}|(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
     r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)"
-    r"(?! [A-Z][a-z]+\.?:)"
+    r"(?! [A-Z][a-z]+\.?:))"
 )
 # Behind these a figure is what the line tells, and no page.
 _SHORTENED = frozenset(

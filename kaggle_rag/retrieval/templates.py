@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from kaggle_rag.retrieval.foreign_templates import GROUPS, by_pattern
+from kaggle_rag.retrieval.foreign_templates import GROUPS, OF_LANGUAGE, by_pattern
 from kaggle_rag.retrieval.template_parts import (
     BAR,
     CLOSE,
@@ -49,10 +49,10 @@ _MONTHS = (
 )  # fmt: skip
 
 
-def shown(name: str, arguments: Arguments) -> str | None:
-    """What a template shows in running text; ``None`` for one that is no prose."""
+def shown(name: str, arguments: Arguments, language: str = "") -> str | None:
+    """What a template of a wiki in ``language`` shows in running text; ``None`` for one that is no prose."""
     name = template_name(name)
-    if show := TEMPLATES.get(name):
+    if show := OF_LANGUAGE.get(language.partition("-")[0], {}).get(name) or TEMPLATES.get(name):
         return show(arguments) or None
     if name.startswith("lang-"):
         return arguments.at(1)
@@ -293,7 +293,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always("No"), "cross; na; x mark"),
     (lambda a: {"flat": "♭", "sharp": "♯", "natural": "♮"}.get(a.at(1), a.at(1)), "music"),
 )
-# The English names count where two wikis mean different things by one.
+# The English names count where two wikis mean different things by one, but for those of OF_LANGUAGE.
 TEMPLATES: dict[str, Show] = {
     name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")
 }
