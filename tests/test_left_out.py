@@ -105,6 +105,8 @@ def test_namespaces_have_the_names_of_the_dump_and_of_their_language(tmp_path):
         ("{{fecha|3|5|1901}} {{siglo|V|a}}", "3 de mayo de 1901 siglo V a. C."),
         ("{{дата|9|5|1945}} {{нп5|Title|слово|en}}", "9 мая 1945 слово"),
         ("{{M|5|k|m}} {{enS|iron}}", "5 km englisch iron"),
+        ("{{tag|ref}}, {{tag|br|s}} and {{code|<i>}}", "<ref>…</ref>, <br /> and <i>"),
+        ("<!-- <nowiki> -->a <nowiki><!-- 5 --></nowiki>, <pre>7 <!-- 8", "a <!-- 5 -->, 7 8"),
         ("__FILE__ and __NOTOC__{{tl|cite web}}", "__FILE__ and {{cite web}}"),
     ],
 )

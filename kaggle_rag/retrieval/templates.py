@@ -77,6 +77,25 @@ def _power(unit: str) -> str:
     return _POWER.sub(r"^\1", unit)
 
 
+def _escaped(text: str) -> str:
+    """Angle brackets that a page shows; what is unescaped behind the tags is no tag."""
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(a: Arguments) -> str:
+    return _escaped(a.at(1) or a.named.get("code", ""))
+
+
+def _tag(a: Arguments) -> str:
+    """``{{tag|ref}}`` shows ``<ref>…</ref>``, ``{{tag|br|s}}`` ``<br />``."""
+    kind, content = a.at(2)[:1], a.named.get("content", "…")
+    if not a.at(1):
+        return ""
+    opening = f"<{' '.join(filter(None, (a.at(1), a.named.get('attribs', ''), '/' if kind == 's' else '')))}>"
+    whole = {"o": opening, "s": opening, "c": f"</{a.at(1)}>"}
+    return _escaped(whole.get(kind, f"{opening}{content}</{a.at(1)}>"))
+
+
 def _named(name: str) -> Show:
     return lambda a: a.named.get(name) or a.at(1)
 
@@ -174,7 +193,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
         at(1),
         "nowrap; nobr; mvar; math; tmath; bigmath; small; smaller; big; bigger; larger; large; midsize; "
         "abbr; tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; "
-        "code; mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
+        "mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
         "chem2; track gauge; railgauge; nts; number table sorting; flag; flagcountry; flagu; block indent; "
         "bi; overline; overbar; gloss; no selflink; longitem; nosplit; "
         "proper name; linktext; music note",
@@ -259,6 +278,8 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always(CLOSE), ")"),
     (always(OPEN * 2), "(("),
     (always(CLOSE * 2), "))"),
+    (_code, "code; codett; code2"),
+    (_tag, "tag; xtag"),
     (_template_link, "tl; tlx; tlp; tlc; tlf; tlg; tnull; tld; temp; m-tl"),
     (_cell("N/A"), "n/a; n/a2"),
     (_cell("Yes"), "yes; yes2; table-yes; ja; oui; sí; sì; sim"),
