@@ -61,7 +61,10 @@ def rough_wikitext(text: str) -> str:
         text, links = _LINK.subn(_label, text)
         if not templates and not links:
             break
-    lines = (_STYLE.sub("", _ATTRIBUTE.sub("", line)) if line[:1] in ("|", "!", "{") else line for line in text.split("\n"))
+    lines = (
+        _STYLE.sub("", _ATTRIBUTE.sub("", line)) if line[:1] in ("|", "!", "{") else line
+        for line in text.split("\n")
+    )
     text = html.unescape(_TAG.sub("", _WEB.sub("", "\n".join(lines))))
     return re.sub("\0(\\d+)\0", lambda found: " ".join(formulae[int(found[1])].split()), text)
 

@@ -6,7 +6,7 @@ what the page shows is kept; what is dropped is counted by name; a rule that dro
 
 * Marks of references, ``[12]``, ``[note 3]``, ``[a]``, behind a word or a stop; not behind a single
   letter, in a word (``benzo[a]pyrene``) or before an operator, where they are indexes.
-* Marks of pages, ``: 37–38``, behind the end of a sentence and before another one.
+* Marks of pages, ``: 37–38`` and ``: page 6``, behind the end of a sentence and before another one.
 * Lines of works and links under the headings of `works`, the tags and entities of an export,
   headings, and lines without a letter or digit.
 """
