@@ -1,29 +1,27 @@
-"""Ask one question: ranked letters, probabilities, and the sentences that decided."""
+"""Ask questions: ranked letters, probabilities, and the sentences that decided."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.pipeline import Bench, find_contexts, predict
 from kaggle_rag.errors import InputError
 from kaggle_rag.metrics import ranking
 from kaggle_rag.questions import LETTERS, Questions
 
+if TYPE_CHECKING:
+    from inference.pipeline import Bench
+
 _SHOWN = 5
 
 
-def from_words(prompt: str | None, options: list[str]) -> Questions:
-    """One question from flags, or typed at a prompt when none were given."""
-    if prompt is None and options:
-        raise InputError("options without a question", where="--option", expected="--prompt beside them")
-    if prompt is None:
-        prompt = _typed("question: ")
-        options = []
-        while len(options) < len(LETTERS) and (line := _typed(f"{LETTERS[len(options)]}: ")):
-            options.append(line)
+def from_words(prompt: str, options: list[str]) -> Questions:
+    """One question of its words."""
     if len(options) > len(LETTERS):
         raise InputError(f"{len(options)} options", expected=f"2 to {len(LETTERS)}")
     if not prompt.strip() or sum(bool(option.strip()) for option in options) < 2:
@@ -31,23 +29,101 @@ def from_words(prompt: str | None, options: list[str]) -> Questions:
     return Questions.from_rows([{"id": "asked", "prompt": prompt, **dict(zip(LETTERS, options))}], "ask")
 
 
-def _typed(label: str) -> str:
-    if sys.stdin.isatty():
+def asked(prompt: str | None, options: list[str]) -> Iterator[Questions | InputError]:
+    """The question of the flags, or those that are typed until there are no more.
+
+    A question is a line, and each of its options one; an empty line ends it. An empty question or the end
+    of the input (Ctrl-D) ends all. What cannot be asked comes as its fault.
+    """
+    if prompt is None and options:
+        raise InputError("options without a question", where="--option", expected="--prompt beside them")
+    if prompt is not None:
+        yield from_words(prompt, options)
+        return
+    for count, (line, typed) in enumerate(_questions()):
+        if not line and count == 0:
+            raise InputError(
+                "no question was asked", expected="--prompt and --option, or a question typed or piped in"
+            )
+        if not line:
+            return
         try:
-            return input(label).strip()
-        except EOFError:
-            return ""
-    return sys.stdin.readline().strip()
+            yield from_words(line, typed)
+        except InputError as error:
+            yield error
 
 
-def answer(bench: Bench, asked: Questions) -> dict[str, Any]:
-    """The answer as a plain structure, as ``--json`` prints it."""
-    found = find_contexts(bench, asked, quiet=True)
-    table = predict(bench, asked, found, quiet=True)[0]
-    options = asked.options[0]
-    order = [int(c) for c in ranking(table[None], asked.present)[0] if options[c] is not None]
+def _questions() -> Iterator[tuple[str, list[str]]]:
+    """What is typed, and an empty question at the end."""
+    while line := _typed("question (empty to end): "):
+        options: list[str] = []
+        while len(options) < len(LETTERS) and (option := _typed(f"{LETTERS[len(options)]}: ")):
+            options.append(option)
+        yield line, options
+    yield "", []
+
+
+def _typed(label: str) -> str:
+    """A line, empty where there are no more."""
+    # A program that is started with its input closed has none.
+    if sys.stdin is None or sys.stdin.closed:
+        return ""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    try:
+        return input(label).strip()
+    except EOFError:
+        print()
+        return ""
+
+
+class Session:
+    """Answers questions one after the other by models that are opened once."""
+
+    def __init__(self, bench: Bench) -> None:
+        from inference.pipeline import asked_rankers, require_room
+        from kaggle_rag.rankers.registry import make_ranker
+
+        self.bench, self.retriever = bench, bench.retriever()
+        self._open = ExitStack()
+        with ExitStack() as opened:
+            self.rankers = []
+            for each in asked_rankers(bench.solution):
+                made = make_ranker(each.kind, each.options, encoder=bench.encoder, index=bench.index)
+                require_room(made, bench.solution)
+                self.rankers.append(opened.enter_context(made))
+            self._open = opened.pop_all()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def answer(self, question: Questions) -> dict[str, Any]:
+        """The answer as a plain structure, as ``--json`` prints it."""
+        from inference.pipeline import mixed
+
+        found = self.retriever(question)
+        tables = [ranker.probabilities(question, found) for ranker in self.rankers]
+        return _told(question, found, mixed(self.bench.solution, tables, question)[0])
+
+
+def answer(bench: Bench, question: Questions) -> dict[str, Any]:
+    """The answer to a single question; rankers give their memory back one after the other."""
+    from inference.pipeline import find_contexts, predict
+
+    found = find_contexts(bench, question, quiet=True)
+    return _told(question, found, predict(bench, question, found, quiet=True)[0])
+
+
+def _told(question: Questions, found: Any, table: Any) -> dict[str, Any]:
+    options = question.options[0]
+    order = [int(c) for c in ranking(table[None], question.present)[0] if options[c] is not None]
     return {
-        "prompt": asked.prompts[0],
+        "prompt": question.prompts[0],
         "ranking": [
             {"letter": LETTERS[c], "option": options[c], "probability": float(np.float32(table[c]))}
             for c in order
@@ -68,7 +144,8 @@ def answer(bench: Bench, asked: Questions) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """The same for a person."""
-    lines = [f"{row['letter']}  {row['probability']:6.1%}  {row['option']}" for row in result["ranking"]]
-    lines.append("")
+    lines = ["probability of each option:"]
+    lines += [f"{row['letter']}  {row['probability']:6.1%}  {row['option']}" for row in result["ranking"]]
+    lines += ["", "evidence: distance (0 is the same text), [query that found it], title: text"]
     lines += [f"{e['distance']:.3f}  [{e['query']}] {e['title']}: {e['text']}" for e in result["evidence"]]
     return "\n".join(lines)

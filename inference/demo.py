@@ -47,7 +47,7 @@ def demo(out: Path) -> int:
     }
     find = ["inference", "contexts", "--index", index, "--questions"]
     settings = [word for key, value in _TRAINING.items() for word in (f"--{key}", value)]
-    learn = ["training", "multiple-choice", "--questions", TRAIN, "--contexts", taught]
+    learn = ["training", "multiple-choice", "--questions", TRAIN, "--contexts-file", taught]
     stages = {
         "index": ["wiki_index", "build", ARTICLES, index],
         "contexts": [*find, TEST, "--out", contexts],

@@ -5,27 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.batches import ContextBatches
+from inference.preflight import check_contexts, fitting_stack, read_questions
 from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
-from kaggle_rag.config import Solution
+from kaggle_rag.config import LimitSettings, RankerSettings, Solution
 from kaggle_rag.ensemble import Probabilities, blend
-from kaggle_rag.errors import ArtifactError, ConfigError
-from kaggle_rag.limits import Need, measured, require
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
+from kaggle_rag.faults import Gathered
+from kaggle_rag.limits import Need, measured, release, require
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
-from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.rankers.base import Ranker, TellsNeed
+from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.kinds import ram_of
-from kaggle_rag.stacking import Stack
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.crossencoder import CrossEncoder
@@ -36,6 +37,9 @@ _BASE_RAM = 1_000_000_000
 # The encoder's weights and the activations of one batch of 32,768 tokens, by arithmetic.
 _BASE_GPU = 1_500_000_000
 
+# Weights of a ranker before which the index is closed: opening it again costs a second.
+_LARGE = 200_000_000
+
 
 @dataclasses.dataclass
 class Bench:
@@ -43,7 +47,7 @@ class Bench:
 
     solution: Solution
     index: Index | None
-    encoder: Encoder
+    encoder: Encoder | None
     others: dict[str, Encoder] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -59,17 +63,31 @@ class Bench:
         index = Index(solution.index)
         encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
         others = {
-            name: Encoder.of_index(index.dense[name].card.encoder, device=solution.device)
+            name: Encoder.of_index(
+                index.dense[name].card.encoder, name=solution.encoders.get(name), device=solution.device
+            )
             for name in solution.contexts.retrievers
             if name in index.dense and name != index.manifest.default
         }
         return cls(solution, index, encoder, others)
 
+    def close(self) -> None:
+        """Give the memory of index and encoders back; `open_again` takes it up."""
+        self.index, self.encoder, self.others = None, None, {}
+        release()
+
+    def open_again(self) -> None:
+        """Open what `close` closed; nothing where all is open."""
+        if self.encoder is None:
+            fresh = Bench.open(self.solution)
+            self.index, self.encoder, self.others = fresh.index, fresh.encoder, fresh.others
+
     def retriever(self) -> Retriever:
         """The retriever of the settings over the open index."""
         from kaggle_rag.retrieval.retriever import Retriever
 
-        if self.index is None:
+        self.open_again()
+        if self.index is None or self.encoder is None:
             raise ConfigError("no index to find contexts in", expected="--index")
         settings, device = self.solution.contexts, self.solution.device
         reranker = _reranker(settings.reranker, device)
@@ -84,55 +102,37 @@ def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
     return CrossEncoder(name, device)
 
 
-def given(solution: Solution, *keys: str) -> None:
-    """Raise ``ConfigError`` unless every key is set."""
-    if missing := [key for key in keys if getattr(solution, key) is None]:
-        raise ConfigError(
-            "not given: " + ", ".join(missing),
-            expected=", ".join(f"--{key}" for key in missing) + " or the same keys in solution.yaml",
-        )
+def make_rankers(solution: Solution, *, search: bool = True) -> None:
+    """Make every ranker once without its model, so that a wrong setting is told before any search.
+
+    Raises
+    ------
+    KitError : all that is wrong with them, the device, and the re-ranker where contexts are searched.
+    """
+    found = Gathered()
+    with found.check():
+        device_of(solution.device)
+    if search and solution.contexts.reranker:
+        with found.check():
+            _require_scores(solution.contexts.reranker)
+    for settings in asked_rankers(solution):
+        with found.check():
+            made = make_ranker(settings.kind, settings.options, encoder=None, index=None)
+            if solution.limits != LimitSettings():
+                require_room(made, solution)
+    found.tell()
 
 
-def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()) -> None:
-    """Refuse, before any work, an ``out`` that is an input, has another ending, or cannot be written."""
-    out = solution.out
-    assert out is not None
-    if out.suffix.lower() not in endings:
-        raise ConfigError(
-            f"the ending of {out.name!r} is not that of what is written",
-            where="--out",
-            expected=" or ".join(sorted(endings)),
-        )
-    for path in (solution.questions, solution.contexts_file, *inputs):
-        if path and path.exists() and out.exists() and out.samefile(path):
-            raise ConfigError("this would overwrite an input", where=out, cure="choose another --out")
-    index = solution.index
-    if index and (index / MANIFEST).exists() and out.resolve().is_relative_to(index.resolve()):
-        raise ConfigError("this lies inside the index", where=out, cure="choose another --out")
-    if out.exists() and not out.is_file():
-        raise ConfigError("this is no file that could be written", where=out, cure="choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=out.parent).close()
+def _require_scores(reranker: str) -> None:
+    from kaggle_rag.retrieval.crossencoder import has_head
 
-
-def check_rankers(solution: Solution) -> None:
-    """Make every ranker once without its model, so that a wrong setting is told before any search."""
-    for settings in solution.rankers:
-        make_ranker(settings.kind, settings.options, encoder=None, index=None)
-    if solution.stack:
-        _fitting_stack(solution)
-
-
-def _fitting_stack(solution: Solution) -> Stack:
-    assert solution.stack
-    stack = Stack.load(solution.stack)
-    if len(stack.rankers) != len(solution.rankers):
-        raise ConfigError(
-            f"this stack mixes {len(stack.rankers)} rankers, the settings name {len(solution.rankers)}",
-            where=solution.stack,
-            expected="the rankers that were cross-validated, in their order: " + ", ".join(stack.rankers),
-        )
-    return stack
+    folder = resolve(reranker).path
+    if not has_head(folder):
+        raise CheckpointError(
+            "this model has no trained head that scores a pair", where=folder,
+            expected="a cross-encoder: a model saved with one score a pair",
+            cure=f"train one from it: python -m training reranker --model {folder}",
+        )  # fmt: skip
 
 
 def find_contexts(bench: Bench, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:
@@ -147,10 +147,9 @@ def contexts_to_file(solution: Solution) -> bool:
 
     Every batch of questions is kept beside ``out`` until all are there, so a killed run goes on.
     """
-    given(solution, "questions", "index", "out")
+    check_contexts(solution)
     assert solution.questions and solution.index and solution.out
-    check_out(solution, {".parquet"})
-    questions = Questions.read(solution.questions)
+    questions = read_questions(solution)
     notes = _notes(solution)
     found = read_notes(solution.out)
     if found == notes:
@@ -160,6 +159,8 @@ def contexts_to_file(solution: Solution) -> bool:
         raise ArtifactError(
             "a file that holds no contexts is there already", where=solution.out, cure="choose another --out"
         )
+    if found is not None:
+        _refuse_other(solution.out, found, notes)
     retriever = Bench.open(solution).retriever()
     batches = ContextBatches(solution.out, questions, notes, retriever.batch)
     with _stage("contexts", quiet=False):
@@ -168,25 +169,58 @@ def contexts_to_file(solution: Solution) -> bool:
     return True
 
 
+def _refuse_other(out: Path, found: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Contexts that took hours are not written over because a flag names their file."""
+    told = {"questions": "questions", "index": "index", "contexts": "settings", "limit": "limit"}
+    differing = [name for key, name in told.items() if found.get(key) != notes.get(key)]
+    raise ArtifactError(
+        f"contexts with other {' and '.join(differing or ['notes'])} are there already", where=out,
+        cure="choose another --out, or remove that file first",
+    )  # fmt: skip
+
+
 def predict(
     bench: Bench, questions: Questions, contexts: Sequence[QuestionContexts] | None, *, quiet: bool = False
 ) -> Probabilities:
     """Every ranker with a say in turn, each given its memory back, then the blend or the stack of them."""
-    tables, weights = [], []
-    stack = _fitting_stack(bench.solution) if bench.solution.stack else None
-    for settings in bench.solution.rankers:
-        if not settings.weight and not stack:
-            continue
+    asked = asked_rankers(bench.solution)
+    found: dict[int, Probabilities] = {}
+    # Those that use the index come first, so that it can be closed before the others.
+    for place in sorted(range(len(asked)), key=lambda place: not takes_index(asked[place].kind)):
+        settings = asked[place]
+        if takes_index(settings.kind):
+            bench.open_again()
         with _stage(f"rank: {settings.kind}", quiet):
             made = make_ranker(settings.kind, settings.options, encoder=bench.encoder, index=bench.index)
+            if require_room(made, bench.solution) > _LARGE:
+                bench.close()
             with made as ranker:
-                tables.append(ranker.probabilities(questions, contexts))
+                found[place] = ranker.probabilities(questions, contexts)
         for note in ranker.notes:
             print(f"note: {note}", file=sys.stderr)
-        weights.append(settings.weight)
-    if stack:
-        return stack.mixed(tables, questions.present)
-    return blend(tables, weights, questions.present, bench.solution.blend)
+    return mixed(bench.solution, [found[place] for place in range(len(asked))], questions)
+
+
+def asked_rankers(solution: Solution) -> list[RankerSettings]:
+    """The rankers with a say: a stack asks all of them."""
+    return [each for each in solution.rankers if each.weight or solution.stack]
+
+
+def mixed(solution: Solution, tables: Sequence[Probabilities], questions: Questions) -> Probabilities:
+    """The blend or the stack of the tables of `asked_rankers`."""
+    if solution.stack:
+        return fitting_stack(solution).mixed(tables, questions.present)
+    weights = [each.weight for each in asked_rankers(solution)]
+    return blend(tables, weights, questions.present, solution.blend)
+
+
+def require_room(made: Ranker, solution: Solution) -> int:
+    """Refuse a ranker that the limits do not leave room for; give the bytes of its weights."""
+    if not isinstance(made, TellsNeed):
+        return 0
+    need = made.need()
+    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu)
+    return need.weights
 
 
 def contexts_for(
@@ -217,10 +251,13 @@ def _notes(solution: Solution) -> dict[str, Any]:
     assert solution.questions and solution.index
     Index(solution.index, verify_content=False)
     settings = json.loads(solution.contexts.model_dump_json())
+    # Files that were made without a limit have no such note.
+    limit = {"limit": solution.limit} if solution.limit else {}
     return {
         "questions": sha256(solution.questions),
         "index": sha256(solution.index / MANIFEST),
         "contexts": settings,
+        **limit,
     }
 
 

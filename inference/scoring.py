@@ -1,7 +1,8 @@
-"""A submission against the answers: MAP@3 with its interval, and what chance would give."""
+"""A submission against the answers: MAP@k with its interval, precision@k, accuracy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,27 @@ import numpy.typing as npt
 from kaggle_rag.cells import text_of
 from kaggle_rag.columns import require_columns
 from kaggle_rag.errors import InputError
-from kaggle_rag.metrics import accuracy, average_precision_at_k, bootstrap
+from kaggle_rag.metrics import accuracy, average_precision_at_k, bootstrap, map_at_k, precision_at_k
 from kaggle_rag.questions import LETTERS, NO_ANSWER, Questions, check_ids
 from kaggle_rag.submission import ranks_in_submission, validate
 from kaggle_rag.tables import read_rows
 
 
-def score(submission: Path, solution: Path) -> dict[str, Any]:
+def score(submission: Path, solution: Path, limit: int | None = None) -> dict[str, Any]:
     """Score a submission file.
 
     Parameters
     ----------
     submission : ``id,prediction`` rows.
     solution : the questions with an ``answer`` column, or a table of ``id`` and ``answer`` alone.
+    limit : score the first questions only, by a submission that may hold no others.
 
     Returns
     -------
-    ``map@3``, its 95 % interval ``low`` and ``high``, ``accuracy``, ``questions``.
+    ``map@3``, its 95 % interval ``low`` and ``high``, ``accuracy``, ``questions``; ``letters``, those of
+    the longest prediction, and ``map@k`` and ``precision@k`` by ``k`` from 1 to that.
     """
-    ranks = ranks_of(submission, solution)
+    ranks, letters = _ranked(submission, solution, limit)
     interval = bootstrap(average_precision_at_k(ranks))
     return {
         "map@3": interval.mean,
@@ -37,13 +40,37 @@ def score(submission: Path, solution: Path) -> dict[str, Any]:
         "high": interval.high,
         "accuracy": accuracy(ranks),
         "questions": len(ranks),
+        "letters": letters,
+        "map@k": {k: map_at_k(ranks, k) for k in range(1, letters + 1)},
+        "precision@k": {k: precision_at_k(ranks, k) for k in range(1, letters + 1)},
     }
 
 
+def text(result: Mapping[str, Any]) -> str:
+    """The figures as a person reads them."""
+    lines = [
+        f"MAP@3 {result['map@3']:.4f} [{result['low']:.4f}, {result['high']:.4f}] (95 %), "
+        f"accuracy {result['accuracy']:.4f}, {result['questions']:,} questions",
+        "",
+        f"{'k':>3}{'MAP@k':>9}{'precision@k':>14}",
+    ]
+    for k, value in result["map@k"].items():
+        lines.append(f"{k:>3}{value:>9.4f}{result['precision@k'][k]:>14.4f}")
+    return "\n".join(lines)
+
+
 def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:
-    """1-based rank of each question's right option in a submission, ``(n,)``."""
+    """1-based rank of each question's right option in a submission, ``(n,)``; 27 where it is not there."""
+    return _ranked(submission, solution)[0]
+
+
+def _ranked(
+    submission: Path, solution: Path, limit: int | None = None
+) -> tuple[npt.NDArray[np.int64], int]:
+    """The ranks, and the letters of the longest prediction."""
     ids, answers, options = _answers(solution)
-    return np.asarray(ranks_in_submission(validate(submission, ids, options), answers), dtype=np.int64)
+    predictions = validate(submission, ids, options, limit)
+    return ranks_in_submission(predictions, answers[:limit]), max(map(len, predictions))
 
 
 def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from inference.pipeline import Bench, check_out, check_rankers, contexts_for, given, predict
+from inference.preflight import check_submit, idle, read_questions
 from kaggle_rag.config import Solution
-from kaggle_rag.errors import ConfigError, InputError
-from kaggle_rag.questions import Questions, id_text
-from kaggle_rag.submission import is_submission, read_ids, top_letters, validate, write_submission
+from kaggle_rag.errors import KitError
+from kaggle_rag.questions import Questions
+from kaggle_rag.submission import top_letters, validate, write_submission
+
+
+def check(
+    solution: Solution,
+    *,
+    without_contexts: bool = False,
+    sample: Path | None = None,
+    faults: Sequence[KitError] = (),
+) -> None:
+    """Raise, all at once, what would make `submit` fail, ``faults`` of the settings with it; write nothing.
+
+    The files are asked first, which takes no second; where they are right, each ranker is made without
+    its model.
+    """
+    check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
+    for line in idle(solution, without_contexts=without_contexts):
+        print("note: " + line, file=sys.stderr)
+    from inference.pipeline import make_rankers
+
+    make_rankers(solution, search=not without_contexts and solution.contexts_file is None)
 
 
 def submit(solution: Solution, *, without_contexts: bool = False, sample: Path | None = None) -> int:
@@ -18,27 +40,31 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
     ------
     KitError : before anything is computed for bad questions, settings or a foreign sample.
     """
-    given(solution, "questions", "out")
+    check(solution, without_contexts=without_contexts, sample=sample)
+    from inference.pipeline import Bench, contexts_for, predict
+
     assert solution.questions and solution.out
-    if not without_contexts and solution.contexts_file is None and solution.index is None:
-        raise ConfigError(
-            "nothing to answer from", expected="--index, --contexts-file, or --without-contexts"
-        )
-    check_out(solution, {".csv"}, [sample] if sample else [])
-    if solution.out.exists() and not is_submission(solution.out):
-        raise InputError(
-            "a file that is no submission is there already", where=solution.out, cure="choose another --out"
-        )
-    check_rankers(solution)
-    questions = Questions.read(solution.questions)
-    if sample is not None:
-        _same_ids(questions, sample)
+    questions = read_questions(solution)
     bench = Bench.open(_needed(solution, without_contexts))
     contexts = contexts_for(bench, questions, without=without_contexts)
     table = predict(bench, questions, contexts)
-    write_submission(solution.out, questions.ids, top_letters(table, questions.present))
+    write_submission(solution.out, questions.ids, top_letters(table, questions.present, solution.top))
     validate(solution.out, questions.ids, questions.options)
+    _tell_partial(solution)
     return len(questions)
+
+
+def _tell_partial(solution: Solution) -> None:
+    if solution.limit is None:
+        return
+    assert solution.questions
+    whole = len(Questions.read(solution.questions))
+    if solution.limit < whole:
+        print(
+            f"PARTIAL: {solution.out} answers the first {solution.limit:,} of {whole:,} questions only. "
+            "The competition will refuse it: give the same command without --limit.",
+            file=sys.stderr,
+        )
 
 
 def _needed(solution: Solution, without_contexts: bool) -> Solution:
@@ -46,15 +72,3 @@ def _needed(solution: Solution, without_contexts: bool) -> Solution:
     if without_contexts or solution.contexts_file is not None:
         return solution.model_copy(update={"index": None})
     return solution
-
-
-def _same_ids(questions: Questions, sample: Path) -> None:
-    theirs, ours = set(read_ids(sample)), {id_text(key) for key in questions.ids}
-    if theirs != ours:
-        raise InputError(
-            f"{len(ours - theirs)} questions are not in the sample submission, "
-            f"{len(theirs - ours)} of its ids are not in the questions",
-            where=sample,
-            expected="the same ids",
-            cure="give the questions file of this competition",
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -12,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from kaggle_rag.errors import ConfigError, KitError
 from kaggle_rag.limits import parse_size
+from kaggle_rag.places import at, beside, model_beside, plain
 
 
 def _size(value: Any) -> int | None:
@@ -109,6 +112,10 @@ class Solution(Section):
     contexts_file: Path | None = Field(None, description="a ready contexts.parquet, instead of an index")
     out: Path | None = Field(None, description="the file to write")
     encoder: str | None = Field(None, description="where the index's encoder lies on this machine")
+    encoders: dict[str, str] = Field(
+        default_factory=dict,
+        description="the same of its further retrievers: {name of the retriever: folder or hub name}",
+    )
     device: str | None = Field(None, description="cpu or cuda (default: cuda where there is one)")
     contexts: ContextSettings = ContextSettings()
     rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
@@ -118,6 +125,12 @@ class Solution(Section):
         description="stack.npz of a cross-validation of these rankers, in this order: mixes them in place "
         "of blend and weights",
     )
+    top: Annotated[int, Field(ge=1, le=26)] | Literal["all"] = Field(
+        3, description="letters of each prediction, the most likely first; all: a whole ranking"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: the first questions of the file only"
+    )
     limits: LimitSettings = LimitSettings()
 
     @field_validator("rankers")
@@ -126,6 +139,11 @@ class Solution(Section):
         if not sum(ranker.weight for ranker in rankers):
             raise ValueError("all weights are 0: one ranker at least must have a say")
         return rankers
+
+
+PATHS = ("questions", "index", "contexts_file", "out", "stack")
+# Each a folder or the name of a model: a path where there is such a folder.
+MODELS = ("encoder", "encoders.*", "contexts.reranker", "rankers.*.options.folder", "rankers.*.options.base")
 
 
 def load(
@@ -143,9 +161,7 @@ def load(
     ------
     ConfigError : listing every unknown key and every value that does not fit.
     """
-    return read_settings(
-        Solution, path, changes, flags, paths=("questions", "index", "contexts_file", "out", "stack")
-    )
+    return read_settings(Solution, path, changes, flags, paths=PATHS, models=MODELS)
 
 
 Settings = TypeVar("Settings", bound=Section)
@@ -158,13 +174,81 @@ def read_settings(
     flags: Mapping[str, Any] | None = None,
     *,
     paths: Sequence[str] = (),
+    models: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> Settings:
-    """`load` for any settings model; ``paths`` are the keys that are relative to the file."""
-    values = _read(Path(path), paths) if path else {}
+    """`load` for any settings model.
+
+    Parameters
+    ----------
+    paths : patterns (`kaggle_rag.places.at`) of the keys that hold paths, which are relative to the file.
+    models : the same of keys that hold folders or names of models.
+    renamed : today's name of a key to the field that holds it; the field's own name still works, and a
+        line says the new one.
+    """
+    return validated(
+        model, _values(path, changes, flags, paths=paths, models=models, renamed=renamed), path or "settings"
+    )
+
+
+def _values(
+    path: str | Path | None,
+    changes: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    paths: Sequence[str],
+    models: Sequence[str],
+    renamed: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The settings as plain values, their paths resolved."""
+    values = _read(Path(path)) if path else {}
+    for name, field in (renamed or {}).items():
+        if field in values:
+            told = f"note: the setting {field} is now called {name}; the old name still works"
+            print(told, file=sys.stderr)
+        elif name in values:
+            values[field] = values.pop(name)
+    if path:
+        folder = Path(path).parent
+        at(values, paths, lambda value: beside(value, folder))
+        at(values, models, lambda value: model_beside(value, folder))
     for change in changes:
         _set(values, change)
-    values |= {key: value for key, value in (flags or {}).items() if value is not None}
-    return validated(model, values, path or "settings")
+    values |= {key: value for key, value in (flags or {}).items() if value not in (None, {})}
+    at(values, (*paths, *models), plain)
+    return values
+
+
+def load_partly(
+    path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> tuple[Solution, list[KitError]]:
+    """`load`, but give the settings that fit beside the faults of the others, so that all can be checked."""
+    values = _values(path, changes, flags, paths=PATHS, models=MODELS)
+    try:
+        return validated(Solution, values, path or "settings"), []
+    except ConfigError as error:
+        return _fitting(values), [error]
+
+
+def _fitting(values: dict[str, Any]) -> Solution:
+    """The settings without those that do not fit."""
+    values = copy.deepcopy(values)
+    while True:
+        try:
+            return Solution.model_validate(values)
+        except ValidationError as error:
+            for fault in error.errors():
+                _drop(values, fault["loc"])
+
+
+def _drop(values: dict[str, Any], place: Sequence[Any]) -> None:
+    """Take out the innermost key that leads to a fault; a fault inside of a list takes the list with it."""
+    inside, key = values, place[0]
+    for part in place[1:]:
+        if not (isinstance(inside.get(key), dict) and part in inside[key]):
+            break
+        inside, key = inside[key], part
+    inside.pop(key, None)
 
 
 def validated(model: type[Settings], values: Mapping[str, Any], where: str | Path) -> Settings:
@@ -182,7 +266,7 @@ def validated(model: type[Settings], values: Mapping[str, Any], where: str | Pat
         ) from None
 
 
-def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -193,21 +277,6 @@ def _read(path: Path, paths: Sequence[str]) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError("the file holds no settings", where=path, expected="key: value lines")
-    for key in paths:
-        if isinstance(values.get(key), str):
-            values[key] = str(path.parent / values[key])
-        elif isinstance(values.get(key), list):
-            values[key] = [str(path.parent / str(each)) for each in values[key]]
-    # An encoder may be a hub name too: it is a path where there is such a folder.
-    if isinstance(values.get("encoder"), str) and (path.parent / values["encoder"]).is_dir():
-        values["encoder"] = str(path.parent / values["encoder"])
-    # So may the folder of a ranker be the name of an attached input.
-    for ranker in values["rankers"] if isinstance(values.get("rankers"), list) else ():
-        options = ranker.get("options") if isinstance(ranker, dict) else None
-        if not isinstance(options, dict):
-            continue
-        if isinstance(folder := options.get("folder"), str) and (path.parent / folder).is_dir():
-            options["folder"] = str(path.parent / folder)
     return values
 
 
@@ -244,7 +313,7 @@ def _fault(fault: Any, model: type[BaseModel]) -> str:
         return f"{key}: not given"
     if fault["type"] != "extra_forbidden":
         given = f" (given: {fault['input']!r})" if key else ""
-        return f"{key or 'together'}: {fault['msg'].removeprefix('Value error, ')}{given}"
+        return f"{key or 'together'}: {_words(fault)}{given}"
     for part in fault["loc"][:-1]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
@@ -253,3 +322,21 @@ def _fault(fault: Any, model: type[BaseModel]) -> str:
     close = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, 1)
     hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(model.model_fields)
     return f"{key}: no such setting; {hint}"
+
+
+# What pydantic calls kinds of values, in the words of YAML.
+_KINDS = {
+    "tuple": "a list", "list": "a list", "dict": "key: value lines", "mapping": "key: value lines",
+    "model": "key: value lines", "string": "text", "int": "a whole number", "float": "a number",
+    "bool": "true or false", "path": "a path", "none": "nothing",
+}  # fmt: skip
+
+
+def _words(fault: Any) -> str:
+    """A fault as a person would tell it."""
+    kind, _, way = fault["type"].rpartition("_")
+    if fault["type"] == "int_from_float":
+        kind = "int"
+    elif way not in ("type", "parsing"):
+        return str(fault["msg"].removeprefix("Value error, ").replace("Input should", "should"))
+    return f"should be {_KINDS.get(kind.removesuffix('_attributes'), kind)}"

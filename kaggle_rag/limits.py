@@ -35,12 +35,16 @@ def parse_size(text: str | int | float, where: str = "") -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """What a stage will need at its peak, in bytes, and the setting that makes it smaller."""
+    """What a stage will need at its peak, in bytes, and the setting that makes it smaller.
+
+    ``weights`` is what a model that it opens takes of that.
+    """
 
     stage: str
     ram: int
     setting: str
     gpu: int = 0
+    weights: int = 0
 
 
 def require(need: Need, *, ram: int | None, gpu: int | None = None) -> None:

@@ -61,6 +61,14 @@ def map_at_k(ranks: npt.ArrayLike, k: int = 3) -> float:
     return float(average_precision_at_k(ranks, k).mean())
 
 
+def precision_at_k(ranks: npt.ArrayLike, k: int) -> float:
+    """Mean precision@k with one right option: ``1 / k`` where it is among the first ``k``, else 0.
+
+    Source: Manning, Raghavan & Schütze 2008, Introduction to Information Retrieval, section 8.4.
+    """
+    return float((np.asarray(ranks) <= k).mean() / k)
+
+
 def accuracy(ranks: npt.ArrayLike) -> float:
     """Share of questions whose right option is ranked first."""
     return float((np.asarray(ranks) == 1).mean())

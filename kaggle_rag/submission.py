@@ -1,11 +1,11 @@
-"""The three most likely letters per question, as the competition wants them: written whole, checked."""
+"""The most likely letters per question, three as the competition wants them: written whole, checked."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,14 @@ TOP = 3
 HEADER = ("id", "prediction")
 
 
-def top_letters(probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int = TOP) -> list[str]:
+def top_letters(
+    probabilities: npt.ArrayLike, present: npt.ArrayLike, top: int | Literal["all"] = TOP
+) -> list[str]:
     """``"B A D"`` per row: the ``top`` most likely present options, ties in column order."""
+    count = None if top == "all" else top
     present = np.asarray(present, dtype=bool)
     return [
-        " ".join([LETTERS[column] for column in row if there[column]][:top])
+        " ".join([LETTERS[column] for column in row if there[column]][:count])
         for row, there in zip(ranking(probabilities, present), present)
     ]
 
@@ -55,7 +58,7 @@ def read_submission(path: str | Path) -> dict[str, list[int]]:
 
     Raises
     ------
-    InputError : a missing column, an id in two rows, no letters, repeated letters, more than three.
+    InputError : a missing column, an id in two rows, no letters, repeated letters.
     """
     predictions: dict[str, list[int]] = {}
     for number, row in enumerate(read_rows(path), 1):
@@ -87,9 +90,14 @@ def read_ids(path: str | Path) -> list[str]:
 
 
 def validate(
-    path: str | Path, ids: Sequence[Any], options: Sequence[Sequence[str | None]] | None = None
+    path: str | Path,
+    ids: Sequence[Any],
+    options: Sequence[Sequence[str | None]] | None = None,
+    limit: int | None = None,
 ) -> list[list[int]]:
     """Read a submission and match it to the questions; give the ranked columns in their order.
+
+    ``limit`` asks for the first questions only, whether there are rows for the others or not.
 
     Raises
     ------
@@ -105,6 +113,7 @@ def validate(
             expected=f"ids such as {wanted[0]!r}",
             cure="score it against the questions it was made from",
         )
+    wanted = wanted[:limit]
     if missing := [key for key in wanted if key not in predictions]:
         raise InputError(
             f"{len(missing)} of {len(wanted)} questions have no row, the first is {missing[0]!r}",
@@ -120,10 +129,10 @@ def validate(
 def ranks_in_submission(
     predictions: Sequence[Sequence[int]], answers: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """1-based rank of each right answer; one more than the letters given where it is not among them."""
+    """1-based rank of each right answer; 27, behind every letter, where it is not in the row."""
     return np.array(
         [
-            list(row).index(answer) + 1 if answer in row else TOP + 1
+            list(row).index(answer) + 1 if answer in row else len(LETTERS) + 1
             for row, answer in zip(predictions, answers)
         ],
         dtype=np.int64,
@@ -132,11 +141,11 @@ def ranks_in_submission(
 
 def _columns(text: str, where: str) -> list[int]:
     letters = text.split()
-    if not 1 <= len(letters) <= TOP or any(x not in LETTERS or len(x) != 1 for x in letters):
+    if not letters or any(x not in LETTERS or len(x) != 1 for x in letters):
         raise InputError(
             f"cannot read the prediction {text!r}",
             where=where,
-            expected=f"1 to {TOP} letters with spaces between them, the most likely first, such as 'B A D'",
+            expected="letters with spaces between them, the most likely first, such as 'B A D'",
         )
     if len(set(letters)) < len(letters):
         raise InputError(f"a letter is repeated in {text!r}", where=where, expected="every letter once")

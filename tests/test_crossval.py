@@ -9,7 +9,8 @@ import yaml
 from crossval_toys import contexts_of, rows, solution, telling, trained, write_rows
 
 import training.ranker
-from inference.pipeline import Bench, check_rankers, predict
+from inference.pipeline import Bench, predict
+from inference.preflight import fitting_stack
 from kaggle_rag.config import load
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.metrics import average_precisions
@@ -230,7 +231,7 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     assert np.array_equal(table, made.probabilities(features, questions.present))
     one = found.model_copy(update={"rankers": found.rankers[:1]})
     with pytest.raises(ConfigError, match="mixes 2 rankers, the settings name 1"):
-        check_rankers(one)
+        fitting_stack(one)
 
 
 def call(*arguments):

@@ -36,7 +36,7 @@ BAD = {
     "id,prediction\n1,A B\n3,A B\n": "'3'",
     "id,prediction\n1,A B\n": "1 of 2 questions have no row",
     "id,prediction\n1,A A\n2,A B\n": "repeated",
-    "id,prediction\n1,A B C D\n2,A B\n": "1 to 3 letters",
+    "id,prediction\n1,A B C D\n2,A B\n": "no option C",
     "id,prediction\n1,A B\n1,A B\n": "two rows for the question '1'",
     "id,answer\n1,A B\n": "'prediction' is missing",
     "id,prediction\n1,A C\n2,A B\n": "no option C",

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
-from kaggle_rag.errors import run_program
+from kaggle_rag.errors import EXIT_USER_ERROR, run_program, show_size
+from kaggle_rag.flags import OldName, commands_listed
 from kaggle_rag.models.forms import FORMS
-from training import judging, ranker_config
-from training.config import PATHS, RerankerSettings, RetrieverSettings
+from training import config, judging, ranker_config
+from training.config import RerankerSettings, RetrieverSettings
 from training.extra import require_extra
+from training.idle import idle
 from training.peft_methods import METHODS
 from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
 
@@ -43,12 +45,12 @@ labels: a cross-encoder, or a table with id, passage and score (.csv, .parquet, 
 
 _RANKER = """\
 examples:
-  python -m training {command} --questions train.csv --contexts contexts.parquet --model {model} --out ranker/
+  python -m training {command} --questions train.csv --contexts-file c.parquet --model {model} --out ranker/
   python -m training {command} --config ranker.yaml --set peft.method=lora --set peft.options.r=32
   python -m training {command} --config ranker.yaml --dry-run
 
-CONTEXTS is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns from the
-words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
+The contexts file is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns
+from the words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
 lists known ones with their memory.
 
 The work happens in OUT.training. Killed at any point, the same command goes on from the last
@@ -62,6 +64,27 @@ example:
 
 The merged weights answer without peft, and no slower than the backbone itself. They are only written
 when they answer as the adapter does."""
+
+_FETCH = """\
+examples:
+  python -m training fetch microsoft/deberta-v3-large deberta/ --online
+  python -m training fetch google/flan-t5-large t5/           # from the Hugging Face cache of this machine
+
+OUT gets the files that training and answering read, and no others: config, tokenizer, and the weights as
+safetensors where the hub has them. It appears when all of them are there; a killed download is resumed by
+the same command."""
+
+_CONVERT = """\
+example:
+  python -m training convert deberta/ deberta-whole/
+
+FOLDER is a model as it lies on the hub: pytorch_model.bin (of which nothing is run) or safetensors, and a
+tokenizer of any kind (spm.model, spiece.model, tokenizer.model, vocab.txt). OUT gets safetensors and
+tokenizer.json, and is only written when both give the same tokens, weights and answers."""
+
+
+# Settings by the one name that all programs use, where the field has an older one.
+_NEW = {"contexts": "contexts_file"}
 
 
 def _ranker_help(command: str, model: str) -> str:
@@ -87,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
     merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
     merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    fetch = commands.choices["fetch"]
+    fetch.add_argument("name", metavar="NAME", help="name on the hub, such as microsoft/deberta-v3-large")
+    fetch.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    fetch.add_argument("--online", action="store_true", help="download what this machine does not have")
+    convert = commands.choices["convert"]
+    convert.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as it lies on the hub")
+    convert.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     judging.cross_validate_flags(commands.choices["cross-validate"])
     judging.compare_flags(commands.choices["compare"])
     judging.diagnose_flags(commands.choices["diagnose"])
@@ -109,9 +139,11 @@ def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
         unset = field.is_required() or field.default in (None, ())
         told = f"{field.description}{'' if unset else f' (default: {_show(field.default)})'}"
         parser.add_argument(
-            "--" + name.replace("_", "-"), nargs="+" if many else None,
+            "--" + _NEW.get(name, name).replace("_", "-"), dest=name, nargs="+" if many else None,
             metavar=_metavar(field.annotation), help=told.replace("%", "%%"),
         )  # fmt: skip
+        if name in _NEW:
+            parser.add_argument("--" + name, action=OldName, const=_NEW[name], help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
 
@@ -138,8 +170,14 @@ def _show(value: Any) -> str:
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
-    paths = ranker_config.PATHS if issubclass(model, RankerRun) else PATHS
-    return read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags, paths=paths)
+    keys = ranker_config if issubclass(model, RankerRun) else config
+    found = read_settings(
+        model, arguments.config, getattr(arguments, "changes", ()), flags, paths=keys.PATHS,
+        models=keys.MODELS, renamed={new: old for old, new in _NEW.items() if old in model.model_fields},
+    )  # fmt: skip
+    for line in idle(found):
+        print("note: " + line, file=sys.stderr)
+    return found
 
 
 def _retriever(arguments: argparse.Namespace) -> int:
@@ -243,6 +281,30 @@ def _merge(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch(arguments: argparse.Namespace) -> int:
+    from training.fetch import fetch
+
+    found = fetch(arguments.name, arguments.out, online=arguments.online)
+    print(f"{arguments.out}: {found['files']} files, {show_size(found['bytes'])}, from {found['source']}")
+    if found["lacks"]:
+        print(
+            f"It has no {' and no '.join(found['lacks'])} yet: python -m training convert {arguments.out} "
+            "OUT writes a folder that has"
+        )
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from training.convert import convert
+
+    found = convert(arguments.folder, arguments.out)
+    print(
+        f"{arguments.out}: {found['tensors']:,} tensors and the tokens of {found['texts']} texts compared, "
+        f"all the same; {found['answers']}"
+    )
+    return 0
+
+
 def _backbones(arguments: argparse.Namespace) -> int:
     from kaggle_rag.models.backbones import table
 
@@ -260,7 +322,7 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
         _ranker_help("multiple-choice", "microsoft/deberta-v3-large"), MultipleChoiceRun, _ranker,
     ),
     "causal": (
-        "train a decoder such as Llama or Phi-3 as a ranker",
+        "train a decoder such as Llama or Phi-3 as a ranker (by default LoRA adapters, not all weights)",
         _ranker_help("causal", "mistralai/Mistral-7B-v0.1"), CausalRun, _ranker,
     ),
     "seq2seq": (
@@ -277,12 +339,18 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
         judging.DIAGNOSE, None, judging.run_diagnose,
     ),
     "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
+    "fetch": ("put a model of the hub into a folder", _FETCH, None, _fetch),
+    "convert": ("write a model folder's weights as safetensors, its tokenizer as tokenizer.json",
+                _CONVERT, None, _convert),
     "backbones": ("list known backbones and their memory", "", None, _backbones),
 }  # fmt: skip
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    if commands_listed(parser, sys.argv[1:]):
+        return EXIT_USER_ERROR
+    arguments = parser.parse_args()
     return PROGRAMS[arguments.command][3](arguments)
 
 

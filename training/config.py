@@ -13,6 +13,8 @@ from training.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
 # Keys of a YAML file that are relative to it.
 PATHS = ("questions", "out", "passages", "index", "validation", "exclude")
+# Folders or names of models.
+MODELS = ("model", "teacher", "encoder")
 Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
 
 
@@ -26,6 +28,9 @@ class _Run(Section):
     """What a retriever and a re-ranker are both trained by."""
 
     questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: learn from the first questions of the file only"
+    )
     out: Path = Field(description="folder to write the trained model to")
     model: str = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(

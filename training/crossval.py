@@ -79,8 +79,9 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
 
 
 def _warnings(study: Study) -> list[str]:
-    """Rankers whose figures may be too good."""
-    return [
+    """Settings that a cross-validation does not read, and rankers whose figures may be too good."""
+    idle = [key for key in ("limits", "stack", "top") if key in study.solution.model_fields_set]
+    return [f"{key} of the solution has no effect in a cross-validation" for key in idle] + [
         f"{entry.name} is asked as it is: the questions it was trained on may be among these "
         "(give it train, and it is trained for each fold)"
         for entry in study.entries

@@ -25,6 +25,7 @@ from kaggle_rag.difficulty import (
 from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.leaks import shown
+from kaggle_rag.metrics import chance_map_at_k, map_at_k, ranks_of_answers
 from kaggle_rag.questions import Questions, id_text
 from training.crossval import cross_validate, out_of_fold
 from training.entries import Entry
@@ -43,12 +44,16 @@ _WIDTH = 150
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """Everything that speaks against the questions of a study; ``bits`` ``(n,)`` is their V-information."""
+    """Everything that speaks against the questions of a study; ``bits`` ``(n,)`` is their V-information.
+
+    ``refused`` says why the rankers' own word against questions is not listed; empty where it is.
+    """
 
     questions: Questions
     suspects: list[Suspect]
     bits: npt.NDArray[np.float64]
     withheld: str
+    refused: str = ""
 
 
 def find_suspects(wish: Wish, withhold: str | None = None, ranker: str | None = None) -> Findings:
@@ -77,9 +82,25 @@ def find_suspects(wish: Wish, withhold: str | None = None, ranker: str | None = 
     blind = _blind(study, found.folds, weights, withheld)
     questions = study.questions
     bits = pointwise_information(seen, blind, questions.answers)
-    suspects = diagnose(questions, seen, blind, keep_parts(study).pairs)
+    refused = _refused(seen, bits, questions, withheld)
+    suspects = diagnose(questions, None if refused else seen, blind, keep_parts(study).pairs)
     _keep(study.folder / INFORMATION, questions, seen, bits)
-    return Findings(questions, suspects, bits, withheld)
+    return Findings(questions, suspects, bits, withheld, refused)
+
+
+def _refused(seen: Probabilities, bits: npt.NDArray[np.float64], questions: Questions, withheld: str) -> str:
+    """Why rankers cannot judge labels: what they read makes their answers no better than nothing read.
+
+    To drop questions by the word of such rankers would be to drop them by chance.
+    """
+    if bits.mean() <= 0:
+        more = f"{bits.mean():+.3f} bits a question"
+        return f"with {withheld} the rankers find the right options no more likely ({more})"
+    ranks = ranks_of_answers(seen, questions.answers, questions.present)
+    chance = chance_map_at_k(questions.present.sum(axis=1))
+    if map_at_k(ranks) <= chance:
+        return f"the rankers' MAP@3 of {map_at_k(ranks):.3f} is no better than chance ({chance:.3f})"
+    return ""
 
 
 def check_out(path: Path) -> None:
@@ -171,6 +192,7 @@ def summary(found: Findings) -> dict[str, Any]:
         "questions": len(found.questions),
         "withheld": found.withheld,
         "bits": round(float(found.bits.mean()), 4),
+        "refused": found.refused,
         "suspects": {reason: reasons.count(reason) for reason in REASONS if reason in reasons},
     }
 
@@ -182,6 +204,8 @@ def text(found: Findings, worst: int) -> str:
         f"{told['questions']:,} questions; V-usable information {told['bits']:.3f} bits a question "
         f"(withheld: {found.withheld}, {WITHHELD[found.withheld].partition(' (')[0]})"
     ]
+    if found.refused:
+        lines.append(f"label errors and hard questions are not listed: {found.refused}")
     for reason, count in told["suspects"].items():
         lines += ["", f"{reason}: {count:,} ({REASONS[reason]})"]
         for suspect in [each for each in found.suspects if each.reason == reason][:worst]:

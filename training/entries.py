@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +11,15 @@ from kaggle_rag.artifacts import MANIFEST, sha256
 from kaggle_rag.config import RankerSettings, Solution, validated
 from kaggle_rag.errors import ConfigError, InputError
 from kaggle_rag.models.card import CARD
-from kaggle_rag.models.checkpoints import weights_sum
-from kaggle_rag.rankers.registry import check_options, make_ranker
+from kaggle_rag.models.checkpoints import resolve, weights_sum
+from kaggle_rag.places import at, beside, model_beside
+from kaggle_rag.rankers.registry import make_ranker
 from training.extra import require_extra
-from training.ranker_config import COMMANDS, FILES, PATHS, RankerRun
+from training.ranker_config import COMMANDS, FILES, MODELS, PATHS, RankerRun
 from training.run import Run
 
 # What the cross-validation decides of every training run.
-_GIVEN = ("questions", "contexts", "out", "folds", "fold", "validation", "validation_contexts")
+_GIVEN = ("questions", "contexts", "limit", "out", "folds", "fold", "validation", "validation_contexts")
 
 
 class Place(NamedTuple):
@@ -29,6 +29,7 @@ class Place(NamedTuple):
     questions: Path
     contexts: Path | None
     folds: Path
+    limit: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Entry:
         """
         assert self.command is not None
         given: dict[str, Any] = {
-            "questions": place.questions, "contexts": place.contexts,
+            "questions": place.questions, "contexts": place.contexts, "limit": place.limit,
             "out": place.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
         }  # fmt: skip
         if fold is not None:
@@ -70,12 +71,17 @@ class Entry:
         if self.command is None:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
             return
-        settings = self.run(place, 0)
-        require_extra(settings)
-        check_options(self.settings.kind, self.settings.options)
         from training.ranker import require_family
 
-        require_family(self.command, settings.model)
+        require_family(self.command, self.run(place, 0).model)
+
+    def check_files(self, place: Place) -> None:
+        """What needs no library of models: settings, packages, files, the backbone's folder."""
+        if self.command is None:
+            return
+        settings = self.run(place, 0)
+        require_extra(settings)
+        resolve(settings.model)
         for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
             if path is not None and not path.is_file():
                 raise InputError("no such file", where=path, cure="check the spelling of the path")
@@ -88,6 +94,8 @@ class Entry:
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
         made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
         made["questions"] = sha256(place.questions)
+        if place.limit:
+            made["limit"] = place.limit
         made["contexts"] = sha256(place.contexts) if place.contexts else None
         made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
         if "folder" in options:
@@ -100,8 +108,8 @@ class Entry:
         return made
 
 
-def entries_of(solution: Solution, beside: Path) -> tuple[Entry, ...]:
-    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``beside``.
+def entries_of(solution: Solution, folder: Path) -> tuple[Entry, ...]:
+    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``folder``.
 
     Raises
     ------
@@ -113,7 +121,8 @@ def entries_of(solution: Solution, beside: Path) -> tuple[Entry, ...]:
         where = f"rankers.{number}.train"
         train = dict(settings.train or {})
         command = None if settings.train is None else _command(settings, train, where)
-        train = {key: _beside(key, value, beside) for key, value in train.items()}
+        at(train, PATHS, lambda value: beside(value, folder))
+        at(train, MODELS, lambda value: model_beside(value, folder))
         name = _name(settings, train, {entry.name for entry in entries})
         entries.append(Entry(name, settings, command, train))
     return tuple(entries)
@@ -136,16 +145,6 @@ def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str
             cure="leave it out",
         )  # fmt: skip
     return str(command)
-
-
-def _beside(key: str, value: Any, folder: Path) -> Any:
-    if key in PATHS:
-        each: Sequence[Any] = value if isinstance(value, list) else [value]
-        paths = [str(folder / str(path)) for path in each]
-        return paths if isinstance(value, list) else paths[0]
-    if key == "model" and (folder / str(value)).is_dir():
-        return str(folder / str(value))
-    return value
 
 
 def _name(settings: RankerSettings, train: dict[str, Any], taken: set[str]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from kaggle_rag.artifacts import whole_file
+from kaggle_rag.config import MODELS
+from kaggle_rag.places import at
 from training.entries import Entry
 from training.stages import say
 from training.study import Study
@@ -16,7 +18,7 @@ from training.verdict import STACK, Verdict, stack_is_better
 
 SOLUTION = "solution.yaml"
 # What a notebook gives itself: its own questions, and where to write.
-_NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack"}
+_NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
 
 
 def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict[str, Any]:
@@ -24,15 +26,23 @@ def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict
 
     Paths are as the user gave them, or as a file in the folder ``beside`` names them.
     """
+    stacked = verdict.stack is not None and stack_is_better(verdict.stack)
     told: dict[str, Any] = {
         "rankers": [
             {"kind": entry.settings.kind, "weight": round(weight, 4), **_options(study, entry, beside)}
-            for entry, weight in zip(study.entries, verdict.weights.weights)
+            for entry, weight in with_a_say(study, verdict)
         ]
     }
-    if verdict.stack and stack_is_better(verdict.stack):
+    if stacked:
         told["stack"] = _path(study.folder / STACK, beside)
     return told
+
+
+def with_a_say(study: Study, verdict: Verdict) -> list[tuple[Entry, float]]:
+    """The rankers that are trained and listed, with their weights: all for a stack, else those above 0."""
+    stacked = verdict.stack is not None and stack_is_better(verdict.stack)
+    weighed = zip(study.entries, verdict.weights.weights)
+    return [(entry, weight) for entry, weight in weighed if stacked or round(weight, 4)]
 
 
 def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
@@ -41,6 +51,8 @@ def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
         options["folder"] = str(entry.run(study.place, None).out)
     if "folder" in options:
         options["folder"] = _path(options["folder"], beside, there=bool(entry.command))
+    if "base" in options:
+        options["base"] = _path(options["base"], beside, there=False)
     return {"options": options} if options else {}
 
 
@@ -68,12 +80,12 @@ def train_all(study: Study, verdict: Verdict) -> Path:
     from training.ranker import train_ranker
 
     told = found_by(study, verdict, study.folder)
-    for entry, ranker in zip(study.entries, told["rankers"]):
-        if entry.command and (ranker["weight"] or "stack" in told):
+    for entry, _ in with_a_say(study, verdict):
+        if entry.command:
             say(f"{entry.name}: on all questions")
             train_ranker(entry.command, entry.run(study.place, None))
     kept = study.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
-    kept |= {key: _path(kept[key], study.folder, there=False) for key in ("index", "encoder") if key in kept}
+    at(kept, ("index", *MODELS), lambda path: _path(path, study.folder, there=False))
     lines = [
         "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
         *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),

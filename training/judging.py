@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_rag.errors import ConfigError
+from kaggle_rag.flags import OldName
 
 CROSS_VALIDATE = """\
 examples:
   python -m training cross-validate solution.yaml --folds 5 --against test.csv
-  python -m training cross-validate solution.yaml --questions train.csv --contexts train.parquet
+  python -m training cross-validate solution.yaml --questions train.csv --contexts-file train.parquet
   python -m training cross-validate solution.yaml --fold 2       (each fold in a session of its own)
   python -m training cross-validate solution.yaml --final        (then ready to submit)
 
@@ -62,7 +63,12 @@ _FOLDS, _ALIKE = 5, "words+vectors"
 def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solution", type=Path, metavar="SOLUTION", help="solution.yaml with its rankers")
     parser.add_argument("--questions", type=Path, metavar="PATH", help="learn from these, not the solution's")
-    parser.add_argument("--contexts", type=Path, metavar="PATH", help="their contexts.parquet")
+    parser.add_argument(
+        "--contexts-file", type=Path, metavar="PATH", dest="contexts", help="their contexts.parquet"
+    )
+    parser.add_argument(
+        "--contexts", type=Path, action=OldName, const="contexts_file", help=argparse.SUPPRESS
+    )
     parser.add_argument("--out", type=Path, metavar="PATH", help="folder (default: runs/NAME of SOLUTION)")
     _how(parser)
     parser.add_argument("--fold", type=int, metavar="N", help="train this fold only; others may be there")
@@ -90,6 +96,16 @@ def _how(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="any setting of SOLUTION: blend=ranks",
     )  # fmt: skip
+    parser.add_argument(
+        "--limit", action="append", metavar="N", dest="changes", type=_limit,
+        help="for trying things: the first N questions only",
+    )  # fmt: skip
+
+
+def _limit(text: str) -> str:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions, 1 or more")
+    return f"limit={text}"
 
 
 def compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +161,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
         if arguments.folds != _FOLDS or arguments.seed or arguments.alike != _ALIKE or arguments.changes:
             raise ConfigError(
                 "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
-                cure="leave --folds, --seed, --alike and --set out, or give the solution.yaml",
+                cure="leave --folds, --seed, --alike, --limit and --set out, or give the solution.yaml",
             )  # fmt: skip
         wish = wish_of(arguments.run)
     else:

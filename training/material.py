@@ -62,7 +62,7 @@ def make_material(settings: RetrieverSettings | RerankerSettings, encoder: Encod
     ------
     InputError : a fault of a file, or too little to learn from.
     """
-    lessons = read_lessons(settings.questions, settings.positive, settings.forms)
+    lessons = read_lessons(settings.questions, settings.positive, settings.forms)[: settings.limit]
     read = len(lessons)
     barred = [*settings.exclude, *([settings.validation] if settings.validation else [])]
     lessons = without(lessons, barred)

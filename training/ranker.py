@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import tempfile
@@ -19,7 +18,7 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.forms import DECODER, ENCODER, ENCODER_DECODER
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.layouts import Writer, layout_of
 from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
 from kaggle_rag.retrieval.contexts import read_contexts
 from training.adversarial import require_embeddings
@@ -196,7 +195,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
         backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
         # Frozen embeddings would cut the recomputed layers off from the loss.
         backbone.model.enable_input_require_grads()
-    layout = dataclasses.replace(backbone.form.layout, **settings.template)
+    layout = layout_of(backbone.form.layout, settings.template)
     checkpoint = resolve(settings.model)
     adapted = bool(method.config)
     card = RankerCard(

@@ -9,11 +9,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.config import Section
 from kaggle_rag.models.forms import FORMS
+from kaggle_rag.models.layouts import PRESETS
 from training.peft_methods import METHODS
 
 # Files that decide what is learnt, and all keys that are relative to the YAML file.
 FILES = ("questions", "contexts", "validation", "validation_contexts", "weaker_contexts", "drop", "folds")
 PATHS = (*FILES, "out", "exclude")
+# Folders or names of models.
+MODELS = ("model",)
 
 
 def _known(table: dict[str, Any], what: str) -> Any:
@@ -53,14 +56,18 @@ class RankerRun(Section):
     contexts: Path | None = Field(
         None, description="their contexts.parquet, by python -m inference contexts (default: none are read)"
     )
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: learn from the first questions of the file only"
+    )
     out: Path = Field(description="folder to write the ranker to")
     model: str = Field(description="the backbone: a folder, or a name")
     form: Annotated[str, _known(FORMS, "form")] = Field("choice", description="one of " + ", ".join(FORMS))
     peft: PeftSettings = PeftSettings()
     others: bool = Field(False, description="binary form: the head hears of the other options too")
-    template: dict[Literal["first", "second", "answer"], str] = Field(
-        default_factory=dict,
-        description="texts in place of the form's own, with {context}, {prompt}, {option}",
+    template: str | dict[str, Any] | None = Field(
+        None,
+        description="layout in place of the form's own: " + ", ".join(PRESETS) + "; or, by --set, "
+        "template.first and template.second with {context}, {prompt}, {option}",
     )
     max_tokens: int = Field(512, ge=16, description="longest row read, in tokens; the context is cut to it")
     chunks: int = Field(0, ge=0, description="snippets of a context that are read (0: all that fit)")

@@ -31,14 +31,15 @@ class Lessons:
     weights: npt.NDArray[np.float64] | None = None
 
     @classmethod
-    def read(cls, questions: Path, contexts: Path | None) -> Lessons:
-        """Read both files.
+    def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> Lessons:
+        """Read both files, or of both the first questions.
 
         Raises
         ------
         InputError : a question without an answer, or all answers the same letter.
         """
         read = Questions.read(questions)
+        read = read.take(range(min(limit or len(read), len(read))))
         if missing := [str(key) for key, answer in zip(read.ids, read.answers) if answer == NO_ANSWER]:
             raise InputError(
                 f"{len(missing):,} of {len(read):,} questions have no answer (id {', '.join(missing[:3])}"

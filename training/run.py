@@ -216,6 +216,9 @@ def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[st
     plan: dict[str, Any] = {
         key: value for key, value in settings.model_dump(mode="json").items() if key not in _ASIDE
     }
+    if plan.get("limit") is None:
+        # Plans from before there was one are the same plans.
+        plan.pop("limit", None)
     plan |= {key: sha256(path) for key in files if (path := getattr(settings, key))}
     plan["exclude"] = [sha256(path) for path in settings.exclude]
     if processes() > 1:

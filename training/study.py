@@ -10,6 +10,8 @@ from typing import Any
 from kaggle_rag.artifacts import sha256, write_json
 from kaggle_rag.config import Solution, load
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.faults import Gathered
+from kaggle_rag.preflight import check_models, check_ranker
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
 from training.entries import Entry, Place, entries_of
@@ -78,7 +80,7 @@ class Study:
         solution = load(wish.solution, wish.changes)
         questions, contexts = _files(wish, solution)
         entries = entries_of(solution, wish.solution.parent)
-        lessons = Lessons.read(questions, contexts)
+        lessons = Lessons.read(questions, contexts, solution.limit)
         if wish.folds > len(lessons):
             raise ConfigError(
                 f"--folds {wish.folds} of {len(lessons):,} questions", expected="no more folds than questions"
@@ -90,9 +92,20 @@ class Study:
         for path in tests:
             if not path.is_file():
                 raise InputError("no such file", where=path, cure="check the spelling of the path")
-        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS)
+        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
+        found = Gathered()
+        for number, entry in enumerate(entries):
+            with found.check():
+                check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
+            with found.check():
+                entry.check_files(place)
+        if any(entry.settings.kind != "trained" for entry in entries):
+            check_models(found, solution, search=False, encodes=True)
+        found.tell()
         for entry in entries:
-            entry.check(place)
+            with found.check():
+                entry.check(place)
+        found.tell()
         study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
         study.refuse_strangers()
         return study
@@ -100,7 +113,10 @@ class Study:
     @property
     def decided(self) -> dict[str, Any]:
         """What decides the folds: a folder holds one cross-validation."""
+        # A folder that was made without a limit has no such note.
+        part = {"limit": self.place.limit} if self.place.limit else {}
         return {
+            **part,
             "questions": sha256(self.place.questions),
             "contexts": sha256(self.place.contexts) if self.place.contexts else None,
             "folds": self.wish.folds, "seed": self.wish.seed, "alike": self.wish.alike,
@@ -111,7 +127,8 @@ class Study:
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return
         found = read_run(self.folder)
-        differing = [key for key, value in self.decided.items() if found["decided"].get(key) != value]
+        ours, theirs = self.decided, found["decided"]
+        differing = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
         if differing:
             raise ArtifactError(
                 f"a cross-validation with another {', '.join(differing)} is there", where=self.folder,
@@ -184,7 +201,7 @@ def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:
         raise ConfigError(
             "the solution reads contexts, and there are none of these questions", where=wish.solution,
             cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
-            "then give --contexts C.parquet",
+            "then give --contexts-file C.parquet",
         )  # fmt: skip
     if contexts is not None and not contexts.is_file():
         raise InputError("no such file", where=contexts, cure="check the spelling of the path")

@@ -28,7 +28,7 @@ def _scores(found: dict[str, Any]) -> list[str]:
     for name, score in scores.items():
         rest = f"{score['accuracy']:>8.3f}{score['log loss']:>10.3f}"
         lines.append(f"{name:<{wide}}  {_interval(score['map@3']):<22}{rest}")
-    lines.append("")
+    lines += ["", "MAP@3 by fold (questions):"]
     for fold, count in enumerate(found["folds"]):
         each = "  ".join(f"{name} {_interval(score['folds'][fold])}" for name, score in scores.items())
         lines.append(f"fold {fold} ({count:,}): {each}")

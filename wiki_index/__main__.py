@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 import tempfile
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.artifacts import Manifest
-from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.errors import EXIT_USER_ERROR, ConfigError, run_program
+from kaggle_rag.flags import commands_listed, encoders_of
 from kaggle_rag.retrieval.kinds import KINDS
 from wiki_index.arguments import parser
 
+_RECALL = 0.98
+
 if TYPE_CHECKING:
+    from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.retrieval.units import Unit
@@ -43,6 +48,8 @@ def _build(arguments: argparse.Namespace) -> int:
     ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
     print(f"{arguments.out}: {ended}")
     _tell_kinds(manifest)
+    if arguments.limit:
+        print(f"PARTIAL: it holds the first {arguments.limit:,} articles only (--limit)", file=sys.stderr)
     return 0
 
 
@@ -66,6 +73,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from wiki_index.plan import Plan
 
     unit = Unit.parse(arguments.unit)
+    _tell_idle(arguments)
     if arguments.index:
         kind_of(arguments.index)
     _require_recall(arguments.recall)
@@ -75,7 +83,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         corpus, arguments.out, {}, unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
-        cluster=_cluster(arguments),
+        limit=arguments.limit, cluster=_cluster(arguments),
     )  # fmt: skip
     from wiki_index.build import check_places
 
@@ -96,6 +104,15 @@ def _tell_files(corpus: Corpus) -> None:
             f"{len(corpus.gaps)} file(s) seem to be missing among numbered ones, such as {corpus.gaps[0]}",
             file=sys.stderr,
         )
+
+
+def _tell_idle(arguments: argparse.Namespace) -> None:
+    """Flags that change nothing with the others given."""
+    kind = arguments.index if arguments.index or arguments.ram else "flat"
+    if kind in KINDS and not KINDS[kind].refined:
+        for flag, given in (("--recall", arguments.recall != _RECALL), ("--questions", arguments.questions)):
+            if given:
+                print(f"note: {flag} has no effect: {kind} searches every vector", file=sys.stderr)
 
 
 def _require_recall(recall: float) -> None:
@@ -172,6 +189,8 @@ def _search(arguments: argparse.Namespace) -> int:
     _require_passages(arguments.k)
     if not arguments.text.strip():
         raise ConfigError("there is nothing to search for", where="TEXT", expected="a question or some words")
+    if arguments.encoder and arguments.retriever == "bm25":
+        raise ConfigError("bm25 asks no encoder", where="--encoder", cure="leave --encoder out")
     if arguments.exact and arguments.retriever == "bm25":
         raise ConfigError("bm25 has no vectors to search", where="--exact", cure="leave --exact out")
     index = Index(arguments.index)
@@ -186,6 +205,9 @@ def _search(arguments: argparse.Namespace) -> int:
         return 0
     if not hits:
         print("no passage holds any of these words", file=sys.stderr)
+    if hits:
+        near = "distance, squared: 0 is the same text" if measure == "distance" else "score, larger is better"
+        print(f"({near})  title  |  text")
     for hit in hits:
         print(f"{hit[measure]:.3f}  {hit['title']}  |  {hit['text']}")
     return 0
@@ -214,25 +236,19 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
 
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.corpus:
+        if arguments.encoder:
+            raise ConfigError("--encoder is of an index", cure="leave it out of check --corpus")
         return _check_corpus(arguments)
     if arguments.json or arguments.every != 1 or arguments.language != "en" or arguments.skip_others:
         raise ConfigError(
             "--json, --every, --language and --skip-others are of a corpus",
             cure="name the corpus: check --corpus CORPUS",
         )
-    from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
 
     index = Index(arguments.index, verify_content=True)
     manifest = index.manifest
-    if arguments.encoder and len(index.dense) > 1:
-        raise ConfigError(
-            "the index has several encoders: " + ", ".join(index.dense),
-            where="--encoder",
-            cure="leave --encoder out; each is looked for by its own name, also among attached inputs",
-        )
-    for dense in index.dense.values():
-        Encoder.of_index(dense.card.encoder, name=arguments.encoder)
+    _opened(index, arguments)
     print(
         f"{arguments.index}: whole. {manifest.articles:,} articles, {len(index):,} passages "
         f"({manifest.unit}); checksums, row counts and encoders agree."
@@ -270,7 +286,6 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     from kaggle_rag.artifacts import write_json
-    from kaggle_rag.questions import Questions
     from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.retrieval.kinds import kind_of
@@ -280,10 +295,16 @@ def _measure(arguments: argparse.Namespace) -> int:
     _require_passages(arguments.k)
     for kind in arguments.kinds.split(",") if arguments.kinds else ():
         kind_of(kind, where="--kinds")
-    questions = Questions.read(arguments.questions) if arguments.questions else None
+    if arguments.limit and not arguments.questions:
+        raise ConfigError("--limit is of questions, and there are none", cure="give --questions too")
+    questions = _questions(arguments) if arguments.questions else None
     index = Index(arguments.index)
     own = index.default.card.kind
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)[list(KINDS).index(own) :]
+    if not arguments.kinds and kinds != list(KINDS):
+        left = ", ".join(kind for kind in KINDS if kind not in kinds)
+        told = f"note: {left} not measured: larger than the index's own {own}; --kinds names any"
+        print(told, file=sys.stderr)
     encoder = Encoder.of_index(index.manifest.encoder, name=arguments.encoder)
     folder = arguments.folder or Path(tempfile.gettempdir())
     rows = Meter(index, encoder, questions, arguments.k, folder).rows(kinds, arguments.recall)
@@ -297,14 +318,12 @@ def _fit(arguments: argparse.Namespace) -> int:
     from kaggle_rag.cells import text_of
     from kaggle_rag.columns import require_columns
     from kaggle_rag.errors import InputError
-    from kaggle_rag.questions import Questions
-    from kaggle_rag.retrieval.encoder import Encoder
     from kaggle_rag.retrieval.index import Index
     from kaggle_rag.tables import read_rows
     from wiki_index.fit import fit
 
-    questions, gold = Questions.read(arguments.questions), []
-    for number, row in enumerate(read_rows(arguments.questions), 1):
+    questions, gold = _questions(arguments), []
+    for number, row in enumerate(itertools.islice(read_rows(arguments.questions), arguments.limit), 1):
         where = f"{arguments.questions}, row {number}"
         require_columns(row, [arguments.gold], where, "the column that --gold names, in every row")
         text = text_of(row[arguments.gold], f"{where}, column {arguments.gold}") or ""
@@ -317,7 +336,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             )
         gold.append(text)
     index = Index(arguments.index)
-    encoders = {name: Encoder.of_index(dense.card.encoder) for name, dense in index.dense.items()}
+    encoders = _opened(index, arguments)
     found = fit(index, encoders, questions, gold)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
@@ -325,15 +344,43 @@ def _fit(arguments: argparse.Namespace) -> int:
     print(f"{found.questions:,} questions; on the half that nothing was fitted on:")
     for name, (ndcg, recall) in found.held_out.items():
         print(f"  {name:20} nDCG@10 {ndcg:.4f}  recall@10 {recall:.4f}")
+    print(f"fitted: nDCG@10 {found.gain}, with its 95 % interval, on that half")
+    if found.refused:
+        print(f"not recommended: {found.refused}; what follows is that retriever alone")
     print(f"\nfor solution.yaml:\ncontexts: {found.setting.yaml()}")
     return 0
+
+
+def _opened(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
+    """The encoders of all dense retrievers, from where they lie now."""
+    from kaggle_rag.retrieval.encoder import Encoder
+
+    default, others = encoders_of(arguments.encoder)
+    places = {**others, **({index.manifest.default: default} if default else {})}
+    if unknown := [name for name in places if name not in index.dense]:
+        raise ConfigError(
+            f"no retriever {unknown[0]!r} in this index", where="--encoder",
+            expected="one of " + ", ".join(index.dense),
+        )  # fmt: skip
+    cards = {name: dense.card.encoder for name, dense in index.dense.items()}
+    return {name: Encoder.of_index(card, name=places.get(name)) for name, card in cards.items()}
+
+
+def _questions(arguments: argparse.Namespace) -> Questions:
+    from kaggle_rag.questions import Questions
+
+    questions = Questions.read(arguments.questions)
+    return questions.take(range(min(arguments.limit or len(questions), len(questions))))
 
 
 COMMANDS = {"build": _build, "fit": _fit, "measure": _measure, "search": _search, "check": _check}
 
 
 def main() -> int:
-    arguments = parser().parse_args()
+    made = parser()
+    if commands_listed(made, sys.argv[1:]):
+        return EXIT_USER_ERROR
+    arguments = made.parse_args()
     return COMMANDS[arguments.command](arguments)
 
 

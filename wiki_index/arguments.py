@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from kaggle_rag.flags import ENCODER_HELP
 from kaggle_rag.retrieval.kinds import describe
 
 _BUILD = """\
@@ -143,8 +144,15 @@ def _how_it_is_made(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--ray-address", metavar="ADDR", help="auto or host:port of a running one (default: start one here)"
     )
+    build.add_argument("--limit", type=_count, metavar="N", help="the first N articles only, for a trial")
     build.add_argument("--online", action="store_true", help="allow to download the encoder")
     build.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows, 1 or more")
+    return int(text)
 
 
 def _search(search: argparse.ArgumentParser) -> None:
@@ -171,6 +179,7 @@ def _measure(measure: argparse.ArgumentParser) -> None:
     )
     measure.add_argument("--recall", type=float, default=0.98, help="what kinds are set for (default: 0.98)")
     measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
+    measure.add_argument("--limit", type=_count, metavar="N", help="ask the first N questions only")
     measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
     measure.add_argument(
         "--folder", type=Path, help="where kinds are made and removed again (default: the temporary folder)"
@@ -185,6 +194,8 @@ def _fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--gold", metavar="COLUMN", required=True, help="their column with the passage that answers"
     )  # fmt: skip
+    fit.add_argument("--limit", type=_count, metavar="N", help="fit by the first N questions only")
+    fit.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
     fit.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -193,7 +204,7 @@ def _check(check: argparse.ArgumentParser) -> None:
     checked = check.add_mutually_exclusive_group(required=True)
     checked.add_argument("index", metavar="INDEX", nargs="?", help="manifest, checksums, row counts, encoder")
     checked.add_argument("--corpus", metavar="CORPUS", help="numbers and formulae lost, duplicates, outliers")
-    check.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
+    check.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
     check.add_argument("--every", type=int, default=1, metavar="N", help="of a corpus, every Nth page alone")
     check.add_argument("--language", type=_language, default="en", help="of a corpus (default: en)")
     _skip_others(check)

@@ -29,7 +29,7 @@ from kaggle_rag.retrieval.vectors import VectorStore
 from wiki_index.dense_index import GROWING, make_index
 from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of, older
 from wiki_index.lexical import lexical_parts, lexical_rows
-from wiki_index.means import check_disk, kinds_for, precision_of
+from wiki_index.means import check_disk, kinds_for, precision_of, stored_in
 from wiki_index.plan import BASE_RAM, Plan
 from wiki_index.split import SPLIT, split
 from wiki_index.tune import asked, halves, tune
@@ -84,7 +84,7 @@ def check(plan: Plan) -> None:
     """Raise for whatever can be told before the corpus is read; a dry run asks the same."""
     check_places(plan)
     for name in plan.encoders:
-        older(plan, name)
+        older(plan, name, stored_in(plan))
     if plan.cluster:
         from wiki_index.ray_encode import check
 

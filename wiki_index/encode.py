@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.artifacts import whole_file, write_json
+from kaggle_rag.artifacts import EncoderCard, whole_file, write_json
 from kaggle_rag.errors import ArtifactError
 from kaggle_rag.progress import Bar, progress
 from kaggle_rag.retrieval.dense import VECTORS_FILE
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.vectors import Layout, Vectors, VectorWriter, calibrated_step
+from kaggle_rag.retrieval.vectors import PRECISIONS, Layout, Vectors, VectorWriter, calibrated_step
 from wiki_index.plan import Plan
 from wiki_index.split import shard_texts, texts_of
 
@@ -27,6 +27,8 @@ ENCODED = "encoded"
 CALIBRATION = "calibration.json"
 # Passages that the int8 levels are set by: the first of the corpus, so that a kill changes nothing.
 _CALIBRATED_BY = 2_048
+# Forms of stored vectors, from the finest to the coarsest.
+_FINEST = list(PRECISIONS)
 
 
 def encode(plan: Plan, name: str, layout: Layout, shard_rows: Sequence[int]) -> None:
@@ -68,7 +70,7 @@ class ShardEncoder:
 
     def __init__(self, plan: Plan, name: str, writer: VectorWriter, on_rows: Callable[[int], object]) -> None:
         self._plan, self._writer, self._on_rows = plan, writer, on_rows
-        found = older(plan, name)
+        found = older(plan, name, writer.layout.precision)
         self._encoder, self._old = plan.encoders[name], OldVectors(*found) if found else None
 
     def write(self, number: int, start: int) -> None:
@@ -99,35 +101,69 @@ def layout_of(plan: Plan, name: str, precision: str, rows: int) -> Layout:
     if precision == "int8":
         path = plan.dense(name) / CALIBRATION
         if not path.exists():
-            sample = shard_texts(plan, 0)[:_CALIBRATED_BY]
-            step = calibrated_step(plan.encoders[name].encode_for_index(sample))
-            write_json(path, {"step": step})
+            write_json(path, {"step": _step(plan, name)})
         step = float(json.loads(path.read_text(encoding="utf-8"))["step"])
     return Layout(rows, dim, precision, step)
 
 
-def older(plan: Plan, name: str) -> tuple[Index, str] | None:
+def _step(plan: Plan, name: str) -> float:
+    """The int8 step: that of the vectors that are taken over, or one measured on the first passages."""
+    if found := older(plan, name, "int8"):
+        card = found[0].dense[found[1]].card
+        if card.vectors == "int8":
+            return card.step
+    sample = shard_texts(plan, 0)[:_CALIBRATED_BY]
+    return calibrated_step(plan.encoders[name].encode_for_index(sample))
+
+
+def older(plan: Plan, name: str, precision: str | None = None) -> tuple[Index, str] | None:
     """The index of ``--reuse``, and its retriever whose vectors the same encoder made.
+
+    A vector is taken over from the form it is stored in, into the same form or a coarser one: from fp16 into
+    fp16 and from int8 into int8 (by the same step) that changes no byte, and else it is off by the rounding
+    of the finer form, which is far below that of the coarser.
+
+    Parameters
+    ----------
+    precision : what the new vectors will be stored in; ``None`` where that is not known yet.
 
     Raises
     ------
-    ArtifactError : it has none.
+    ArtifactError : it has none; the message says why each of its retrievers does not serve.
     """
     if plan.reuse is None:
         return None
     index = Index(plan.reuse)
     card = plan.encoders[name].card
-    for old, dense in index.dense.items():
-        # The same weights by another name are the same encoder.
-        if dataclasses.replace(dense.card.encoder, name=card.name) == card and dense.card.vectors == "fp32":
+    # The same weights by another name are the same encoder.
+    same = {
+        old: dense.card.vectors
+        for old, dense in index.dense.items()
+        if dataclasses.replace(dense.card.encoder, name=card.name) == card
+    }
+    for old in sorted(same, key=lambda each: _FINEST.index(same[each])):
+        if precision is None or _FINEST.index(same[old]) <= _FINEST.index(precision):
             return index, old
+    if not same:
+        cards = {old: dense.card.encoder for old, dense in index.dense.items()}
+        found = "; ".join(f"{old}: {_differing(theirs, card)}" for old, theirs in cards.items())
+        raise ArtifactError(
+            f"no vectors by {card.name} to take over ({found})", where=plan.reuse,
+            expected="an index by the same encoder, prompts, length and precision",
+            cure="leave --reuse out, or name another index",
+        )  # fmt: skip
+    stored = min(same.values(), key=_FINEST.index)
     raise ArtifactError(
-        f"no vectors by {card.name} in float32 to take over",
+        f"its vectors are stored in {stored}, which is coarser than the {precision} of the new index",
         where=plan.reuse,
-        expected="an index by the same encoder, prompts, length and precision, of kind flat or with "
-        "--vectors fp32",
-        cure="leave --reuse out, or name another index",
+        cure=f"give --vectors {stored}, or leave --reuse out",
     )
+
+
+def _differing(theirs: EncoderCard, ours: EncoderCard) -> str:
+    """What sets two encoders apart."""
+    fields = [each.name for each in dataclasses.fields(ours) if each.name != "name"]
+    return "another " + ", ".join(key for key in fields if getattr(theirs, key) != getattr(ours, key))
 
 
 class OldVectors:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.errors import InputError
+from kaggle_rag.metrics import paired_bootstrap
 from kaggle_rag.progress import over, progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.encoder import Encoder
@@ -49,12 +50,24 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """The best setting on one half of the questions, and figures of both halves."""
+    """The setting to use, and what speaks for it.
+
+    Attributes
+    ----------
+    setting : the best on one half of the questions, unless the other half calls a single retriever better.
+    questions : how many there were.
+    ndcg : nDCG@10 of the best setting on the half it was chosen on.
+    held_out : nDCG@10 and recall@10 on the other half, by name: each retriever alone, and ``fitted``.
+    gain : nDCG@10 of the fitted setting less that of the best single retriever, on the other half.
+    refused : why the fitted setting is not the one to use; empty where it is.
+    """
 
     setting: Setting
     questions: int
     ndcg: float
     held_out: dict[str, tuple[float, float]]
+    gain: str = ""
+    refused: str = ""
 
 
 def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gold: Sequence[str]) -> Fitted:
@@ -82,15 +95,26 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
     scores = [_ndcg(cases[::2], setting) for setting in over(settings, "fit", "setting")]
     best = settings[int(np.argmax(scores))]
     alone = {name: Setting(((name, 1.0),), "weighted", "best") for name in names}
-    return Fitted(
-        best,
-        len(cases),
-        max(scores),
-        {
-            label: (_ndcg(cases[1::2], setting), _recall(cases[1::2], setting))
-            for label, setting in {**alone, "fitted": best}.items()
-        },
-    )
+    held_out = {
+        label: (_ndcg(cases[1::2], setting), _recall(cases[1::2], setting))
+        for label, setting in {**alone, "fitted": best}.items()
+    }
+    setting, gain, refused = _judged(best, alone, cases[1::2])
+    return Fitted(setting, len(cases), max(scores), held_out, gain, refused)
+
+
+def _judged(best: Setting, alone: Mapping[str, Setting], held: Sequence[Case]) -> tuple[Setting, str, str]:
+    """The setting to use, its gain over the best single retriever on held-out cases, why it is not ``best``.
+
+    More retrievers cost more time a question, so that what is no better is worse.
+    """
+    rival = max(alone, key=lambda name: _ndcg(held, alone[name]))
+    gain = paired_bootstrap(_gains(held, best), _gains(held, alone[rival]))
+    told = f"{gain} over {rival}"
+    least = 0.0 if len(best.retrievers) > 1 else -1e-12
+    if gain.difference.mean <= least:
+        return alone[rival], told, f"on the held-out half it is no better than {rival} alone"
+    return best, told, ""
 
 
 def _settings(names: Sequence[str]) -> Iterator[Setting]:
@@ -129,8 +153,13 @@ def _order(case: Case, setting: Setting) -> npt.NDArray[np.int64]:
 
 def _ndcg(cases: Sequence[Case], setting: Setting) -> float:
     """Mean nDCG@10 with one passage wanted, the first that answers: ``1 / log2(1 + its rank)``, or 0."""
+    return float(_gains(cases, setting).mean())
+
+
+def _gains(cases: Sequence[Case], setting: Setting) -> npt.NDArray[np.float64]:
+    """nDCG@10 of each case, ``(n,)``."""
     hits = [case.right[_order(case, setting)] for case in cases]
-    return float(np.mean([1 / np.log2(2 + found.argmax()) if found.any() else 0.0 for found in hits]))
+    return np.array([1 / np.log2(2 + found.argmax()) if found.any() else 0.0 for found in hits])
 
 
 def _recall(cases: Sequence[Case], setting: Setting) -> float:

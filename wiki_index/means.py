@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import time
 from typing import Any
@@ -65,6 +66,13 @@ def precision_of(plan: Plan, kind: str) -> str:
     return plan.vectors or KINDS[kind].vectors
 
 
+def stored_in(plan: Plan) -> str | None:
+    """The precision of the stored vectors, ``None`` where a budget has still to choose the kind."""
+    if plan.vectors or plan.kind or not plan.ram:
+        return precision_of(plan, plan.kind or "flat")
+    return None
+
+
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
     """Bytes of vectors and index, and of the growing index where it has lists."""
     times = 2 if KINDS[kind].lists else 1
@@ -100,7 +108,8 @@ def forecast(plan: Plan) -> Forecast:
     splitter = plan.splitter()
     articles = characters = seen = 0
     sample: list[str] = []
-    for number, article in enumerate(over(plan.corpus.articles(), "dry run", "article")):
+    asked = itertools.islice(plan.corpus.articles(), plan.limit)
+    for number, article in enumerate(over(asked, "dry run", "article")):
         articles, characters = articles + 1, characters + len(article.text)
         if number % _EVERY == 0 or len(sample) < _SAMPLE:
             seen += len(article.text)

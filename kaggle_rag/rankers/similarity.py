@@ -1,130 +1,41 @@
-"""Ranking without training: how well does an option, put behind the prompt, match the evidence?
-
-All scores are short formulas over cosines of unit vectors and the words of the evidence. They were
-compared on the train halves of OpenBookQA and ARC-Easy; ``docs/results.md`` reports them all.
-"""
+"""Ranking without training: how well does an option, put behind the prompt, match the evidence?"""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 
 from kaggle_rag.ensemble import Probabilities, softmax
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.questions import Questions
+from kaggle_rag.rankers.scores import (
+    Scores,
+    Views,
+    best_both,
+    best_option,
+    best_sum,
+    bm25,
+    lift,
+    novel,
+    overlap,
+    top_three,
+    words_only,
+)
+from kaggle_rag.rankers.weighed import TEMPERATURE, weighed
 from kaggle_rag.retrieval.contexts import OWN, Evidence, QuestionContexts
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import short_prompt
 from kaggle_rag.retrieval.vectors import Vectors
 
-Scores = npt.NDArray[np.float64]
-_WORD = re.compile(r"\w+")
 # Questions scored at once: bounds the vectors in RAM.
 _BATCH = 512
 
-
-@dataclasses.dataclass(frozen=True)
-class Views:
-    """One question as a score sees it: ``k`` present options, ``m`` pieces of evidence.
-
-    Attributes
-    ----------
-    prompt : ``(d,)`` vector of the prompt.
-    options : ``(k, d)`` vectors of the options alone.
-    both : ``(k, d)`` vectors of prompt + option.
-    evidence : ``(m, d)`` vectors of the evidence, ``m`` at least 1.
-    option_texts, evidence_texts : their words.
-    """
-
-    prompt: Vectors
-    options: Vectors
-    both: Vectors
-    evidence: Vectors
-    option_texts: Sequence[str]
-    evidence_texts: Sequence[str]
-
-
-def words_only(q: Views) -> Scores:
-    """Cosine of prompt and option: what the words of the question alone say."""
-    return np.asarray(q.options @ q.prompt, dtype=np.float64)
-
-
-def best_both(q: Views) -> Scores:
-    """Cosine of the best sentence for prompt + option."""
-    return np.asarray((q.evidence @ q.both.T).max(axis=0), dtype=np.float64)
-
-
-def best_option(q: Views) -> Scores:
-    """Cosine of the best sentence for the option alone."""
-    return np.asarray((q.evidence @ q.options.T).max(axis=0), dtype=np.float64)
-
-
-def best_sum(q: Views) -> Scores:
-    """Best sentence by the sum of both cosines: it must speak of the option and of the question."""
-    return np.asarray((q.evidence @ (q.both + q.options).T).max(axis=0), dtype=np.float64)
-
-
-def top_three(q: Views) -> Scores:
-    """Mean cosine of the three best sentences for prompt + option."""
-    return np.asarray(np.sort(q.evidence @ q.both.T, axis=0)[-3:].mean(axis=0), dtype=np.float64)
-
-
-def overlap(q: Views) -> Scores:
-    """Largest share of the option's words that one sentence holds."""
-    return np.array(
-        [max(_share(words(option), words(text)) for text in q.evidence_texts) for option in q.option_texts]
-    )
-
-
-def bm25(q: Views) -> Scores:
-    """BM25 of the option in the sentence that answers it best, the evidence being the collection.
-
-    Source: Robertson & Zaragoza 2009, https://doi.org/10.1561/1500000019, with k1 = 1.2, b = 0.75
-    and Lucene's idf.
-    """
-    documents = [Counter(words(text)) for text in q.evidence_texts]
-    found = Counter(word for document in documents for word in document)
-    lengths = np.array([max(sum(document.values()), 1) for document in documents])
-    norms = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
-    scores = np.zeros(len(q.option_texts))
-    for column, option in enumerate(q.option_texts):
-        total = np.zeros(len(documents))
-        for word in set(words(option)):
-            count = np.array([document[word] for document in documents])
-            idf = np.log(1 + (len(documents) - found[word] + 0.5) / (found[word] + 0.5))
-            total += idf * count / (count + norms)
-        scores[column] = total.max()
-    return scores
-
-
-def lift(q: Views) -> Scores:
-    """`best_both` less half of what the prompt's likeness to prompt + option gives for nothing."""
-    return best_both(q) - 0.5 * (q.both @ q.prompt)
-
-
-def novel(q: Views) -> Scores:
-    """`lift`, and agreement beyond the prompt: the best all-round score found.
-
-    A sentence that repeats the prompt is near to every option. With the prompt's direction taken
-    out of sentence and prompt + option, what remains is what the option adds; its cosine counts as
-    much as the sentence is about the prompt. A little of `words_only` settles the rest.
-    """
-    about = q.evidence @ q.prompt
-    added = _unit(q.both - np.outer(q.both @ q.prompt, q.prompt))
-    said = _unit(q.evidence - np.outer(about, q.prompt))
-    agreement = (about[:, None] * (said @ added.T)).max(axis=0)
-    return np.asarray(lift(q) + 0.5 * agreement + 0.25 * words_only(q), dtype=np.float64)
-
-
-# Scores by name; all are cosines or shares, so one temperature suits them all but bm25.
+# Scores by name; all but bm25 are of the size of cosines, so that one temperature suits them.
 SCORES: dict[str, Callable[[Views], Scores]] = {
+    "weighed": weighed,
     "novel": novel,
     "lift": lift,
     "best_both": best_both,
@@ -137,19 +48,6 @@ SCORES: dict[str, Callable[[Views], Scores]] = {
 }
 
 
-def words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _share(wanted: Sequence[str], there: Sequence[str]) -> float:
-    return len(set(wanted) & set(there)) / max(len(set(wanted)), 1)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-9), dtype=np.float32)
-
-
 class SimilarityRanker:
     """Ranks options by one of ``SCORES``, softmaxed.
 
@@ -158,8 +56,8 @@ class SimilarityRanker:
     encoder : embeds prompts, options and the evidence that is not in the index.
     index : gives the vectors of evidence without encoding it again.
     score : a key of ``SCORES``. Without evidence every score falls back on `words_only`.
-    temperature : of the softmax; smaller is surer. The default has the least log loss on the train
-        halves.
+    temperature : of the softmax; smaller is surer. `weighed` is fitted to be as sure as it is right at the
+        default.
     """
 
     notes: Sequence[str] = ()
@@ -168,8 +66,8 @@ class SimilarityRanker:
         self,
         encoder: Encoder,
         index: Index | None = None,
-        score: str = "novel",
-        temperature: float = 0.12,
+        score: str = "weighed",
+        temperature: float = TEMPERATURE,
     ) -> None:
         if score not in SCORES:
             raise ConfigError(f"no score {score!r}", where="rankers.options", expected=", ".join(SCORES))
@@ -209,14 +107,20 @@ class SimilarityRanker:
         Absent options have 0. A question without evidence gets `words_only` from every formula.
         """
         tables = {name: np.zeros((len(questions), questions.width)) for name in names}
+        for row, views in enumerate(self.views(questions, contexts)):
+            for name, table in tables.items():
+                score = SCORES[name] if len(views.evidence) else words_only
+                table[row, questions.present[row]] = score(views)
+        return tables
+
+    def views(
+        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+    ) -> Iterator[Views]:
+        """Each question as the scores see it, in order."""
         for start in range(0, len(questions), _BATCH):
             rows = range(start, min(start + _BATCH, len(questions)))
             evidence = [contexts[row].evidence() if contexts is not None else [] for row in rows]
-            for row, views in zip(rows, self._views(questions.take(rows), evidence)):
-                for name, table in tables.items():
-                    score = SCORES[name] if len(views.evidence) else words_only
-                    table[row, questions.present[row]] = score(views)
-        return tables
+            yield from self._views(questions.take(rows), evidence)
 
     def _views(self, questions: Questions, evidence: Sequence[Sequence[Evidence]]) -> list[Views]:
         prompts = [short_prompt(prompt) for prompt in questions.prompts]
@@ -227,6 +131,7 @@ class SimilarityRanker:
         both_vectors = self.encoder.encode_queries(both)
         option_vectors = self.encoder.encode_queries(alone)
         evidence_vectors = self._evidence_vectors([e for each in evidence for e in each])
+        language = self.index.manifest.language if self.index is not None else "en"
         views, option, piece = [], 0, 0
         for row, (texts, found) in enumerate(zip(options, evidence)):
             here, there = slice(option, option + len(texts)), slice(piece, piece + len(found))
@@ -234,7 +139,7 @@ class SimilarityRanker:
             views.append(
                 Views(
                     prompt_vectors[row], option_vectors[here], both_vectors[here],
-                    evidence_vectors[there], texts, [e.text for e in found],
+                    evidence_vectors[there], texts, [e.text for e in found], prompts[row], language,
                 )
             )  # fmt: skip
         return views

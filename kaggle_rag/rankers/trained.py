@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from kaggle_rag.ensemble import Probabilities, softmax
 from kaggle_rag.errors import CheckpointError, ConfigError
-from kaggle_rag.limits import release
+from kaggle_rag.limits import Need, release
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
 from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
 from kaggle_rag.models.features import Feature, Item
 from kaggle_rag.models.forms import form_of
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.layouts import PRESETS, Writer, layout_of
 from kaggle_rag.progress import progress
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
@@ -28,6 +28,8 @@ from kaggle_rag.retrieval.contexts import QuestionContexts
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
 
+# Options of a question, by which the least that is read at once is reckoned.
+_OPTIONS = 5
 # Padded tokens in one forward pass where the settings do not say.
 _TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
@@ -38,14 +40,16 @@ class TrainedRanker:
     Parameters
     ----------
     folder : the folder, or a name that resolves to it (an attached input).
-    form : of a checkpoint without ``ranker.json``, whose rows of ``max_tokens`` are then laid out as this
-        form's own; a folder with one knows its form.
     base : where an adapter's backbone lies on this machine (default: the name it was trained by).
     device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
     precision : ``fp32``, ``fp16``, ``bf16``; by default the half precision a GPU has, fp32 on a CPU.
     chunks : snippets of a context that are read, which may be more than in training (0: all that fit).
     max_tokens : longest row read (default: that of training).
     batch_tokens : padded tokens in one forward pass.
+    form : of a checkpoint without ``ranker.json``; a folder with one knows its form.
+    template : of the same, the layout that its rows of ``max_tokens`` had in training: a key of
+        `kaggle_rag.models.layouts.PRESETS`, or fields of `Layout` (default: the form's own layout).
+    load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
     """
 
     def __init__(
@@ -58,46 +62,104 @@ class TrainedRanker:
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         form: str | None = None,
+        template: str | Mapping[str, Any] | None = None,
+        load_in_4bit: bool = False,
     ) -> None:
         self.folder = located(folder)
+        self.base, self.batch_tokens, self.form = base, batch_tokens, form
+        self.template, self.load_in_4bit = template, load_in_4bit
         self.bare = not (self.folder / CARD).exists() and form is not None
-        self.card = _bare_card(self.folder, form, max_tokens) if self.bare else RankerCard.read(self.folder)
+        self._require_fitting()
+        self.card = _bare_card(self, max_tokens) if self.bare else RankerCard.read(self.folder)
         if form not in (None, self.card.form):
             raise ConfigError(
                 f"this ranker answers in the form {self.card.form!r}",
                 where="rankers.options.form",
                 cure="leave form out: it is for checkpoints without " + CARD,
             )
-        self.base = base
-        self._device_name, self._precision_name = device and device_of(device), precision
         if precision not in (None, *PRECISIONS):
             raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(PRECISIONS))
+        self._given = (device and device_of(device), precision)
         self.chunks = self.card.chunks if chunks is None else chunks
         self.max_tokens = max_tokens or self.card.max_tokens
-        self.batch_tokens = batch_tokens
         self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
 
+    # Found when they are needed: to ask for a GPU imports torch, for which no mistake need wait.
     @functools.cached_property
     def device(self) -> str:
-        """Found when it is needed: to ask for a GPU imports torch, for which no mistake need wait."""
-        return device_of(self._device_name)
+        """Where it runs."""
+        return self._given[0] or device_of(None)
 
     @functools.cached_property
     def precision(self) -> str:
-        """The one asked for, or the half precision of the device."""
-        return self._precision_name or half_of(self.device)
+        """What it computes in."""
+        return self._given[1] or half_of(self.device)
+
+    def _require_fitting(self) -> None:
+        """Settings that would mean nothing here."""
+        if self.template and not self.bare:
+            raise ConfigError(
+                "this ranker knows the layout that it was trained by",
+                where="rankers.options.template",
+                cure=f"leave template out: it is for checkpoints without {CARD}, beside form and max_tokens",
+            )
+        if not isinstance(self.load_in_4bit, bool):
+            raise ConfigError(
+                f"not a yes or no: {self.load_in_4bit!r}",
+                where="rankers.options.load_in_4bit",
+                expected="true or false",
+            )
+        if self.load_in_4bit:
+            from kaggle_rag.models.loading import require_4bit
+
+            require_4bit()
 
     def __enter__(self) -> TrainedRanker:
         from kaggle_rag.models.loading import load_ranker, load_whole
 
-        where = {"device": self.device, "precision": self.precision}
+        where: dict[str, Any] = {
+            "device": self.device, "precision": self.precision, "nf4": self.load_in_4bit
+        }  # fmt: skip
         if self.bare:
             self._backbone = load_whole(self.folder, self.card, **where)
         else:
             _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
         return self
+
+    def need(self) -> Need:
+        """What answering will take, by the headers of the files; nothing is loaded.
+
+        Raises
+        ------
+        CheckpointError : an adapter's backbone is not on this machine, or a file is damaged.
+        """
+        from kaggle_rag.models.description import config_of
+        from kaggle_rag.models.loading import family_in
+        from kaggle_rag.models.memory import Reading, estimate
+
+        own = [] if self.bare or not self.card.base else [resolve(self.base or self.card.base).path]
+        folders = [*own, self.folder]
+        rows = max(_OPTIONS, (self.batch_tokens or _TOKENS[self.device.split(":")[0]]) // self.max_tokens)
+        form = form_of(self.card.form, family_in(str(folders[0])))
+        found = estimate(
+            folders,
+            config_of(folders[0]),
+            Reading(
+                self.device, self.precision, rows, self.max_tokens,
+                nf4=self.load_in_4bit or self.card.nf4, answers=not (form.has_head or form.embeds),
+            ),
+        )  # fmt: skip
+        cure = "raise limits.ram (--ram)" if not found.gpu else "raise limits.gpu (--gpu)"
+        smaller = "" if self.load_in_4bit or self.card.nf4 else ", set rankers.options.load_in_4bit: true"
+        return Need(
+            f"rank: {self.folder.name}",
+            found.ram,
+            f"{cure}{smaller}, lower rankers.options.batch_tokens or max_tokens, or take a smaller ranker",
+            gpu=found.gpu,
+            weights=found.weights,
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -120,12 +182,24 @@ class TrainedRanker:
                 where=self.folder,
                 cure="set rankers.options.precision: fp32 (or bf16, where the GPU has it)",
             )
-        self.notes = (
-            [f"{writer.shortened:,} rows lost words of the question: max_tokens {self.max_tokens} is too few"]
-            if writer.shortened
-            else []
-        )
+        self.notes = self._noted(writer)
         return softmax(logits, questions.present)
+
+
+    def _noted(self, writer: Writer) -> list[str]:
+        notes = []
+        if writer.shortened:
+            notes.append(
+                f"{writer.shortened:,} rows lost words of the question: "
+                f"max_tokens {self.max_tokens} is too few"
+            )
+        if self.bare and not self.template:
+            notes.append(
+                f"{self.folder.name} does not say which layout it was trained by, and was read in that of "
+                f"its form: first {writer.layout.first!r}, second {writer.layout.second!r}. Name it by "
+                f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
+            )
+        return notes
 
 
 def located(name: str) -> Path:
@@ -145,7 +219,7 @@ def located(name: str) -> Path:
         ) from error
 
 
-def _bare_card(folder: Path, form: str | None, max_tokens: int | None) -> RankerCard:
+def _bare_card(ranker: TrainedRanker, max_tokens: int | None) -> RankerCard:
     """What a checkpoint that was trained elsewhere does not say itself."""
     if not max_tokens:
         raise ConfigError(
@@ -155,8 +229,11 @@ def _bare_card(folder: Path, form: str | None, max_tokens: int | None) -> Ranker
         )
     from kaggle_rag.models.loading import family_in
 
-    layout = form_of(str(form), family_in(str(folder))).layout
-    return RankerCard(str(form), layout, max_tokens, chunks=0, labels=1, base="", base_sha256="", nf4=False)
+    own = form_of(str(ranker.form), family_in(str(ranker.folder))).layout
+    return RankerCard(
+        str(ranker.form), layout_of(own, ranker.template), max_tokens, chunks=0, labels=1, base="",
+        base_sha256="", nf4=False,
+    )  # fmt: skip
 
 
 def score(

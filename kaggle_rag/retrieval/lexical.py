@@ -7,6 +7,7 @@ how rare a word is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def tokenizer(language: str = "en") -> Tokenizer:
     )
 
 
+@functools.cache
+def _reading(language: str) -> tuple[Callable[[str], list[str]], frozenset[str], Callable[[str], str]]:
+    words = tokenizer(language)
+    return words.splitter, frozenset(words.stopwords), words.stemmer or str
+
+
+def stems(text: str, language: str = "en") -> list[str]:
+    """The words of a text as `tokenizer` reads them: in its order, without stop words."""
+    split, stop, stem = _reading(language)
+    return [stem(word) for word in split(text.lower()) if word not in stop]
+
+
 def write_part(
     folder: Path,
     passages: Iterator[str],
@@ -74,7 +87,7 @@ class Lexical:
     """The BM25 parts of an index, memory-mapped."""
 
     def __init__(self, folder: Path, part_rows: Sequence[int], language: str = "en") -> None:
-        self._words = tokenizer(language)
+        self._language = language
         self._starts = np.cumsum([0, *part_rows])
         self._parts = [self._open(folder / part_name(n), rows) for n, rows in enumerate(part_rows)]
 
@@ -91,7 +104,7 @@ class Lexical:
         k = min(k, len(self))
         scores = np.zeros((len(queries), k), dtype=np.float32)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
-        tokens = self._tokens(queries)
+        tokens = [stems(query, self._language) for query in queries]
         for start in range(0, len(queries), _QUERIES):
             batch = tokens[start : start + _QUERIES]
             for start_row, part in zip(self._starts, self._parts):
@@ -102,18 +115,13 @@ class Lexical:
 
     def scores(self, query: str, rows: Rows) -> Scores:
         """The BM25 scores of one query for given passages, ``(len(rows),)``; 0 without a common word."""
-        (tokens,) = self._tokens([query])
+        tokens = stems(query, self._language)
         out = np.zeros(len(rows), dtype=np.float32)
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(parts):
             here = parts == number
             out[here] = self._parts[number].scores(tokens, rows[here] - self._starts[number])
         return out
-
-    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        split, stop = self._words.splitter, set(self._words.stopwords)
-        stem = self._words.stemmer or (lambda word: word)
-        return [[stem(word) for word in split(text.lower()) if word not in stop] for text in texts]
 
     @staticmethod
     def _best(found: csr_matrix, start_row: int, scores: Scores, rows: Rows) -> None:

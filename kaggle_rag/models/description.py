@@ -1,0 +1,137 @@
+"""A checkpoint's ``config.json`` and tokenizer, checked before any weight is read."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from kaggle_rag.errors import CheckpointError
+
+# Which weights are new, and that they must be trained, is said by this kit in one line.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError)
+# A tokenizer that is no tokenizer.json yet, and what transformers needs to make one of it.
+_SOURCES = ("spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tiktoken.model")
+_PACKAGES = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf", "tiktoken": "tiktoken"}
+# The decoder of these begins with the padding token (transformers' page on T5).
+_FROM_PADDING = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
+_NAMED = ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token", "unk_token")
+
+
+def described(folder: Path) -> tuple[Any, Any]:
+    """Config and tokenizer of a model folder; the tokenizer has a padding token that the model knows.
+
+    Raises
+    ------
+    CheckpointError : one of them does not load, or they do not fit each other.
+    """
+    config, tokenizer = config_of(folder), tokenizer_of(folder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token or tokenizer.bos_token
+    if tokenizer.pad_token is None:
+        raise CheckpointError(
+            "this tokenizer names no padding token, and no unk, eos or bos token that could stand in for it",
+            where=folder / "tokenizer_config.json",
+            expected='a line such as "pad_token": "</s>", with a token of its vocabulary',
+            cure="add the line by hand, or take the tokenizer files that belong to this model",
+        )
+    _require_rows(config, tokenizer, folder)
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id = _start(config, folder)
+    return config, tokenizer
+
+
+def config_of(folder: Path) -> Any:
+    """The ``config.json`` of a folder; raise ``CheckpointError`` where it does not load."""
+    try:
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except FAULTS as error:
+        raise _broken(folder, "config.json", error) from error
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer of a folder, a sentencepiece model read too.
+
+    Raises
+    ------
+    CheckpointError : it does not load; where a package is missing, that is named.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except FAULTS as error:
+        source = next((name for name in _SOURCES if (folder / name).is_file()), None)
+        missing = [name for module, name in _PACKAGES.items() if not _installed(module)]
+        if source is None or (folder / "tokenizer.json").is_file() or not missing:
+            raise _broken(folder, "tokenizer.json", error) from error
+        raise CheckpointError(
+            f"{source} is read by packages that are not installed: {', '.join(missing)}",
+            where=folder,
+            expected="tokenizer.json, or these packages",
+            cure=f"pip install {' '.join(missing)} (or the extra 'train'); where that cannot be, "
+            f"python -m training convert {folder} OUT on another machine writes tokenizer.json",
+        ) from error
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _broken(folder: Path, file: str, error: Exception) -> CheckpointError:
+    said = str(error).splitlines() or [type(error).__name__]
+    return CheckpointError(
+        f"config or tokenizer does not load ({said[0]})",
+        where=folder,
+        expected=f"{file} of a model that transformers knows",
+        cure="copy the folder again, whole; a tokenizer that is no tokenizer.json is turned into one by "
+        f"python -m training convert {folder} OUT",
+    )
+
+
+def _require_rows(config: Any, tokenizer: Any, folder: Path) -> None:
+    """Every token that the tokenizer puts into a row has a row in the embedding."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    for name in _NAMED:
+        place = getattr(tokenizer, f"{name}_id")
+        if rows is not None and place is not None and place >= rows:
+            token = getattr(tokenizer, name)
+            raise CheckpointError(
+                f"the tokenizer's {name} {token!r} is number {place}, the embedding has {rows:,} rows",
+                where=folder,
+                expected="a tokenizer that belongs to these weights",
+                cure=f"name a token that the model knows as {name} in tokenizer_config.json (and in "
+                f"special_tokens_map.json), such as {_known(tokenizer, rows)!r}",
+            )
+
+
+def _known(tokenizer: Any, rows: int) -> str:
+    """A named token that the embedding has a row for."""
+    for name in ("eos_token", "unk_token", "bos_token"):
+        place = getattr(tokenizer, f"{name}_id")
+        if place is not None and place < rows:
+            return str(getattr(tokenizer, name))
+    return "</s>"
+
+
+def _start(config: Any, folder: Path) -> int:
+    """The token a decoder begins with."""
+    found = getattr(config, "decoder_start_token_id", None)
+    if found is None and config.model_type in _FROM_PADDING:
+        found = getattr(config, "pad_token_id", None)
+    if found is None:
+        raise CheckpointError(
+            "config.json does not say which token the decoder begins with",
+            where=folder / "config.json",
+            expected='"decoder_start_token_id": the number of a token',
+            cure="take the config.json that the model was published with, or add the line",
+        )
+    return int(found)

@@ -1,0 +1,131 @@
+"""What a backbone will take in memory, by the headers of its files alone: no weight is read for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from kaggle_rag.errors import CheckpointError
+from kaggle_rag.models.checkpoints import weights
+from kaggle_rag.models.devices import dtype_of
+
+# Python with torch, transformers, the tables and what their allocators keep, measured; bitsandbytes beside
+# it, and on a GPU the CUDA context.
+_LIBRARIES = 600_000_000
+_BITSANDBYTES = 100_000_000
+_CUDA = 500_000_000
+# Bytes a weight of a layer in NF4 with double quantization: 4 bits, and 8 bits and a bit for each 64.
+_NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+# Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
+WHOLE = ("lm_head", "score", "classifier", "classification_head", "pooler")
+# Type of a number in a file, and its bytes there.
+_STORED = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+# Attention of two positions that keeps its matrix, some of them, and gathers by relative distance.
+_KEPT_MATRICES = {"deberta": 8, "deberta-v2": 8, "t5": 3, "mt5": 3, "umt5": 3}
+_OTHER_MATRICES = 1
+# Tokens of an answer for which a language model gives logits over its whole vocabulary.
+_ANSWER = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is read at once: ``rows`` of ``tokens`` each, in ``precision``, on ``device``."""
+
+    device: str
+    precision: str
+    rows: int
+    tokens: int
+    nf4: bool = False
+    answers: bool = False
+    """Whether logits over the vocabulary are asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Bytes at the peak, of the whole process, and of its model's weights alone."""
+
+    ram: int
+    gpu: int
+    weights: int
+
+
+def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
+    """What answering takes by the checkpoint (and an adapter's folder) and its ``config.json``.
+
+    Raises
+    ------
+    CheckpointError : a file is no safetensors, or was cut short.
+    """
+    tensors = [found for folder in folders for found in _headers(folder)]
+    number = dtype_of(reading.precision).itemsize
+    held = int(sum(_held(name, shape, kind, number, reading.nf4) for name, shape, kind in tensors))
+    working = _working(config, reading, number)
+    libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0)
+    if reading.device.startswith("cuda"):
+        return Estimate(libraries + _CUDA + _largest(folders), _CUDA + held + working, held)
+    copied = sum(
+        math.prod(shape) * _STORED.get(kind, 1)
+        for name, shape, kind in tensors
+        if _is_copied(name, shape, kind, reading)
+    )
+    return Estimate(libraries + held + copied + working, 0, held)
+
+
+def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
+    for path in weights(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    found = file.get_slice(name)
+                    yield name, found.get_shape(), found.get_dtype()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"this file is damaged ({str(error).splitlines()[0]})", where=path,
+                cure="copy it again, whole",
+            ) from error  # fmt: skip
+
+
+def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> float:
+    count = math.prod(shape)
+    if kind not in _FLOATS:
+        return count * _STORED.get(kind, 1)
+    return count * (_NF4 if nf4 and _is_linear(name, shape) else number)
+
+
+def _is_copied(name: str, shape: list[int], kind: str, reading: Reading) -> bool:
+    """Whether pages of the file stay resident beside the weight; one of the right type is those pages."""
+    other = kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape))
+    return kind in _FLOATS and other
+
+
+def _is_linear(name: str, shape: list[int]) -> bool:
+    """Whether bitsandbytes turns it into 4 bits: a matrix that is no embedding and no head."""
+    parts = name.split(".")
+    embeds = any("embed" in part or part in ("shared", "wte", "wpe") for part in parts)
+    return len(shape) == 2 and parts[-1] == "weight" and not embeds and not set(parts) & set(WHOLE)
+
+
+def _largest(folders: list[Path]) -> int:
+    return max((path.stat().st_size for folder in folders for path in weights(folder)), default=0)
+
+
+def _working(config: Any, reading: Reading, number: int) -> int:
+    """Activations of one layer, of which a forward pass without gradients keeps no more."""
+    text = config.get_text_config()
+    hidden = getattr(text, "hidden_size", 768)
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "d_ff", None) or 4 * hidden
+    heads = getattr(text, "num_attention_heads", 12)
+    read = reading.rows * reading.tokens
+    matrices = _KEPT_MATRICES.get(config.model_type, _OTHER_MATRICES)
+    layer = read * (8 * hidden + 3 * inner) * number
+    attention = matrices * read * reading.tokens * heads * number
+    # Logits are turned into float32, and their exponentials stand beside them.
+    logits = 8 * reading.rows * _ANSWER * getattr(text, "vocab_size", 0) if reading.answers else 0
+    return layer + attention + logits
