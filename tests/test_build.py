@@ -191,7 +191,8 @@ def test_empty_articles_are_counted_wherever_they_stand(rows, tiny, tmp_path):
 
 
 DUMP = [
-    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold {{odd one|7}} is heavy.", "{{disambig}}",
+    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold {{odd one|7}} is heavy.",
+    "{{disambig}}",
     "#REDIRECT [[b]]", "Air is thin. It is cold.", "Sea {{odd one}} is deep.", "{{dab}}", "Ore is hard.",
     "#REDIRECT [[c]]",
 ]  # fmt: skip
