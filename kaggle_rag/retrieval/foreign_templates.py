@@ -193,7 +193,6 @@ GROUPS: tuple[tuple[Show, str], ...] = (
 _ONE_LANGUAGE: dict[str, tuple[tuple[Show, str], ...]] = {
     "fr": (
         (lambda a: raised(a.at(1)) or "e", "e; exp; exposant"),
-        (lambda a: " ".join(filter(None, (a.at(1), a.at(2) or "%"))), "tau"),
         (lambda a: " ".join(filter(None, (a.at(1), "av. J.-C."))), "av jc; avjc"),
         (lambda a: " ".join(filter(None, (a.at(1), "apr. J.-C."))), "ap jc; apr jc; aprjc"),
         (at(1), "refnec; référence nécessaire; référence souhaitée; passage à actualiser; année"),
@@ -203,10 +202,7 @@ _ONE_LANGUAGE: dict[str, tuple[tuple[Show, str], ...]] = {
     "de": ((at(1), "formatnum; zahl"), (at(2), "sortkey")),
     "es": ((at(1), "cita requerida"),),
     "pl": ((at(1), "formatnum"),),
-    "ru": (
-        (at(1), "s; нет аи 2"),
-        (lambda a: f"{a.at(1)} век" if a.at(1) else "", "век"),
-    ),
+    "ru": ((at(1), "s; нет аи 2"),),
 }
 OF_LANGUAGE: dict[str, dict[str, Show]] = {
     language: {name.strip(): show for show, names in groups for name in names.split(";")}
