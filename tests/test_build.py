@@ -191,8 +191,9 @@ def test_empty_articles_are_counted_wherever_they_stand(rows, tiny, tmp_path):
 
 
 DUMP = [
-    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold is heavy.", "{{disambig}}",
-    "#REDIRECT [[b]]", "Air is thin. It is cold.", "Sea is deep.", "{{dab}}", "Ore is hard.",
+    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold {{odd one|7}} is heavy.",
+    "{{disambig}}",
+    "#REDIRECT [[b]]", "Air is thin. It is cold.", "Sea {{odd one}} is deep.", "{{dab}}", "Ore is hard.",
     "#REDIRECT [[c]]",
 ]  # fmt: skip
 
@@ -216,6 +217,7 @@ def test_what_was_left_out_is_counted_by_reason_also_when_killed_behind_any_shar
     manifest = Index(undisturbed.out).manifest
     assert manifest.skipped == {"disambiguation": 2, "empty": 1, "redirect": 3}
     assert (manifest.articles, manifest.passages) == (6, 7)
+    assert manifest.left_out == {"{{infobox}} (block)": 1, "{{odd one}}": 2}
     shards = len(manifest.shard_rows)
     for left in range(1, shards + 1):
         plan = plan_of_dump(tiny, tmp_path, f"out{left}", rows)
@@ -324,6 +326,14 @@ def test_the_command_line_goes_the_whole_way_and_says_when_nothing_is_to_do(
     assert "another title_in_text is there already" in capsys.readouterr().err
     assert call("check", tmp_path / "out", monkeypatch=monkeypatch) == 0
     assert "60 articles, 360 passages" in capsys.readouterr().out
+
+
+def test_a_build_ends_with_what_it_left_out(tiny, tmp_path, monkeypatch, capsys):
+    corpus = plan_of_dump(tiny, tmp_path, "out", 3).corpus.path
+    assert call("build", corpus, tmp_path / "out", "--encoder", tiny.card.name, monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().err
+    assert "left out, templates in sentences: {{odd one}} 2 times\n" in said
+    assert "left out, templates on their own: {{infobox}} 1 times\n" in said
 
 
 @pytest.mark.parametrize("k", ["0", "-1"])

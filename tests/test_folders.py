@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_readers import ARTICLES, HEAD, JSONL, PAGES, TAIL, XML
+from test_readers import ARTICLES, HEAD, JSONL, PAGES, TAIL, XML, texts
 from test_zim import zim  # noqa: F401
 
 from kaggle_rag.errors import InputError
@@ -161,7 +161,7 @@ def test_the_index_of_a_multistream_dump_is_no_text(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 def test_an_export_in_another_encoding_is_read(encoding, tmp_path):
     put(tmp_path / "wiki.xml.bz2", bz2.compress((HEAD + "".join(PAGES) + TAIL).encode(encoding)))
-    assert list(Corpus.open(tmp_path).articles()) == ARTICLES
+    assert texts(Corpus.open(tmp_path).articles()) == texts(ARTICLES)
 
 
 def test_an_export_that_no_xml_parser_reads_is_named(tmp_path):

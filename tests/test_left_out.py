@@ -41,6 +41,28 @@ def test_a_section_goes_for_what_it_holds():
     assert paragraphs(works, left_out=counts) == [] and counts == {"section Sources": 1}
 
 
+def test_a_quantity_among_works_stays():
+    works = [
+        "Miller, Ann (1987). Lead in Rivers. Delta Press.",
+        "Poe, J. (1990). Ores. Oxford University Press.",
+    ]
+    for heading in ("Sources", "Further reading"):
+        lines = [f"== {heading} ==", works[0], "Raw oysters: 16.6 mg of zinc", works[1]]
+        counts = Counter()
+        assert paragraphs("\n".join(lines), left_out=counts) == ["Raw oysters: 16.6 mg of zinc"]
+        assert counts == {f"section {heading}": 2}
+
+
+@pytest.mark.parametrize(
+    "mark", ["page 6", "Chapter 5", "§§ 5A(2), 26(1)", "Ch 9.1", "pages 76–8", "pp. 3–4, 9"]
+)
+def test_a_page_goes_that_a_word_calls_one(mark):
+    counts = Counter()
+    text = f"It was ruled by a governor general.: {mark} Ohio also joined in 1961."
+    assert paragraphs(text, left_out=counts) == [text.replace(f": {mark}", "")]
+    assert counts == {"marks of pages": 1}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -83,11 +105,27 @@ def test_namespaces_have_the_names_of_the_dump_and_of_their_language(tmp_path):
         ("{{fecha|3|5|1901}} {{siglo|V|a}}", "3 de mayo de 1901 siglo V a. C."),
         ("{{дата|9|5|1945}} {{нп5|Title|слово|en}}", "9 мая 1945 слово"),
         ("{{M|5|k|m}} {{enS|iron}}", "5 km englisch iron"),
+        ("{{tag|ref}}, {{tag|br|s}} and {{code|<i>}}", "<ref>…</ref>, <br /> and <i>"),
+        ("<!-- <nowiki> -->a <nowiki><!-- 5 --></nowiki>, <pre>7 <!-- 8", "a <!-- 5 -->, 7 8"),
         ("__FILE__ and __NOTOC__{{tl|cite web}}", "__FILE__ and {{cite web}}"),
     ],
 )
 def test_templates_of_other_wikis_show(wikitext, text):
     assert plain(wikitext) == text
+
+
+@pytest.mark.parametrize(
+    "language, wikitext, text",
+    [
+        ("en", "3.2{{e|8}} and {{sp}}x", "3.2×10^8 and x"),
+        ("fr", "3.2×10{{e|8}} à {{refnec|5 km}}, {{p.|12}}", "3.2×10^8 à 5 km, p. 12"),
+        ("fr", "en {{av JC|52}} au {{s mini-|IX|e}}", "en 52 av. J.-C. au IXe siècle"),
+        ("de", "{{FormatNum|5000}} m und {{SortKey|05|fünf}}", "5000 m und fünf"),
+        ("ru", "около {{s|20 кг}}", "около 20 кг"),
+    ],
+)
+def test_a_template_shows_what_it_means_on_its_wiki(language, wikitext, text):
+    assert plain(wikitext, site(language)) == text
 
 
 def test_variants_of_a_script_show_one_and_other_wikis_show_what_is_written():

@@ -29,6 +29,7 @@ def page(number, title, text, ns=0, extra="", model="wikitext"):
     )
 
 
+COLUMNS = ("id", "title", "text")
 ARTICLES = [
     Article("12", "Iron", "Iron is a metal. It melts at 1811 K."),
     Article("25", "Gold", "Gold weighs 19.3 g/cm^3."),
@@ -39,6 +40,13 @@ WIKITEXT = [
     "{{Infobox|5}}\nGold weighs 19.3 g/cm<sup>3</sup>.",
     "He was born in 1775.\n[[Category:People]]",
 ]
+
+
+def texts(articles):
+    """Id, title and text, which no format may change; what was left out differs with its markup."""
+    return [article[:3] for article in articles]
+
+
 PAGES = [page(a.id, a.title, text) for a, text in zip(ARTICLES, WIKITEXT)]
 OTHERS = [
     page(1, "Fe", "#REDIRECT [[Iron]]", extra='<redirect title="Iron"/>'),
@@ -69,7 +77,7 @@ CIRRUS = cirrus(
           for a in ARTICLES),
     ]
 )  # fmt: skip
-JSONL = "".join(json.dumps(article._asdict()) + "\n" for article in ARTICLES)
+JSONL = "".join(json.dumps(dict(zip(COLUMNS, article))) + "\n" for article in ARTICLES)
 
 
 def write(path, content):
@@ -86,7 +94,7 @@ def csv_text():
         write = list.append
 
     lines = Lines()
-    csv.writer(lines).writerows([Article._fields, *ARTICLES])
+    csv.writer(lines).writerows([COLUMNS, *texts(ARTICLES)])
     return "".join(lines)
 
 
@@ -109,7 +117,7 @@ def csv_text():
 def test_every_format_gives_the_same_articles(name, content, tmp_path):
     path = write(tmp_path / name, content)
     for corpus in (Corpus.open(path), Corpus.open(tmp_path)):
-        assert list(corpus.articles()) == ARTICLES
+        assert texts(corpus.articles()) == texts(ARTICLES)
 
 
 def test_what_is_no_article_is_named_by_its_reason(tmp_path):
@@ -167,12 +175,13 @@ def test_a_file_cut_anywhere_raises_behind_whole_articles(data, tmp_path):
     cut = data.draw(st.integers(1, len(content) - len(TAIL) - 1 if name == "a.xml" else len(content) - 1))
     if content[cut:].strip():
         articles, _ = read(write(tmp_path / name, content[:cut]))
-        assert articles == ARTICLES[: len(articles)]
+        assert texts(articles) == texts(ARTICLES[: len(articles)])
 
 
 def test_a_dump_cut_between_two_streams_is_not_taken_for_a_whole_one(tmp_path):
     articles, said = read(write(tmp_path / "a.xml.bz2", multistream(HEAD, *PAGES[:2])))
-    assert articles == ARTICLES[:2] and "before its last page" in said and "page 25 (Gold)" in said
+    assert texts(articles) == texts(ARTICLES[:2])
+    assert "before its last page" in said and "page 25 (Gold)" in said
 
 
 def test_damage_at_the_start_of_a_stream_is_not_taken_for_its_end(tmp_path):
@@ -182,7 +191,7 @@ def test_damage_at_the_start_of_a_stream_is_not_taken_for_its_end(tmp_path):
     with bz2.open(path) as file:
         assert len(file.read().splitlines()) == 2
     articles, said = read(path)
-    assert articles == ARTICLES[:2] and "damaged" in said
+    assert texts(articles) == texts(ARTICLES[:2]) and "damaged" in said
 
 
 @pytest.mark.parametrize("place", [30, 60, 100])
@@ -197,7 +206,7 @@ def test_a_flipped_byte_in_the_middle_is_named_with_its_place(name, place, tmp_p
 def test_broken_xml_in_the_middle_names_the_line_and_the_page_before(tmp_path):
     broken = HEAD + PAGES[0] + PAGES[1].replace("</title>", "</titel>") + PAGES[2] + TAIL
     articles, said = read(write(tmp_path / "a.xml", broken))
-    assert articles == ARTICLES[:1]
+    assert texts(articles) == texts(ARTICLES[:1])
     assert "page 12 (Iron)" in said and "line 9" in said and "mismatched tag" in said
 
 
@@ -233,7 +242,7 @@ def test_files_beside_a_corpus_that_are_none_are_passed_over(tmp_path):
     write(tmp_path / "dataset_infos.json", '{"default": {"description": "title text"}}')
     write(tmp_path / "README.txt", "Read me.")
     write(tmp_path / "sitemap.xml", "<urlset/>")
-    assert list(Corpus.open(tmp_path).articles()) == ARTICLES
+    assert texts(Corpus.open(tmp_path).articles()) == texts(ARTICLES)
 
 
 # Parts.
@@ -265,14 +274,16 @@ def test_parts_of_a_dump_stand_in_the_order_of_their_pages_and_a_gap_is_named(tm
         for part, (a, b), text in zip((2, 9, 10), ranges, PAGES)
     ]
     write(tmp_path / "enwiki-pages-articles-multistream-index10.txt-p26p39.bz2", b"not read")
-    assert list(Corpus.open(tmp_path).articles()) == ARTICLES
+    assert texts(Corpus.open(tmp_path).articles()) == texts(ARTICLES)
     paths[1].unlink()
     with pytest.raises(InputError, match="pages 13 to 25"):
         Corpus.open(tmp_path)
 
 
 def test_compressed_tables_are_read_by_every_stage(tmp_path):
-    assert list(read_rows(write(tmp_path / "a.csv.gz", csv_text()))) == [a._asdict() for a in ARTICLES]
+    assert list(read_rows(write(tmp_path / "a.csv.gz", csv_text()))) == [
+        dict(zip(COLUMNS, article)) for article in ARTICLES
+    ]
 
 
 # Memory.

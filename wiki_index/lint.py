@@ -34,7 +34,8 @@ _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
 # Marks of references, which go on purpose: "fact.[12]", "fact.: 37–38".
-_PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{1,4})?"
+_LABEL = r"(?:(?:pp?|[Pp]ages?|sec|[Cc]h|[Cc]hapter|§+)\.? ?)?"
+_PAGES = rf"{_LABEL}(?:\d{{1,4}}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{{1,4}})?"
 _MARK = re.compile(
     r"(?:(?<=[a-z]{3})|(?<=[.,;:!?)\"'”\]]))\[(?:\d{1,3}|[a-z]|note \d+)\](?!\w)"
     # Not behind a short word, which may be an abbreviation with a figure behind it.

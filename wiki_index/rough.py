@@ -37,6 +37,8 @@ _HIDDEN_LINK = re.compile(
 )
 _WEB = re.compile(r"\[?(?:https?:)?//[^\s\[\]]+")
 _ATTRIBUTE = re.compile(r"\b[a-z]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[\w#%;:-]+)", re.IGNORECASE)
+# A style that a template takes without a name: "background:#A020F0".
+_STYLE = re.compile(r"\b(?:background|color|width|height)[a-z-]*\s?:\s?[#\w.%]+", re.IGNORECASE)
 _FORMULA = re.compile(r"<(math|chem|ce)\b[^<>]*>((?:(?!</?\1\b).)*)</\1\s*>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]{0,300}>", re.IGNORECASE)
 _ROUNDS = 6
@@ -59,7 +61,10 @@ def rough_wikitext(text: str) -> str:
         text, links = _LINK.subn(_label, text)
         if not templates and not links:
             break
-    lines = (_ATTRIBUTE.sub("", line) if line[:1] in ("|", "!", "{") else line for line in text.split("\n"))
+    lines = (
+        _STYLE.sub("", _ATTRIBUTE.sub("", line)) if line[:1] in ("|", "!", "{") else line
+        for line in text.split("\n")
+    )
     text = html.unescape(_TAG.sub("", _WEB.sub("", "\n".join(lines))))
     return re.sub("\0(\\d+)\0", lambda found: " ".join(formulae[int(found[1])].split()), text)
 

@@ -22,6 +22,9 @@ _FORMULA, _LITERAL, _STOP, _GONE = "\x0e", "\x01", "\x02", GONE
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORMULAE = {"math", "chem", "ce"}
 _LITERALS = {"nowiki", "pre", "source", "syntaxhighlight"}
+_COMMENT = re.compile(rf"<!--|<({'|'.join(sorted(_LITERALS))})\b(?:[^<>]*[^<>/])?>", re.IGNORECASE)
+_CLOSING = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in _LITERALS}
+_CLOSING[""] = re.compile("-->")
 # Behind the name of a template that stands on a line of its own, and how much of a name is kept.
 BLOCK, _NAME = " (block)", 60
 # Not prose, though a page shows some of it; `plain` counts each.
@@ -91,6 +94,7 @@ def plain(wikitext: str, wiki: Site | None = None, left_out: Counter[str] | None
         link=lambda parts: _link(parts, wiki, left_out),
         gone=_GONE,
         untold=lambda name, inside: left_out.update([f"{{{{{name[:_NAME]}}}}}{'' if inside else BLOCK}"]),
+        language=wiki.language,
     )
     lines = _joined([_line(line) for line in without_tables(_inline(text).split("\n"), left_out)])
     text = _KEPT.sub(lambda found: kept[int(found[1])], "\n".join(lines))
@@ -111,14 +115,20 @@ def _variant(found: re.Match[str]) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Drop ``<!-- … -->``; a comment that never closes loses only its mark."""
-    pieces, end = [], 0
-    while (start := text.find("<!--", end)) >= 0:
-        pieces.append(text[end:start])
-        close = text.find("-->", start)
-        if close < 0:
-            return "".join([*pieces, text[start:].replace("<!--", "")])
-        end = close + 3
+    """Drop ``<!-- … -->``, but for what a page shows in ``<nowiki>`` and its like.
+
+    A comment that never closes loses only its mark.
+    """
+    pieces, end, unclosed = list[str](), 0, set[str]()
+    while found := _COMMENT.search(text, end):
+        name = (found[1] or "").lower()
+        closing = None if name in unclosed else _CLOSING[name].search(text, found.end())
+        if not closing:
+            # Asked for once, so that a page of them is read in linear time.
+            unclosed.add(name)
+        stop = closing.end() if closing else found.end()
+        pieces.append(text[end : stop if name else found.start()])
+        end = stop
     return "".join([*pieces, text[end:]])
 
 

@@ -6,7 +6,7 @@ what the page shows is kept; what is dropped is counted by name; a rule that dro
 
 * Marks of references, ``[12]``, ``[note 3]``, ``[a]``, behind a word or a stop; not behind a single
   letter, in a word (``benzo[a]pyrene``) or before an operator, where they are indexes.
-* Marks of pages, ``: 37–38``, behind the end of a sentence and before another one.
+* Marks of pages, ``: 37–38`` and ``: page 6``, behind the end of a sentence and before another one.
 * Lines of works and links under the headings of `works`, the tags and entities of an export,
   headings, and lines without a letter or digit.
 """
@@ -33,10 +33,16 @@ _REFERENCE = re.compile(
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
 _PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,6})(?:[–-]\d{1,4})?"
+# "... the governor general.: page 6", "...: §§ 5A(2), 26(1)": a word says that it is one.
+_PLACE = (
+    r"(?:[Pp]ages?|pp?\.|[Ss]ec\.?|[Cc]h(?:ap(?:ter)?)?\.?|§+) ?"
+    r"\d{1,4}[A-Za-z]?(?:\.\d{1,3}|\(\d+\))*(?:[–-]\d{1,4})?"
+)
+_PLACES = rf"{_PLACE}(?:, ?\d{{1,4}}(?:\(\d+\)|[–-]\d{{1,4}})?)*(?=\s*$|\s+[\"“(]?[A-Z]|\s*\[)"
 _PAGE = re.compile(
-    rf"([.!?][\"”)]?)(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
+    rf"([.!?][\"”)]?)(?:\s?: ?{_PLACES}|(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
     r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)"
-    r"(?! [A-Z][a-z]+\.?:)"
+    r"(?! [A-Z][a-z]+\.?:))"
 )
 # Behind these a figure is what the line tells, and no page.
 _SHORTENED = frozenset(

@@ -100,7 +100,8 @@ def _century(before: str = "", behind: str = "") -> Show:
 
 
 def _span_of_centuries(a: Arguments) -> str:
-    return " ".join(part for part in a.positional if part).replace(" e", "e").replace(" er", "er") + " siècle"
+    span = " ".join(part for part in a.positional if part).replace(" e", "e").replace(" er", "er")
+    return f"{span} siècle" if span else ""
 
 
 def _named_century(word: str) -> Show:
@@ -187,3 +188,23 @@ GROUPS: tuple[tuple[Show, str], ...] = (
     (around("Dr "), "dr"),
     (around("Pr "), "pr"),
 )  # fmt: skip
+
+# What these show on the wikis of one language, whatever others mean by the name.
+_ONE_LANGUAGE: dict[str, tuple[tuple[Show, str], ...]] = {
+    "fr": (
+        (lambda a: raised(a.at(1)) or "e", "e; exp; exposant"),
+        (lambda a: " ".join(filter(None, (a.at(1), "av. J.-C."))), "av jc; avjc"),
+        (lambda a: " ".join(filter(None, (a.at(1), "apr. J.-C."))), "ap jc; apr jc; aprjc"),
+        (at(1), "refnec; référence nécessaire; référence souhaitée; passage à actualiser; année"),
+        (around("p. "), "p.; page"),
+        (_century(), "s mini; s mini-"),
+    ),
+    "de": ((at(1), "formatnum; zahl"), (at(2), "sortkey")),
+    "es": ((at(1), "cita requerida"),),
+    "pl": ((at(1), "formatnum"),),
+    "ru": ((at(1), "s; нет аи 2"),),
+}
+OF_LANGUAGE: dict[str, dict[str, Show]] = {
+    language: {name.strip(): show for show, names in groups for name in names.split(";")}
+    for language, groups in _ONE_LANGUAGE.items()
+}

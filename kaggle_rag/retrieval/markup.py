@@ -57,7 +57,9 @@ class _Open:
         return pieces
 
 
-def expand(text: str, link: Link | None = None, gone: str = "", untold: Untold | None = None) -> str:
+def expand(
+    text: str, link: Link | None = None, gone: str = "", untold: Untold | None = None, language: str = ""
+) -> str:
     """Replace templates by what they show and, where ``link`` is given, links by what it gives.
 
     Parameters
@@ -67,6 +69,7 @@ def expand(text: str, link: Link | None = None, gone: str = "", untold: Untold |
     link : gets the parts of a link between its bars.
     gone : stands for a template that shows nothing.
     untold : hears of each of them.
+    language : code of the wiki's, since some names mean something else on another one.
     """
     stack = [_Open("")]
     end = 0
@@ -77,7 +80,7 @@ def expand(text: str, link: Link | None = None, gone: str = "", untold: Untold |
             _end_of_paragraph(stack, heading=text.startswith("=", end))
             stack[-1].write("\n")
         else:
-            name = _take(token[0], stack, link, gone)
+            name = _take(token[0], stack, link, gone, language)
             if name and untold:
                 untold(name, not _innermost_template(stack) and _is_inside(stack[-1].parts[-1], text, end))
     stack[-1].write(text[end:])
@@ -91,14 +94,14 @@ def _is_inside(before: list[str], text: str, end: int) -> bool:
     return bool(line) or text[end : end + 80].partition("\n")[0].strip() != ""
 
 
-def _take(token: str, stack: list[_Open], link: Link | None, gone: str) -> str:
+def _take(token: str, stack: list[_Open], link: Link | None, gone: str, language: str) -> str:
     """Take in one token; give the name of the template it closes, where that shows nothing."""
     top = stack[-1]
     if token in ("{{", "[[") and len(stack) <= DEPTH:
         stack.append(_Open(token))
     elif token == "}}" and (place := _innermost_template(stack)):
         _abandon(stack, place + 1)
-        return _close(stack, link is None, gone)
+        return _close(stack, link is None, gone, language)
     elif token == "]]" and top.opener == "[[" and link:
         stack.pop()
         stack[-1].show(link(["".join(part) for part in top.parts]))
@@ -129,7 +132,7 @@ def _abandon(stack: list[_Open], keep: int) -> None:
         stack[-1].parts[-1] += pieces
 
 
-def _close(stack: list[_Open], plain: bool, gone: str) -> str:
+def _close(stack: list[_Open], plain: bool, gone: str, language: str) -> str:
     """Replace the template on top of the stack by what it shows; give its name where that is nothing."""
     template = stack.pop()
     name = "".join(template.parts[0])
@@ -137,7 +140,7 @@ def _close(stack: list[_Open], plain: bool, gone: str) -> str:
         stack[-1].parts[-1] += [*template.pieces(), "}}"]
         stack[-1].has_braces = True
         return ""
-    text = shown(name, _arguments(template))
+    text = shown(name, _arguments(template), language)
     stack[-1].show(gone if text is None else text)
     return template_name(name) if text is None else ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from kaggle_rag.retrieval.foreign_templates import GROUPS, by_pattern
+from kaggle_rag.retrieval.foreign_templates import GROUPS, OF_LANGUAGE, by_pattern
 from kaggle_rag.retrieval.template_parts import (
     BAR,
     CLOSE,
@@ -49,10 +49,10 @@ _MONTHS = (
 )  # fmt: skip
 
 
-def shown(name: str, arguments: Arguments) -> str | None:
-    """What a template shows in running text; ``None`` for one that is no prose."""
+def shown(name: str, arguments: Arguments, language: str = "") -> str | None:
+    """What a template of a wiki in ``language`` shows in running text; ``None`` for one that is no prose."""
     name = template_name(name)
-    if show := TEMPLATES.get(name):
+    if show := OF_LANGUAGE.get(language.partition("-")[0], {}).get(name) or TEMPLATES.get(name):
         return show(arguments) or None
     if name.startswith("lang-"):
         return arguments.at(1)
@@ -75,6 +75,25 @@ def _unit(code: str) -> str:
 
 def _power(unit: str) -> str:
     return _POWER.sub(r"^\1", unit)
+
+
+def _escaped(text: str) -> str:
+    """Angle brackets that a page shows; what is unescaped behind the tags is no tag."""
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(a: Arguments) -> str:
+    return _escaped(a.at(1) or a.named.get("code", ""))
+
+
+def _tag(a: Arguments) -> str:
+    """``{{tag|ref}}`` shows ``<ref>…</ref>``, ``{{tag|br|s}}`` ``<br />``."""
+    kind, content = a.at(2)[:1], a.named.get("content", "…")
+    if not a.at(1):
+        return ""
+    opening = f"<{' '.join(filter(None, (a.at(1), a.named.get('attribs', ''), '/' if kind == 's' else '')))}>"
+    whole = {"o": opening, "s": opening, "c": f"</{a.at(1)}>"}
+    return _escaped(whole.get(kind, f"{opening}{content}</{a.at(1)}>"))
 
 
 def _named(name: str) -> Show:
@@ -174,7 +193,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
         at(1),
         "nowrap; nobr; mvar; math; tmath; bigmath; small; smaller; big; bigger; larger; large; midsize; "
         "abbr; tooltip; nobold; noitalic; normal; center; vanchor; visible anchor; sc; smallcaps; unicode; "
-        "code; mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
+        "mono; samp; kbd; tt; var; em; strong; bold; italic; u; underline; strikethrough; not a typo; "
         "chem2; track gauge; railgauge; nts; number table sorting; flag; flagcountry; flagu; block indent; "
         "bi; overline; overbar; gloss; no selflink; longitem; nosplit; "
         "proper name; linktext; music note",
@@ -259,6 +278,8 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always(CLOSE), ")"),
     (always(OPEN * 2), "(("),
     (always(CLOSE * 2), "))"),
+    (_code, "code; codett; code2"),
+    (_tag, "tag; xtag"),
     (_template_link, "tl; tlx; tlp; tlc; tlf; tlg; tnull; tld; temp; m-tl"),
     (_cell("N/A"), "n/a; n/a2"),
     (_cell("Yes"), "yes; yes2; table-yes; ja; oui; sí; sì; sim"),
@@ -293,7 +314,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always("No"), "cross; na; x mark"),
     (lambda a: {"flat": "♭", "sharp": "♯", "natural": "♮"}.get(a.at(1), a.at(1)), "music"),
 )
-# The English names count where two wikis mean different things by one.
+# The English names count where two wikis mean different things by one, but for those of OF_LANGUAGE.
 TEMPLATES: dict[str, Show] = {
     name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")
 }

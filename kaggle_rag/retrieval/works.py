@@ -90,6 +90,11 @@ _SMALL = frozenset(
         "contains",
     ]
 )
+# "Beef liver: 83 μg": what a line tells that names no work.
+_QUANTITY = re.compile(
+    r"\d ?(?:[%‰°]|(?:[kcmnMGμµ]?(?:g|m|l|L|J|W|Hz|Pa|mol|eV)|km|cal|kcal|IU|ppm|ppb|ha|tons?|tonnes?|"
+    r"hours?|days?|percent|million|billion)\b)"
+)
 _FIGURE = re.compile(r"\d")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d(?:s|–\d+|-\d+)?\b")
 
@@ -105,23 +110,24 @@ def kept_lines(lines: list[str], kind: str) -> list[str]:
 
     A list goes whole, with the sentences that introduce it or stand behind its items: a section of
     links where not most of its lines are sentences, one of works where works are more than they.
+    A quantity stays in either, since no work or link is told by one.
     """
     judged = [_judged(line) for line in lines]
-    works, sentences = judged.count("work"), judged.count("sentence")
+    works, sentences = judged.count("work"), judged.count("sentence") + judged.count("quantity")
     figures = any(map(_has_figure, lines))
     is_list = works > sentences or (sentences == 0 and not (figures and kind == "works" and not works))
     if is_list or (kind == "links" and sentences * 2 <= len(lines)):
-        return []
-    return [
-        line
-        for line, verdict in zip(lines, judged)
-        if verdict == "sentence" or (verdict == "other" and kind == "works")
-    ]
+        stays = {"quantity"}
+    else:
+        stays = {"quantity", "sentence", "other"} if kind == "works" else {"quantity", "sentence"}
+    return [line for line, verdict in zip(lines, judged) if verdict in stays]
 
 
 def _judged(line: str) -> str:
     if _STRONG.search(line) or len(_WEAK.findall(line)) >= 2:
         return "work"
+    if _QUANTITY.search(line) and not _WEAK.search(line):
+        return "quantity"
     words = _WORDS.findall(line)
     small = sum(word.lower() in _SMALL for word in words)
     # A line of one weak mark is a sentence where it has the words of one.
