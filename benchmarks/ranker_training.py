@@ -55,7 +55,11 @@ TASKS = {
 
 def train(settings: Mapping[str, Any]) -> Path:
     """The ranker's folder, trained unless it is there; killed, it goes on where it was."""
-    flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), value)]
+    names = {"contexts": "contexts_file"}
+    flags = [
+        word for key, value in settings.items()
+        for word in ("--" + names.get(key, key).replace("_", "-"), value)
+    ]  # fmt: skip
     kit("training", "multiple-choice", *flags)
     return Path(settings["out"])
 

@@ -15,7 +15,7 @@ from ranker_toys import WORDS, backbone, task
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForMultipleChoice, AutoTokenizer, BertConfig, BertForMultipleChoice
 
-from inference.pipeline import Bench, check_rankers, predict
+from inference.pipeline import Bench, make_rankers, predict
 from kaggle_rag.config import load
 from kaggle_rag.errors import CheckpointError, ConfigError, LimitError
 from kaggle_rag.models.description import described
@@ -283,9 +283,9 @@ def test_a_ranker_that_does_not_fit_is_refused_before_it_is_loaded(middling, tmp
     }}  # fmt: skip
     solution = load(None, [f"rankers=[{json.dumps(ranker)}]", "limits.ram=900MB", "device=cpu"])
     with pytest.raises(LimitError, match="load_in_4bit") as refused:
-        check_rankers(solution)
+        make_rankers(solution)
     assert "limits.ram" in str(refused.value) and "rank: bert" in str(refused.value)
-    check_rankers(load(None, [f"rankers=[{json.dumps(ranker)}]", "limits.ram=8GB", "device=cpu"]))
+    make_rankers(load(None, [f"rankers=[{json.dumps(ranker)}]", "limits.ram=8GB", "device=cpu"]))
 
 
 def test_the_index_is_closed_before_a_large_ranker_and_opened_again(middling, facts_index, told, monkeypatch):

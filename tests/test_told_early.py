@@ -79,8 +79,8 @@ def test_a_build_that_must_fail_is_refused_before_the_corpus_is_split(
 def test_questions_that_make_no_sense_are_refused_before_a_model_is_loaded(
     command, said, places, monkeypatch, capsys
 ):
-    for loading in ("_loaded", "sentence_bert"):
-        monkeypatch.setattr(f"kaggle_rag.retrieval.encoder.{loading}", lambda *_: pytest.fail("loaded"))
+    for loading in ("sentence_model.sentence_model", "encoder.sentence_bert"):
+        monkeypatch.setattr(f"kaggle_rag.retrieval.{loading}", lambda *_, **__: pytest.fail("loaded"))
     assert call(monkeypatch, *(part.format(**places) for part in command)) == 2
     assert said in capsys.readouterr().err
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.retrieval.candidates import Candidates
-from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.queries import Query
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
 
 Scores = npt.NDArray[np.float64]
 
