@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationInfo as Info
 from pydantic_core import PydanticCustomError
 
 from kaggle_rag.errors import ConfigError, KitError
@@ -49,7 +42,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_yes_for_a_number(cls, value: Any, info: Info) -> Any:
         """YAML's ``yes`` is the number 1 to pydantic, which nobody meant."""
         field = cls.model_fields[info.field_name or ""]
         if (
@@ -369,15 +362,13 @@ def _fault(fault: Any, model: type[BaseModel], values: Mapping[str, Any]) -> tup
 
 def _place(fault: Any, values: Any) -> list[Any]:
     """The keys that lead to a fault, without what pydantic calls the forms that a value may have."""
-    place = []
+    place: list[Any] = []
     for part in fault["loc"]:
-        inside = (isinstance(values, Mapping) and part in values) or (
-            isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values)
-        )
-        if not inside and fault["type"] != "missing":
-            break
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return [*place, part] if fault["type"] == "missing" else place
         place.append(part)
-        values = values[part] if inside else None
     return place
 
 
