@@ -52,14 +52,9 @@ class Bench:
 
     @classmethod
     def open(cls, solution: Solution) -> Bench:
-        require(Need("answering", _BASE_RAM, "raise limits.ram (--ram)"), ram=solution.limits.ram)
+        require_limits(solution, search=solution.index is not None)
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
-        require(
-            _contexts_need(solution.index, solution.device),
-            ram=solution.limits.ram,
-            gpu=solution.limits.gpu,
-        )
         index = Index(solution.index)
         encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
         others = {
@@ -94,6 +89,14 @@ class Bench:
         return Retriever(self.index, self.encoder, settings, self.others, reranker)
 
 
+def require_limits(solution: Solution, *, search: bool) -> None:
+    """Raise ``LimitError`` where the limits are less than a run needs before any ranker."""
+    limits = solution.limits
+    require(Need("answering", _BASE_RAM, "raise limits.ram (--ram)"), ram=limits.ram)
+    if search and solution.index is not None:
+        require(_contexts_need(solution.index, solution.device), ram=limits.ram, gpu=limits.gpu)
+
+
 def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
     if not name:
         return None
@@ -112,6 +115,8 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
     found = Gathered()
     with found.check():
         device_of(solution.device)
+    with found.check():
+        require_limits(solution, search=search)
     if search and solution.contexts.reranker:
         with found.check():
             _require_scores(solution.contexts.reranker)

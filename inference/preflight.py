@@ -44,8 +44,15 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
         raise ConfigError("this lies inside the index", where=out, cure="choose another --out")
     if out.exists() and not out.is_file():
         raise ConfigError("this is no file that could be written", where=out, cure="choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=out.parent).close()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        # The system would name the file that was tried.
+        error.filename = str(out.parent)
+        raise InputError(
+            f"nothing can be written here ({error.strerror})", where=out.parent, cure="choose another --out"
+        ) from error
 
 
 def read_questions(solution: Solution) -> Questions:

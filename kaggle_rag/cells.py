@@ -29,7 +29,7 @@ import numpy as np
 from kaggle_rag.errors import InputError
 
 # Whole floats above have no digits that a float64 could tell.
-_LARGEST_WHOLE = 2**53
+LARGEST_WHOLE = 2**53
 _RULE = "text, a number, a date, true or false, bytes in UTF-8, or a list of texts"
 
 
@@ -49,7 +49,7 @@ def text_of(cell: Any, where: str) -> str | None:
 
 def number_text(value: float) -> str:
     """The shortest text of a float64; a whole one without a point, also ``-0.0``."""
-    if math.isfinite(value) and value == int(value) and abs(value) <= _LARGEST_WHOLE:
+    if math.isfinite(value) and value == int(value) and abs(value) <= LARGEST_WHOLE:
         return str(int(value))
     return repr(float(value))
 

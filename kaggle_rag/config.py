@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationInfo as Info
+from pydantic_core import PydanticCustomError
 
 from kaggle_rag.errors import ConfigError, KitError
 from kaggle_rag.limits import parse_size
@@ -24,6 +26,11 @@ def _size(value: Any) -> int | None:
         raise ValueError(f"{error.what}, expected {error.expected}") from error
 
 
+def _takes(annotation: Any, kinds: Collection[Any]) -> bool:
+    """Whether a field may be of one of these kinds."""
+    return annotation in kinds or any(_takes(part, kinds) for part in get_args(annotation))
+
+
 Size = Annotated[int | None, BeforeValidator(_size)]
 Form = Literal["all", "each", "option"]
 
@@ -32,6 +39,19 @@ class Section(BaseModel):
     """What every settings model shares: unknown keys are faults, and nothing changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_yes_for_a_number(cls, value: Any, info: Info) -> Any:
+        """YAML's ``yes`` is the number 1 to pydantic, which nobody meant."""
+        field = cls.model_fields[info.field_name or ""]
+        if (
+            isinstance(value, bool)
+            and _takes(field.annotation, (int, float))
+            and not _takes(field.annotation, (bool, Any))
+        ):
+            raise PydanticCustomError("int_type" if _takes(field.annotation, (int,)) else "float_type", "")
+        return value
 
 
 class ContextSettings(Section):
@@ -259,7 +279,7 @@ def validated(model: type[Settings], values: Mapping[str, Any], where: str | Pat
         faults = error.errors()
         # A list whose only item is at fault counts as empty too: the inner fault says it better.
         inner = {fault["loc"][:depth] for fault in faults for depth in range(1, len(fault["loc"]))}
-        lines = [_fault(fault, model) for fault in faults if fault["loc"] not in inner]
+        lines = _together([_fault(fault, model, values) for fault in faults if fault["loc"] not in inner])
         raise ConfigError(
             f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
             where=where,
@@ -271,8 +291,17 @@ def _read(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError("no such file", where=path, cure="check the spelling of the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not readable as YAML: {error}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the file is not in UTF-8 (byte {error.start + 1:,} is 0x{error.object[error.start]:02x})",
+            where=path,
+            cure=f"save it as UTF-8, or: iconv -f CP1252 -t UTF-8 '{path.name}' > new.yaml",
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        tabs = "'\\t'" in str(error)
+        raise ConfigError(
+            f"not readable as YAML: {error}", where=path, cure="indent with spaces, not tabs" if tabs else ""
+        ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -306,14 +335,21 @@ def _set(values: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change!r}: the value is not YAML") from error
 
 
-def _fault(fault: Any, model: type[BaseModel]) -> str:
-    """One line a fault; an unknown key names the known one that looks most like it."""
-    key = ".".join(map(str, fault["loc"]))
+def _together(faults: Sequence[tuple[str, str, str]]) -> list[str]:
+    """One line a key: where several forms are allowed, pydantic tells a fault for each of them."""
+    wants: dict[tuple[str, str], dict[str, None]] = {}
+    for key, want, given in faults:
+        wants.setdefault((key, given), {})[want] = None
+    return [f"{key}: " + ", or ".join(told) + given for (key, given), told in wants.items()]
+
+
+def _fault(fault: Any, model: type[BaseModel], values: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Key, what is wanted there and what was given; an unknown key names the known one most like it."""
+    key = ".".join(map(str, _place(fault, values)))
     if fault["type"] == "missing":
-        return f"{key}: not given"
+        return key, "not given", ""
     if fault["type"] != "extra_forbidden":
-        given = f" (given: {fault['input']!r})" if key else ""
-        return f"{key or 'together'}: {_words(fault)}{given}"
+        return key or "together", _words(fault), f" (given: {fault['input']!r})" if key else ""
     for part in fault["loc"][:-1]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
@@ -321,7 +357,19 @@ def _fault(fault: Any, model: type[BaseModel]) -> str:
             model = next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), model)
     close = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, 1)
     hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(model.model_fields)
-    return f"{key}: no such setting; {hint}"
+    return key, f"no such setting; {hint}", ""
+
+
+def _place(fault: Any, values: Any) -> list[Any]:
+    """The keys that lead to a fault, without what pydantic calls the forms that a value may have."""
+    place: list[Any] = []
+    for part in fault["loc"]:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return [*place, part] if fault["type"] == "missing" else place
+        place.append(part)
+    return place
 
 
 # What pydantic calls kinds of values, in the words of YAML.
@@ -335,6 +383,10 @@ _KINDS = {
 def _words(fault: Any) -> str:
     """A fault as a person would tell it."""
     kind, _, way = fault["type"].rpartition("_")
+    if fault["type"] == "too_short":
+        return f"should hold at least {fault['ctx']['min_length']}"
+    if fault["type"] == "invalid_key":
+        return "no name of a setting"
     if fault["type"] == "int_from_float":
         kind = "int"
     elif way not in ("type", "parsing"):

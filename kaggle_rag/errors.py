@@ -18,6 +18,12 @@ EXIT_INTERRUPTED = 130
 # A full disk has three faces: no blocks left, quota reached, file size limit reached.
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+_OTHER_KIND: dict[type[OSError], str] = {
+    IsADirectoryError: "this is a folder, not a file",
+    NotADirectoryError: "a part of this path is a file, not a folder",
+    FileExistsError: "a file stands where a folder should be made",
+}
+
 
 class KitError(Exception):
     """A fault the user can mend.
@@ -105,10 +111,11 @@ def _describe(error: OSError) -> KitError:
         return InputError("no permission to read or write here", where=where, cure="choose another path")
     if isinstance(error, FileNotFoundError):
         return InputError("no such file or folder", where=where, cure="check the spelling of the path")
-    if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
-        return InputError(
-            f"a file stands where a folder should, or the reverse ({error.strerror})", where=where
-        )
+    for kind, what in _OTHER_KIND.items():
+        if isinstance(error, kind):
+            return InputError(what, where=where, cure="check the spelling of the path, or choose another")
+    if error.errno == errno.ELOOP:
+        return InputError("this link leads back to itself", where=where, cure="name the file itself")
     if error.errno is None:
         raise error
     return InputError(

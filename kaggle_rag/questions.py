@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.cells import text_of
+from kaggle_rag.cells import LARGEST_WHOLE, text_of
 from kaggle_rag.columns import refuse_misspelt, require_columns
 from kaggle_rag.errors import InputError
 from kaggle_rag.tables import Row, read_rows
@@ -144,14 +144,16 @@ def check_ids(ids: Iterable[Any], where: str) -> None:
                 where=f"{where}, row {number}, column id",
                 cure="take it out of the id",
             )
-        if key in first_row:
+        # To a reader that makes numbers of them, such as pandas, "1" and " 1" are one id.
+        bare = key.strip()
+        if bare in first_row:
             raise InputError(
-                f"id {key!r} stands in two rows",
-                where=f"{where}, rows {first_row[key]} and {number}, column id",
-                expected="every id once",
+                f"id {bare!r} stands in two rows",
+                where=f"{where}, rows {first_row[bare]} and {number}, column id",
+                expected="every id once, whatever spaces stand around it",
                 cure="drop one of the two rows or give it an id of its own",
             )
-        first_row[key] = number
+        first_row[bare] = number
 
 
 def id_text(value: Any, where: str = "column id") -> str:
@@ -165,7 +167,7 @@ def id_text(value: Any, where: str = "column id") -> str:
 
 
 def _id(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
         return int(value)
     return id_text(value) if isinstance(value, (bytes, list)) else value
 
@@ -195,6 +197,13 @@ def _option_columns(columns: Sequence[str], where: str) -> str:
             where=where,
             expected="option columns without a gap, A, B, C, ...",
             cure=f"name the column of the option {gap!r}, or move the later ones up",
+        )
+    if letters == LETTERS and (more := [name for name in columns if name.strip().upper() == "AA"]):
+        raise InputError(
+            f"column {more[0]!r} would be the 27th option",
+            where=where,
+            expected="at most 26 options, A to Z",
+            cure="drop options, or rename the column if it is none",
         )
     refuse_misspelt(columns, (*_OPTIONAL, *LETTERS[len(letters) : len(letters) + 1]), where)
     return letters

@@ -69,11 +69,29 @@ def _reader_of(path: Path, ending: str | None) -> tuple[Path, Reader]:
             expected=f"one of {', '.join(READERS)}; the texts may end in {' or '.join(COMPRESSED)} too",
             cure="rename or convert the file",
         )
-    if not path.is_file():
-        raise InputError("no such file", where=path, cure="check the spelling of the path")
+    _require_file(path)
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=path, expected="a header and at least one row")
     return path, reader
+
+
+def _require_file(path: Path) -> None:
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise InputError(
+            "this is a folder, not a table", where=path, expected="a file", cure="name a file inside of it"
+        )
+    if path.is_symlink():
+        raise InputError(
+            f"a link to {str(path.readlink())!r}, where no file is", where=path, cure="name the file itself"
+        )
+    if path.exists():
+        raise InputError(
+            "this is a pipe or a device, and a table is read more than once", where=path,
+            expected="a file", cure="write it to a file first",
+        )  # fmt: skip
+    raise InputError("no such file", where=path, cure="check the spelling of the path")
 
 
 def column_names(path: Path, ending: str | None = None) -> list[str]:

@@ -144,10 +144,9 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
     }  # fmt: skip
     for retriever, encoder in encoders.items():
         query, passage, source = encoder.prompts
-        print(
-            f"{retriever}: queries begin with {query!r}, passages with {passage!r} ({source})",
-            file=sys.stderr,
-        )
+        prompts = f"queries begin with {query!r}, passages with {passage!r}"
+        told = prompts if query or passage else "texts are encoded without a prompt"
+        print(f"{retriever}: {told} ({source})", file=sys.stderr)
     return encoders
 
 

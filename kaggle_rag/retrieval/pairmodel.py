@@ -14,8 +14,12 @@ from typing import Any
 
 import torch
 from sentence_transformers import CrossEncoder as PairModel
+from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError
+
+# A bar for what takes a tenth of a second, on a log too.
+transformers_logging.disable_progress_bar()
 
 __all__ = ["HEADS", "PairModel", "load", "longest", "read", "save", "shorten"]
 

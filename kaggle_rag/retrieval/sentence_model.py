@@ -16,8 +16,12 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.errors import CheckpointError
+
+# A bar for what takes a tenth of a second, on a log too.
+transformers_logging.disable_progress_bar()
 
 # Heads of other tasks: below them the token vectors were trained for no mean that could be compared.
 _HEADS = {
