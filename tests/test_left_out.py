@@ -21,7 +21,8 @@ from wiki_index.wikitext import plain
 def dump(path, text, language="en", names="", title="T", ns="<ns>0</ns>"):
     text = text.replace("&", "&amp;").replace("<", "&lt;")
     path.write_text(
-        f'<mediawiki xml:lang="{language}"><siteinfo>{names}</siteinfo><page><title>{title}</title>{ns}<id>1</id>'  # noqa: E501
+        f'<mediawiki xml:lang="{language}"><siteinfo>{names}</siteinfo>'
+        f"<page><title>{title}</title>{ns}<id>1</id>"
         f"<revision><text>{text}</text></revision></page></mediawiki>",
         encoding="utf-8",
     )
@@ -69,8 +70,7 @@ def test_an_export_has_one_layer_of_escaping():
 def test_namespaces_have_the_names_of_the_dump_and_of_their_language(tmp_path):
     names = '<namespaces><namespace key="14">Flokkur X</namespace></namespaces>'
     text = "[[Mynd:a.jpg|thumb]] Járn er málmur. [[Flokkur X:Málmar]] [[Flokkur:Málmar]] [[sci:fi]]"
-    assert sentences(dump(tmp_path / "a.xml", text, "is", names), "is") == ["Járn er málmur.",
-        "sci:fi",]
+    assert sentences(dump(tmp_path / "a.xml", text, "is", names), "is") == ["Járn er málmur.", "sci:fi"]
     page = next(Corpus.open(dump(tmp_path / "b.xml", "x y", "fi", title="Luokka:Metallit", ns="")).pages())
     assert page.article() == Skip("namespace")
 
@@ -96,7 +96,10 @@ def test_variants_of_a_script_show_one_and_other_wikis_show_what_is_written():
 
 
 def test_no_attribute_of_a_cell_is_text_and_shown_code_is_none():
-    table = '{|\n! A !! B\n|-\n| rowspan=2 nowrap {{won}} || <code>id="x"</code>\n|-\n| bgcolor=red {{odd one|7}} || width = 5 m\n|}'  # noqa: E501
+    table = (
+        '{|\n! A !! B\n|-\n| rowspan=2 nowrap {{won}} || <code>id="x"</code>\n'
+        "|-\n| bgcolor=red {{odd one|7}} || width = 5 m\n|}"
+    )
     text = plain(table)
     assert 'A: Won; B: id="x"' in text and "width = 5 m" in text
     assert [w for w in ("rowspan", "nowrap", "bgcolor") if w in text] == []

@@ -32,11 +32,13 @@ def split(plan: Plan) -> dict[str, Any]:
                 shards.append(len(passages))
         if not sum(shards):
             raise InputError("the corpus holds no text", where=plan.corpus.path)
-        skipped = dict(sorted(seen.skipped.items()))
-        write_json(summary, {
-                "articles": seen.articles, "skipped": skipped, "left_out": dict(sorted(seen.left_out.items())),  # noqa: E501
-                "shard_rows": shards,
-            })  # fmt: skip
+        counts = {
+            "articles": seen.articles,
+            "skipped": dict(sorted(seen.skipped.items())),
+            "left_out": dict(sorted(seen.left_out.items())),
+            "shard_rows": shards,
+        }
+        write_json(summary, counts)
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 

@@ -228,7 +228,9 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (_as_of, "as of; asof"),
     (
         _date,
-        "dts; start date; end date; start date and age; birth date and age; death date and age; end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; iso date",  # noqa: E501
+        "dts; start date; end date; start date and age; birth date and age; death date and age; "
+        "end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; "
+        "iso date",
     ),
     (_glossed, "nihongo; korean; nihongo3; nihongo krt"),
     (_foreign_link, "ill; interlanguage link; link-interwiki; iw2"),

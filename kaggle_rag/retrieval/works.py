@@ -17,79 +17,30 @@ _WORKS = {
 _STRONG = re.compile(
     r"\b(?:ISBN|ISSN|OCLC|PMID|PMC|JSTOR|LCCN|Bibcode|S2CID|arXiv)\b|\bdoi:|https?://|\bwww\.|\bet al\b"
     r"|\b(?:Retrieved|Accessed|Archived)\b.{0,40}\d{4}|\bpp\.\s?\d|\(eds?\.|\beds?\.\)|\bno\.\s?\d+,? pp?\b"
-    r"|\bincorporates text|\bLicensed under\b|\bText taken from\b|\bOfficial (?:web)?site\b|\bat Project Gutenberg\b"  # noqa: E501
+    r"|\bincorporates text|\bLicensed under\b|\bText taken from\b|\bOfficial (?:web)?site\b"
+    r"|\bat Project Gutenberg\b"
     r"|\b\d+\s?\(\d+\):\s?\w?\d+|\bVol\.\s?\d|\b(?:18|19|20)\d\d;\s?\d+|^\^|↑"
     r"|^[\w.' -]{2,60}(?:, | )\(?(?:1[5-9]|20)\d\d[a-z]?\)?[.,;]?(?: pp?\. ?[\d–-]+\.?)?$",
     re.IGNORECASE,
 )
 _WEAK = re.compile(
-    r"\((?:[^()]{0,30}\b)?(?:1[5-9]|20)\d\d[a-z]?\)|^[\w'’-]+, (?:[A-Z]\.|[A-Z][a-z]+\b)|\b(?:[A-Z]\. ?){1,3}[A-Z][a-z]+"  # noqa: E501
-    r"|\b(?:Press|Publish\w+|Verlag|Books|Editions?|Journal|Proceedings|Review|Magazine|University|Encyclop\w+|"
-    r"Reprint(?:ed)?|Translated|Transl?\.|ed\.|edition|Times|Nature|Science|Oxford|Cambridge|London|New York)\b"  # noqa: E501
+    r"\((?:[^()]{0,30}\b)?(?:1[5-9]|20)\d\d[a-z]?\)|^[\w'’-]+, (?:[A-Z]\.|[A-Z][a-z]+\b)"
+    r"|\b(?:[A-Z]\. ?){1,3}[A-Z][a-z]+"
+    r"|\b(?:Press|Publish\w+|Verlag|Books|Editions?|Journal|Proceedings|Review|Magazine|University|"
+    r"Encyclop\w+|Reprint(?:ed)?|Translated|Transl?\.|ed\.|edition|Times|Nature|Science|Oxford|Cambridge|"
+    r"London|New York)\b"
     r"|[\"“][^\"”]{8,}[\"”]|\bp\.\s?\d|[,.:;] (?:1[5-9]|20)\d\d\.?$|\b[A-Z][a-z]+: [A-Z]"
 )
 _END = re.compile(r"[.!?:][\"”’')\]]*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 # Words of which a sentence has some, and a title few.
-_SMALL = frozenset(
-    [
-        "the",
-        "a",
-        "an",
-        "of",
-        "in",
-        "to",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "as",
-        "by",
-        "with",
-        "from",
-        "at",
-        "has",
-        "have",
-        "had",
-        "which",
-        "or",
-        "not",
-        "can",
-        "may",
-        "also",
-        "such",
-        "when",
-        "where",
-        "than",
-        "more",
-        "most",
-        "there",
-        "into",
-        "during",
-        "between",
-        "they",
-        "he",
-        "she",
-        "his",
-        "her",
-        "their",
-        "one",
-        "two",
-        "on",
-        "for",
-        "causes",
-        "holds",
-        "contains",
-    ]
-)
+_SMALL = {
+    "the", "a", "an", "of", "in", "to", "is", "are", "was", "were", "be", "been", "it", "its", "this",
+    "that", "these", "those", "as", "by", "with", "from", "at", "has", "have", "had", "which", "or", "not",
+    "can", "may", "also", "such", "when", "where", "than", "more", "most", "there", "into", "during",
+    "between", "they", "he", "she", "his", "her", "their", "one", "two", "on", "for", "causes", "holds",
+    "contains",
+}  # fmt: skip
 _FIGURE = re.compile(r"\d")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d(?:s|–\d+|-\d+)?\b")
 
