@@ -19,6 +19,9 @@ _STRONG = re.compile(
     r"|\b(?:Retrieved|Accessed|Archived)\b.{0,40}\d{4}|\bpp\.\s?\d|\(eds?\.|\beds?\.\)|\bno\.\s?\d+,? pp?\b"
     r"|\bincorporates text|\bLicensed under\b|\bText taken from\b|\bOfficial (?:web)?site\b"
     r"|\bat Project Gutenberg\b"
+    # "Odyssey XI, 467–540", and what catalogues of links write: "Kerpic.org - A website on ...".
+    r"|(?-i:\b[IVXLC]+, (?:[ivxlc]+, )?\d+(?:[–-]\d+)?\b"
+    r"|^\W?[A-Z][^.!?;:]{2,80}(?: [-–—]|–) ?(?:[A-Z]\w|an? |the ))"
     r"|\b\d+\s?\(\d+\):\s?\w?\d+|\bVol\.\s?\d|\b(?:18|19|20)\d\d;\s?\d+|^\^|↑"
     r"|^[\w.' -]{2,60}(?:, | )\(?(?:1[5-9]|20)\d\d[a-z]?\)?[.,;]?(?: pp?\. ?[\d–-]+\.?)?$",
     re.IGNORECASE,
@@ -30,6 +33,11 @@ _WEAK = re.compile(
     r"Encyclop\w+|Reprint(?:ed)?|Translated|Transl?\.|ed\.|edition|Times|Nature|Science|Oxford|Cambridge|"
     r"London|New York)\b"
     r"|[\"“][^\"”]{8,}[\"”]|\bp\.\s?\d|[,.:;] (?:1[5-9]|20)\d\d\.?$|\b[A-Z][a-z]+: [A-Z]"
+)
+# In a section of links a sentence has one of these.
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|can|could|may|might|must|will|would|should|do|does|did|"
+    r"became|becomes?|contains?|consists?|includes?|means|refers?|uses?|makes?|made|shows?)\b"
 )
 _END = re.compile(r"[.!?:][\"”’')\]]*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
@@ -58,6 +66,8 @@ def kept_lines(lines: list[str], kind: str) -> list[str]:
     links where not most of its lines are sentences, one of works where works are more than they.
     """
     judged = [_judged(line) for line in lines]
+    if kind == "links":
+        judged = ["other" if not _VERB.search(line) else verdict for line, verdict in zip(lines, judged)]
     works, sentences = judged.count("work"), judged.count("sentence")
     figures = any(map(_has_figure, lines))
     is_list = works > sentences or (sentences == 0 and not (figures and kind == "works" and not works))
