@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from kaggle_rag.compressed import inner_name, opened
@@ -114,10 +115,15 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> InputE
             cure="the download or copy may have been cut: fetch the file again",
         )
     # The decoder reads ahead, in blocks: the line is found by reading again.
+    return not_utf8(path) or not_text(path, f"not UTF-8 ({error.reason})")
+
+
+def not_utf8(path: Path, lines: int | None = None) -> InputError | None:
+    """The error of the first of so many lines (of all) that is not UTF-8; ``None`` where each is."""
     with opened(path) as (file, _):
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(islice(file, lines), 1):
             try:
                 raw.decode("utf-8")
             except UnicodeDecodeError as found:
                 return not_text(path, f"line {number} is not UTF-8 (byte 0x{raw[found.start]:02x})")
-    return not_text(path, f"not UTF-8 ({error.reason})")
+    return None

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROWS, write_corpus
 from filelock import FileLock
 
-from kaggle_rag.artifacts import MANIFEST
+from kaggle_rag.artifacts import MANIFEST, manifest_sum
 from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.passages import Passage, write_shard
@@ -28,6 +28,7 @@ from wiki_index.corpus import Corpus
 from wiki_index.means import forecast
 from wiki_index.plan import Plan
 from wiki_index.readers.mediawiki import MediaWiki
+from wiki_index.split import SPLIT
 
 ROOT = Path(__file__).parent.parent
 
@@ -191,9 +192,9 @@ def test_empty_articles_are_counted_wherever_they_stand(rows, tiny, tmp_path):
 
 
 DUMP = [
-    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold {{odd one|7}} is heavy.",
-    "{{disambig}}",
-    "#REDIRECT [[b]]", "Air is thin. It is cold.", "Sea {{odd one}} is deep.", "{{dab}}", "Ore is hard.",
+    "#REDIRECT [[a]]", "Iron is a metal. It rusts.", "{{Infobox}}", "Gold is heavy.", "{{disambig}}",
+    "#REDIRECT [[b]]", "Air is thin. It is {{felt|5}} cold.", "Sea is {{felt|9}} deep.", "{{dab}}",
+    "Ore is hard.\n== Sources ==\nMiller, Ann (1987). Ores. Delta Press.",
     "#REDIRECT [[c]]",
 ]  # fmt: skip
 
@@ -217,7 +218,7 @@ def test_what_was_left_out_is_counted_by_reason_also_when_killed_behind_any_shar
     manifest = Index(undisturbed.out).manifest
     assert manifest.skipped == {"disambiguation": 2, "empty": 1, "redirect": 3}
     assert (manifest.articles, manifest.passages) == (6, 7)
-    assert manifest.left_out == {"{{infobox}} (block)": 1, "{{odd one}}": 2}
+    assert manifest.left_out == {"section Sources": 1, "{{felt}}": 2, "{{infobox}} (block)": 1}
     shards = len(manifest.shard_rows)
     for left in range(1, shards + 1):
         plan = plan_of_dump(tiny, tmp_path, f"out{left}", rows)
@@ -233,6 +234,27 @@ def test_what_was_left_out_is_counted_by_reason_also_when_killed_behind_any_shar
         assert len(list((plan.work / "passages").iterdir())) == left
         build(plan)
         assert same(plan.out, undisturbed.out)
+
+
+def test_what_was_left_out_is_told_the_same_behind_a_kill(tiny, tmp_path, monkeypatch, capsys):
+    path = plan_of_dump(tiny, tmp_path, "", 1).corpus.path
+    command = ["build", path, tmp_path / "whole", "--encoder", tiny.card.name]
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    whole = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out")]
+    assert whole == [
+        "left out, templates in sentences: {{felt}} 2 times",
+        "left out, templates on their own: {{infobox}} once",
+        "left out, sections: Sources once",
+    ]
+    command[2] = tmp_path / "out"
+    for step in ("split.write_shard", "build.encode", "build.make_index"):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(f"wiki_index.{step}", interrupted)
+            patched.setattr(sys, "argv", ["wiki_index", *map(str, command)])
+            program.main()
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    again = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out")]
+    assert again == whole and same(tmp_path / "out", tmp_path / "whole")
 
 
 def test_pages_before_the_point_of_a_kill_are_not_converted_again(tiny, tmp_path, monkeypatch):
@@ -263,6 +285,34 @@ def test_an_unfinished_build_of_an_older_kit_is_refused(plan):
     )
     with pytest.raises(ArtifactError, match="another version"):
         build(plan)
+
+
+def test_a_build_of_an_older_kit_whose_text_was_split_is_refused(plan, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("wiki_index.build.encode", interrupted)
+        build(plan)
+    counts = json.loads((plan.work / SPLIT).read_text())
+    del counts["left_out"]
+    (plan.work / SPLIT).write_text(json.dumps(counts))
+    before = names(plan.work)
+    with pytest.raises(ArtifactError, match="another version") as raised:
+        build(plan)
+    assert "remove that folder" in str(raised.value) and names(plan.work) == before
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_index_of_an_older_kit_opens(whole, tiny, tmp_path):
+    """Its manifest does not say what was left out."""
+    shutil.copytree(whole, tmp_path / "old")
+    fields = json.loads((whole / MANIFEST).read_text())
+    del fields["left_out"], fields["sha256"]
+    (tmp_path / "old" / MANIFEST).write_text(json.dumps({**fields, "sha256": manifest_sum(fields)}))
+    old, query = Index(tmp_path / "old"), tiny.encode_queries(["What holds 7 grams?"])
+    assert old.manifest.left_out == {} and len(old) == len(Index(whole))
+    assert np.array_equal(old.search(query, 3)[1], Index(whole).search(query, 3)[1])
 
 
 def test_a_corpus_of_one_sentence_is_an_index(tiny, tmp_path):
@@ -326,14 +376,6 @@ def test_the_command_line_goes_the_whole_way_and_says_when_nothing_is_to_do(
     assert "another title_in_text is there already" in capsys.readouterr().err
     assert call("check", tmp_path / "out", monkeypatch=monkeypatch) == 0
     assert "60 articles, 360 passages" in capsys.readouterr().out
-
-
-def test_a_build_ends_with_what_it_left_out(tiny, tmp_path, monkeypatch, capsys):
-    corpus = plan_of_dump(tiny, tmp_path, "out", 3).corpus.path
-    assert call("build", corpus, tmp_path / "out", "--encoder", tiny.card.name, monkeypatch=monkeypatch) == 0
-    said = capsys.readouterr().err
-    assert "left out, templates in sentences: {{odd one}} 2 times\n" in said
-    assert "left out, templates on their own: {{infobox}} 1 times\n" in said
 
 
 @pytest.mark.parametrize("k", ["0", "-1"])

@@ -161,7 +161,31 @@ def test_the_index_of_a_multistream_dump_is_no_text(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 def test_an_export_in_another_encoding_is_read(encoding, tmp_path):
     put(tmp_path / "wiki.xml.bz2", bz2.compress((HEAD + "".join(PAGES) + TAIL).encode(encoding)))
-    assert texts(Corpus.open(tmp_path).articles()) == texts(ARTICLES)
+    assert texts(Corpus.open(tmp_path)) == ARTICLES
+
+
+@pytest.mark.parametrize(
+    "declaration", ["", '<?xml version="1.0"?>\n', '<?xml version="1.0" encoding="UTF-8"?>\n']
+)
+def test_an_export_in_an_encoding_that_it_does_not_declare_is_named(declaration, tmp_path):
+    text = declaration + HEAD + "".join(PAGES) + TAIL
+    path = put(tmp_path / "wiki.xml.gz", gzip.compress(text.encode("latin-1")))
+    line = text[: text.index("Amp")].count("\n") + 1
+    with pytest.raises(InputError, match=f"line {line} is not UTF-8 .byte 0xe8.") as raised:
+        list(Corpus.open(path).articles())
+    assert "gzip -dc 'wiki.xml.gz' | iconv -f WINDOWS-1252 -t UTF-8 > new.xml" in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding, fault", [("latin-1", ""), ("gbk", "XML in gbk"), ("x-no", "XML in x-no")])
+def test_an_export_may_declare_its_encoding(encoding, fault, tmp_path):
+    text = f'<?xml version="1.0" encoding="{encoding}"?>\n' + HEAD + "".join(PAGES) + TAIL
+    path = put(tmp_path / "wiki.xml", text.encode("latin-1"))
+    if not fault:
+        assert texts(Corpus.open(path)) == ARTICLES
+        return
+    with pytest.raises(InputError, match=fault) as raised:
+        list(Corpus.open(path).articles())
+    assert f"iconv -f {encoding} -t UTF-8" in str(raised.value)
 
 
 def test_an_export_that_no_xml_parser_reads_is_named(tmp_path):
@@ -211,7 +235,7 @@ def test_a_cut_file_of_wikiextractor_names_the_line(text, said, tmp_path):
         list(Corpus.open(tmp_path).articles())
 
 
-@given(text=st.text("<doc id=\"1\" title=\"a\">\n/x", max_size=60))
+@given(text=st.text('<doc id="1" title="a">\n/x', max_size=60))
 def test_any_text_behind_the_sign_of_wikiextractor_is_read_or_refused(text, tmp_path_factory):
     path = put(tmp_path_factory.mktemp("w") / "wiki_00", DOCS + text)
     try:

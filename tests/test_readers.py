@@ -29,7 +29,6 @@ def page(number, title, text, ns=0, extra="", model="wikitext"):
     )
 
 
-COLUMNS = ("id", "title", "text")
 ARTICLES = [
     Article("12", "Iron", "Iron is a metal. It melts at 1811 K."),
     Article("25", "Gold", "Gold weighs 19.3 g/cm^3."),
@@ -40,13 +39,6 @@ WIKITEXT = [
     "{{Infobox|5}}\nGold weighs 19.3 g/cm<sup>3</sup>.",
     "He was born in 1775.\n[[Category:People]]",
 ]
-
-
-def texts(articles):
-    """Id, title and text, which no format may change; what was left out differs with its markup."""
-    return [article[:3] for article in articles]
-
-
 PAGES = [page(a.id, a.title, text) for a, text in zip(ARTICLES, WIKITEXT)]
 OTHERS = [
     page(1, "Fe", "#REDIRECT [[Iron]]", extra='<redirect title="Iron"/>'),
@@ -77,7 +69,9 @@ CIRRUS = cirrus(
           for a in ARTICLES),
     ]
 )  # fmt: skip
-JSONL = "".join(json.dumps(dict(zip(COLUMNS, article))) + "\n" for article in ARTICLES)
+COLUMNS = Article._fields[:3]
+ROWS = [dict(zip(COLUMNS, article)) for article in ARTICLES]
+JSONL = "".join(json.dumps(row) + "\n" for row in ROWS)
 
 
 def write(path, content):
@@ -89,12 +83,17 @@ def write(path, content):
     return path
 
 
+def texts(corpus):
+    """The articles, without what the formats differ in: whether they are pages, and what those left out."""
+    return [Article(*article[:3]) for article in corpus.articles()]
+
+
 def csv_text():
     class Lines(list):
         write = list.append
 
     lines = Lines()
-    csv.writer(lines).writerows([COLUMNS, *texts(ARTICLES)])
+    csv.writer(lines).writerows([COLUMNS, *(row.values() for row in ROWS)])
     return "".join(lines)
 
 
@@ -117,7 +116,7 @@ def csv_text():
 def test_every_format_gives_the_same_articles(name, content, tmp_path):
     path = write(tmp_path / name, content)
     for corpus in (Corpus.open(path), Corpus.open(tmp_path)):
-        assert texts(corpus.articles()) == texts(ARTICLES)
+        assert texts(corpus) == ARTICLES
 
 
 def test_what_is_no_article_is_named_by_its_reason(tmp_path):
@@ -158,7 +157,7 @@ def read(path):
     """What a corpus gives before it raises, and what it raises."""
     articles = []
     with pytest.raises(InputError) as raised:
-        articles.extend(Corpus.open(path).articles())
+        articles.extend(Article(*article[:3]) for article in Corpus.open(path).articles())
     assert str(raised.value).count(str(path.name)) == 1 and raised.value.cure
     return articles, str(raised.value)
 
@@ -175,13 +174,12 @@ def test_a_file_cut_anywhere_raises_behind_whole_articles(data, tmp_path):
     cut = data.draw(st.integers(1, len(content) - len(TAIL) - 1 if name == "a.xml" else len(content) - 1))
     if content[cut:].strip():
         articles, _ = read(write(tmp_path / name, content[:cut]))
-        assert texts(articles) == texts(ARTICLES[: len(articles)])
+        assert articles == ARTICLES[: len(articles)]
 
 
 def test_a_dump_cut_between_two_streams_is_not_taken_for_a_whole_one(tmp_path):
     articles, said = read(write(tmp_path / "a.xml.bz2", multistream(HEAD, *PAGES[:2])))
-    assert texts(articles) == texts(ARTICLES[:2])
-    assert "before its last page" in said and "page 25 (Gold)" in said
+    assert articles == ARTICLES[:2] and "before its last page" in said and "page 25 (Gold)" in said
 
 
 def test_damage_at_the_start_of_a_stream_is_not_taken_for_its_end(tmp_path):
@@ -191,7 +189,7 @@ def test_damage_at_the_start_of_a_stream_is_not_taken_for_its_end(tmp_path):
     with bz2.open(path) as file:
         assert len(file.read().splitlines()) == 2
     articles, said = read(path)
-    assert texts(articles) == texts(ARTICLES[:2]) and "damaged" in said
+    assert articles == ARTICLES[:2] and "damaged" in said
 
 
 @pytest.mark.parametrize("place", [30, 60, 100])
@@ -206,7 +204,7 @@ def test_a_flipped_byte_in_the_middle_is_named_with_its_place(name, place, tmp_p
 def test_broken_xml_in_the_middle_names_the_line_and_the_page_before(tmp_path):
     broken = HEAD + PAGES[0] + PAGES[1].replace("</title>", "</titel>") + PAGES[2] + TAIL
     articles, said = read(write(tmp_path / "a.xml", broken))
-    assert texts(articles) == texts(ARTICLES[:1])
+    assert articles == ARTICLES[:1]
     assert "page 12 (Iron)" in said and "line 9" in said and "mismatched tag" in said
 
 
@@ -242,7 +240,7 @@ def test_files_beside_a_corpus_that_are_none_are_passed_over(tmp_path):
     write(tmp_path / "dataset_infos.json", '{"default": {"description": "title text"}}')
     write(tmp_path / "README.txt", "Read me.")
     write(tmp_path / "sitemap.xml", "<urlset/>")
-    assert texts(Corpus.open(tmp_path).articles()) == texts(ARTICLES)
+    assert texts(Corpus.open(tmp_path)) == ARTICLES
 
 
 # Parts.
@@ -274,16 +272,14 @@ def test_parts_of_a_dump_stand_in_the_order_of_their_pages_and_a_gap_is_named(tm
         for part, (a, b), text in zip((2, 9, 10), ranges, PAGES)
     ]
     write(tmp_path / "enwiki-pages-articles-multistream-index10.txt-p26p39.bz2", b"not read")
-    assert texts(Corpus.open(tmp_path).articles()) == texts(ARTICLES)
+    assert texts(Corpus.open(tmp_path)) == ARTICLES
     paths[1].unlink()
     with pytest.raises(InputError, match="pages 13 to 25"):
         Corpus.open(tmp_path)
 
 
 def test_compressed_tables_are_read_by_every_stage(tmp_path):
-    assert list(read_rows(write(tmp_path / "a.csv.gz", csv_text()))) == [
-        dict(zip(COLUMNS, article)) for article in ARTICLES
-    ]
+    assert list(read_rows(write(tmp_path / "a.csv.gz", csv_text()))) == ROWS
 
 
 # Memory.

@@ -54,12 +54,13 @@ _HEADING = re.compile(r"\s*(={1,6})\s*([^=\s].*?)\s*\1\s*")
 # mark of a work: this says nothing of whether the section went.
 _LISTING = re.compile(r"referen|source|citation|bibliograph|footnote|see also|reading|link", re.IGNORECASE)
 _SENTENCE = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|can|may|must|will|holds?|contains?|causes?|names?|became|consists?|shows?)\b"
-    r"[^.!?]*[.!?][\"”)]?\s*$"
+    r"\b(?:is|are|was|were|has|have|had|can|may|must|will|holds?|contains?|causes?|names?|became|"
+    r"consists?|shows?)\b[^.!?]*[.!?][\"”)]?\s*$"
 )
 _WORK = re.compile(
-    r"[\"“”«]|\b(?:ISBN|doi|Press|University|ed\.|eds|Vol|pp?\.|Retrieved|Journal|Archive\w*|Trans\w*|licen[cs]e\w*|text|"
-    r"website|web site|book|edition|article|page|published)\b|\(\d{4}\)|, \d{4}|^[*#:; ]*[A-Z][\w'’-]+, [A-Z]|//"  # noqa: E501
+    r"[\"“”«]|\b(?:ISBN|doi|Press|University|ed\.|eds|Vol|pp?\.|Retrieved|Journal|Archive\w*|Trans\w*|"
+    r"licen[cs]e\w*|text|website|web site|book|edition|article|page|published)\b"
+    r"|\(\d{4}\)|, \d{4}|^[*#:; ]*[A-Z][\w'’-]+, [A-Z]|//"
 )
 _NOT_ALNUM = re.compile(r"[^0-9A-Za-z]+")
 # "a mass of , where": what stood there was lost before the corpus was made.

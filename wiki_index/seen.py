@@ -54,11 +54,16 @@ class Seen:
                 **{field.name: json.loads(notes[field.name.encode()]) for field in dataclasses.fields(cls)}
             )
         except KeyError as error:
-            raise ArtifactError(
-                "an unfinished build by another version of the kit is there",
-                where=path,
-                cure="choose another OUT, or remove that folder to start over",
-            ) from error
+            raise of_another_version(path) from error
+
+
+def of_another_version(path: Path) -> ArtifactError:
+    """The error of a work folder whose files say less, or other things, than this version writes."""
+    return ArtifactError(
+        "an unfinished build by another version of the kit is there",
+        where=path,
+        cure="choose another OUT, or remove that folder to start over",
+    )
 
 
 def told(left_out: Mapping[str, int]) -> str:
@@ -80,11 +85,15 @@ def _kind(name: str) -> str:
 
 
 def _line(kind: str, counts: dict[str, int]) -> str:
-    """``left out, sections: References 9,876 times, and 120 times 4 others``."""
+    """``left out, sections: References 9,876 times, 4 others 120 times``."""
     often = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     names = [
-        f"{name.removesuffix(BLOCK).removeprefix(SECTION)} {count:,} times" for name, count in often[:_TOLD]
+        f"{name.removesuffix(BLOCK).removeprefix(SECTION)} {_times(count)}" for name, count in often[:_TOLD]
     ]
     if rest := often[_TOLD:]:
-        names.append(f"{len(rest):,} others {sum(count for _, count in rest):,} times")
+        names.append(f"{len(rest):,} others {_times(sum(count for _, count in rest))}")
     return f"left out, {kind}: {', '.join(names)}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"

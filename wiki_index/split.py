@@ -16,13 +16,20 @@ from kaggle_rag.retrieval.index import passages_name
 from kaggle_rag.retrieval.passages import Passage, read_shard, write_shard
 from wiki_index.corpus import Skip
 from wiki_index.plan import Plan
-from wiki_index.seen import Seen
+from wiki_index.seen import Seen, of_another_version
 
 SPLIT = "split.json"
+_COUNTS = ("articles", "skipped", "left_out", "shard_rows")
 
 
 def split(plan: Plan) -> dict[str, Any]:
-    """Write the passages; give the counts of articles, rows and what was skipped."""
+    """Write the passages; give the counts of articles, rows and what was skipped and left out.
+
+    Raises
+    ------
+    ArtifactError : another version of the kit began the build.
+    InputError : the corpus cannot be read or holds no text.
+    """
     summary = plan.work / SPLIT
     if not summary.exists():
         shards, seen = _split_before(plan)
@@ -32,12 +39,12 @@ def split(plan: Plan) -> dict[str, Any]:
                 shards.append(len(passages))
         if not sum(shards):
             raise InputError("the corpus holds no text", where=plan.corpus.path)
-        skipped = dict(sorted(seen.skipped.items()))
-        write_json(summary, {
-                "articles": seen.articles, "skipped": skipped, "left_out": dict(sorted(seen.left_out.items())),  # noqa: E501
-                "shard_rows": shards,
-            })  # fmt: skip
-    return dict(json.loads(summary.read_text(encoding="utf-8")))
+        skipped, left_out = (dict(sorted(found.items())) for found in (seen.skipped, seen.left_out))
+        write_json(summary, dict(zip(_COUNTS, (seen.articles, skipped, left_out, shards))))
+    counts = dict(json.loads(summary.read_text(encoding="utf-8")))
+    if set(counts) != set(_COUNTS):
+        raise of_another_version(plan.work)
+    return counts
 
 
 def _split_before(plan: Plan) -> tuple[list[int], Seen]:

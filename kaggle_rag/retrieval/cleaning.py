@@ -28,149 +28,37 @@ _GOES_ON = re.compile(r"\n {2,3}(?=\S)")
 _MARK = r"(?:[1-9]\d{0,2}|[a-z]|note \d+|(?:citation|clarification) needed|when\?|who\?)\]"
 _REFERENCE = re.compile(
     rf"\[(?:(?<=\w\w\[)|(?<=[.,;:!?)\"'”]\[)){_MARK}(?:\[{_MARK})*"
-    r"(?![\w\[({])(?!\s?[=+*/<>^])(?!-\w)",
+    # "across a valley.[45]The Romans": an export may glue the next sentence to a mark.
+    r"(?:(?![\w\[({])(?!\s?[=+*/<>^])(?!-\w)|(?<=\w\w[.!?]\[\d\])(?=(?-i:[A-Z][a-z]))"
+    r"|(?<=\w\w[.!?]\[\d\d\])(?=(?-i:[A-Z][a-z])))",
     re.IGNORECASE,
 )
 # "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
-_PAGES = r"(?:pp?\. ?)?(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,6})(?:[–-]\d{1,4})?"
-# "... the governor general.: page 6", "...: §§ 5A(2), 26(1)": a word says that it is one.
-_PLACE = (
-    r"(?:[Pp]ages?|pp?\.|[Ss]ec\.?|[Cc]h(?:ap(?:ter)?)?\.?|§+) ?"
-    r"\d{1,4}[A-Za-z]?(?:\.\d{1,3}|\(\d+\))*(?:[–-]\d{1,4})?"
+_NUMBER = r"(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,7})"
+_PAGES = rf"{_NUMBER}(?:[–-]{_NUMBER})?(?: ?ff?\b\.?)?"
+# "... the governor general.: page 6", "...: §§ 5A(2), 26(1)": a word or a sign says that it is one.
+_NAMED = (
+    rf"(?:pp?\.|[Pp]ages?|S\.|[Cc]h(?:ap(?:ter)?)?\.?|[Ss]ec\.?|§§?) ?{_PAGES}[A-Z]?(?:\(\d{{1,3}}\))?"
+    r"(?:, ?\d{1,4}\(\d{1,3}\))*"
 )
-_PLACES = rf"{_PLACE}(?:, ?\d{{1,4}}(?:\(\d+\)|[–-]\d{{1,4}})?)*(?=\s*$|\s+[\"“(]?[A-Z]|\s*\[)"
 _PAGE = re.compile(
-    rf"([.!?][\"”)]?)(?:\s?: ?{_PLACES}|(?:\s?: ?{_PAGES}(?:, ?{_PAGES})*)+"
-    r"(?=\s*$|\s+[\"“(]?(?:[A-Z][a-z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b|\s*\[)"
-    r"(?! [A-Z][a-z]+\.?:))"
+    rf"([.!?][\"”)]?)(?:(?:\s?: ?(?:{_NAMED}|{_PAGES})(?:, ?{_PAGES})*)+"
+    r"(?=\s*$|\s+[\"“(]?(?:[^\W\d_a-z][^\W\d_A-Z]{2,}|A|I|In|It|On|At|He|As|An|By|To|Of|If|We|No|So|Or)\b"
+    rf"|\s*\[)(?! [A-Z][a-z]+\.?:)|(?:\s?: ?{_NAMED}(?:, ?{_PAGES})*)+(?=\s+[\"“(]?[A-Z]))"
 )
+_BEGINS_WITH_PAGE = re.compile(rf":\s?(?:{_NAMED}|{_PAGES})(?![^\W\d_]|[,.]\d)")
 # Behind these a figure is what the line tells, and no page.
-_SHORTENED = frozenset(
-    [
-        "acc",
-        "alt",
-        "app",
-        "approx",
-        "apt",
-        "art",
-        "av",
-        "ave",
-        "avg",
-        "bur",
-        "cal",
-        "cap",
-        "ch",
-        "circ",
-        "cit",
-        "co",
-        "coef",
-        "cm",
-        "col",
-        "conc",
-        "corp",
-        "dept",
-        "dev",
-        "deg",
-        "diam",
-        "dim",
-        "dist",
-        "div",
-        "ed",
-        "elev",
-        "eq",
-        "equiv",
-        "esp",
-        "est",
-        "etc",
-        "ext",
-        "fig",
-        "figs",
-        "freq",
-        "ft",
-        "gen",
-        "gov",
-        "hr",
-        "hrs",
-        "ht",
-        "inc",
-        "incl",
-        "km",
-        "lat",
-        "lb",
-        "lbs",
-        "len",
-        "lim",
-        "lon",
-        "long",
-        "ltd",
-        "max",
-        "mass",
-        "mi",
-        "min",
-        "misc",
-        "mol",
-        "mt",
-        "no",
-        "nos",
-        "nr",
-        "num",
-        "obs",
-        "op",
-        "oz",
-        "para",
-        "pct",
-        "pl",
-        "pop",
-        "pos",
-        "pp",
-        "prob",
-        "prop",
-        "prov",
-        "pt",
-        "ref",
-        "refs",
-        "rel",
-        "rep",
-        "reg",
-        "resp",
-        "sec",
-        "seq",
-        "spec",
-        "sq",
-        "st",
-        "sta",
-        "stat",
-        "std",
-        "subj",
-        "tel",
-        "temp",
-        "temps",
-        "tot",
-        "univ",
-        "var",
-        "vel",
-        "vert",
-        "vol",
-        "vols",
-        "vs",
-        "wt",
-        "yd",
-        "yr",
-        "yrs",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-    ]
-)
+_SHORTENED = {
+    "acc", "alt", "app", "approx", "apt", "art", "av", "ave", "avg", "bur", "cal", "cap", "ch", "circ",
+    "cit", "co", "coef", "cm", "col", "conc", "corp", "dept", "dev", "deg", "diam", "dim", "dist", "div",
+    "ed", "elev", "eq", "equiv", "esp", "est", "etc", "ext", "fig", "figs", "freq", "ft", "gen", "gov",
+    "hr", "hrs", "ht", "inc", "incl", "km", "lat", "lb", "lbs", "len", "lim", "lon", "long", "ltd", "max",
+    "mi", "min", "misc", "mol", "mt", "no", "nos", "nr", "num", "obs", "op", "oz", "para", "pct",
+    "pl", "pop", "pos", "pp", "prob", "prop", "prov", "pt", "ref", "refs", "rel", "rep", "reg", "resp",
+    "sec", "seq", "spec", "sq", "st", "sta", "stat", "std", "subj", "tel", "temp", "temps", "tot", "univ",
+    "var", "vel", "vert", "vol", "vols", "vs", "wt", "yd", "yr", "yrs", "jan", "feb", "mar", "apr", "jun",
+    "jul", "aug", "sep", "sept", "oct", "nov", "dec",
+}  # fmt: skip
 _OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
 # Exports that drop a list or a table glue the sentences around it.
 _GLUED = re.compile(r"(?<=[a-z0-9)\]\"”%])([.!?])(?=[A-Z][a-z]+[ ,])")
@@ -286,6 +174,12 @@ def _without_page(found: re.Match[str], left_out: Counter[str]) -> str:
         return found[0]
     left_out[PAGES] += 1
     return found[1]
+
+
+def begins_with_page(piece: str, before: str) -> bool:
+    """Does ``piece`` begin with the page of a reference behind the sentence ``before``: ``: 37 The …``?"""
+    own = _OWN_SENTENCE.search(before[-80:])
+    return bool(own and own[1].lower() not in _SHORTENED and _BEGINS_WITH_PAGE.match(piece))
 
 
 def _formulae(text: str) -> str:

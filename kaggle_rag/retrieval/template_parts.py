@@ -73,3 +73,9 @@ def fraction(a: Arguments) -> str:
         return f"1/{parts[0]}" if parts else "/"
     before = f"{parts[0]} " if len(parts) == 3 else ""
     return before + "/".join(p if re.fullmatch(r"[\w.']+", p) else f"({p})" for p in parts[-2:])
+
+
+def glossed(a: Arguments) -> str:
+    """``{{nihongo|Mount Fuji|富士山|Fuji-san}}``: the rest stands in brackets behind the first."""
+    inside = ", ".join(part for part in a.positional[1:4] if part)
+    return f"{a.at(1)} ({inside})" if a.at(1) and inside else a.at(1) or inside

@@ -20,6 +20,7 @@ from kaggle_rag.retrieval.template_parts import (
     around,
     at,
     fraction,
+    glossed,
     joined,
     raised,
 )
@@ -42,7 +43,9 @@ _UNITS = {
 _MANY = re.compile(r"e(3|6|9|12)(\D.*)")
 _THOUSANDS = {"3": "thousand", "6": "million", "9": "billion", "12": "trillion"}
 _POWER = re.compile(r"(?<=[A-Za-zµμ])([23])(?!\w)")
+_FRACTION = re.compile(r"\d{1,3}/\d{1,3}")
 _CHARGE = re.compile(r"\d*[+\-−]")
+_ACCIDENTALS = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮"}
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
     "November", "December",
@@ -58,7 +61,8 @@ def shown(name: str, arguments: Arguments, language: str = "") -> str | None:
         return arguments.at(1)
     if name.startswith("formatnum:"):
         return name.removeprefix("formatnum:")
-    return by_pattern(name, arguments)
+    # {{1/2}} is a fraction, as {{frac|1|2}} is.
+    return name if _FRACTION.fullmatch(name) else by_pattern(name, arguments)
 
 
 def template_name(name: str) -> str:
@@ -157,12 +161,6 @@ def _date(a: Arguments) -> str:
     return "-".join(part.zfill(2) for part in a.positional[:3] if part)
 
 
-def _glossed(a: Arguments) -> str:
-    """``{{nihongo|Mount Fuji|富士山|Fuji-san}}``: the rest stands in brackets behind the first."""
-    inside = ", ".join(part for part in a.positional[1:3] if part)
-    return f"{a.at(1)} ({inside})" if a.at(1) and inside else a.at(1) or inside
-
-
 def _foreign_link(a: Arguments) -> str:
     # The old order of {{ill}} puts the language code first.
     code_first = re.fullmatch(r"[a-z]{2,3}", a.at(1)) and a.at(2)
@@ -180,6 +178,12 @@ def _ship(kind: str) -> Show:
 def _template_link(a: Arguments) -> str:
     """``{{tl|reflist}}`` names a template: what it shows is none itself."""
     return f"{OPEN * 2}{'|'.join(a.positional)}{CLOSE * 2}"
+
+
+def _music(a: Arguments) -> str:
+    if a.at(1) == "time":
+        return "/".join(a.positional[1:3])
+    return _ACCIDENTALS.get(a.at(1), a.at(1))
 
 
 def _cell(otherwise: str) -> Show:
@@ -201,9 +205,9 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (at(2), "numblk"),
     (
         at(-1),
-        "lang; transl; transliteration; script; resize; color; colour; font color; fontcolor; rtl-lang; "
-        "background color; colored; text color; columns-list; column list; multicol; native name; sort; "
-        "plainlist; plain list; flatlist; font",
+        "lang; langx; wikt-lang; transl; transliteration; script; resize; color; colour; font color; "
+        "fontcolor; rtl-lang; background color; colored; text color; columns-list; column list; multicol; "
+        "native name; sort; plainlist; plain list; flatlist; font",
     ),
     (joined(""), "gaps"),
     (joined(" "), "si"),
@@ -247,9 +251,11 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (_as_of, "as of; asof"),
     (
         _date,
-        "dts; start date; end date; start date and age; birth date and age; death date and age; end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; iso date",  # noqa: E501
+        "dts; start date; end date; start date and age; birth date and age; death date and age; "
+        "end date and age; film date; start-date; birth date; death date; birth-date; date table sorting; "
+        "iso date",
     ),
-    (_glossed, "nihongo; korean; nihongo3; nihongo krt"),
+    (glossed, "nihongo; korean; nihongo3; nihongo krt"),
     (_foreign_link, "ill; interlanguage link; link-interwiki; iw2"),
     (lambda a: "".join(a.positional[:2]), "bartable"),
     (
@@ -312,7 +318,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always("†"), "dagger"),
     (always("Yes"), "tick; ya; y; check mark"),
     (always("No"), "cross; na; x mark"),
-    (lambda a: {"flat": "♭", "sharp": "♯", "natural": "♮"}.get(a.at(1), a.at(1)), "music"),
+    (_music, "music"),
 )
 # The English names count where two wikis mean different things by one, but for those of OF_LANGUAGE.
 TEMPLATES: dict[str, Show] = {

@@ -11,7 +11,7 @@ from typing import Any
 import sentencex
 
 from kaggle_rag.errors import ConfigError
-from kaggle_rag.retrieval.cleaning import paragraphs
+from kaggle_rag.retrieval.cleaning import begins_with_page, paragraphs
 
 _TWO_WORDS = re.compile(r"\w\W+\w")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -77,7 +77,7 @@ def sentences(text: str, language: str = "en", left_out: Counter[str] | None = N
     found: list[str] = []
     for piece in sentencex.segment(language, text):
         # "Pop.: 291,826" is no end of a sentence.
-        if found and piece[:1] in _GOES_ON:
+        if found and piece[:1] in _GOES_ON and not begins_with_page(piece, found[-1]):
             found[-1] += piece
         else:
             found.append(piece)

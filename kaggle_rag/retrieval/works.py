@@ -17,79 +17,38 @@ _WORKS = {
 _STRONG = re.compile(
     r"\b(?:ISBN|ISSN|OCLC|PMID|PMC|JSTOR|LCCN|Bibcode|S2CID|arXiv)\b|\bdoi:|https?://|\bwww\.|\bet al\b"
     r"|\b(?:Retrieved|Accessed|Archived)\b.{0,40}\d{4}|\bpp\.\s?\d|\(eds?\.|\beds?\.\)|\bno\.\s?\d+,? pp?\b"
-    r"|\bincorporates text|\bLicensed under\b|\bText taken from\b|\bOfficial (?:web)?site\b|\bat Project Gutenberg\b"  # noqa: E501
+    r"|\bincorporates text|\bLicensed under\b|\bText taken from\b|\bOfficial (?:web)?site\b"
+    r"|\bat Project Gutenberg\b"
+    # "Odyssey XI, 467–540", and what catalogues of links write: "Kerpic.org - A website on ...".
+    r"|(?-i:\b[IVXLC]+, (?:[ivxlc]+, )?\d+(?:[–-]\d+)?\b"
+    r"|^\W?[A-Z][^.!?;:]{2,80}(?: [-–—]|–) ?(?:[A-Z]\w|an? |the ))"
     r"|\b\d+\s?\(\d+\):\s?\w?\d+|\bVol\.\s?\d|\b(?:18|19|20)\d\d;\s?\d+|^\^|↑"
     r"|^[\w.' -]{2,60}(?:, | )\(?(?:1[5-9]|20)\d\d[a-z]?\)?[.,;]?(?: pp?\. ?[\d–-]+\.?)?$",
     re.IGNORECASE,
 )
 _WEAK = re.compile(
-    r"\((?:[^()]{0,30}\b)?(?:1[5-9]|20)\d\d[a-z]?\)|^[\w'’-]+, (?:[A-Z]\.|[A-Z][a-z]+\b)|\b(?:[A-Z]\. ?){1,3}[A-Z][a-z]+"  # noqa: E501
-    r"|\b(?:Press|Publish\w+|Verlag|Books|Editions?|Journal|Proceedings|Review|Magazine|University|Encyclop\w+|"
-    r"Reprint(?:ed)?|Translated|Transl?\.|ed\.|edition|Times|Nature|Science|Oxford|Cambridge|London|New York)\b"  # noqa: E501
+    r"\((?:[^()]{0,30}\b)?(?:1[5-9]|20)\d\d[a-z]?\)|^[\w'’-]+, (?:[A-Z]\.|[A-Z][a-z]+\b)"
+    r"|\b(?:[A-Z]\. ?){1,3}[A-Z][a-z]+"
+    r"|\b(?:Press|Publish\w+|Verlag|Books|Editions?|Journal|Proceedings|Review|Magazine|University|"
+    r"Encyclop\w+|Reprint(?:ed)?|Translated|Transl?\.|ed\.|edition|Times|Nature|Science|Oxford|Cambridge|"
+    r"London|New York)\b"
     r"|[\"“][^\"”]{8,}[\"”]|\bp\.\s?\d|[,.:;] (?:1[5-9]|20)\d\d\.?$|\b[A-Z][a-z]+: [A-Z]"
+)
+# In a section of links a sentence has one of these.
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|can|could|may|might|must|will|would|should|do|does|did|"
+    r"became|becomes?|contains?|consists?|includes?|means|refers?|uses?|makes?|made|shows?)\b"
 )
 _END = re.compile(r"[.!?:][\"”’')\]]*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 # Words of which a sentence has some, and a title few.
-_SMALL = frozenset(
-    [
-        "the",
-        "a",
-        "an",
-        "of",
-        "in",
-        "to",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "as",
-        "by",
-        "with",
-        "from",
-        "at",
-        "has",
-        "have",
-        "had",
-        "which",
-        "or",
-        "not",
-        "can",
-        "may",
-        "also",
-        "such",
-        "when",
-        "where",
-        "than",
-        "more",
-        "most",
-        "there",
-        "into",
-        "during",
-        "between",
-        "they",
-        "he",
-        "she",
-        "his",
-        "her",
-        "their",
-        "one",
-        "two",
-        "on",
-        "for",
-        "causes",
-        "holds",
-        "contains",
-    ]
-)
+_SMALL = {
+    "the", "a", "an", "of", "in", "to", "is", "are", "was", "were", "be", "been", "it", "its", "this",
+    "that", "these", "those", "as", "by", "with", "from", "at", "has", "have", "had", "which", "or", "not",
+    "can", "may", "also", "such", "when", "where", "than", "more", "most", "there", "into", "during",
+    "between", "they", "he", "she", "his", "her", "their", "one", "two", "on", "for", "causes", "holds",
+    "contains",
+}  # fmt: skip
 # "Beef liver: 83 μg": what a line tells that names no work.
 _QUANTITY = re.compile(
     r"\d ?(?:[%‰°]|(?:[kcmnMGμµ]?(?:g|m|l|L|J|W|Hz|Pa|mol|eV)|km|cal|kcal|IU|ppm|ppb|ha|tons?|tonnes?|"
@@ -113,6 +72,11 @@ def kept_lines(lines: list[str], kind: str) -> list[str]:
     A quantity stays in either, since no work or link is told by one.
     """
     judged = [_judged(line) for line in lines]
+    if kind == "links":
+        judged = [
+            verdict if verdict == "quantity" or _VERB.search(line) else "other"
+            for line, verdict in zip(lines, judged)
+        ]
     works, sentences = judged.count("work"), judged.count("sentence") + judged.count("quantity")
     figures = any(map(_has_figure, lines))
     is_list = works > sentences or (sentences == 0 and not (figures and kind == "works" and not works))

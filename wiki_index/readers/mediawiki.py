@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, NamedTuple
 from xml.etree import ElementTree
 
 from kaggle_rag.compressed import opened
 from kaggle_rag.errors import InputError
+from kaggle_rag.texts import encoding_of, not_text, not_utf8
 from wiki_index.readers.base import Article, Reader, Skip
 from wiki_index.rough import rough_wikitext
 from wiki_index.site import Site, site
@@ -27,8 +29,8 @@ _DISAMBIGUATION = re.compile(
     r"\s*(?:\||\}\})",
     re.IGNORECASE,
 )
-
-
+_HEAD = 200
+_ENCODING = re.compile(rb"\s*<\?xml\b[^>]{0,80}?\bencoding\s*=\s*[\"']([\w.-]{1,40})[\"']")
 _NOWIKI = re.compile(r"<nowiki>[^<]*</nowiki>", re.IGNORECASE)
 
 
@@ -48,6 +50,9 @@ class MediaWiki(Reader):
     """A ``.xml`` export; of several revisions of a page, the last one counts."""
 
     def records(self) -> Iterator[Page]:
+        encoding = _declared(self.path)
+        if not _is_known(encoding):
+            raise not_text(self.path, f"XML in {encoding} cannot be read", encoding)
         last = ""
         with opened(self.path) as (file, share):
             try:
@@ -57,6 +62,9 @@ class MediaWiki(Reader):
                     last = f", behind page {page.id} ({page.title})"
             except ElementTree.ParseError as error:
                 line = error.position[0]
+                # Of bytes that are no UTF-8 the parser says no more than that they are no XML.
+                if encoding == "utf-8" and (fault := not_utf8(self.path, lines=line)):
+                    raise fault from error
                 is_cut = "no element found" in str(error)
                 what = "the export ends before its last page does" if is_cut else f"broken XML ({error})"
                 raise InputError(
@@ -86,6 +94,23 @@ class MediaWiki(Reader):
 
     def source(self, record: Page) -> str:
         return rough_wikitext(record.text)
+
+
+def _declared(path: Path) -> str:
+    """The encoding by the mark of byte order, by ``<?xml … encoding="…"?>``, or else the default."""
+    with opened(path) as (file, _):
+        head = file.read(_HEAD)
+    marked = encoding_of(path, head[:4])
+    found = _ENCODING.match(head) if marked == "utf-8" else None
+    return found[1].decode().lower() if found else marked.removesuffix("-sig")
+
+
+def _is_known(encoding: str) -> bool:
+    """Does the parser read it: UTF-8, UTF-16, or what has one byte a character?"""
+    try:
+        return encoding.startswith("utf-") or len(bytes(range(256)).decode(encoding, "replace")) == 256
+    except LookupError:
+        return False
 
 
 def _pages(file: IO[bytes]) -> Iterator[Page]:
