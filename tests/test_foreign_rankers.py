@@ -18,6 +18,7 @@ from transformers import AutoModelForMultipleChoice, AutoTokenizer, BertConfig, 
 from inference.pipeline import Bench, make_rankers, predict
 from kaggle_rag.config import load
 from kaggle_rag.errors import CheckpointError, ConfigError, LimitError
+from kaggle_rag.faults import Faults
 from kaggle_rag.models.description import described
 from kaggle_rag.models.layouts import PRESETS, Layout, Writer, layout_of, special_ids
 from kaggle_rag.models.loading import load_backbone
@@ -282,7 +283,8 @@ def test_a_ranker_that_does_not_fit_is_refused_before_it_is_loaded(middling, tmp
         "folder": str(middling), "form": "choice", "max_tokens": 256, "device": "cpu",
     }}  # fmt: skip
     solution = load(None, [f"rankers=[{json.dumps(ranker)}]", "limits.ram=900MB", "device=cpu"])
-    with pytest.raises(LimitError, match="load_in_4bit") as refused:
+    # Alone, or with the stage of answering, where this process holds more already.
+    with pytest.raises((LimitError, Faults), match="load_in_4bit") as refused:
         make_rankers(solution)
     assert "limits.ram" in str(refused.value) and "rank: bert" in str(refused.value)
     make_rankers(load(None, [f"rankers=[{json.dumps(ranker)}]", "limits.ram=8GB", "device=cpu"]))
