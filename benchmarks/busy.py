@@ -46,7 +46,9 @@ def prepared(tree: Tree, folder: Path) -> list[str | Path]:
     tree.run("wiki_index", "build", ARTICLES, index)
     tree.run("inference", "contexts", "--questions", TEST, "--index", index, "--out", contexts)
     out = folder / f"{tree.name}.csv"
-    return ["inference", "submit", "--questions", TEST, "--contexts-file", contexts, "--out", out]
+    # The same work in both: the default score may have changed between two checkouts.
+    settings = ["--set", "rankers=[{kind: similarity, options: {score: novel}}]"]
+    return ["inference", "submit", "--questions", TEST, "--contexts-file", contexts, "--out", out, *settings]
 
 
 def rows_of(ran: Mapping[tuple[str, str], Sequence[Ran]], idle: str) -> list[dict[str, str]]:
