@@ -138,10 +138,13 @@ def _score(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace) -> int:
     from inference.ask import Session, answer, asked, show
-    from inference.preflight import check_ask
+    from inference.preflight import check_ask, idle
 
     solution, faults = _solution(arguments)
     check_ask(solution, faults)
+    # Each question is searched for, whatever file of contexts the settings name.
+    for line in idle(solution.model_copy(update={"contexts_file": None})):
+        print("note: " + line, file=sys.stderr)
     session, wrong = None, 0
     for question in asked(arguments.prompt, arguments.option):
         if isinstance(question, InputError):

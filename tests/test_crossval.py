@@ -12,7 +12,7 @@ import training.ranker
 from inference.pipeline import Bench, predict
 from inference.preflight import fitting_stack
 from kaggle_rag.config import load
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.errors import ArtifactError, ConfigError, InputError, KitError
 from kaggle_rag.metrics import average_precisions
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.trained import TrainedRanker
@@ -343,6 +343,18 @@ def test_faults_of_the_study_are_told(tmp_path):
     path.write_text("rankers: [{kind: similarity}]")
     with pytest.raises(ConfigError, match="no questions to learn from"):
         run(path)
+
+
+def test_faults_of_folds_questions_files_and_rankers_are_told_at_once(tmp_path):
+    made = rows(6, 0)
+    made[2] |= {"answer": ""}
+    wrong = [trained(model="nowhere"), {"kind": "similarity", "options": {"temperature": "hot"}}]
+    path = solution(tmp_path, made, None, rankers=wrong)
+    with pytest.raises(KitError, match="5 things must be mended") as raised:
+        run(path, folds=1, against=(tmp_path / "none.csv",), out=tmp_path / "run")
+    for said in ("--folds 1", "1 of 6 questions have no answer", "none.csv", "'nowhere'", "cannot be 'hot'"):
+        assert said in str(raised.value), said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_ranker_that_is_asked_as_it_is_is_told_of(learnt, tmp_path, capsys, monkeypatch):

@@ -28,7 +28,7 @@ def require_finder(command: str, settings: RetrieverSettings | RerankerSettings,
 def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
     """Raise ``KitError`` for what is wrong with the inputs of a ranker."""
     _require_own(Run(command, settings, FILES), dry)
-    Lessons.read(settings.questions, settings.contexts)
+    Lessons.read(settings.questions, settings.contexts, settings.limit)
     if settings.validation:
         Lessons.read(settings.validation, settings.validation_contexts)
 

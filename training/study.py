@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,37 +76,29 @@ class Study:
         ------
         KitError : for every fault of the settings and the files.
         """
-        if wish.folds < 2:
-            raise ConfigError(f"--folds {wish.folds}", expected="two folds at least")
         solution = load(wish.solution, wish.changes)
         questions, contexts = _files(wish, solution)
         entries = entries_of(solution, wish.solution.parent)
-        lessons = Lessons.read(questions, contexts, solution.limit)
-        if wish.folds > len(lessons):
-            raise ConfigError(
-                f"--folds {wish.folds} of {len(lessons):,} questions", expected="no more folds than questions"
-            )
-        if wish.fold is not None and not 0 <= wish.fold < wish.folds:
-            raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
+        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
         named = (solution.questions,) if solution.questions != questions else ()
         tests = tuple(path for path in (*named, *wish.against) if path is not None)
-        for path in tests:
-            if not path.is_file():
-                raise InputError("no such file", where=path, cure="check the spelling of the path")
-        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
         found = Gathered()
-        for number, entry in enumerate(entries):
+        with found.check():
+            _require_folds(wish)
+        lessons = None
+        with found.check():
+            lessons = Lessons.read(questions, contexts, solution.limit)
+            _require_fewer_folds(wish, len(lessons))
+        for path in tests:
             with found.check():
-                check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
-            with found.check():
-                entry.check_files(place)
-        if any(entry.settings.kind != "trained" for entry in entries):
-            check_models(found, solution, search=False, encodes=True)
+                _require_there(path)
+        _check_files(found, solution, entries, place)
         found.tell()
         for entry in entries:
             with found.check():
                 entry.check(place)
         found.tell()
+        assert lessons
         study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
         study.refuse_strangers()
         return study
@@ -185,6 +178,36 @@ def read_run(folder: Path) -> dict[str, Any]:
             cure="check the path, or choose another --out",
         ) from None  # fmt: skip
     return dict(found)
+
+
+def _require_folds(wish: Wish) -> None:
+    if wish.folds < 2:
+        raise ConfigError(f"--folds {wish.folds}", expected="two folds at least")
+    if wish.fold is not None and not 0 <= wish.fold < wish.folds:
+        raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
+
+
+def _require_fewer_folds(wish: Wish, questions: int) -> None:
+    if wish.folds > questions:
+        raise ConfigError(
+            f"--folds {wish.folds} of {questions:,} questions", expected="no more folds than questions"
+        )
+
+
+def _require_there(path: Path) -> None:
+    if not path.is_file():
+        raise InputError("no such file", where=path, cure="check the spelling of the path")
+
+
+def _check_files(found: Gathered, solution: Solution, entries: Sequence[Entry], place: Place) -> None:
+    """What of the rankers can be told by their files alone."""
+    for number, entry in enumerate(entries):
+        with found.check():
+            check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
+        with found.check():
+            entry.check_files(place)
+    if any(entry.settings.kind != "trained" for entry in entries):
+        check_models(found, solution, search=False, encodes=True)
 
 
 def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:

@@ -185,7 +185,6 @@ class TrainedRanker:
         self.notes = self._noted(writer)
         return softmax(logits, questions.present)
 
-
     def _noted(self, writer: Writer) -> list[str]:
         notes = []
         if writer.shortened:
