@@ -57,6 +57,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.index_scale --quick
 	$(BIN)/python -m benchmarks.search_table --quick
 	$(BIN)/python -m benchmarks.retriever_training --quick
+	$(BIN)/python -m benchmarks.open_book --sets openbookqa_dev --quick
+	$(BIN)/python -m benchmarks.fit_default --sets openbookqa_train --quick
 	$(BIN)/python -m benchmarks.ranker_training openbookqa --quick
 	$(BIN)/python -m benchmarks.training_memory --quick
 	$(BIN)/python -m benchmarks.readers --quick

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +60,29 @@ def kit(*command: Any) -> None:
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
 
 
-def index_of_facts(facts: Path, folder: Path) -> Path:
-    """An index in which each line is a passage of its own."""
-    corpus, index = folder / "facts.jsonl", folder / "index"
+def index_of_texts(texts: Iterable[str], folder: Path, name: str, unit: str = "article") -> Path:
+    """An index of such texts, each an article of its own; those of the first call are kept in ``folder``."""
+    corpus, index = folder / f"{name}.jsonl", folder / name
     if not corpus.exists():
-        lines = facts.read_text(encoding="utf-8").splitlines()
-        rows = [json.dumps({"title": "", "text": line}) + "\n" for line in lines if line.strip()]
-        with whole_file(corpus) as aside:
-            aside.write_text("".join(rows), encoding="utf-8")
-    kit("wiki_index", "build", corpus, index, "--unit", "article")
+        once = dict.fromkeys(text.strip() for text in texts if text.strip())
+        with whole_file(corpus) as aside, aside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"title": "", "text": text}) + "\n" for text in once)
+    kit("wiki_index", "build", corpus, index, "--unit", unit)
     return index
+
+
+def written_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """A table of these rows; their keys are its columns."""
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def first_rows(path: Path, folder: Path, count: int) -> Path:
     """The table, cut for a quick run."""
-    rows = list(read_rows(path))[:count]
-    with whole_file(folder / path.name) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder / path.name
+    return written_rows(list(read_rows(path))[:count], folder / path.name)
 
 
 class Watch(threading.Thread):

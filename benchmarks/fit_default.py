@@ -20,6 +20,7 @@ from kaggle_rag.rankers.scores import words
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.rankers.weighed import DEFAULT, Features, Group, features_of, fit, log_loss
 from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.retrieval.index import Index
 
 SETS = ["sciq", "llmse_science", "openbookqa_train", "arc_easy_train", "arc_challenge_train"]
 _LONG_WORDS = 8
@@ -47,7 +48,7 @@ def main() -> int:
     arguments.runs.mkdir(parents=True, exist_ok=True)
     groups: dict[str, Group] = {}
     for name in arguments.sets:
-        index = index_of(name, arguments.data, arguments.runs, arguments.index)
+        index = Index(index_of(name, arguments.data, arguments.runs, arguments.index))
         encoder = Encoder.of_index(index.manifest.encoder)
         questions = questions_of(
             name, arguments.data, arguments.rows, 60 if arguments.quick else arguments.most

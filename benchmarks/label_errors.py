@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.common import index_of_facts, kit, parser, report
+from benchmarks.common import index_of_texts, kit, parser, report
 from kaggle_rag.errors import run_program
 from kaggle_rag.questions import LETTERS, Questions, id_text
 from kaggle_rag.sample import ARTICLES, TRAIN
@@ -84,7 +84,7 @@ def main() -> int:
         wrong = changed_labels(arguments.questions, noisy, arguments.share, rows, arguments.seed)
         index = folder / "index"
         if arguments.facts:
-            index = index_of_facts(arguments.facts, folder)
+            index = index_of_texts(arguments.facts.read_text(encoding="utf-8").splitlines(), folder, "facts")
         else:
             kit("wiki_index", "build", ARTICLES, index)
         listed = measure(folder, noisy, index, ranker, arguments.folds)

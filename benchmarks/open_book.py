@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import kit, parser, report
-from kaggle_rag.artifacts import whole_file
+from benchmarks.common import index_of_texts, parser, report
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.ensemble import softmax
 from kaggle_rag.errors import InputError, run_program
@@ -76,43 +75,37 @@ SETS = {
     "arc_easy_train": OpenBook("mcq/arc_easy_train.csv"),
     "arc_challenge_train": OpenBook("mcq/arc_challenge_train.csv"),
     "mmlu_stem_even": OpenBook("mcq/mmlu_stem_even.csv"),
+    "extra_6k": OpenBook("mcq/extra_6k.csv"),
     "extra_500": OpenBook("mcq/extra_500.csv"),
 }  # fmt: skip
 ROWS = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}
 
 
-def questions_of(name: str, data: Path, rows: str, most: int) -> Questions:
-    """The first ``most`` questions of a set that stand in such rows of its file, counted from 0."""
-    path, wanted = data / SETS[name].file, SETS[name].wanted
+def rows_of(name: str, data: Path, rows: str = "all", most: int | None = None) -> dict[int, dict[str, Any]]:
+    """The first ``most`` of such rows of a set's file, by their number in the file, counted from 0."""
     first, step = ROWS[rows]
-    numbers = [n for n, row in enumerate(read_rows(path)) if n % step == first and wanted(row)]
-    return Questions.read(path).take(numbers[:most])
+    numbered = enumerate(read_rows(data / SETS[name].file))
+    found = ((n, row) for n, row in numbered if n % step == first and SETS[name].wanted(row))
+    return dict(itertools.islice(found, most))
 
 
-def index_of(name: str, data: Path, folder: Path, wikipedia: Path | None) -> Index:
+def questions_of(name: str, data: Path, rows: str, most: int) -> Questions:
+    """The questions of `rows_of`."""
+    return Questions.read(data / SETS[name].file).take(list(rows_of(name, data, rows, most)))
+
+
+def index_of(name: str, data: Path, folder: Path, wikipedia: Path | None) -> Path:
     """The index of a set's texts, built in ``folder`` unless it is there; or that of Wikipedia."""
     book = SETS[name]
-    if book.texts is None and book.book is None:
-        if wikipedia is None:
-            raise InputError(f"{name} has no texts of its own", expected="--index, of Wikipedia articles")
-        return Index(wikipedia)
-    source = Path(book.book or book.file)
-    corpus = folder / f"{source.stem}.jsonl"
-    if not corpus.exists():
-        with whole_file(corpus) as aside, aside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps({"title": "", "text": text}) + "\n" for text in _texts(book, data))
-    kit("wiki_index", "build", corpus, folder / source.stem, "--unit", "article" if book.book else "sentence")
-    return Index(folder / source.stem)
-
-
-def _texts(book: OpenBook, data: Path) -> Iterator[str]:
-    """The texts of all rows of the file, each once."""
     if book.book:
-        texts = iter((data / book.book).read_text(encoding="utf-8").splitlines())
-    else:
-        assert book.texts
-        texts = (text for row in read_rows(data / book.file) for text in book.texts(row))
-    yield from dict.fromkeys(text.strip() for text in texts if text.strip())
+        texts: Iterable[str] = (data / book.book).read_text(encoding="utf-8").splitlines()
+        return index_of_texts(texts, folder, Path(book.book).stem)
+    if texts_of := book.texts:
+        texts = (text for row in read_rows(data / book.file) for text in texts_of(row))
+        return index_of_texts(texts, folder, Path(book.file).stem, "sentence")
+    if wikipedia is None:
+        raise InputError(f"{name} has no texts of its own", expected="--index, of Wikipedia articles")
+    return wikipedia
 
 
 def retrieved(questions: Questions, index: Index, encoder: Encoder) -> list[Any]:
@@ -185,7 +178,7 @@ def main() -> int:
     most = _QUICK_ROWS if arguments.quick else arguments.most
     tables: tuple[list[dict], ...] = ([], [], [])
     for name in arguments.sets:
-        index = index_of(name, arguments.data, arguments.runs, arguments.index)
+        index = Index(index_of(name, arguments.data, arguments.runs, arguments.index))
         questions = questions_of(name, arguments.data, arguments.rows, most)
         found = judged(name, questions, index, Encoder.of_index(index.manifest.encoder))
         for rows, row in zip(tables, found):

@@ -1,11 +1,12 @@
 """A ranker trained on one question set and judged on another, beside the training-free one and the blend.
 
 `openbookqa` learns from the train questions of OpenBookQA and answers dev; each option is read with the facts
-of the open book that the retriever finds for it, never the gold one. `extra` learns from generated exam
-questions (`extra_6k`, its near-duplicates of `extra_500` left out) and answers `extra_500`, with contexts
-from the index of Wikipedia articles. The commands are those that a user types; the settings of the training
-are in benchmarks/ranker_openbookqa.yaml and ranker_extra.yaml. The weights of the blend are fitted on the
-questions held out of the training, not on those of the table.
+of the open book that the retriever finds for it, never the gold one. So do `sciq`, from train questions to
+the split that is held out, and `llmse`, from the even science rows to the odd ones, each among all texts of
+its file. `extra` learns from generated exam questions (`extra_6k`, its near-duplicates of `extra_500` left
+out) and answers `extra_500`, with contexts from the index of Wikipedia articles. The commands are those that
+a user types; the settings of the training are in benchmarks/ranker_*.yaml. The weights of the blend are
+fitted on the questions held out of the training, not on those of the table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import first_rows, index_of_facts, kit, parser, report
+from benchmarks.common import kit, parser, report, written_rows
+from benchmarks.open_book import index_of, rows_of
 from kaggle_rag.config import read_settings
 from kaggle_rag.ensemble import Probabilities, blend, fit_weights
 from kaggle_rag.errors import run_program
@@ -33,24 +35,39 @@ from training.splits import split_lessons
 
 HERE = Path(__file__).parent
 _QUICK_ROWS = 60
+_TELLING = {"context", "support", "fact", "useful"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The first ``most`` of such rows of one of `benchmarks.open_book.SETS`."""
+
+    name: str
+    rows: str = "all"
+    most: int | None = None
+
+    def written(self, data: Path, folder: Path, most: int | None) -> Path:
+        """A table of their questions, without the texts and the fact that lead to the answer."""
+        found = rows_of(self.name, data, self.rows, most or self.most).values()
+        rows = [{key: cell for key, cell in row.items() if key not in _TELLING} for row in found]
+        return written_rows(rows, folder / f"{self.name}-{self.rows}.csv")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Files of the question sets, and how their contexts are made."""
+    """What is learnt and what is judged, and how their contexts are made."""
 
-    train: str
-    judged: str
-    contexts: tuple[str, ...]
+    train: Part
+    judged: Part
+    contexts: tuple[str, ...] = ("contexts.per=option", "contexts.tokens=64")
 
 
 TASKS = {
-    "openbookqa": Task(
-        "openbookqa_train", "openbookqa_dev",
-        ("contexts.per=option", "contexts.tokens=64"),
-    ),
-    "extra": Task("extra_6k", "extra_500", ("contexts.tokens=64",)),
-}  # fmt: skip
+    "openbookqa": Task(Part("openbookqa_train"), Part("openbookqa_dev")),
+    "sciq": Task(Part("sciq", most=2_000), Part("sciq_held_out")),
+    "llmse": Task(Part("llmse_science", "even"), Part("llmse_science", "odd")),
+    "extra": Task(Part("extra_6k"), Part("extra_500"), ("contexts.tokens=64",)),
+}
 
 
 def train(settings: Mapping[str, Any]) -> Path:
@@ -76,7 +93,7 @@ def answers(lessons: Lessons, ranker: Path) -> dict[str, Probabilities]:
     return tables
 
 
-def rows_of(judged: Lessons, tables: dict[str, Probabilities]) -> list[dict[str, Any]]:
+def table_of(judged: Lessons, tables: dict[str, Probabilities]) -> list[dict[str, Any]]:
     """One line a ranker: MAP@3, accuracy, and the difference to the first."""
     questions = judged.questions
     values = {
@@ -106,10 +123,9 @@ def main() -> int:
     task, data = TASKS[arguments.task], arguments.data
     folder = arguments.runs / (arguments.task + ("-quick" if arguments.quick else ""))
     folder.mkdir(parents=True, exist_ok=True)
-    learnt, judged = (data / "mcq" / f"{name}.csv" for name in (task.train, task.judged))
-    if arguments.quick:
-        learnt, judged = (first_rows(path, folder, _QUICK_ROWS) for path in (learnt, judged))
-    index = arguments.index or index_of_facts(data / "openbook_facts.txt", folder)
+    most = _QUICK_ROWS if arguments.quick else None
+    learnt, judged = (part.written(data, folder, most) for part in (task.train, task.judged))
+    index = index_of(task.judged.name, data, folder, arguments.index)
     contexts = {path: folder / f"{path.stem}.parquet" for path in (learnt, judged)}
     changes = [word for change in task.contexts for word in ("--set", change)]
     for path, out in contexts.items():
@@ -121,8 +137,8 @@ def main() -> int:
     config = HERE / f"ranker_{arguments.task}.yaml"
     train({"config": config, **settings})
     told = read_settings(MultipleChoiceRun, config, (), {**settings, "exclude": (judged,)})
-    rows, note = judge(told, Lessons.read(judged, contexts[judged]))
-    report(f"A trained ranker: {task.train} to {task.judged}", rows, arguments.json, note)
+    table, note = judge(told, Lessons.read(judged, contexts[judged]))
+    report(f"A trained ranker: {learnt.stem} to {judged.stem}", table, arguments.json, note)
     return 0
 
 
@@ -143,7 +159,7 @@ def judge(settings: MultipleChoiceRun, judged: Lessons) -> tuple[list[dict[str, 
         + (f" ({fitted.refused})" if fitted.refused else ", fitted on the held out")
         + ". 95 % bootstrap intervals."
     )
-    return rows_of(judged, tables), note
+    return table_of(judged, tables), note
 
 
 if __name__ == "__main__":
