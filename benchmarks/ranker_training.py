@@ -64,7 +64,7 @@ class Task:
 
 TASKS = {
     "openbookqa": Task(Part("openbookqa_train"), Part("openbookqa_dev")),
-    "sciq": Task(Part("sciq", most=2_000), Part("sciq_held_out")),
+    "sciq": Task(Part("sciq", most=1_000), Part("sciq_held_out")),
     "llmse": Task(Part("llmse_science", "even"), Part("llmse_science", "odd")),
     "extra": Task(Part("extra_6k"), Part("extra_500"), ("contexts.tokens=64",)),
 }
