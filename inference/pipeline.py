@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.batches import ContextBatches
+from inference.needs import require_limits
 from inference.preflight import check_contexts, fitting_stack, read_questions
-from kaggle_rag.artifacts import MANIFEST, Manifest, sha256
+from kaggle_rag.artifacts import MANIFEST, sha256
 from kaggle_rag.config import LimitSettings, RankerSettings, Solution
 from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.faults import Gathered
-from kaggle_rag.limits import Need, measured, release, require
+from kaggle_rag.limits import measured, release, require
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
@@ -26,16 +27,10 @@ from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.kinds import ram_of
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.crossencoder import CrossEncoder
     from kaggle_rag.retrieval.retriever import Retriever
-
-# torch, the model and one batch of questions; measured on the sample and on 4,000 questions.
-_BASE_RAM = 1_000_000_000
-# The encoder's weights and the activations of one batch of 32,768 tokens, by arithmetic.
-_BASE_GPU = 1_500_000_000
 
 # Weights of a ranker before which the index is closed: opening it again costs a second.
 _LARGE = 200_000_000
@@ -52,7 +47,7 @@ class Bench:
 
     @classmethod
     def open(cls, solution: Solution) -> Bench:
-        require_limits(solution, search=solution.index is not None)
+        require_limits(solution, search=solution.index is not None, device=device_of(solution.device))
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
         index = Index(solution.index)
@@ -89,14 +84,6 @@ class Bench:
         return Retriever(self.index, self.encoder, settings, self.others, reranker)
 
 
-def require_limits(solution: Solution, *, search: bool) -> None:
-    """Raise ``LimitError`` where the limits are less than a run needs before any ranker."""
-    limits = solution.limits
-    require(Need("answering", _BASE_RAM, "raise limits.ram (--ram)"), ram=limits.ram)
-    if search and solution.index is not None:
-        require(_contexts_need(solution.index, solution.device), ram=limits.ram, gpu=limits.gpu)
-
-
 def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
     if not name:
         return None
@@ -116,7 +103,7 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
     with found.check():
         device_of(solution.device)
     with found.check():
-        require_limits(solution, search=search)
+        require_limits(solution, search=search, device=device_of(solution.device))
     if search and solution.contexts.reranker:
         with found.check():
             _require_scores(solution.contexts.reranker)
@@ -237,18 +224,6 @@ def contexts_for(
     if bench.solution.contexts_file is not None:
         return read_contexts(bench.solution.contexts_file, questions)
     return find_contexts(bench, questions)
-
-
-def _contexts_need(index: Path, device: str | None) -> Need:
-    # Mapped pages of a FAISS file count as resident while they are searched.
-    manifest = Manifest.read(index)
-    mapped = sum(ram_of(c.kind, manifest.passages, c.encoder.dim) for c in manifest.dense.values())
-    return Need(
-        "contexts",
-        _BASE_RAM + mapped,
-        "raise the limit, or build a smaller kind of index (wiki_index build --ram)",
-        gpu=_BASE_GPU if device_of(device).startswith("cuda") else 0,
-    )
 
 
 def _notes(solution: Solution) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from inference.needs import require_limits
 from kaggle_rag.artifacts import MANIFEST
 from kaggle_rag.config import Solution
 from kaggle_rag.errors import ConfigError, InputError, KitError
@@ -75,6 +76,7 @@ def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> None:
         with found.check():
             Questions.read(solution.questions)
     check_models(found, solution, search=True, encodes=True)
+    _check_ram(found, solution, search=True)
     found.tell()
 
 
@@ -104,6 +106,7 @@ def check_submit(
             read_contexts(solution.contexts_file, read_questions(solution))
     search = not without_contexts and solution.contexts_file is None
     check_models(found, solution, search=search, encodes=search or uses_encoder(solution))
+    _check_ram(found, solution, search=search)
     check_rankers(found, solution)
     found.tell()
 
@@ -115,8 +118,16 @@ def check_ask(solution: Solution, faults: Sequence[KitError] = ()) -> None:
     with found.check():
         given(solution, "index")
     check_models(found, solution, search=True, encodes=True)
+    _check_ram(found, solution, search=True)
     check_rankers(found, solution)
     found.tell()
+
+
+def _check_ram(found: Gathered, solution: Solution, *, search: bool) -> None:
+    """What a GPU would hold instead is known when torch has looked for one."""
+    if solution.limits.ram is not None and not (solution.device or "cpu").startswith("cuda"):
+        with found.check():
+            require_limits(solution, search=search, device="cpu")
 
 
 def check_rankers(found: Gathered, solution: Solution) -> None:

@@ -22,6 +22,8 @@ _ALSO = {
     "passage": ("text", "document", "context"),
 }
 _OPTION = ("option_{}", "op_{}", "opt_{}", "choice_{}", "answer_{}", "options_{}", "{}")
+# Columns of public data sets that hold all options of a question.
+_LISTS = {"choices", "options", "endings", "candidates", "alternatives"}
 _SHOWN = 20
 
 
@@ -87,6 +89,8 @@ def _cure(name: str, columns: Sequence[str], wanted: Sequence[str]) -> str:
     free = [column for column in columns if column not in wanted]
     if (found := meant(name, free)) is not None:
         return f"did you mean {found!r}? Rename that column to {name!r}"
+    if len(name) == 1 and (lists := [column for column in free if _plain(column) in _LISTS]):
+        return f"if {lists[0]!r} holds the options as a list, write each into a column: A, B, C, ..."
     return f"name the column that holds it {name!r}, or give another file"
 
 

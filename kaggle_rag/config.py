@@ -161,6 +161,8 @@ class Solution(Section):
         return rankers
 
 
+# What PyYAML calls a text that it was not given as a file.
+_NAMELESS = '"<unicode string>"'
 PATHS = ("questions", "index", "contexts_file", "out", "stack")
 # Each a folder or the name of a model: a path where there is such a folder.
 MODELS = ("encoder", "encoders.*", "contexts.reranker", "rankers.*.options.folder", "rankers.*.options.base")
@@ -298,9 +300,10 @@ def _read(path: Path) -> dict[str, Any]:
             cure=f"save it as UTF-8, or: iconv -f CP1252 -t UTF-8 '{path.name}' > new.yaml",
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        tabs = "'\\t'" in str(error)
+        said = str(error).replace(_NAMELESS, repr(path.name))
+        tabs = "'\\t'" in said
         raise ConfigError(
-            f"not readable as YAML: {error}", where=path, cure="indent with spaces, not tabs" if tabs else ""
+            f"not readable as YAML: {said}", where=path, cure="indent with spaces, not tabs" if tabs else ""
         ) from error
     if values is None:
         return {}

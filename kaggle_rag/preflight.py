@@ -126,7 +126,7 @@ def _check_type(annotation: str, value: Any, where: str) -> None:
 
 def _check_folder(options: Mapping[str, Any], where: str) -> None:
     """The folder of a trained ranker, what its adapter stands on, and the packages it needs."""
-    from kaggle_rag.models.card import CARD, RankerCard
+    from kaggle_rag.models.card import CARD, RankerCard, require_base
 
     if not (name := options.get("folder")):
         raise ConfigError("the ranker 'trained' needs the setting 'folder'", where=f"{where}.options")
@@ -134,12 +134,11 @@ def _check_folder(options: Mapping[str, Any], where: str) -> None:
     if not folder.is_dir():
         folder = next(attached(str(name), CARD), folder)
     if not folder.is_dir():
-        resolve(str(name))
-        return
-    if (folder / CARD).is_file():
+        folder = resolve(str(name)).path
+    if (folder / CARD).is_file() or not options.get("form"):
         card = RankerCard.read(folder)
         if card.base:
-            resolve(str(options.get("base") or card.base))
+            require_base(str(options.get("base") or card.base), card)
         elif options.get("base"):
             raise ConfigError(
                 "this ranker has no backbone beside its own weights", where=f"{where}.options.base",

@@ -22,6 +22,8 @@ LETTERS = string.ascii_uppercase
 NO_ANSWER = -1
 # NUL, and half surrogates that broken JSON smuggles in.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
+# What leaves a mark on paper: no blank, and none of the joiners and marks of order that have no width.
+_VISIBLE = re.compile("[^\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _OPTIONAL = ("answer", "context", "is_question")
 _TABLE = "id, prompt, A, B, ... (up to Z); answer, context and is_question may be there"
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -212,7 +214,7 @@ def _option_columns(columns: Sequence[str], where: str) -> str:
 def _text(row: Row, column: str, where: str) -> str | None:
     """The text of a row's cell by the rule of `kaggle_rag.cells`; ``None`` where it is empty or missing."""
     text = text_of(row.get(column), f"{where}, column {column}")
-    return _UNFIT.sub("\ufffd", text) if text and text.strip() else None
+    return _UNFIT.sub("\ufffd", text) if text and _VISIBLE.search(text) else None
 
 
 def _prompt(row: Row, where: str) -> str:
@@ -246,8 +248,21 @@ def _answer(row: Row, options: tuple[str | None, ...], letters: str, where: str)
             f"the answer {text!r} is not one of the options",
             where=f"{where}, column answer",
             expected="one of " + ", ".join(there),
+            cure=_letter_meant(text.strip(), options, letters),
         )
     return column
+
+
+def _letter_meant(text: str, options: Sequence[str | None], letters: str) -> str:
+    """How an answer that is no letter becomes one."""
+    if text.upper() in letters:
+        return f"write answers in capitals: {text.upper()}"
+    alike = [letter for letter, option in zip(letters, options) if option and option.strip() == text]
+    if alike:
+        return f"it is the text of option {alike[0]}: write the letters of options, not their texts"
+    if text.isdecimal():
+        return "write letters in place of numbers: A is the first option"
+    return "write the one letter of the right option, or leave the cell empty"
 
 
 def _is_question(row: Row, where: str) -> bool:

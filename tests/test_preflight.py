@@ -12,6 +12,7 @@ from test_encoder import tiny_model
 from inference import __main__ as program
 from kaggle_rag.config import load
 from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.submission import read_submission
 
 
@@ -42,29 +43,67 @@ WRONG = {
     ],
     "limits": {"ram": "2XB"},
 }
+HEAVY = "{'torch', 'faiss', 'transformers', 'sentence_transformers'} & set(sys.modules)"
 
 
 def test_all_faults_of_all_sections_are_told_at_once_without_torch(tmp_path):
-    (tmp_path / "solution.yaml").write_text(yaml.safe_dump(WRONG))
-    command = (
-        "import sys; sys.argv = ['i', 'submit', '--check', '--config', 'solution.yaml']\n"
-        "from inference.__main__ import main\nfrom kaggle_rag.errors import run_program\n"
-        "code = run_program(main)\n"
-        "heavy = {'torch', 'faiss', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
-        "sys.exit(9 if heavy else code)"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 2, found.stderr
+    code, told = checked(tmp_path, WRONG)
+    assert code == 2, told
     for said in (
         "contexts.keep", "contexts.forms: should be a list", "limits.ram", "nowhere.csv", "no-index",
         "s.txt", "'similarty'", "rankers.1.options.temperature: cannot be 'hot'", "no ranker 'gone'",
         "'folderr'", "none.npz",
     ):  # fmt: skip
-        assert said in found.stderr.replace("no model 'gone'", "no ranker 'gone'"), said
-    assert not any(word in found.stderr for word in ("tuple", "Traceback", "pydantic", "Settings"))
+        assert said in told.replace("no model 'gone'", "no ranker 'gone'"), said
+    assert not any(word in told for word in ("tuple", "Traceback", "pydantic", "Settings"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["solution.yaml"]
+
+
+def checked(folder, settings):
+    """Exit code and words of ``submit --check`` in a process of its own; 9 where it brought torch along."""
+    (folder / "solution.yaml").write_text(yaml.safe_dump(settings))
+    command = (
+        "import sys; sys.argv = ['i', 'submit', '--check', '--config', 'solution.yaml']\n"
+        "from inference.__main__ import main\nfrom kaggle_rag.errors import run_program\n"
+        f"code = run_program(main)\nsys.exit(9 if {HEAVY} else code)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", command], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return found.returncode, found.stderr
+
+
+def test_a_limit_that_is_too_small_is_told_with_the_other_faults(facts_index, questions, tmp_path):
+    settings = {"questions": str(questions), "index": str(facts_index), "out": "s.csv"}
+    code, said = checked(tmp_path, settings | {"limits": {"ram": "500MB"}, "rankers": [{"kind": "x"}]})
+    assert code == 2 and "2 things must be mended" in said
+    assert "'answering' would need about 1.00 GB of RAM" in said and "no ranker 'x'" in said
+
+
+def test_a_reranker_counts_by_the_headers_of_its_files(facts_index, questions, tmp_path):
+    # Weights of 0.4 GB that take no room on the disk: only their header is read.
+    folder = tmp_path / "reranker"
+    folder.mkdir()
+    size = 4 * 100_000_000
+    told = {"w.weight": {"dtype": "F32", "shape": [10_000, 10_000], "data_offsets": [0, size]}}
+    header = json.dumps(told).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    (folder / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    settings = {"questions": str(questions), "index": str(facts_index), "out": "s.csv"}
+    settings |= {"contexts": {"reranker": str(folder)}}
+    code, said = checked(tmp_path, settings | {"limits": {"ram": "1.2GB"}})
+    assert code == 2 and "'contexts' would need about 1.3" in said and "leave out contexts.reranker" in said
+    code, said = checked(tmp_path, settings | {"limits": {"ram": "1.5GB"}})
+    assert code != 2 or "'contexts' would need" not in said
+
+
+@pytest.mark.parametrize("option", ["max_tokens", "batch_tokens", "chunks"])
+def test_numbers_of_a_ranker_that_mean_nothing_are_refused(option, tmp_path):
+    least = 0 if option == "chunks" else 1
+    with pytest.raises(ConfigError, match=f"rankers.options.{option}.*\n.*{least} or more"):
+        make_ranker("trained", {"folder": str(tmp_path), option: least - 1})
 
 
 def test_a_check_of_what_is_right_answers_nothing(facts_index, questions, tmp_path, monkeypatch, capsys):

@@ -64,6 +64,16 @@ def test_a_build_that_must_fail_is_refused_before_the_corpus_is_split(
     assert [path.name for path in places["full"].iterdir()] == ["notes.md"]
 
 
+def test_a_first_article_that_cannot_be_read_is_told_before_an_encoder_is_loaded(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "wiki.jsonl").write_text('{"id": {"page": 1}, "title": "Iron", "text": "Iron rusts."}\n')
+    monkeypatch.setattr(program, "_encoders", lambda *_: pytest.fail("an encoder was loaded"))
+    assert call(monkeypatch, "build", tmp_path / "wiki.jsonl", tmp_path / "out") == 2
+    assert "wiki.jsonl, row 1, column id" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["wiki.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

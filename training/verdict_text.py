@@ -82,8 +82,10 @@ def _leaks(found: dict[str, Any]) -> list[str]:
 
 def _paste(found: dict[str, Any]) -> list[str]:
     if "solution" in found:
+        path = found["solution"]
         return [
-            f"{found['solution']}: python -m inference submit --config {found['solution']} --questions TEST"
+            f"{path}: python -m inference submit --config {path} --questions TEST --out submission.csv",
+            "  (with --index INDEX, or --contexts-file of TEST, where its rankers read contexts)",
         ]
     return ["for solution.yaml (--final trains on all questions, and writes it):", *found["paste"]]
 

@@ -158,7 +158,7 @@ def _tell_forecast(plan: Plan) -> None:
     f = forecast(plan)
     spread = f" by one worker, and Ray has room for {f.workers} now" if plan.cluster else ""
     print(
-        f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} minutes "
+        f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} min "
         f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
         f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
     )

@@ -78,6 +78,7 @@ def check_places(plan: Plan) -> None:
         Questions.read(plan.questions)
     if plan.reuse:
         Manifest.read(plan.reuse)
+    plan.corpus.require_readable()
 
 
 def check(plan: Plan) -> None:

@@ -13,6 +13,7 @@ from kaggle_rag.errors import InputError
 from kaggle_rag.progress import progress
 from wiki_index.folders import ZIM_PART, gaps, refuse_twice, require_all_parts, visible, zim_parts
 from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of, why_no_articles
+from wiki_index.readers.zim import Zim
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
 
@@ -138,7 +139,7 @@ class Corpus:
                 if on_bytes:
                     on_bytes(size)
                 continue
-            reader = READERS[_require_format(path)](path, self.root)
+            reader = self._reader(path)
             for record in reader.records():
                 yield Page(number, reader, record)
                 number += 1
@@ -147,6 +148,14 @@ class Corpus:
                     told = now
             if on_bytes:
                 on_bytes(size - told)
+
+    def require_readable(self) -> None:
+        """Raise ``InputError`` where the first article cannot be read; a ZIM is checked whole, and later."""
+        if not isinstance(self._reader(self.files[0]), Zim):
+            next(self.articles(), None)
+
+    def _reader(self, path: Path) -> Reader:
+        return READERS[_require_format(path)](path, self.root)
 
     def articles(self) -> Iterator[Article]:
         """Stream the articles in order, without the pages that are none."""

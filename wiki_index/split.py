@@ -38,7 +38,11 @@ def split(plan: Plan) -> dict[str, Any]:
                 write_shard(plan.work / passages_name(len(shards)), passages, seen.notes())
                 shards.append(len(passages))
         if not sum(shards):
-            raise InputError("the corpus holds no text", where=plan.corpus.path)
+            raise InputError(
+                "the corpus holds no text", where=plan.corpus.path,
+                expected="articles with a sentence of two words at least",
+                cure="see what is left out: python -m wiki_index check --corpus CORPUS",
+            )  # fmt: skip
         skipped, left_out = (dict(sorted(found.items())) for found in (seen.skipped, seen.left_out))
         write_json(summary, dict(zip(_COUNTS, (seen.articles, skipped, left_out, shards))))
     counts = dict(json.loads(summary.read_text(encoding="utf-8")))

@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.artifacts import manifest_sum, seal, verify, write_json
 from kaggle_rag.errors import ArtifactError, CheckpointError
+from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.layouts import Layout
 
 CARD = "ranker.json"
@@ -80,3 +81,22 @@ class RankerCard:
 
 
 _AGAIN = "copy the folder again from where it was trained"
+
+
+def require_base(name: str, card: RankerCard) -> None:
+    """Raise ``CheckpointError`` unless ``name`` is the backbone that an adapter was trained on."""
+    try:
+        found = resolve(name).sha256
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the adapter's backbone {name!r} is not on this machine",
+            expected=error.expected,
+            cure="attach it, or say where it lies: options.base of the ranker, --base of merge",
+        ) from error
+    if found != card.base_sha256:
+        raise CheckpointError(
+            "the adapter was trained on another backbone",
+            where=name,
+            expected=f"{card.base!r} with weights sha256 {card.base_sha256[:16]}…, found {found[:16]}…",
+            cure="give the folder of the right one: options.base of the ranker",
+        )

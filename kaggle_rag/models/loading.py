@@ -11,7 +11,7 @@ import transformers
 
 from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
-from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.card import RankerCard, require_base
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.description import FAULTS, config_of, described
@@ -115,7 +115,7 @@ def load_ranker(
     card = RankerCard.read(folder)
     if not card.base:
         return card, load_whole(folder, card, device=device, precision=precision, nf4=nf4)
-    _require_base(base or card.base, card)
+    require_base(base or card.base, card)
     backbone = load_backbone(
         base or card.base, card.form, device=device, precision=precision, nf4=card.nf4 or nf4,
         labels=card.labels,
@@ -187,24 +187,6 @@ def _keep_trainable(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _require_base(name: str, card: RankerCard) -> None:
-    try:
-        found = resolve(name).sha256
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"the adapter's backbone {name!r} is not on this machine",
-            expected=error.expected,
-            cure="attach it, or say where it lies: options.base of the ranker, --base of merge",
-        ) from error
-    if found != card.base_sha256:
-        raise CheckpointError(
-            "the adapter was trained on another backbone",
-            where=name,
-            expected=f"{card.base!r} with weights sha256 {card.base_sha256[:16]}…, found {found[:16]}…",
-            cure="give the folder of the right one: options.base of the ranker",
-        )
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 
 from kaggle_rag.errors import CheckpointError
 from kaggle_rag.models.checkpoints import weights
-from kaggle_rag.models.devices import dtype_of
 
 # Python with torch, transformers, the tables and what their allocators keep, measured; bitsandbytes beside
 # it, and on a GPU the CUDA context.
@@ -26,6 +25,7 @@ WHOLE = ("lm_head", "score", "classifier", "classification_head", "pooler")
 # Type of a number in a file, and its bytes there.
 _STORED = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 # Attention of two positions that keeps its matrix, some of them, and gathers by relative distance.
 _KEPT_MATRICES = {"deberta": 8, "deberta-v2": 8, "t5": 3, "mt5": 3, "umt5": 3}
@@ -64,7 +64,7 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     CheckpointError : a file is no safetensors, or was cut short.
     """
     tensors = [found for folder in folders for found in _headers(folder)]
-    number = dtype_of(reading.precision).itemsize
+    number = _BYTES[reading.precision]
     held = int(sum(_held(name, shape, kind, number, reading.nf4) for name, shape, kind in tensors))
     working = _working(config, reading, number)
     libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0)
@@ -78,10 +78,21 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     return Estimate(libraries + held + copied + working, 0, held)
 
 
+def weights_of(folder: Path, precision: str) -> int:
+    """Bytes of a checkpoint's weights in memory.
+
+    Raises
+    ------
+    CheckpointError : a file is no safetensors, or was cut short.
+    """
+    number = _BYTES[precision]
+    return int(sum(_held(name, shape, kind, number, nf4=False) for name, shape, kind in _headers(folder)))
+
+
 def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
     for path in weights(folder):
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118
                     found = file.get_slice(name)
                     yield name, found.get_shape(), found.get_dtype()

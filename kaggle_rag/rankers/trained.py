@@ -70,6 +70,7 @@ class TrainedRanker:
         self.template, self.load_in_4bit = template, load_in_4bit
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
+        _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1), chunks=(chunks, 0))
         self.card = _bare_card(self, max_tokens) if self.bare else RankerCard.read(self.folder)
         if form not in (None, self.card.form):
             raise ConfigError(
@@ -199,6 +200,13 @@ class TrainedRanker:
                 f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
             )
         return notes
+
+
+def _require_counts(**given: tuple[int | None, int]) -> None:
+    """Raise ``ConfigError`` for a number that is less than the least that means something."""
+    for name, (number, least) in given.items():
+        if number is not None and number < least:
+            raise ConfigError(f"{number}", where=f"rankers.options.{name}", expected=f"{least} or more")
 
 
 def located(name: str) -> Path:

@@ -1,0 +1,67 @@
+"""What a run takes before any ranker: libraries, index, encoders and re-ranker, by their files alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from kaggle_rag.artifacts import Manifest
+from kaggle_rag.config import Solution
+from kaggle_rag.errors import KitError
+from kaggle_rag.limits import Need, require
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
+from kaggle_rag.models.memory import weights_of
+from kaggle_rag.retrieval.kinds import ram_of
+
+# torch, all-MiniLM-L6-v2 and one batch of questions; measured on the sample and on 4,000 questions.
+_BASE_RAM = 1_000_000_000
+# That encoder's weights and the activations of one batch of 32,768 tokens, by arithmetic.
+_BASE_GPU = 1_500_000_000
+# What both hold of weights already.
+_SMALL = 100_000_000
+
+
+def require_limits(solution: Solution, *, search: bool, device: str) -> None:
+    """Raise ``LimitError`` where the limits are less than a run on a device needs before any ranker.
+
+    On the device ``cpu`` nothing of it imports torch.
+    """
+    limits = solution.limits
+    require(Need("answering", _BASE_RAM, "raise limits.ram (--ram)"), ram=limits.ram)
+    if search and solution.index is not None:
+        require(_search_need(solution, solution.index, device), ram=limits.ram, gpu=limits.gpu)
+
+
+def _search_need(solution: Solution, index: Path, device: str) -> Need:
+    # Mapped pages of a FAISS file count as resident while they are searched.
+    manifest = Manifest.read(index)
+    mapped = sum(ram_of(c.kind, manifest.passages, c.encoder.dim) for c in manifest.dense.values())
+    on_gpu = device.startswith("cuda")
+    models = max(0, sum(_models(solution, manifest, "fp16" if on_gpu else "fp32")) - _SMALL)
+    cure = "raise the limit, or build a smaller kind of index (wiki_index build --ram)"
+    if models:
+        cure += ", or leave out contexts.reranker or an encoder of contexts.retrievers"
+    return Need(
+        "contexts",
+        _BASE_RAM + mapped + (0 if on_gpu else models),
+        cure,
+        gpu=_BASE_GPU + models if on_gpu else 0,
+    )
+
+
+def _models(solution: Solution, manifest: Manifest, halved: str) -> Iterator[int]:
+    """Bytes of the weights of encoders, which are kept in float32, and of the re-ranker.
+
+    One that is not on this machine is told by another check.
+    """
+    settings = solution.contexts
+    for name, card in manifest.dense.items():
+        is_default = name == manifest.default
+        if is_default or name in settings.retrievers:
+            place = solution.encoder if is_default else solution.encoders.get(name)
+            with contextlib.suppress(KitError):
+                yield weights_of(resolve(place or card.encoder.name or DEFAULT_ENCODER).path, "fp32")
+    if settings.reranker:
+        with contextlib.suppress(KitError):
+            yield weights_of(resolve(settings.reranker).path, halved)
