@@ -93,11 +93,11 @@ def run_program(main: Callable[[], int]) -> int:
         sys.stdout = None
         return 0
     except OSError as error:
-        print(f"error: {_describe(error)}", file=sys.stderr)
+        print(f"error: {as_fault(error)}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 
-def _describe(error: OSError) -> KitError:
+def as_fault(error: OSError) -> KitError:
     """The user's view of a failing file system; an OSError without a number is re-raised as it is."""
     where = error.filename or ""
     if error.errno in FULL_DISK:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from kaggle_rag.errors import KitError
+from kaggle_rag.errors import KitError, as_fault
 
 
 class Faults(KitError):
@@ -28,7 +28,8 @@ class Gathered:
         """Keep the fault of the block, once, and go on behind it."""
         try:
             yield
-        except KitError as error:
+        except (KitError, OSError) as found:
+            error = found if isinstance(found, KitError) else as_fault(found)
             if str(error) not in map(str, self.faults):
                 self.faults.append(error)
 

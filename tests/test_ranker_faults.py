@@ -110,6 +110,23 @@ def test_settings_that_do_not_fit(command, kind, more, message, told, tmp_path, 
     assert code == 2 and message in said and not (tmp_path / "out").exists()
 
 
+def test_all_faults_of_a_training_are_told_at_once(told, tmp_path, capsys, monkeypatch):
+    questions, contexts = changed(tmp_path, "one", lambda row: row | {"answer": "A"})
+    wrong = {"model": tmp_path / "gone", "exclude": tmp_path / "no.csv", "drop": "list.csv"}
+    code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out",
+                       questions=questions, contexts=contexts, **wrong)  # fmt: skip
+    assert code == 2 and "4 things must be mended" in said, said
+    for fault in ("gone", "all 32 answers are A", "no.csv", "list.csv"):
+        assert fault in said, fault
+    code, said = program(
+        capsys, monkeypatch, "retriever", "--questions", tmp_path / "q.csv", "--model", tmp_path / "gone",
+        "--passages", tmp_path / "p.txt", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 2 and "3 things must be mended" in said, said
+    assert all(fault in said for fault in ("q.csv", "gone", "p.txt"))
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_more_options_than_a_model_has_letters_for(told, tmp_path, capsys, monkeypatch):
     """The toy's tokenizer has letters to E; a question of seven options comes last."""
     wide = rows(1, 9, width=7)[0] | {"context": "amber"}

@@ -6,6 +6,12 @@ against the seconds that every mistake would wait for the libraries.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from kaggle_rag.artifacts import Manifest
+from kaggle_rag.errors import InputError
+from kaggle_rag.faults import Gathered
+from kaggle_rag.models.checkpoints import resolve
 from training.config import RerankerSettings, RetrieverSettings
 from training.corpus import read_passages
 from training.lessons import read_lessons, without
@@ -15,22 +21,54 @@ from training.run import Run, is_first
 
 
 def require_finder(command: str, settings: RetrieverSettings | RerankerSettings, *, dry: bool) -> None:
-    """Raise ``KitError`` for what is wrong with the inputs of a retriever or a re-ranker."""
-    _require_own(Run(command, settings), dry)
-    lessons = read_lessons(settings.questions, settings.positive, settings.forms)
-    without(lessons, settings.exclude)
+    """Raise ``KitError`` for all that is wrong with the inputs of a retriever or a re-ranker."""
+    found = Gathered()
+    with found.check():
+        _require_own(Run(command, settings), dry)
+    with found.check():
+        resolve(settings.model)
+    with found.check():
+        without(read_lessons(settings.questions, settings.positive, settings.forms), settings.exclude)
     if settings.validation:
-        read_lessons(settings.validation, settings.positive, settings.forms)
+        with found.check():
+            read_lessons(settings.validation, settings.positive, settings.forms)
     if settings.passages:
-        read_passages(settings.passages)
+        with found.check():
+            read_passages(settings.passages)
+    if settings.index:
+        with found.check():
+            Manifest.read(settings.index)
+    found.tell()
 
 
 def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
-    """Raise ``KitError`` for what is wrong with the inputs of a ranker."""
-    _require_own(Run(command, settings, FILES), dry)
-    Lessons.read(settings.questions, settings.contexts, settings.limit)
+    """Raise ``KitError`` for all that is wrong with the inputs of a ranker."""
+    found = Gathered()
+    with found.check():
+        _require_own(Run(command, settings, FILES), dry)
+    with found.check():
+        Lessons.read(settings.questions, settings.contexts, settings.limit)
     if settings.validation:
-        Lessons.read(settings.validation, settings.validation_contexts)
+        with found.check():
+            Lessons.read(settings.validation, settings.validation_contexts)
+    check_backbone(found, settings)
+    found.tell()
+
+
+def check_backbone(found: Gathered, settings: RankerRun) -> None:
+    """The backbone's folder, and the files beside questions and contexts."""
+    with found.check():
+        resolve(settings.model)
+    for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
+        if path is not None:
+            with found.check():
+                require_there(path)
+
+
+def require_there(path: Path) -> None:
+    """Raise ``InputError`` where no file is."""
+    if not path.is_file():
+        raise InputError("no such file", where=path, cure="check the spelling of the path")
 
 
 def _require_own(run: Run, dry: bool) -> None:

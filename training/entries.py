@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 from kaggle_rag.artifacts import MANIFEST, sha256
 from kaggle_rag.config import RankerSettings, Solution, validated
-from kaggle_rag.errors import ConfigError, InputError
+from kaggle_rag.errors import ConfigError
+from kaggle_rag.faults import Gathered
 from kaggle_rag.models.card import CARD
-from kaggle_rag.models.checkpoints import resolve, weights_sum
+from kaggle_rag.models.checkpoints import weights_sum
 from kaggle_rag.places import at, beside, model_beside
 from kaggle_rag.rankers.registry import make_ranker
+from training.early import check_backbone
 from training.extra import require_extra
 from training.ranker_config import COMMANDS, FILES, MODELS, PATHS, RankerRun
 from training.run import Run
@@ -75,16 +77,15 @@ class Entry:
 
         require_family(self.command, self.run(place, 0).model)
 
-    def check_files(self, place: Place) -> None:
-        """What needs no library of models: settings, packages, files, the backbone's folder."""
+    def check_files(self, found: Gathered, place: Place) -> None:
+        """Keep what is wrong with settings, packages, files and the backbone's folder."""
         if self.command is None:
             return
-        settings = self.run(place, 0)
-        require_extra(settings)
-        resolve(settings.model)
-        for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
-            if path is not None and not path.is_file():
-                raise InputError("no such file", where=path, cure="check the spelling of the path")
+        with found.check():
+            settings = self.run(place, 0)
+            with found.check():
+                require_extra(settings)
+            check_backbone(found, settings)
 
     def made_by(self, solution: Solution, place: Place, fold: int | None) -> dict[str, Any]:
         """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""

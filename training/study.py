@@ -10,11 +10,12 @@ from typing import Any
 
 from kaggle_rag.artifacts import sha256, write_json
 from kaggle_rag.config import Solution, load
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.errors import ArtifactError, ConfigError
 from kaggle_rag.faults import Gathered
 from kaggle_rag.preflight import check_models, check_ranker
 from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.contexts import QuestionContexts
+from training.early import require_there
 from training.entries import Entry, Place, entries_of
 from training.ranker_config import FILES
 from training.ranker_data import Lessons
@@ -91,7 +92,7 @@ class Study:
             _require_fewer_folds(wish, len(lessons))
         for path in tests:
             with found.check():
-                _require_there(path)
+                require_there(path)
         _check_files(found, solution, entries, place)
         found.tell()
         for entry in entries:
@@ -194,18 +195,12 @@ def _require_fewer_folds(wish: Wish, questions: int) -> None:
         )
 
 
-def _require_there(path: Path) -> None:
-    if not path.is_file():
-        raise InputError("no such file", where=path, cure="check the spelling of the path")
-
-
 def _check_files(found: Gathered, solution: Solution, entries: Sequence[Entry], place: Place) -> None:
     """What of the rankers can be told by their files alone."""
     for number, entry in enumerate(entries):
         with found.check():
             check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
-        with found.check():
-            entry.check_files(place)
+        entry.check_files(found, place)
     if any(entry.settings.kind != "trained" for entry in entries):
         check_models(found, solution, search=False, encodes=True)
 
@@ -226,6 +221,6 @@ def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:
             cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
             "then give --contexts-file C.parquet",
         )  # fmt: skip
-    if contexts is not None and not contexts.is_file():
-        raise InputError("no such file", where=contexts, cure="check the spelling of the path")
+    if contexts is not None:
+        require_there(contexts)
     return questions, contexts
