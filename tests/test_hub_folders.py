@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from conftest import ROOT
 from hub_toys import SOURCES, cached, hub_folder
 from ranker_toys import task
@@ -78,6 +79,11 @@ def test_a_name_of_the_readme_by_its_steps(kind, shards, told, program, cache, t
     code, said = train(program, told, COMMANDS[kind], tmp_path / "fetched", tmp_path / "ranker")
     assert code == 2 and "python -m training convert" in said
     code, said = program("convert", tmp_path / "fetched", tmp_path / "whole")
+    if kind == "llama" and transformers.__version__.startswith("5.0."):
+        # It reads spaces as unknown words of a tokenizer.model that stands alone: refused, not written.
+        assert code == 2 and "try another version of transformers" in said
+        assert not (tmp_path / "whole").exists()
+        return
     assert code == 0 and "all the same; the same answer" in said, said
     _require_alike(kind, folder, tmp_path / "whole")
     code, said = train(program, told, COMMANDS[kind], tmp_path / "whole", tmp_path / "ranker")

@@ -124,8 +124,10 @@ def test_what_a_program_starts_waits_as_it_does(program):
     assert printed(script)[0] == "1000"
 
 
+# That a process of several threads forks, Python 3.12 says itself; tokenizers is what is listened to.
 FORK = """
-import wiki_index, os
+import wiki_index, os, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
 from tokenizers import Tokenizer, models, pre_tokenizers
 made = Tokenizer(models.WordLevel({"iron": 0, "[UNK]": 1}, unk_token="[UNK]"))
 made.encode_batch(["iron"] * 100)

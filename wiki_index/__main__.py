@@ -88,6 +88,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from wiki_index.build import check_places
 
     check_places(plan)
+    corpus.require_readable()
     return dataclasses.replace(plan, encoders=_encoders(arguments, unit))
 
 

@@ -18,6 +18,8 @@ from kaggle_rag.models.checkpoints import weights
 _LIBRARIES = 600_000_000
 _BITSANDBYTES = 100_000_000
 _CUDA = 500_000_000
+# What a torch that was built for CUDA takes more, also where no GPU is.
+_CUDA_BUILD = 170_000_000
 # Bytes a weight of a layer in NF4 with double quantization: 4 bits, and 8 bits and a bit for each 64.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
@@ -67,7 +69,7 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     number = _BYTES[reading.precision]
     held = int(sum(_held(name, shape, kind, number, reading.nf4) for name, shape, kind in tensors))
     working = _working(config, reading, number)
-    libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0)
+    libraries = _LIBRARIES + (_BITSANDBYTES if reading.nf4 else 0) + (_CUDA_BUILD if _for_cuda() else 0)
     if reading.device.startswith("cuda"):
         return Estimate(libraries + _CUDA + _largest(folders), _CUDA + held + working, held)
     copied = sum(
@@ -76,6 +78,12 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
         if _is_copied(name, shape, kind, reading)
     )
     return Estimate(libraries + held + copied + working, 0, held)
+
+
+def _for_cuda() -> bool:
+    import torch
+
+    return torch.version.cuda is not None
 
 
 def weights_of(folder: Path, precision: str) -> int:

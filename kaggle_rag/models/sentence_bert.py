@@ -114,7 +114,7 @@ class SentenceBert:
 
         self.tokenizer, self._pooling = tokenizer, pooling
         self._heads, self._epsilon = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
-        weights = load_file(folder / "model.safetensors")
+        weights = {_today(name): part for name, part in load_file(folder / "model.safetensors").items()}
         _require_float32(weights)
         self._embed = _embeddings(weights)
         self._layers = [_layer(weights, number) for number in range(config["num_hidden_layers"])]
@@ -223,6 +223,11 @@ def _tokenizer(folder: Path) -> Tokens | None:
         return None
     raw.no_padding()
     return Tokens(raw)
+
+
+def _today(name: str) -> str:
+    """The name of a weight; checkpoints of TensorFlow and some releases of transformers have an older one."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _embeddings(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
