@@ -1,13 +1,17 @@
 """Depths of weights by the order in which a forward pass meets them; freezing, averages, disturbances."""
 
+import json
+
 import pytest
 import torch
 from ranker_toys import BACKBONES, backbone
+from safetensors.torch import load_file, save_file
 
 from kaggle_rag.errors import ConfigError
 from kaggle_rag.models.loading import load_backbone
 from training.adversarial import ADVERSARIES, require_embeddings
 from training.peft_methods import METHODS, with_method
+from training.saving import rename
 from training.weights import MovingAverage, depths_of, freeze, layers_of, rate_groups
 
 FORMS = {**dict.fromkeys(BACKBONES, "binary"), "deberta-v2": "choice", "bert": "choice"}
@@ -182,3 +186,21 @@ def test_fgm_is_refused_where_no_embedding_learns(folders):
 def test_every_method_names_what_it_needs():
     assert METHODS["full"].packages == METHODS["adapters"].packages == []
     assert METHODS["lora"].packages == ["peft"] and "bitsandbytes" in METHODS["qlora"].packages
+
+
+def test_weights_that_were_written_by_older_names_get_those_of_the_model(tmp_path):
+    """As transformers 5.0 writes them, in two shards with their index."""
+    new = {"bert.LayerNorm.weight": torch.ones(2), "bert.LayerNorm.bias": torch.zeros(2)}
+    older = ["bert.LayerNorm.gamma", "bert.LayerNorm.beta"]
+    for number, (name, old) in enumerate(zip(new, older), 1):
+        save_file({old: new[name]}, tmp_path / f"model-0000{number}-of-00002.safetensors", {"format": "pt"})
+    index = tmp_path / "model.safetensors.index.json"
+    parts = [path.name for path in sorted(tmp_path.glob("*.safetensors"))]
+    index.write_text(json.dumps({"weight_map": dict(zip(older, parts))}))
+    rename(tmp_path)
+    found = {name: tensor for part in parts for name, tensor in load_file(tmp_path / part).items()}
+    assert found.keys() == new.keys() and all(torch.equal(found[name], new[name]) for name in new)
+    assert json.loads(index.read_text())["weight_map"] == dict(zip(new, parts))
+    before = index.read_bytes(), [(tmp_path / part).read_bytes() for part in parts]
+    rename(tmp_path)
+    assert before == (index.read_bytes(), [(tmp_path / part).read_bytes() for part in parts])

@@ -84,6 +84,11 @@ def weights(folder: Path) -> list[Path]:
     return [path for path in found if not path.name.startswith(".")]
 
 
+def todays_name(name: str) -> str:
+    """The name of a weight: those of LayerNorms are older in files of TensorFlow and of transformers 5.0."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
 def weights_sum(folder: Path) -> str:
     """The weights' checksum: the file's own for one file, else that of the sorted checksums."""
     sums = [

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from kaggle_rag.models.checkpoints import todays_name
+
 if TYPE_CHECKING:
     import torch
 
@@ -114,7 +116,7 @@ class SentenceBert:
 
         self.tokenizer, self._pooling = tokenizer, pooling
         self._heads, self._epsilon = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
-        weights = {_today(name): part for name, part in load_file(folder / "model.safetensors").items()}
+        weights = {todays_name(name): part for name, part in load_file(folder / "model.safetensors").items()}
         _require_float32(weights)
         self._embed = _embeddings(weights)
         self._layers = [_layer(weights, number) for number in range(config["num_hidden_layers"])]
@@ -223,11 +225,6 @@ def _tokenizer(folder: Path) -> Tokens | None:
         return None
     raw.no_padding()
     return Tokens(raw)
-
-
-def _today(name: str) -> str:
-    """The name of a weight; checkpoints of TensorFlow and some releases of transformers have an older one."""
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _embeddings(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
