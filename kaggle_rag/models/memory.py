@@ -19,7 +19,7 @@ _LIBRARIES = 600_000_000
 _BITSANDBYTES = 100_000_000
 _CUDA = 500_000_000
 # What a torch that was built for CUDA takes more, also where no GPU is.
-_CUDA_BUILD = 170_000_000
+_CUDA_BUILD = 200_000_000
 # Bytes a weight of a layer in NF4 with double quantization: 4 bits, and 8 bits and a bit for each 64.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
