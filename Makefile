@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dis
 
 # Loading, training and answering: where libraries differ from version to version.
 SMOKE  := encoder crossencoder precision training_losses training_retriever training_reranker \
-          ranker_scoring ranker_weights retrievers submission
+          ranker_scoring ranker_weights ranker_resume retrievers sentence_bert submission
 
 .PHONY: demo test slow lint bench clean compat smoke
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from ranker_toys import WORDS, backbone, files, rows, task
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMultipleChoice
 
 from kaggle_rag.errors import run_program
@@ -260,6 +261,33 @@ def test_merged_weights_that_answer_differently_are_not_written(told, ranker, tm
     with pytest.raises(ArtifactError, match="answer differently"):
         merge(ranker, tmp_path / "merged", device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def _shortened(weights):
+    name = next(name for name in weights if name.endswith("query.weight"))
+    return weights | {name: weights[name][:3].clone()}
+
+
+def _without_numbers(weights):
+    return weights | {name: tensor * float("nan") for name, tensor in weights.items() if "classifier" in name}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (_shortened, "weights of other shapes than its config.json says"),
+        (_without_numbers, "its weights hold some that are none"),
+        (lambda weights: {k: v for k, v in weights.items() if "classifier" not in k}, "has no head"),
+    ],
+)
+def test_weights_of_a_checkpoint_trained_elsewhere_that_do_not_fit(change, message, told, tmp_path):
+    folder = told["models"]["bert"]
+    AutoModelForMultipleChoice.from_pretrained(folder).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(f"{folder}/{name}", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(change(weights), tmp_path / "model.safetensors", {"format": "pt"})
+    assert message in refused(told, tmp_path, form="choice", max_tokens=48)
 
 
 def test_a_checkpoint_trained_elsewhere_answers_without_training_here(told, tmp_path):

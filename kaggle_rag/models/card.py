@@ -70,8 +70,9 @@ class RankerCard:
             raise ArtifactError(f"{CARD} is damaged", where=folder, cure=_AGAIN) from error
         if not isinstance(found, dict) or (found.get("kind"), found.get("format")) != (cls.KIND, FORMAT):
             raise ArtifactError(
-                f"{CARD} is not of this version of the kit", where=folder, expected=f"format {FORMAT}"
-            )
+                f"{CARD} is not of this version of the kit", where=folder, expected=f"format {FORMAT}",
+                cure="train the ranker by this version, or answer by the kit that trained it",
+            )  # fmt: skip
         own = found.pop("sha256", None)
         if own != manifest_sum(found):
             raise ArtifactError(f"{CARD} was changed after it was written", where=folder, cure=_AGAIN)

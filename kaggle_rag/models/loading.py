@@ -78,8 +78,12 @@ def load_backbone(
             output_loading_info=True, **options,
         )  # fmt: skip
     except FAULTS as error:
+        said = str(error).splitlines()[0]
+        if "ignore_mismatched_sizes" in said:
+            # The library prints which, as a table that nobody sees here.
+            said = "weights of other shapes than its config.json says"
         raise CheckpointError(
-            f"this folder does not load as a backbone ({str(error).splitlines()[0]})",
+            f"this folder does not load as a backbone ({said})",
             where=folder,
             expected=f"a checkpoint that {answers.auto} of transformers {transformers.__version__} reads",
         ) from error

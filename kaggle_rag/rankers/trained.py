@@ -181,7 +181,9 @@ class TrainedRanker:
             raise CheckpointError(
                 f"the answers to {lost:,} of {len(items):,} questions are no numbers in {self.precision}",
                 where=self.folder,
-                cure="set rankers.options.precision: fp32 (or bf16, where the GPU has it)",
+                cure="its weights hold some that are none: copy the folder again, or train it again"
+                if self.precision == "fp32"
+                else "set rankers.options.precision: fp32 (or bf16, where the GPU has it)",
             )
         self.notes = self._noted(writer)
         return softmax(logits, questions.present)
