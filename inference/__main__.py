@@ -93,14 +93,20 @@ def _solution(arguments: argparse.Namespace) -> tuple[Any, list[Any]]:
     return load_partly(arguments.config, changes, flags)
 
 
+def _tell_idle(solution: Any, arguments: argparse.Namespace) -> None:
+    from inference.idle import idle
+
+    typed = [change.partition("=")[0].strip() for change in arguments.set]
+    for line in idle(solution, arguments.command, typed=typed):
+        print("note: " + line, file=sys.stderr)
+
+
 def _contexts(arguments: argparse.Namespace) -> int:
-    from inference.preflight import check_contexts, idle
+    from inference.preflight import check_contexts
 
     solution, faults = _solution(arguments)
     check_contexts(solution, faults)
-    for line in idle(solution.model_copy(update={"contexts_file": None})):
-        if line.startswith(("contexts", "encoders", "limits")):
-            print("note: " + line, file=sys.stderr)
+    _tell_idle(solution, arguments)
     from inference.pipeline import contexts_to_file
 
     wrote = contexts_to_file(solution)
@@ -138,13 +144,11 @@ def _score(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace) -> int:
     from inference.ask import Session, answer, asked, show
-    from inference.preflight import check_ask, idle
+    from inference.preflight import check_ask
 
     solution, faults = _solution(arguments)
     check_ask(solution, faults)
-    # Each question is searched for, whatever file of contexts the settings name.
-    for line in idle(solution.model_copy(update={"contexts_file": None})):
-        print("note: " + line, file=sys.stderr)
+    _tell_idle(solution, arguments)
     session, wrong = None, 0
     for question in asked(arguments.prompt, arguments.option):
         if isinstance(question, InputError):

@@ -81,7 +81,8 @@ class Session:
     """Answers questions one after the other by models that are opened once."""
 
     def __init__(self, bench: Bench) -> None:
-        from inference.pipeline import asked_rankers, require_room
+        from inference.pipeline import require_room
+        from inference.preflight import asked_rankers
         from kaggle_rag.rankers.registry import make_ranker
 
         self.bench, self.retriever = bench, bench.retriever()

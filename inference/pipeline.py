@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from inference.batches import ContextBatches
 from inference.needs import require_limits
-from inference.preflight import check_contexts, fitting_stack, read_questions
+from inference.preflight import asked_rankers, check_contexts, fitting_stack, read_questions
 from kaggle_rag.artifacts import MANIFEST, sha256
-from kaggle_rag.config import LimitSettings, RankerSettings, Solution
+from kaggle_rag.config import LimitSettings, Solution
 from kaggle_rag.ensemble import Probabilities, blend
 from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.faults import Gathered
@@ -23,7 +23,7 @@ from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.base import Ranker, TellsNeed
-from kaggle_rag.rankers.registry import make_ranker, takes_index
+from kaggle_rag.rankers.registry import make_ranker, numbered, takes_index
 from kaggle_rag.retrieval.contexts import QuestionContexts, read_contexts, read_notes
 from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.index import Index
@@ -107,8 +107,10 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
     if search and solution.contexts.reranker:
         with found.check():
             _require_scores(solution.contexts.reranker)
-    for settings in asked_rankers(solution):
-        with found.check():
+    for number, settings in enumerate(solution.rankers):
+        if settings not in asked_rankers(solution):
+            continue
+        with found.check(), numbered(number):
             made = make_ranker(settings.kind, settings.options, encoder=None, index=None)
             if solution.limits != LimitSettings():
                 require_room(made, solution)
@@ -191,11 +193,6 @@ def predict(
         for note in ranker.notes:
             print(f"note: {note}", file=sys.stderr)
     return mixed(bench.solution, [found[place] for place in range(len(asked))], questions)
-
-
-def asked_rankers(solution: Solution) -> list[RankerSettings]:
-    """The rankers with a say: a stack asks all of them."""
-    return [each for each in solution.rankers if each.weight or solution.stack]
 
 
 def mixed(solution: Solution, tables: Sequence[Probabilities], questions: Questions) -> Probabilities:

@@ -1,14 +1,14 @@
-"""All that can be known of a run before it begins, told at once, and settings that have no effect in it."""
+"""All that can be known of a run before it begins, told at once."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from inference.needs import require_limits
 from kaggle_rag.artifacts import MANIFEST
-from kaggle_rag.config import Solution
+from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.errors import ConfigError, InputError, KitError
 from kaggle_rag.faults import Gathered
 from kaggle_rag.preflight import check_models, check_ranker
@@ -156,46 +156,12 @@ def fitting_stack(solution: Solution) -> Stack:
 
 def uses_encoder(solution: Solution) -> bool:
     """Whether a ranker with a say asks the encoder."""
-    asked = [each for each in solution.rankers if each.weight or solution.stack]
-    return any(each.kind != "trained" for each in asked)
+    return any(each.kind != "trained" for each in asked_rankers(solution))
 
 
-def idle(solution: Solution, *, without_contexts: bool = False) -> Iterator[str]:
-    """Settings that were given and change nothing in this run, a line each."""
-    contexts, given_keys = solution.contexts, solution.model_fields_set
-    search = not without_contexts and solution.contexts_file is None
-    if not search:
-        why = "--without-contexts" if without_contexts else "contexts_file"
-        for key in ("index", "contexts"):
-            if key in given_keys and getattr(solution, key) is not None:
-                yield f"{key} has no effect: with {why} nothing is searched"
-        if not uses_encoder(solution) and (solution.encoder or solution.encoders):
-            yield "encoder has no effect: no ranker with a say asks it"
-    if search and "rerank" in contexts.model_fields_set and not contexts.reranker:
-        yield "contexts.rerank has no effect without contexts.reranker"
-    if search and contexts.exact is True and set(contexts.retrievers) == {"bm25"}:
-        yield "contexts.exact has no effect: bm25 has no vectors"
-    if unasked := [name for name in solution.encoders if search and name not in contexts.retrievers]:
-        yield f"encoders.{unasked[0]} has no effect: contexts.retrievers does not ask it"
-    if solution.limits.gpu and (solution.device or "").startswith("cpu"):
-        yield "limits.gpu has no effect on the device cpu"
-    yield from _idle_mix(solution)
-
-
-def _idle_mix(solution: Solution) -> Iterator[str]:
-    weighed = [each for each in solution.rankers if "weight" in each.model_fields_set]
-    if solution.stack:
-        if "blend" in solution.model_fields_set:
-            yield "blend has no effect: the stack mixes the rankers"
-        if weighed:
-            yield "rankers.*.weight has no effect: the stack mixes the rankers"
-        return
-    asked = [each for each in solution.rankers if each.weight]
-    if len(asked) == 1 and "blend" in solution.model_fields_set:
-        yield "blend has no effect: one ranker alone has a say"
-    for number, each in enumerate(solution.rankers):
-        if not each.weight:
-            yield f"rankers.{number} ({each.kind}) has no say: its weight is 0"
+def asked_rankers(solution: Solution) -> list[RankerSettings]:
+    """The rankers with a say: a stack asks all of them."""
+    return [each for each in solution.rankers if each.weight or solution.stack]
 
 
 def _check_source(solution: Solution, without_contexts: bool) -> None:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inference.preflight import check_submit, idle, read_questions
+from inference.idle import idle
+from inference.preflight import check_submit, read_questions
 from kaggle_rag.config import Solution
 from kaggle_rag.errors import KitError
 from kaggle_rag.questions import Questions
@@ -26,7 +27,7 @@ def check(
     its model.
     """
     check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
-    for line in idle(solution, without_contexts=without_contexts):
+    for line in idle(solution, "submit", without_contexts=without_contexts):
         print("note: " + line, file=sys.stderr)
     from inference.pipeline import make_rankers
 

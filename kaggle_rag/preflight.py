@@ -135,16 +135,18 @@ def _check_folder(options: Mapping[str, Any], where: str) -> None:
         folder = next(attached(str(name), CARD), folder)
     if not folder.is_dir():
         folder = resolve(str(name)).path
+    whole = True
     if (folder / CARD).is_file() or not options.get("form"):
         card = RankerCard.read(folder)
         if card.base:
             require_base(str(options.get("base") or card.base), card)
-        elif options.get("base"):
-            raise ConfigError(
-                "this ranker has no backbone beside its own weights", where=f"{where}.options.base",
-                cure="leave base out: it is for adapters",
-            )  # fmt: skip
+        whole = not card.base
         _require(["bitsandbytes"] if card.nf4 and card.base else [], where)
+    if whole and options.get("base"):
+        raise ConfigError(
+            "this ranker has no backbone beside its own weights", where=f"{where}.options.base",
+            cure="leave base out: it is for adapters that python -m training wrote",
+        )  # fmt: skip
     if (folder / "adapter_config.json").is_file():
         _require(["peft"], where)
 

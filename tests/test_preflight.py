@@ -10,8 +10,10 @@ from test_contexts import ROWS
 from test_encoder import tiny_model
 
 from inference import __main__ as program
-from kaggle_rag.config import load
+from kaggle_rag.config import RankerSettings, load
 from kaggle_rag.errors import ConfigError, run_program
+from kaggle_rag.faults import Gathered
+from kaggle_rag.preflight import check_ranker
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.submission import read_submission
 
@@ -106,6 +108,21 @@ def test_numbers_of_a_ranker_that_mean_nothing_are_refused(option, tmp_path):
         make_ranker("trained", {"folder": str(tmp_path), option: least - 1})
 
 
+def test_a_fault_names_the_ranker_that_it_is_of(facts_index, questions, tmp_path, monkeypatch, capsys):
+    flags = ["--questions", questions, "--index", facts_index, "--out", tmp_path / "s.csv"]
+    both = "rankers=[{kind: similarity}, {kind: similarity, options: {temperature: -1}}]"
+    assert call(monkeypatch, "submit", "--check", *flags, "--set", both) == 2
+    assert "rankers.1.options.temperature: cannot be -1" in capsys.readouterr().err
+
+
+def test_a_backbone_beside_a_checkpoint_that_is_whole_is_refused(tmp_path):
+    found, bare = Gathered(), {"folder": str(tmp_path), "form": "choice", "max_tokens": 64}
+    for options in (bare, bare | {"base": "deberta"}):
+        with found.check():
+            check_ranker(RankerSettings(kind="trained", options=options), "rankers.2")
+    assert [fault.where for fault in found.faults] == ["rankers.2.options.base"]
+
+
 def test_a_check_of_what_is_right_answers_nothing(facts_index, questions, tmp_path, monkeypatch, capsys):
     flags = ["--questions", questions, "--index", facts_index, "--out", tmp_path / "s.csv"]
     assert call(monkeypatch, "submit", "--check", *flags) == 0
@@ -120,24 +137,6 @@ def test_the_settings_of_every_ranker_are_known_without_torch():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'load_in_4bit': 'bool'" in found and "'temperature': 'float'" in found
     assert "'index'" not in found and found.rstrip().endswith("False")
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (["contexts.rerank=9"], "contexts.rerank has no effect"),
-        (["blend=ranks"], "blend has no effect"),
-        (["rankers=[{kind: similarity}, {kind: trained, weight: 0}]"], "rankers.1 (trained) has no say"),
-        (["device=cpu", "limits.gpu=8GB"], "limits.gpu has no effect"),
-    ],
-)
-def test_a_setting_without_effect_is_told(
-    changes, said, facts_index, questions, tmp_path, monkeypatch, capsys
-):
-    flags = ["--questions", questions, "--index", facts_index, "--out", tmp_path / "s.csv"]
-    sets = [word for change in changes for word in ("--set", change)]
-    assert call(monkeypatch, "submit", "--check", *flags, *sets) == 0
-    assert said in capsys.readouterr().err
 
 
 def test_two_flags_that_contradict_each_other_are_refused(questions, tmp_path, monkeypatch, capsys):
@@ -268,16 +267,6 @@ def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypat
     arguments = _parser().parse_args(["multiple-choice", "--config", str(tmp_path / "r.yaml")])
     assert str(_settings(arguments, MultipleChoiceRun).contexts) == str(tmp_path / "c.parquet")
     assert "now called contexts_file" in capsys.readouterr().err
-
-
-def test_a_setting_of_a_training_without_effect_is_told(tmp_path, capsys):
-    from training.__main__ import _parser, _settings
-    from training.ranker_config import MultipleChoiceRun
-
-    words = ["multiple-choice", "--questions", "q.csv", "--out", "o", "--model", "m"]
-    for more, told in ((["--adversarial-size", "0.2"], True), ([], False)):
-        _settings(_parser().parse_args([*words, *more]), MultipleChoiceRun)
-        assert ("adversarial_size has no effect" in capsys.readouterr().err) == told
 
 
 def test_one_encoder_has_one_place():

@@ -1,5 +1,7 @@
 """What an epoch changes of a question, drawn from seed, epoch and row alone; and what is refused."""
 
+import json
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from ranker_toys import WORDS, tokenizer
 from kaggle_rag.models.features import Item
 from kaggle_rag.models.forms import form_of
 from kaggle_rag.models.layouts import PAIR, Writer
-from training.ranker_data import Changes, EpochQuestions, in_order, with_fewer_snippets
+from training.ranker_data import Changes, EpochQuestions, Lessons, in_order, with_fewer_snippets
 
 FORM = form_of("choice", "encoder")
 
@@ -93,3 +95,13 @@ def test_the_same_snippets_are_left_out_for_all_options():
     assert first == second[::-1] and first == [line for line in lines if line in set(first)]
     # Binomial(400, 0.7): 280 with a standard deviation of 9.2.
     assert 240 < len(first) < 320
+
+
+def test_contexts_that_the_questions_bring_and_nothing_reads_are_told(tmp_path):
+    rows = [{"id": n, "prompt": f"p{n}", "A": "x", "B": "y", "answer": "AB"[n % 2]} for n in range(4)]
+    for brought, said in (("why", "1 questions bring a context"), ("", "")):
+        path = tmp_path / "q.jsonl"
+        told = [json.dumps({**row, "context": brought * (row["id"] == 1)}) for row in rows]
+        path.write_text("\n".join(told))
+        note = Lessons.read(path, None).unread()
+        assert said in note and bool(said) == bool(note)

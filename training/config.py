@@ -42,7 +42,10 @@ class _Run(Section):
         None, description="passages to search: .txt with one a line, or a table with a column text"
     )
     index: Path | None = Field(None, description="an index to search instead, by python -m wiki_index build")
-    encoder: str | None = Field(None, description="where the index's encoder lies now (same weights)")
+    encoder: str | None = Field(
+        None,
+        description="where the index's encoder lies now (same weights); without an index: what mines",
+    )
     validation: Path | None = Field(None, description="questions to evaluate on, instead of --held-out")
     held_out: float = Field(
         0.1, ge=0, lt=1,

@@ -20,8 +20,8 @@ from training.final import found_by, lines_of, train_all
 from training.foldfile import Folds, write_folds
 from training.parts import keep_leaks, keep_parts, make_parts
 from training.predictions import Predictions
-from training.run import processes
-from training.stages import duration, say
+from training.run import processes, say
+from training.stages import duration
 from training.study import Study, Wish
 from training.verdict import OOF, judge, mixes
 

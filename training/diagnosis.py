@@ -33,7 +33,7 @@ from training.foldfile import Folds, write_folds
 from training.judging import WITHHELD
 from training.parts import keep_parts
 from training.predictions import Predictions
-from training.stages import say
+from training.run import say
 from training.study import FOLDS, Study, Wish, read_run
 from training.verdict import BLEND, OOF
 

@@ -17,7 +17,7 @@ from training.corpus import read_passages
 from training.lessons import read_lessons, without
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Lessons
-from training.run import Run, is_first
+from training.run import Run, is_first, say
 
 
 def require_finder(command: str, settings: RetrieverSettings | RerankerSettings, *, dry: bool) -> None:
@@ -46,13 +46,16 @@ def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
     found = Gathered()
     with found.check():
         _require_own(Run(command, settings, FILES), dry)
+    note = ""
     with found.check():
-        Lessons.read(settings.questions, settings.contexts, settings.limit)
+        note = Lessons.read(settings.questions, settings.contexts, settings.limit).unread()
     if settings.validation:
         with found.check():
             Lessons.read(settings.validation, settings.validation_contexts)
     check_backbone(found, settings)
     found.tell()
+    if note:
+        say(note)
 
 
 def check_backbone(found: Gathered, settings: RankerRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from kaggle_rag.places import at, beside, model_beside
 from kaggle_rag.rankers.registry import make_ranker
 from training.early import check_backbone
 from training.extra import require_extra
+from training.idle import idle
 from training.ranker_config import COMMANDS, FILES, MODELS, PATHS, RankerRun
 from training.run import Run
 
@@ -86,6 +88,11 @@ class Entry:
             with found.check():
                 require_extra(settings)
             check_backbone(found, settings)
+
+    def idle(self, place: Place) -> Iterator[str]:
+        """Settings of ``train`` that change nothing, a line each."""
+        if self.command is not None:
+            yield from (f"{self.name}: {line}" for line in idle(self.run(place, 0)))
 
     def made_by(self, solution: Solution, place: Place, fold: int | None) -> dict[str, Any]:
         """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""

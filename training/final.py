@@ -12,7 +12,7 @@ from kaggle_rag.artifacts import whole_file
 from kaggle_rag.config import MODELS
 from kaggle_rag.places import at
 from training.entries import Entry
-from training.stages import say
+from training.run import say
 from training.study import Study
 from training.verdict import STACK, Verdict, stack_is_better
 

@@ -14,13 +14,17 @@ Rows = Literal["tuple", "triplet", "labelled", "list", "margin"]
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """``make(model, settings)`` gives the module; ``distinct`` keeps equal texts out of one batch."""
+    """``make(model, settings)`` gives the module; ``distinct`` keeps equal texts out of one batch.
+
+    ``takes`` names the settings that it alone of the losses, or with a few others, is made by.
+    """
 
     make: Callable[[Any, Any], Any]
     rows: Rows
     least_negatives: int = 0
     distinct: bool = False
     teacher: bool = False
+    takes: tuple[str, ...] = ()
 
 
 def _library() -> Any:
@@ -71,12 +75,12 @@ def _vicreg(model: Any, settings: Any) -> Any:
 
 
 RETRIEVER_LOSSES: dict[str, Loss] = {
-    "infonce": Loss(_infonce, "tuple", distinct=True),
-    "infonce-symmetric": Loss(_infonce_symmetric, "tuple", distinct=True),
-    "infonce-cached": Loss(_infonce_cached, "tuple", distinct=True),
+    "infonce": Loss(_infonce, "tuple", distinct=True, takes=("scale",)),
+    "infonce-symmetric": Loss(_infonce_symmetric, "tuple", distinct=True, takes=("scale",)),
+    "infonce-cached": Loss(_infonce_cached, "tuple", distinct=True, takes=("scale", "mini_batch")),
     "triplet": Loss(_triplet, "triplet", least_negatives=1),
     "contrastive": Loss(_contrastive, "labelled", least_negatives=1),
-    "cosent": Loss(_cosent, "labelled", least_negatives=1),
+    "cosent": Loss(_cosent, "labelled", least_negatives=1, takes=("scale",)),
     # Equal passages in a batch have no variance for the loss to spread.
     "vicreg": Loss(_vicreg, "tuple", distinct=True),
 }

@@ -12,7 +12,7 @@ from kaggle_rag.leaks import LeakReport, leak_report
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.questions import Questions
 from training.foldfile import Folds, articles_of, read_folds, write_folds
-from training.stages import say
+from training.run import say
 from training.study import Study
 
 PAIRS, LEAKS = "duplicates.json", "leaks.json"

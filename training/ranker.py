@@ -26,9 +26,9 @@ from training.peft_methods import METHODS, with_method
 from training.ranker_config import FILES, RankerRun
 from training.ranker_data import Changes, EpochQuestions, Lessons
 from training.ranker_trainer import RankerTrainer, make_ranker_trainer
-from training.run import Run, is_first, processes, require_room
+from training.run import Run, is_first, processes, require_room, say
 from training.splits import split_lessons
-from training.stages import say, train
+from training.stages import train
 from training.trainer import seconds_a_step, show
 from training.weights import freeze
 

@@ -58,6 +58,16 @@ class Lessons:
             )
         return cls(read, read_contexts(contexts, read) if contexts else None)
 
+    def unread(self) -> str:
+        """A note where the questions bring contexts that nothing reads; nothing where all is read."""
+        brought = sum(context is not None for context in self.questions.contexts)
+        if not brought or self.contexts is not None:
+            return ""
+        return (
+            f"note: {brought:,} questions bring a context, which is not read without --contexts-file; "
+            "make that file by python -m inference contexts, which keeps their own"
+        )
+
     def __len__(self) -> int:
         return len(self.questions)
 

@@ -21,9 +21,9 @@ from training.library import BaseEvaluator
 from training.losses import RERANKER_LOSSES
 from training.material import Held, Material, make_material
 from training.retriever import figures
-from training.run import Run
+from training.run import Run, say
 from training.shapes import rows_of
-from training.stages import dry_run, learn, say
+from training.stages import dry_run, learn
 from training.teacher import soft_labels
 from training.trainer import Careful, make_trainer
 

@@ -18,9 +18,9 @@ from training.corpus import encode_passages, encode_queries, nearest
 from training.library import BaseEvaluator
 from training.losses import RETRIEVER_LOSSES
 from training.material import Held, Material, make_material
-from training.run import Run
+from training.run import Run, say
 from training.shapes import prompted, rows_of
-from training.stages import dry_run, learn, say
+from training.stages import dry_run, learn
 from training.trainer import Careful, make_trainer
 
 # The deepest figure is nDCG@10.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,12 @@ def is_first() -> bool:
     The first one writes and speaks; the others compute.
     """
     return os.environ.get("RANK", "0") == "0"
+
+
+def say(line: str) -> None:
+    """To stderr: stdout is for the result."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def processes() -> int:

@@ -15,7 +15,7 @@ from kaggle_rag.questions import Questions
 from training.foldfile import articles_of, read_folds
 from training.ranker_config import RankerRun
 from training.ranker_data import Lessons
-from training.stages import say
+from training.run import say
 
 Mask = npt.NDArray[np.bool_]
 

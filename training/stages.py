@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,15 +13,9 @@ from typing import Any
 from kaggle_rag.errors import ArtifactError, ConfigError
 from training.config import RerankerSettings, RetrieverSettings
 from training.material import FILE, Material
-from training.run import Run, is_first, processes, require_room
+from training.run import Run, processes, require_room, say
 
 MakeTrainer = Callable[[Material, Path], Any]
-
-
-def say(line: str) -> None:
-    """To stderr: stdout is for the result."""
-    if is_first():
-        print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

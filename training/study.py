@@ -19,7 +19,7 @@ from training.early import require_there
 from training.entries import Entry, Place, entries_of
 from training.ranker_config import FILES
 from training.ranker_data import Lessons
-from training.run import Run
+from training.run import Run, say
 
 RUN, FOLDS = "run.json", "folds.parquet"
 KIND = "kaggle-rag cross-validation"
@@ -95,11 +95,14 @@ class Study:
                 require_there(path)
         _check_files(found, solution, entries, place)
         found.tell()
+        assert lessons
+        for note in (lessons.unread(), *(f"note: {line}" for entry in entries for line in entry.idle(place))):
+            if note:
+                say(note)
         for entry in entries:
             with found.check():
                 entry.check(place)
         found.tell()
-        assert lessons
         study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
         study.refuse_strangers()
         return study

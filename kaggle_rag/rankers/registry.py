@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from kaggle_rag.errors import ConfigError
+from kaggle_rag.errors import ConfigError, KitError
 from kaggle_rag.rankers.base import Ranker
 
 # Where each class stands. Importing one brings no torch along: a wrong setting is told at once.
@@ -40,6 +41,18 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
         raise ConfigError(f"the ranker {kind!r} needs the setting {missing[0]!r}", where="rankers.options")
     ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
     return ranker
+
+
+@contextmanager
+def numbered(number: int) -> Iterator[None]:
+    """Say of which ranker of the settings a fault of its options is; the ranker itself does not know."""
+    try:
+        yield
+    except KitError as error:
+        if not error.where.startswith("rankers.options"):
+            raise
+        where = error.where.replace("rankers", f"rankers.{number}", 1)
+        raise type(error)(error.what, where=where, expected=error.expected, cure=error.cure) from error
 
 
 def takes_index(kind: str) -> bool:

@@ -70,10 +70,12 @@ class SimilarityRanker:
         temperature: float = TEMPERATURE,
     ) -> None:
         if score not in SCORES:
-            raise ConfigError(f"no score {score!r}", where="rankers.options", expected=", ".join(SCORES))
+            raise ConfigError(
+                f"no score {score!r}", where="rankers.options.score", expected="one of " + ", ".join(SCORES)
+            )
         if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
             raise ConfigError(
-                f"temperature {temperature!r}", where="rankers.options", expected="a number above 0"
+                f"cannot be {temperature!r}", where="rankers.options.temperature", expected="a number above 0"
             )
         self.encoder, self.index = encoder, index
         self.score, self.temperature = score, temperature
