@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 # A full disk has three faces: no blocks left, quota reached, file size limit reached.
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -78,16 +83,17 @@ def run_program(main: Callable[[], int]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        return main()
+        with _termination_told():
+            return main()
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(
             "interrupted: only whole files were written. Give the same command again: builds, contexts and "
             "trainings go on where they were.",
             file=sys.stderr,
         )
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone; point stdout at nothing so that exit stays silent.
         sys.stdout = None
@@ -95,6 +101,30 @@ def run_program(main: Callable[[], int]) -> int:
     except OSError as error:
         print(f"error: {as_fault(error)}", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, by which schedulers and ``kill`` end a program."""
+
+
+@contextmanager
+def _termination_told() -> Iterator[None]:
+    """Let SIGTERM end a program as Ctrl-C does: what is half done is cleared away, and it is said."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.getsignal(signal.SIGTERM)
+    # Whoever started the program to ignore it keeps that; of several processes their launcher speaks.
+    alone = "RANK" not in os.environ and threading.current_thread() is threading.main_thread()
+    if before is not signal.SIG_DFL or not alone:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def as_fault(error: OSError) -> KitError:

@@ -57,7 +57,8 @@ class Lines(tqdm):  # type: ignore[misc]
         if not self.total:
             return f"{self.desc}: {self._count(self.n)}, {self.format_interval(passed)} so far"
         share = f"{self._number(self.n)} of {self._count(self.total)}"
-        told = f"{self.desc}: {self.n / self.total:.0%}, {share}, {self.format_interval(passed)} so far"
+        more = f", {self.postfix}" if self.postfix else ""
+        told = f"{self.desc}: {self.n / self.total:.0%}, {share}{more}, {self.format_interval(passed)} so far"
         if done > 0 and self.n < self.total:
             told += f", about {self.format_interval((self.total - self.n) * passed / done)} to go"
         return told

@@ -1,6 +1,8 @@
 """Errors, artifacts, limits, configuration and checkpoints: what works without a model."""
 
 import errno
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +53,21 @@ def test_what_the_user_can_mend_is_one_message(fault, code, said, capsys):
 
     assert run_program(main) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_program_that_is_terminated_says_so_and_clears_up(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom kaggle_rag.errors import run_program\n"
+        "def main():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        signal.pause()\n"
+        "    finally:\n        print('cleared up')\nsys.exit(run_program(main))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and done.stdout == "cleared up\n"
+    assert done.stderr.startswith("interrupted: only whole files") and "Traceback" not in done.stderr
+    # Of several processes the launcher speaks.
+    one = {**os.environ, "RANK": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=one)
+    assert done.returncode == -signal.SIGTERM and not done.stderr
 
 
 def test_a_fault_of_the_kit_keeps_its_traceback():

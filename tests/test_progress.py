@@ -88,16 +88,18 @@ def test_training_has_lines_of_its_steps_where_nobody_watches(clock, capsys):
     shown.on_train_begin(None, state, None)
     for state.global_step in range(1, 31):
         clock[0] += 1
+        if state.global_step % 15 == 0:
+            shown.on_log(None, state, None, logs={"loss": 9 / state.global_step})
         shown.on_step_end(None, state, None)
-    shown.say("step 30: ndcg@10 0.5")
+    shown.on_evaluate(None, state, None, metrics={"eval_ndcg@10": 0.5, "eval_runtime": 1})
     shown.on_train_end(None, state, None)
     told = capsys.readouterr()
     assert told.err.splitlines() == [
         "train: 33%, 10 of 30 steps, 00:10 so far, about 00:20 to go",
-        "train: 67%, 20 of 30 steps, 00:20 so far, about 00:10 to go",
-        "train: 100%, 30 of 30 steps, 00:30 so far",
+        "train: 67%, 20 of 30 steps, loss 0.6000, 00:20 so far, about 00:10 to go",
+        "train: 100%, 30 of 30 steps, loss 0.3000, 00:30 so far",
     ]
-    assert told.out == "step 30: ndcg@10 0.5\n"
+    assert told.out == "step 30: loss 0.3000, ndcg@10 0.5000\n"
 
 
 SHOW = """

@@ -171,10 +171,13 @@ def curves(out: Path) -> TrainerCallback:
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """A bar or a line every ten seconds, and one line for each tenth of an epoch and each evaluation."""
+    """A bar with the loss, or such a line every ten seconds, and one line for each evaluation."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
-        self.speak, self.start, self.bar = say, time.perf_counter(), None
+        self.speak = say
+
+    bar: Any = None
+    loss = ""
 
     def say(self, line: str) -> None:
         """A line above the bar."""
@@ -185,12 +188,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.speak(line)
         self.bar.refresh()
 
-    bar: Any
-
-    begun = (0, 0.0)
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.begun = state.global_step, time.perf_counter()
         if state.is_world_process_zero:
             self.bar = progress(state.max_steps, "train", "step", initial=state.global_step)
 
@@ -205,16 +203,14 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if "loss" in (logs := kwargs["logs"]):
-            step, passed = f"step {state.global_step:,}/{state.max_steps:,}", time.perf_counter() - self.start
-            first, began = self.begun
-            pace = (time.perf_counter() - began) / max(1, state.global_step - first)
-            left = pace * (state.max_steps - state.global_step)
-            self.say(f"{step}: loss {logs['loss']:.4f}, {passed:.0f} s, about {left:.0f} s to go")
+            self.loss = f"loss {logs['loss']:.4f}"
+            if self.bar is not None:
+                self.bar.set_postfix_str(self.loss, refresh=False)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]
         found = {key.removeprefix("eval_"): value for key, value in metrics.items() if "@" in key}
-        self.say(f"step {state.global_step:,}: " + show(found))
+        self.say(f"step {state.global_step:,}: " + ", ".join(filter(None, [self.loss, show(found)])))
 
 
 def show(metrics: dict[str, float]) -> str:
