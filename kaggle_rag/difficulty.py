@@ -234,7 +234,10 @@ def read_suspects(path: str | Path, questions: Questions) -> list[Suspect]:
         where = f"{path}, row {number}"
         key, reason = id_text(cells.get("id")), cells.get("reason")
         if reason not in REASONS:
-            raise InputError(f"the reason {reason!r}", where=where, expected="one of " + ", ".join(REASONS))
+            raise InputError(
+                "no reason is given" if reason is None else f"the reason {reason!r}", where=where,
+                expected="one of " + ", ".join(REASONS), cure="give the list of python -m training diagnose",
+            )  # fmt: skip
         if key not in row_of or (cells.get("question") or marks[row_of[key]]) != marks[row_of[key]]:
             raise ArtifactError(
                 f"no such question with the id {key!r}", where=where, expected="the list of these questions"

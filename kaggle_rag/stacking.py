@@ -204,14 +204,16 @@ class Stack:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop("head")))
             if head["format"] != _FORMAT or head["kind"] not in KINDS:
-                raise ValueError(f"format {head['format']!r}, kind {head['kind']!r}")
+                raise ValueError
             stack = cls(head["kind"], tuple(head["features"]), arrays)
             # A trial run: arrays that do not fit together are found here and not at the first question.
             KINDS[stack.kind][1](arrays, np.zeros((1, len(stack.features))))
+        except FileNotFoundError:
+            raise ArtifactError("no such file", where=path, cure="check the spelling of the path") from None
         except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
             raise ArtifactError(
-                f"this is no stack that this version reads ({error})", where=path,
-                expected=_FORMAT, cure="fit it again",
+                "this is no stack that this version reads", where=path, expected=f"a file of {_FORMAT!r}",
+                cure="give stack.npz of a cross-validation with --stack, or run it again",
             ) from error  # fmt: skip
         return stack
 

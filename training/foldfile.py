@@ -71,5 +71,6 @@ def read_folds(path: Path, questions: Questions) -> Folds:
         raise InputError(
             f"{len(lacking):,} of {len(marks):,} questions have no fold (id {lacking[0]})", where=path,
             expected="a fold for every question",
+            cure="give the folds.parquet of a cross-validation of these questions",
         )  # fmt: skip
     return np.array([found[key] for key in marks], dtype=np.int64)
