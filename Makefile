@@ -21,7 +21,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dis
 SMOKE  := encoder crossencoder precision training_losses training_retriever training_reranker \
           ranker_scoring ranker_weights ranker_resume retrievers sentence_bert submission
 
-.PHONY: demo test slow lint bench clean compat smoke
+.PHONY: demo test slow lint bench clean compat compat-install install smoke
 
 demo: $(READY)
 	$(BIN)/python -m inference demo --out runs/demo
@@ -32,10 +32,13 @@ test: $(READY)
 slow: $(READY)
 	$(PYTEST) -m slow
 
-compat:
+# compat-install makes the environment alone: its downloads can run beside something else.
+compat compat-install:
 	@test -f constraints/image-$(IMAGE).txt || { echo "IMAGE is one of:"; ls constraints; exit 1; }
-	python=$$(constraints/python_for $(IMAGE_PYTHON_$(IMAGE)) $(PYTHON)) && $(MAKE) smoke \
+	python=$$(constraints/python_for $(IMAGE_PYTHON_$(IMAGE)) $(PYTHON)) && $(MAKE) $(if $(filter compat,$@),smoke,install) \
 	  PYTHON=$$python VENV=.venv-$(IMAGE) PINS=constraints/image-$(IMAGE).txt EXTRAS=train,wikipedia,test
+
+install: $(READY)
 
 # What make compat runs in the environment that it makes.
 smoke: $(READY)
