@@ -1,5 +1,5 @@
 """One script a claim: ours and the alternative side by side, medians, ratios and peak memory."""
 
-from kaggle_rag.start import prepare
+from kaggle_rag.runtime.start import prepare
 
 prepare()

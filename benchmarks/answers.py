@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.common import parser, report
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import run_program
-from kaggle_rag.metrics import (
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.metrics import (
     average_precision_at_k,
     bootstrap,
     chance_map_at_k,
@@ -21,11 +21,11 @@ from kaggle_rag.metrics import (
     paired_bootstrap,
     ranks_of_answers,
 )
-from kaggle_rag.questions import Questions
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.sample import ARTICLES, TRAIN
 
 

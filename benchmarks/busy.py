@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.common import parser, report
 from benchmarks.trees import Ran, Tree, add_baseline, columns, peak_of, trees
-from kaggle_rag.errors import KitError, run_program
+from kaggle_rag.runtime.errors import KitError, run_program
 from kaggle_rag.sample import ARTICLES, TEST
 
 # What inference says of the stage: "rank: similarity: 3.6 s, peak ...".

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.artifacts import whole_file, write_json
-from kaggle_rag.limits import anonymous_memory, measured
-from kaggle_rag.tables import read_rows
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.runtime.files import whole_file, write_json
+from kaggle_rag.runtime.limits import anonymous_memory, measured
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -16,11 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common import parser, report, timed
-from kaggle_rag.errors import run_program
-from kaggle_rag.limits import show_size
-from kaggle_rag.retrieval.index import Index
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.retrieval.rerank import exact_distances
-from kaggle_rag.retrieval.vectors import Vectors
+from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.limits import show_size
 
 ARTICLES, KEEP = 5, 20
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from benchmarks.common import parser, report, timed
-from kaggle_rag.errors import run_program
-from kaggle_rag.limits import show_size
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.models.devices import dtype_of
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.units import Splitter, Unit
+from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.limits import show_size
 from kaggle_rag.sample import ARTICLES
-from kaggle_rag.tables import read_rows
+from kaggle_rag.text.units import Splitter, Unit
 
 # Rows of the product that the limit is measured with: the tokens of a batch on a CPU.
 _ROWS = 512

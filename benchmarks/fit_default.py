@@ -14,13 +14,13 @@ import numpy as np
 
 from benchmarks.common import report
 from benchmarks.open_book import flags, index_of, questions_of, retrieved
-from kaggle_rag.errors import run_program
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.scores import words
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.rankers.weighed import DEFAULT, Features, Group, features_of, fit, log_loss
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
+from kaggle_rag.runtime.errors import run_program
 
 SETS = ["sciq", "llmse_science", "openbookqa_train", "arc_easy_train", "arc_challenge_train"]
 _LONG_WORDS = 8

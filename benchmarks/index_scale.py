@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Watch, parser, report
-from kaggle_rag.artifacts import DenseCard, EncoderCard, write_json
-from kaggle_rag.errors import run_program, show_size
-from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
-from kaggle_rag.retrieval.exact import search_exact
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.kinds import KINDS
-from kaggle_rag.retrieval.vectors import Layout, Vectors, VectorStore, VectorWriter
-from wiki_index.dense_index import make_index
+from kaggle_rag.index.dense import VECTORS_FILE, Dense
+from kaggle_rag.index.exact import search_exact
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.vectors import Layout, Vectors, VectorStore, VectorWriter
+from kaggle_rag.runtime.errors import run_program, show_size
+from kaggle_rag.runtime.files import DenseCard, EncoderCard, write_json
+from wiki_index.steps.dense_index import make_index
 
 K, _BLOCK, _QUERIES = 10, 65_536, 1_000
 DRAWN = "drawn.json"
@@ -167,7 +167,7 @@ def _truth(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, 
 
 def _build(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
     # It brings the encoder and torch along, which a search does without.
-    from wiki_index.tune import tune
+    from wiki_index.steps.tune import tune
 
     store = VectorStore(folder / VECTORS_FILE, _layout(arguments))
     place = _place(folder, kind)

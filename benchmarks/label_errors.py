@@ -17,10 +17,10 @@ import numpy as np
 import yaml
 
 from benchmarks.common import index_of_texts, kit, parser, report
-from kaggle_rag.errors import run_program
-from kaggle_rag.questions import LETTERS, Questions, id_text
+from kaggle_rag.data.questions import LETTERS, Questions, id_text
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.sample import ARTICLES, TRAIN
-from kaggle_rag.tables import read_rows
 
 # One pass: a second one begins to learn the wrong labels by heart.
 _TRAIN = {

@@ -19,16 +19,16 @@ import numpy as np
 
 from benchmarks.common import index_of_texts, parser, report
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.ensemble import softmax
-from kaggle_rag.errors import InputError, run_program
-from kaggle_rag.metrics import average_precision_at_k, map_at_k, paired_bootstrap, ranks_of_answers
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.ensembling.blending import softmax
+from kaggle_rag.evaluation.metrics import average_precision_at_k, map_at_k, paired_bootstrap, ranks_of_answers
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker
 from kaggle_rag.rankers.weighed import TEMPERATURE
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.tables import read_rows
+from kaggle_rag.runtime.errors import InputError, run_program
 
 HERE = Path(__file__).parent
 # Sums of two scores, each standardised within its question.

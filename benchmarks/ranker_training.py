@@ -22,16 +22,16 @@ from typing import Any
 from benchmarks.common import kit, parser, report, written_rows
 from benchmarks.open_book import index_of, rows_of
 from kaggle_rag.config import read_settings
-from kaggle_rag.ensemble import Probabilities, blend, fit_weights
-from kaggle_rag.errors import run_program
-from kaggle_rag.metrics import average_precisions, bootstrap, chance_map_at_k, paired_bootstrap
+from kaggle_rag.ensembling.blending import Probabilities, blend, fit_weights
+from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, chance_map_at_k, paired_bootstrap
+from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.retrieval.encoder import Encoder
-from training.ranker_config import MultipleChoiceRun
-from training.ranker_data import Lessons
-from training.run import RECORD
-from training.splits import split_lessons
+from kaggle_rag.runtime.errors import run_program
+from training.loop.run_folder import RECORD
+from training.rankers.dataset import Lessons
+from training.rankers.settings import MultipleChoiceRun
+from training.rankers.splits import split_lessons
 
 HERE = Path(__file__).parent
 _QUICK_ROWS = 60

@@ -17,15 +17,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.common import parser, report, timed
-from kaggle_rag.errors import run_program
-from kaggle_rag.limits import show_size
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.tables import read_rows
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, Scores
 from kaggle_rag.retrieval.queries import queries_of
-from kaggle_rag.retrieval.units import sentences
+from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.limits import show_size
 from kaggle_rag.sample import ARTICLES, TRAIN
-from kaggle_rag.tables import read_rows
+from kaggle_rag.text.units import sentences
 
 PASSAGES = 50
 Pairs = list[tuple[str, str]]

@@ -19,17 +19,17 @@ import numpy as np
 
 from benchmarks.common import first_rows, parser, report
 from kaggle_rag.config import read_settings
-from kaggle_rag.metrics import paired_bootstrap
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.evaluation.metrics import paired_bootstrap
+from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.questions import Questions
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
-from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.queries import queries_of
-from kaggle_rag.tables import read_rows
-from training.config import RetrieverSettings
-from training.corpus import nearest, read_passages, same
-from training.lessons import read_lessons, split, without
-from training.run import RECORD
+from training.loop.run_folder import RECORD
+from training.retrieval.corpus import nearest, read_passages, same
+from training.retrieval.queries import read_lessons, split, without
+from training.retrieval.settings import RetrieverSettings
 
 HERE = Path(__file__).parent
 DEPTH = 50

@@ -24,11 +24,11 @@ import numpy as np
 import psutil
 
 from benchmarks.common import Watch, parser, report
-from kaggle_rag.artifacts import DenseCard, EncoderCard
-from kaggle_rag.errors import run_program, show_size
-from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
-from kaggle_rag.retrieval.vectors import Layout, Vectors, VectorStore, VectorWriter
-from wiki_index.dense_index import make_index
+from kaggle_rag.index.dense import VECTORS_FILE, Dense
+from kaggle_rag.index.vectors import Layout, Vectors, VectorStore, VectorWriter
+from kaggle_rag.runtime.errors import run_program, show_size
+from kaggle_rag.runtime.files import DenseCard, EncoderCard
+from wiki_index.steps.dense_index import make_index
 
 K, _DIM, _BLOCK, _REPEATS, _QUERIES = 10, 768, 50_000, 20, 200
 KIND = "ivf-pq"
@@ -147,7 +147,7 @@ def _theirs(method: str, store: VectorStore) -> tuple[Any, str]:
 
 
 def _ours(folder: Path, store: VectorStore, queries: Vectors, targets: list[float]) -> list[tuple[Any, str]]:
-    from wiki_index.tune import tune
+    from wiki_index.steps.tune import tune
 
     dim = store.layout.dim
     made = make_index(folder, KIND, store)
@@ -174,7 +174,7 @@ def _median(search: Any, queries: Vectors, count: int) -> float:
 
 
 def _truth(folder: Path, store: VectorStore, queries: Vectors) -> np.ndarray:
-    from kaggle_rag.retrieval.exact import search_exact
+    from kaggle_rag.index.exact import search_exact
 
     path = folder / "truth.npy"
     if not path.exists():

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.common import parser, report
 from benchmarks.trees import Ran, Tree, add_baseline, columns, peak_of, trees
-from kaggle_rag.errors import run_program
+from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.sample import ARTICLES, TEST
 
 _ASKED = "Why does iron rust in moist air?"

@@ -20,13 +20,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
 from benchmarks.common import Watch, parser, report
-from kaggle_rag.errors import show_size
-from kaggle_rag.models.features import Item
+from kaggle_rag.models.answering.features import Item
 from kaggle_rag.models.layouts import Writer
-from training.ranker import prepared
-from training.ranker_config import RankerRun
-from training.ranker_data import Changes, EpochQuestions
-from training.ranker_trainer import make_ranker_trainer
+from kaggle_rag.runtime.errors import show_size
+from training.rankers.dataset import Changes, EpochQuestions
+from training.rankers.settings import RankerRun
+from training.rankers.train import prepared
+from training.rankers.trainer import make_ranker_trainer
 
 WORDS = [f"w{number}" for number in range(900)]
 SIZES: dict[str, dict[str, int]] = {

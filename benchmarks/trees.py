@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.errors import ConfigError, KitError, show_size
+from kaggle_rag.runtime.errors import ConfigError, KitError, show_size
 
 HERE = Path(__file__).resolve().parent.parent
 # What this kit sets for itself, or a user for all: each checkout is to find a bare environment.

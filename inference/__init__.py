@@ -1,5 +1,5 @@
 """Questions and an index to contexts, predictions, a submission, and its score."""
 
-from kaggle_rag.start import prepare
+from kaggle_rag.runtime.start import prepare
 
 prepare()

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.errors import EXIT_USER_ERROR, ConfigError, InputError, run_program
-from kaggle_rag.flags import ENCODER_HELP, OldName, commands_listed, encoders_of
+from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, InputError, run_program
+from kaggle_rag.runtime.flags import ENCODER_HELP, OldName, commands_listed, encoders_of
 
 _SUBMIT = """\
 examples:
@@ -102,12 +102,12 @@ def _tell_idle(solution: Any, arguments: argparse.Namespace) -> None:
 
 
 def _contexts(arguments: argparse.Namespace) -> int:
-    from inference.preflight import check_contexts
+    from inference.checks import check_contexts
 
     solution, faults = _solution(arguments)
     check_contexts(solution, faults)
     _tell_idle(solution, arguments)
-    from inference.pipeline import contexts_to_file
+    from inference.predict import contexts_to_file
 
     wrote = contexts_to_file(solution)
     print(f"{solution.out}: " + ("ready" if wrote else "was there already for these inputs; nothing to do"))
@@ -135,7 +135,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from inference.scoring import score, text
+    from inference.score import score, text
 
     result = score(arguments.submission, arguments.solution, arguments.limit)
     print(json.dumps(result, indent=2) if arguments.json else text(result))
@@ -144,7 +144,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace) -> int:
     from inference.ask import Session, answer, asked, show
-    from inference.preflight import check_ask
+    from inference.checks import check_ask
 
     solution, faults = _solution(arguments)
     check_ask(solution, faults)
@@ -155,7 +155,7 @@ def _ask(arguments: argparse.Namespace) -> int:
             print(f"error: {question}", file=sys.stderr)
             wrong = EXIT_USER_ERROR
             continue
-        from inference.pipeline import Bench
+        from inference.predict import Bench
 
         if arguments.prompt is not None:
             result = answer(Bench.open(solution), question)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kaggle_rag.errors import InputError
-from kaggle_rag.metrics import ranking
-from kaggle_rag.questions import LETTERS, Questions
+from kaggle_rag.data.questions import LETTERS, Questions
+from kaggle_rag.evaluation.metrics import ranking
+from kaggle_rag.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from inference.pipeline import Bench
+    from inference.predict import Bench
 
 _SHOWN = 5
 
@@ -81,8 +81,8 @@ class Session:
     """Answers questions one after the other by models that are opened once."""
 
     def __init__(self, bench: Bench) -> None:
-        from inference.pipeline import require_room
-        from inference.preflight import asked_rankers
+        from inference.checks import asked_rankers
+        from inference.predict import require_room
         from kaggle_rag.rankers.registry import make_ranker
 
         self.bench, self.retriever = bench, bench.retriever()
@@ -105,7 +105,7 @@ class Session:
 
     def answer(self, question: Questions) -> dict[str, Any]:
         """The answer as a plain structure, as ``--json`` prints it."""
-        from inference.pipeline import mixed
+        from inference.predict import mixed
 
         found = self.retriever(question)
         tables = [ranker.probabilities(question, found) for ranker in self.rankers]
@@ -114,7 +114,7 @@ class Session:
 
 def answer(bench: Bench, question: Questions) -> dict[str, Any]:
     """The answer to a single question; rankers give their memory back one after the other."""
-    from inference.pipeline import find_contexts, predict
+    from inference.predict import find_contexts, predict
 
     found = find_contexts(bench, question, quiet=True)
     return _told(question, found, predict(bench, question, found, quiet=True)[0])

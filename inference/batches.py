@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_rag.artifacts import write_json
-from kaggle_rag.progress import progress
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import read_contexts, write_contexts
+from kaggle_rag.data.contexts import read_contexts, write_contexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.files import write_json
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.retriever import Retriever

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import yaml
 
-from inference.scoring import ranks_of
-from kaggle_rag.artifacts import whole_file
-from kaggle_rag.errors import KitError, show_size
-from kaggle_rag.limits import Usage
-from kaggle_rag.metrics import average_precision_at_k, bootstrap, paired_bootstrap
+from inference.score import ranks_of
+from kaggle_rag.evaluation.metrics import average_precision_at_k, bootstrap, paired_bootstrap
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.runtime.errors import KitError, show_size
+from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.limits import Usage
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
 
 # Forty seconds on two cores: a hundred questions, and the upper third of the encoder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from inference.preflight import asked_rankers, uses_encoder
+from inference.checks import asked_rankers, uses_encoder
 from kaggle_rag.config import ContextSettings, Solution
 
 # Settings of a solution that a program does not read. In a solution.yaml they are there for the other

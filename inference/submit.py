@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from inference.checks import check_submit, read_questions
 from inference.idle import idle
-from inference.preflight import check_submit, read_questions
 from kaggle_rag.config import Solution
-from kaggle_rag.errors import KitError
-from kaggle_rag.questions import Questions
-from kaggle_rag.submission import top_letters, validate, write_submission
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.submission import top_letters, validate, write_submission
+from kaggle_rag.runtime.errors import KitError
 
 
 def check(
@@ -29,7 +29,7 @@ def check(
     check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
     for line in idle(solution, "submit", without_contexts=without_contexts):
         print("note: " + line, file=sys.stderr)
-    from inference.pipeline import make_rankers
+    from inference.predict import make_rankers
 
     make_rankers(solution, search=not without_contexts and solution.contexts_file is None)
 
@@ -42,7 +42,7 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
     KitError : before anything is computed for bad questions, settings or a foreign sample.
     """
     check(solution, without_contexts=without_contexts, sample=sample)
-    from inference.pipeline import Bench, contexts_for, predict
+    from inference.predict import Bench, contexts_for, predict
 
     assert solution.questions and solution.out
     questions = read_questions(solution)

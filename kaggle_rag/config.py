@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic import ValidationInfo as Info
 from pydantic_core import PydanticCustomError
 
-from kaggle_rag.errors import ConfigError, KitError
-from kaggle_rag.limits import parse_size
-from kaggle_rag.places import at, beside, model_beside, plain
+from kaggle_rag.runtime.errors import ConfigError, KitError
+from kaggle_rag.runtime.limits import parse_size
+from kaggle_rag.runtime.places import at, beside, model_beside, plain
 
 
 def _size(value: Any) -> int | None:
@@ -203,7 +203,8 @@ def read_settings(
 
     Parameters
     ----------
-    paths : patterns (`kaggle_rag.places.at`) of the keys that hold paths, which are relative to the file.
+    paths : patterns (`kaggle_rag.runtime.places.at`) of the keys that hold paths, which are relative to the
+        file.
     models : the same of keys that hold folders or names of models.
     renamed : today's name of a key to the field that holds it; the field's own name still works, and a
         line says the new one.

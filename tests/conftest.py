@@ -24,7 +24,7 @@ SHARED = ROOT.parent / "shared" / "data"
 @pytest.fixture(scope="session")
 def encoder():
     """all-MiniLM-L6-v2 from its PyPI package."""
-    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.index.encoder import Encoder
 
     return Encoder()
 
@@ -39,10 +39,10 @@ FACTS = {
 @pytest.fixture(scope="session")
 def facts_index(encoder, tmp_path_factory):
     """An index of three short articles."""
-    from kaggle_rag.retrieval.units import Unit
+    from kaggle_rag.text.units import Unit
     from wiki_index.build import build
-    from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
+    from wiki_index.sources.corpus import Corpus
 
     folder = tmp_path_factory.mktemp("facts")
     corpus = folder / "facts.jsonl"
@@ -64,7 +64,7 @@ def tiny(tmp_path_factory):
     """A user's own encoder of two tiny layers."""
     from test_encoder import tiny_model
 
-    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.index.encoder import Encoder
 
     return Encoder(str(tiny_model(tmp_path_factory.mktemp("tiny"))), device="cpu")
 
@@ -84,10 +84,10 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def whole(corpus, tiny, tmp_path_factory):
     """The index of an undisturbed build of `corpus`."""
-    from kaggle_rag.retrieval.units import Unit
+    from kaggle_rag.text.units import Unit
     from wiki_index.build import build
-    from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
+    from wiki_index.sources.corpus import Corpus
 
     out = tmp_path_factory.mktemp("whole") / "index"
     build(Plan(Corpus.open(corpus), out, {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS))

@@ -6,8 +6,8 @@ import random
 import yaml
 from ranker_toys import WORDS, backbone
 
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import Context, Evidence, QuestionContexts, write_contexts
+from kaggle_rag.data.contexts import Context, Evidence, QuestionContexts, write_contexts
+from kaggle_rag.data.questions import Questions
 
 LEARN = {"command": "multiple-choice", "epochs": 4, "batch": 10, "learning_rate": 3e-3, "max_tokens": 32,
          "schedule": "constant_with_warmup", "held_out": 0, "device": "cpu"}  # fmt: skip

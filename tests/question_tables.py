@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kaggle_rag.questions import LETTERS, Questions
+from kaggle_rag.data.questions import LETTERS, Questions
 
 
 def table(*rows):

@@ -23,8 +23,8 @@ from transformers import (
     T5Config,
 )  # fmt: skip
 
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import Context, QuestionContexts, write_contexts
+from kaggle_rag.data.contexts import Context, QuestionContexts, write_contexts
+from kaggle_rag.data.questions import Questions
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "frost", "grove", "heron"]
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]

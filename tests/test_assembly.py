@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_rag.index.passages import Passage
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
-from kaggle_rag.retrieval.passages import Passage
 
 SENTENCES = [
     "Iron melts at 1,538 °C.", "It rusts.", "Steel is an alloy of iron and up to 2.1% carbon by weight.",

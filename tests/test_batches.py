@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from kaggle_rag.retrieval.batches import ahead, batches
+from kaggle_rag.index.batches import ahead, batches
 
 
 def threads():
@@ -54,7 +54,7 @@ def test_an_error_of_the_thread_reaches_the_reader_and_no_thread_stays():
 
 
 def test_a_reader_that_stops_half_way_leaves_no_thread(tiny, monkeypatch):
-    monkeypatch.setattr("kaggle_rag.retrieval.batches._SLICE", 4)
+    monkeypatch.setattr("kaggle_rag.index.batches._SLICE", 4)
 
     def stop(rows):
         raise KeyboardInterrupt
@@ -76,5 +76,5 @@ def test_an_error_of_the_tokenizer_reaches_the_caller():
 def test_slices_change_no_vector(tiny, monkeypatch):
     texts = ["iron " * (1 + number % 11) for number in range(60)]
     whole = tiny.encode_passages(texts)
-    monkeypatch.setattr("kaggle_rag.retrieval.batches._SLICE", 7)
+    monkeypatch.setattr("kaggle_rag.index.batches._SLICE", 7)
     assert np.abs(tiny.encode_passages(texts) - whole).max() < 1e-5

@@ -17,18 +17,18 @@ import pytest
 from conftest import ROWS, write_corpus
 from filelock import FileLock
 
-from kaggle_rag.artifacts import MANIFEST, manifest_sum
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.passages import Passage, write_shard
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.passages import Passage, write_shard
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, run_program
+from kaggle_rag.runtime.files import MANIFEST, manifest_sum
+from kaggle_rag.text.units import Unit
 from wiki_index import __main__ as program
 from wiki_index.build import LOCK, SETTINGS, build
-from wiki_index.corpus import Corpus
-from wiki_index.means import forecast
+from wiki_index.forecast import forecast
 from wiki_index.plan import Plan
 from wiki_index.readers.mediawiki import MediaWiki
-from wiki_index.split import SPLIT
+from wiki_index.sources.corpus import Corpus
+from wiki_index.steps.split import SPLIT
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,8 +94,8 @@ def test_interrupted_at_any_file_the_same_command_ends_with_the_same_bytes(
 def test_killed_when_a_file_appears_the_same_command_ends_with_the_same_bytes(seen, plan, whole, tiny):
     """The moments of test_index.py's kills are the shards'."""
     code = (
-        "import sys; from pathlib import Path; from kaggle_rag.retrieval.encoder import Encoder\n"
-        "from kaggle_rag.retrieval.units import Unit; from wiki_index.corpus import Corpus\n"
+        "import sys; from pathlib import Path; from kaggle_rag.index.encoder import Encoder\n"
+        "from kaggle_rag.text.units import Unit; from wiki_index.sources.corpus import Corpus\n"
         "from wiki_index.build import build; from wiki_index.plan import Plan; c, o, e = sys.argv[1:]\n"
         f"build(Plan(Corpus.open(c), Path(o), {{'minilm': Encoder(e)}}, Unit('sentence'), shard_rows={ROWS}))"
     )
@@ -229,7 +229,7 @@ def test_what_was_left_out_is_counted_by_reason_also_when_killed_behind_any_shar
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr("wiki_index.split.write_shard", kill)
+            patched.setattr("wiki_index.steps.split.write_shard", kill)
             build(plan)
         assert len(list((plan.work / "passages").iterdir())) == left
         build(plan)

@@ -9,11 +9,11 @@ from conftest import ROOT
 from test_encoder import tiny_model
 
 from inference.__main__ import main as answer
-from kaggle_rag.errors import InputError
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.index import Index
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.index import Index
+from kaggle_rag.runtime.errors import InputError
 from wiki_index.__main__ import main
-from wiki_index.corpus import Article, Corpus
+from wiki_index.sources.corpus import Article, Corpus
 
 CASES = ROOT.parent / "shared" / "cases"
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_rag.cells import number_text, text_of
-from kaggle_rag.errors import InputError
-from kaggle_rag.questions import Questions
-from kaggle_rag.tables import column_names, read_rows
+from kaggle_rag.data.cells import number_text, text_of
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.tables import column_names, read_rows
+from kaggle_rag.runtime.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_rag.retrieval.cleaning import paragraphs
-from kaggle_rag.retrieval.mathematics import tex_to_text
+from kaggle_rag.text.cleaning import paragraphs
+from kaggle_rag.text.mathematics import tex_to_text
 
 # What real exports are made of, in orders that real exports do not have.
 PIECES = [

@@ -8,19 +8,19 @@ import pytest
 
 from inference import __main__ as program
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError, run_program
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import OWN, read_contexts, write_contexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.base import Ranker
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, Views, bm25, novel
-from kaggle_rag.retrieval.contexts import OWN, read_contexts, write_contexts
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 ROWS = [
     {"id": 1, "prompt": "Which is the larger moon of Mars?", "A": "Titan", "B": "Phobos", "C": "Europa"},
@@ -166,7 +166,7 @@ def test_every_score_gives_one_number_an_option():
 
 
 def test_the_sample_is_what_it_promises():
-    from kaggle_rag.retrieval.units import Splitter
+    from kaggle_rag.text.units import Splitter
 
     train, test = Questions.read(TRAIN), Questions.read(TEST)
     articles = list(Corpus.open(ARTICLES).articles())

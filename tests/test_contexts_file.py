@@ -5,9 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from kaggle_rag.errors import ArtifactError, InputError
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import (
+from kaggle_rag.data.contexts import (  # fmt: skip
     OWN,
     Context,
     Evidence,
@@ -15,7 +13,9 @@ from kaggle_rag.retrieval.contexts import (
     read_contexts,
     read_notes,
     write_contexts,
-)  # fmt: skip
+)
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.runtime.errors import ArtifactError, InputError
 
 
 def questions(*ids, **more):

@@ -9,9 +9,9 @@ from sentence_transformers import CrossEncoder as PairModel
 from test_encoder import tiny_model
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from kaggle_rag.errors import CheckpointError, ConfigError
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 QUERIES = ["which metal rusts?", "", "gold", "a" * 100, "which metal rusts?", "é鉄"]
 PASSAGES = ["iron rusts", "nothing", "", "gold shines " * 30, "iron rusts", "tin"]

@@ -8,24 +8,24 @@ import ranker_toys
 import yaml
 from crossval_toys import contexts_of, rows, solution, telling, trained, write_rows
 
-import training.ranker
-from inference.pipeline import Bench, predict
-from inference.preflight import fitting_stack
+import training.rankers.train
+from inference.checks import fitting_stack
+from inference.predict import Bench, predict
 from kaggle_rag.config import load
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError, KitError
-from kaggle_rag.metrics import average_precisions
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.stacking import Stack, option_features
+from kaggle_rag.evaluation.metrics import average_precisions
 from kaggle_rag.rankers.trained import TrainedRanker
-from kaggle_rag.retrieval.contexts import read_contexts
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, KitError
 from kaggle_rag.sample import TRAIN
-from kaggle_rag.stacking import Stack, option_features
 from training.__main__ import main
-from training.compare import compare, text
-from training.crossval import cross_validate
-from training.parts import make_parts
-from training.predictions import Predictions
-from training.study import Study, Wish
-from training.verdict_text import text as told
+from training.crossval.compare import compare, text
+from training.crossval.experiment import Study, Wish
+from training.crossval.report_text import text as told
+from training.crossval.run import cross_validate
+from training.crossval.splitting import make_parts
 
 CHANCE = 11 / 18
 
@@ -119,7 +119,7 @@ def test_killed_and_resumed_a_run_gives_the_same_metrics(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     for _ in range(2):
-        monkeypatch.setattr(training.ranker, "say", stop)
+        monkeypatch.setattr(training.rankers.train, "say", stop)
         with pytest.raises(KeyboardInterrupt):
             run(path, out=tmp_path / "killed")
         monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_killed_and_resumed_a_run_gives_the_same_metrics(tmp_path, monkeypatch):
 
 def test_what_is_there_is_taken_up_even_where_the_weights_are_gone(learnt, monkeypatch):
     folder, found = learnt
-    monkeypatch.setattr("training.ranker.train_ranker", None)
+    monkeypatch.setattr("training.rankers.train.train_ranker", None)
     assert run(folder / "a", out=folder / "runs" / "a") == found["a"]
 
 
@@ -328,7 +328,7 @@ def test_every_fault_of_a_ranker_is_told_before_anything_is_learnt(message, tmp_
     path = solution(tmp_path, made, telling(made), rankers=[trained(), WRONG[message]])
     with pytest.raises(Exception, match=message) as raised:
         run(path, out=tmp_path / "run")
-    assert raised.type.__module__ == "kaggle_rag.errors" and not (tmp_path / "run").exists()
+    assert raised.type.__module__ == "kaggle_rag.runtime.errors" and not (tmp_path / "run").exists()
 
 
 def test_faults_of_the_study_are_told(tmp_path):

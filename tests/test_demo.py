@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.scoring import score
+from inference.score import score
 from kaggle_rag.sample import TEST_ANSWERS
 
 ROOT = Path(__file__).parent.parent

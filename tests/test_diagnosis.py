@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from crossval_toys import rows, solution, telling, trained
 
-from kaggle_rag.errors import ConfigError
+from kaggle_rag.runtime.errors import ConfigError
 from training.__main__ import main
-from training.diagnosis import find_suspects, summary, wish_of
-from training.ranker_config import MultipleChoiceRun
-from training.splits import split_lessons
-from training.study import Wish
+from training.crossval.diagnosis import find_suspects, summary, wish_of
+from training.crossval.experiment import Wish
+from training.rankers.settings import MultipleChoiceRun
+from training.rankers.splits import split_lessons
 
 COUNT, CHANGED = 200, 10
 
@@ -62,7 +62,7 @@ def test_information_is_what_the_contexts_tell(diagnosed):
 def test_a_run_folder_is_enough_and_nothing_is_trained_again(diagnosed, monkeypatch):
     folder, _, _, listed = diagnosed
     monkeypatch.chdir("/")
-    monkeypatch.setattr("training.ranker.train_ranker", None)
+    monkeypatch.setattr("training.rankers.train.train_ranker", None)
     found = find_suspects(wish_of(folder / "runs" / "solution"))
     assert len(found.suspects) == len(listed) and found.withheld == "contexts"
     # Nothing withheld from a model that reads nothing: its information is what the labels tell.

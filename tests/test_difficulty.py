@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from question_tables import table
 from test_ensemble import questions, ranker
 
-from kaggle_rag import difficulty
-from kaggle_rag.difficulty import Suspect, read_suspects, sample_weights, write_suspects
-from kaggle_rag.duplicates import find_duplicates
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.evaluation import difficulty
+from kaggle_rag.evaluation.difficulty import Suspect, read_suspects, sample_weights, write_suspects
+from kaggle_rag.evaluation.duplicates import find_duplicates
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 
 MOON = "Which moon of Saturn has a dense atmosphere?"
 QUESTIONS = table(

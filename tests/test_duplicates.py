@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from question_tables import altered, shuffled_words, table
 
-from kaggle_rag.duplicates import Thresholds, embedding_texts, find_duplicates, find_shared
-from kaggle_rag.errors import InputError
-from kaggle_rag.folds import group
-from kaggle_rag.nearness import plain
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.duplicates import Thresholds, embedding_texts, find_duplicates, find_shared
+from kaggle_rag.evaluation.folds import group
+from kaggle_rag.evaluation.nearness import plain
+from kaggle_rag.runtime.errors import InputError
 
 MOON = "Which moon of Saturn has a dense atmosphere?"
 

@@ -14,8 +14,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from kaggle_rag.errors import ArtifactError, CheckpointError
-from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError
 
 TEXTS = ["Iron rusts.", "", "a", "Water boils at 100 °C. " * 60, "鉄 é ß", "Iron rusts."]
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

@@ -16,13 +16,13 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
-from kaggle_rag.errors import CheckpointError
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.models.checkpoints import INPUTS_VARIABLE, resolve, weights
 from kaggle_rag.models.prompts import prompts_of
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.sentence_model import _static_embedding
-from kaggle_rag.retrieval.units import Splitter, Unit
+from kaggle_rag.models.sentence_model import _static_embedding
+from kaggle_rag.runtime.errors import CheckpointError
+from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.__main__ import main
 from wiki_index.plan import retriever_name
 

@@ -3,8 +3,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from kaggle_rag.ensemble import blend, fit_weights, softmax
-from kaggle_rag.errors import ConfigError, InputError
+from kaggle_rag.ensembling.blending import blend, fit_weights, softmax
+from kaggle_rag.runtime.errors import ConfigError, InputError
 
 
 def ranker(right, skill, seed, width=5):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kaggle_rag.errors import run_program
+from kaggle_rag.runtime.errors import run_program
 from wiki_index import __main__ as program
 
 CODES = [f"q{n * 37 % 100}x{n}" for n in range(40)]

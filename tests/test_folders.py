@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from test_readers import ARTICLES, HEAD, JSONL, PAGES, TAIL, XML, texts
 from test_zim import zim  # noqa: F401
 
-from kaggle_rag.errors import InputError
+from kaggle_rag.runtime.errors import InputError
 from wiki_index.__main__ import main
-from wiki_index.corpus import Article, Corpus
-from wiki_index.folders import visible
+from wiki_index.sources.corpus import Article, Corpus
+from wiki_index.sources.folders import visible
 
 IRON = Article("0", "Iron", "Iron is a metal.")
 

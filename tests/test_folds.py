@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from kaggle_rag.duplicates import Pair
-from kaggle_rag.errors import ConfigError, InputError
-from kaggle_rag.folds import crossing, group, group_folds
+from kaggle_rag.evaluation.duplicates import Pair
+from kaggle_rag.evaluation.folds import crossing, group, group_folds
+from kaggle_rag.runtime.errors import ConfigError, InputError
 
 
 def pair(left, right):

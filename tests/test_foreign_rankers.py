@@ -15,16 +15,16 @@ from ranker_toys import WORDS, backbone, task
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForMultipleChoice, AutoTokenizer, BertConfig, BertForMultipleChoice
 
-from inference.pipeline import Bench, make_rankers, predict
+from inference.predict import Bench, make_rankers, predict
 from kaggle_rag.config import load
-from kaggle_rag.errors import CheckpointError, ConfigError, LimitError
-from kaggle_rag.faults import Faults
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.description import described
 from kaggle_rag.models.layouts import PRESETS, Layout, Writer, layout_of, special_ids
 from kaggle_rag.models.loading import load_backbone
-from kaggle_rag.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.retrieval.contexts import read_contexts
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError, LimitError
+from kaggle_rag.runtime.faults import Faults
 
 CONTEXT = "the amber birch and the cedar . " * 12
 OPTIONS = ("delta ember", "frost", "grove heron the right")
@@ -199,9 +199,9 @@ def test_a_bare_checkpoint_in_4_bits(deberta, told):
 @pytest.mark.parametrize("method", ["full", "lora", "adapters"])
 def test_a_trained_ranker_in_4_bits(method, told, tmp_path):
     pytest.importorskip("bitsandbytes")
-    from training.merge import merge
-    from training.ranker import train_ranker
-    from training.ranker_config import CausalRun
+    from training.rankers.merge import merge
+    from training.rankers.settings import CausalRun
+    from training.rankers.train import train_ranker
 
     model = backbone("llama", tmp_path / "llama")
     settings = CausalRun(**told, model=str(model), out=tmp_path / "out", epochs=1, peft={"method": method})
@@ -233,8 +233,8 @@ def test_4_bits_without_their_package_or_without_sense(deberta, monkeypatch):
 
 _PEAK = """
 import sys
-from kaggle_rag.limits import measured
-from kaggle_rag.questions import Questions
+from kaggle_rag.runtime.limits import measured
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
 prompt = "the right answer is " * 60
 rows = [{"id": n, "prompt": prompt, **dict.fromkeys("ABCDE", "amber birch")} for n in range(2)]

@@ -8,19 +8,19 @@ from test_crossencoder import tiny_cross_encoder
 from test_encoder import tiny_model
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
-from kaggle_rag.retrieval.encoder import Encoder
 from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.retrieval.sources import ranks_of
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.retrieval.retrievers import ranks_of
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 PLANETS = ["Mercury", "Venus", "Mars", "Jupiter", "Saturn", "Uranus", "Neptune", "Ceres"]
 ROW = {"id": 1, "prompt": "Which has the moon Titan?", "A": "Saturn", "B": "Mars", "C": "Venus"}

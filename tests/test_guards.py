@@ -11,22 +11,22 @@ import pytest
 from conftest import ROWS
 
 from kaggle_rag.config import RankerSettings
-from kaggle_rag.ensemble import FittedWeights
-from kaggle_rag.errors import ArtifactError, run_program
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import FittedWeights
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.fusion import Opinion
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.units import Unit
-from training.diagnosis import Findings, _refused, text
-from training.entries import Entry
-from training.final import found_by
-from training.verdict import Verdict
+from kaggle_rag.runtime.errors import ArtifactError, run_program
+from kaggle_rag.text.units import Unit
+from training.crossval.diagnosis import Findings, _refused, text
+from training.crossval.final import found_by
+from training.crossval.ranker_spec import Entry
+from training.crossval.report import Verdict
 from wiki_index import __main__ as program
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.fit import Case, Setting, _judged
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 
 def plan(corpus, out, tiny, **more):
@@ -125,7 +125,7 @@ def test_kinds_that_are_not_measured_are_named(whole, tiny, tmp_path, monkeypatc
 
 
 def test_a_limit_of_a_training_takes_the_first_questions(tmp_path):
-    from training.ranker_data import Lessons
+    from training.rankers.dataset import Lessons
 
     rows = [{"id": n, "prompt": f"p{n}", "A": "x", "B": "y", "answer": "AB"[n % 2]} for n in range(6)]
     path = tmp_path / "q.jsonl"

@@ -15,10 +15,10 @@ from ranker_toys import task
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModel, AutoTokenizer
 
-from kaggle_rag.errors import run_program
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.retrieval.contexts import read_contexts
+from kaggle_rag.runtime.errors import run_program
 from training.__main__ import main
 from training.fetch import chosen
 

@@ -8,15 +8,15 @@ from test_contexts import ROWS
 from inference import __main__ as program
 from inference.idle import idle
 from kaggle_rag.config import load, validated
-from kaggle_rag.errors import run_program
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.index import Index
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.runtime.errors import run_program
 from training.__main__ import _parser, _settings
-from training.config import RerankerSettings, RetrieverSettings
 from training.idle import idle as idle_in_training
-from training.losses import RETRIEVER_LOSSES
-from training.ranker_config import COMMANDS, MultipleChoiceRun
+from training.rankers.settings import COMMANDS, MultipleChoiceRun
+from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
 def told(changes, program="submit", **how):

@@ -13,16 +13,16 @@ import faiss
 import numpy as np
 import pytest
 
-from kaggle_rag.artifacts import MANIFEST, manifest_sum, seal
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError, LimitError, run_program
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, LimitError, run_program
+from kaggle_rag.runtime.files import MANIFEST, manifest_sum, seal
+from kaggle_rag.text.units import Unit
 from wiki_index import __main__ as program
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
-from wiki_index.means import forecast
+from wiki_index.forecast import forecast
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 SHARD_ROWS = 40
 
@@ -79,11 +79,11 @@ def test_the_empty_article_is_counted_and_the_counts_agree(index):
 KILLED = """
 import sys
 from pathlib import Path
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
 from wiki_index.plan import Plan
-from wiki_index.corpus import Corpus
+from wiki_index.sources.corpus import Corpus
 corpus, out, rows = sys.argv[1:]
 build(Plan(Corpus.open(corpus), Path(out), {"minilm": Encoder()}, Unit("sentence"), shard_rows=int(rows)))
 """

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from kaggle_rag.artifacts import DenseCard, EncoderCard
-from kaggle_rag.errors import ConfigError, LimitError
-from kaggle_rag.retrieval.dense import Dense
-from kaggle_rag.retrieval.kinds import KINDS, choose, factory_of, kind_of, lists_for, ram_of, simpler
-from kaggle_rag.retrieval.vectors import Layout, VectorStore, VectorWriter
-from wiki_index.dense_index import make_index
-from wiki_index.tune import tune
+from kaggle_rag.index.dense import Dense
+from kaggle_rag.index.kinds import KINDS, choose, factory_of, kind_of, lists_for, ram_of, simpler
+from kaggle_rag.index.vectors import Layout, VectorStore, VectorWriter
+from kaggle_rag.runtime.errors import ConfigError, LimitError
+from kaggle_rag.runtime.files import DenseCard, EncoderCard
+from wiki_index.steps.dense_index import make_index
+from wiki_index.steps.tune import tune
 
 ROWS, DIM = 24_000, 32
 ENCODER = EncoderCard("drawn", "0" * 64, DIM, 16, "", "")
@@ -74,7 +74,7 @@ def test_every_kind_reaches_its_recall_and_its_distances_are_exact(kind, vectors
 
 WITHOUT_VECTORS = """
 import sys, faiss, numpy as np
-from wiki_index.means import tell_slow
+from wiki_index.forecast import tell_slow
 tell_slow(sys.argv[1])
 index = faiss.read_index(sys.argv[2])
 np.save(sys.argv[4], index.search(np.load(sys.argv[3]), 10)[1])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from question_tables import altered, shuffled_words, table
 
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.leaks import leak_report
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.leaks import leak_report
+from kaggle_rag.runtime.errors import ConfigError
 
 TRAIN = table(
     ("Which moon of Saturn has a dense atmosphere?", ["Titan", "Rhea"], 0),

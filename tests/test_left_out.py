@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_rag.retrieval.cleaning import paragraphs
-from kaggle_rag.retrieval.units import Splitter, Unit
-from wiki_index import lint as linter_module
-from wiki_index import rough
-from wiki_index.corpus import Corpus, Skip
-from wiki_index.lint import lint
-from wiki_index.seen import Seen, told
-from wiki_index.site import site
-from wiki_index.wikitext import plain
+from kaggle_rag.text.cleaning import paragraphs
+from kaggle_rag.text.units import Splitter, Unit
+from wiki_index.check import lint as linter_module
+from wiki_index.check import reference_text as rough
+from wiki_index.check.lint import lint
+from wiki_index.progress import Seen, told
+from wiki_index.sources.corpus import Corpus, Skip
+from wiki_index.sources.site import site
+from wiki_index.sources.wikitext import plain
 
 
 def dump(path, text, language="en", names="", title="T", ns="<ns>0</ns>"):
@@ -176,7 +176,7 @@ def test_the_linter_imports_nothing_of_what_it_checks():
                 and name.startswith(("kaggle_rag", "wiki_index"))
                 and name.split(".")[-1].startswith(judged)
             )
-            if name == "kaggle_rag.retrieval.units":
+            if name == "kaggle_rag.text.units":
                 assert {alias.name for alias in node.names} <= {"Splitter", "Unit"}
 
 
@@ -188,7 +188,7 @@ def test_the_linter_reports_a_section_that_a_rule_deletes(tmp_path, monkeypatch)
         )
     )
     assert lint(Corpus.open(path)).numbers.found == 0
-    monkeypatch.setattr("kaggle_rag.retrieval.cleaning.kept_lines", lambda lines, kind: [])
+    monkeypatch.setattr("kaggle_rag.text.cleaning.kept_lines", lambda lines, kind: [])
     assert lint(Corpus.open(path)).numbers.found == 1
 
 

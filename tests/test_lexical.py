@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_rag.errors import ArtifactError
-from kaggle_rag.retrieval.lexical import Lexical, part_name, tokenizer, write_part
+from kaggle_rag.index.lexical import Lexical, part_name, tokenizer, write_part
+from kaggle_rag.runtime.errors import ArtifactError
 
 METALS = ["iron", "gold", "zinc", "copper", "tin"]
 PASSAGES = [

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import run_program
-from kaggle_rag.metrics import map_at_k, ranks_of_answers
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.metrics import map_at_k, ranks_of_answers
+from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.similarity import SimilarityRanker
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.sample import ARTICLES, TRAIN
 from wiki_index import __main__ as program
 

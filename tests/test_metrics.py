@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 from sklearn.metrics import ndcg_score
 
-from kaggle_rag import metrics
+from kaggle_rag.evaluation import metrics
 
 
 def test_map3_of_a_hand_worked_table():

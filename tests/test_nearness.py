@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity
 
-from kaggle_rag.errors import ConfigError, InputError
-from kaggle_rag.nearness import WordSets, near_by_vectors, near_by_words, plain, words
+from kaggle_rag.evaluation.nearness import WordSets, near_by_vectors, near_by_words, plain, words
+from kaggle_rag.runtime.errors import ConfigError, InputError
 
 
 def test_words_keep_numbers_signs_and_operators_and_drop_case_and_punctuation():
@@ -63,8 +63,8 @@ def test_blocks_of_any_size_give_the_same(monkeypatch):
     vectors = rng.standard_normal((150, 4))
     whole = as_dict(near_by_words(WordSets(rows), 0.4)), as_dict(near_by_vectors(vectors, None, 0.9))
     assert all(len(found) > 20 for found in whole)
-    monkeypatch.setattr("kaggle_rag.nearness._CANDIDATES", 50)
-    monkeypatch.setattr("kaggle_rag.nearness._CELLS", 1000)
+    monkeypatch.setattr("kaggle_rag.evaluation.nearness._CANDIDATES", 50)
+    monkeypatch.setattr("kaggle_rag.evaluation.nearness._CELLS", 1000)
     assert as_dict(near_by_words(WordSets(rows), 0.4)) == whole[0]
     assert as_dict(near_by_vectors(vectors, None, 0.9)).keys() == whole[1].keys()
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from inference.preflight import check_out
+from inference.checks import check_out
 from kaggle_rag import config
-from kaggle_rag.errors import ConfigError, InputError, run_program
-from kaggle_rag.questions import LETTERS, Questions, id_text
-from kaggle_rag.tables import read_rows
+from kaggle_rag.data.questions import LETTERS, Questions, id_text
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.runtime.errors import ConfigError, InputError, run_program
 
 
 def folder(path):

@@ -14,13 +14,13 @@ from test_contexts import ROWS
 
 from inference import __main__ as program
 from inference.batches import ContextBatches
-from kaggle_rag.artifacts import whole_file
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import ArtifactError, InputError, run_program
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import read_contexts
-from kaggle_rag.retrieval.index import Index
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.runtime.errors import ArtifactError, InputError, run_program
+from kaggle_rag.runtime.files import whole_file
 
 
 def write(path, rows):
@@ -190,7 +190,7 @@ def test_a_wrong_setting_is_told_before_any_search(
 
 def test_a_key_that_stands_twice_is_a_fault_and_an_encoder_beside_the_file_is_found(tmp_path):
     from kaggle_rag.config import load
-    from kaggle_rag.errors import ConfigError
+    from kaggle_rag.runtime.errors import ConfigError
 
     path = tmp_path / "solution.yaml"
     path.write_text("out: a.csv\nout: b.csv\n")
@@ -251,8 +251,8 @@ def test_options_without_a_question_are_refused(facts_index, monkeypatch, capsys
 def test_a_cut_model_file_is_one_message(tmp_path):
     from test_encoder import tiny_model
 
-    from kaggle_rag.errors import CheckpointError
-    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.index.encoder import Encoder
+    from kaggle_rag.runtime.errors import CheckpointError
 
     model = tiny_model(tmp_path)
     weights = next(model.rglob("*.safetensors"))
@@ -264,7 +264,7 @@ def test_a_cut_model_file_is_one_message(tmp_path):
 def test_a_file_made_in_batches_names_a_missing_context(tmp_path, questions):
     table = Questions.read(questions)
     batches = ContextBatches(tmp_path / "c.parquet", table, {}, 9)
-    from kaggle_rag.retrieval.contexts import write_contexts
+    from kaggle_rag.data.contexts import write_contexts
 
     write_contexts(batches.folder / "0000000.parquet", table.take([0]), [], {})
     with pytest.raises(ArtifactError, match="no context for the question '1'"):

@@ -9,9 +9,18 @@ import sys
 
 import pytest
 
-from kaggle_rag import artifacts, config, limits
-from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError, InputError, LimitError, run_program
+from kaggle_rag import config
 from kaggle_rag.models import checkpoints
+from kaggle_rag.runtime import files as artifacts
+from kaggle_rag.runtime import limits
+from kaggle_rag.runtime.errors import (
+    ArtifactError,
+    CheckpointError,
+    ConfigError,
+    InputError,
+    LimitError,
+    run_program,
+)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -57,7 +66,7 @@ def test_what_the_user_can_mend_is_one_message(fault, code, said, capsys):
 
 def test_a_program_that_is_terminated_says_so_and_clears_up(tmp_path):
     code = (
-        "import os, signal, sys\nfrom kaggle_rag.errors import run_program\n"
+        "import os, signal, sys\nfrom kaggle_rag.runtime.errors import run_program\n"
         "def main():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        signal.pause()\n"
         "    finally:\n        print('cleared up')\nsys.exit(run_program(main))"
     )
@@ -87,7 +96,7 @@ def test_sizes_and_budgets():
 
 STAGES = """
 import numpy as np
-from kaggle_rag.limits import measured
+from kaggle_rag.runtime.limits import measured
 for count in (1, 50_000_000, 1):
     with measured("stage") as usage:
         np.ones(count).sum()  # 400 MB in the middle
@@ -155,7 +164,7 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path):
 
 def test_the_library_and_help_import_without_torch():
     code = (
-        "import sys, runpy, kaggle_rag.config, kaggle_rag.submission, kaggle_rag.questions\n"
+        "import sys, runpy, kaggle_rag.config, kaggle_rag.data.submission, kaggle_rag.data.questions\n"
         "for name in ('wiki_index', 'inference'):\n"
         "    sys.argv = [name, '--help']\n"
         "    try: runpy.run_module(name, run_name='__main__', alter_sys=True)\n"

@@ -12,15 +12,15 @@ from sentence_transformers import SentenceTransformer
 from test_build import call, same
 from test_encoder import TEXTS, tiny_model
 
-from kaggle_rag.artifacts import MANIFEST, Manifest
-from kaggle_rag.errors import ArtifactError, ConfigError
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.precision import LEAST_COSINE, PROBES, half_for, is_faster
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.precision import LEAST_COSINE, PROBES, half_for, is_faster
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.files import MANIFEST, Manifest
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_encoder_of_an_index_computes_as_the_index_was(half, tiny):
 
 
 def test_a_precision_that_does_not_suit_a_model_is_not_taken(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.half_for", lambda device: "fp16")
+    monkeypatch.setattr("kaggle_rag.index.encoder.half_for", lambda device: "fp16")
     assert Encoder(tiny.card.name, device="cpu", precision="auto").card.precision == "fp16"
     folder = tiny_model(tmp_path)
     model = SentenceTransformer(str(folder), device="cpu")
@@ -128,7 +128,7 @@ def test_auto_times_the_model_itself_and_keeps_what_it_found(tiny, monkeypatch, 
         timed.append((full(), half()))
         return faster
 
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.is_faster", measured)
+    monkeypatch.setattr("kaggle_rag.index.encoder.is_faster", measured)
     encoder = Encoder(tiny.card.name, device="cpu", precision="auto")
     assert encoder.card.precision == precision
     ((full, half),) = timed
@@ -169,7 +169,7 @@ def test_a_build_stopped_between_two_shards_ends_with_the_same_bytes(plan, tmp_p
     small = dataclasses.replace(plan, shard_rows=ROWS)
     build(small)
     whole = plan.out.rename(tmp_path / "whole")
-    stopped(small, monkeypatch, "wiki_index.encode.encode_texts", 3)
+    stopped(small, monkeypatch, "wiki_index.steps.encode.encode_texts", 3)
     build(small)
     assert same(plan.out, whole)
 
@@ -180,7 +180,7 @@ def test_a_build_goes_on_in_its_precision_on_a_machine_that_would_choose_another
     build(plan)
     whole = plan.out.rename(tmp_path / "whole")
     stopped(plan, monkeypatch, "wiki_index.build.make_index", 1)
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.is_faster", lambda full, half: False)
+    monkeypatch.setattr("kaggle_rag.index.encoder.is_faster", lambda full, half: False)
     command = ["build", plan.corpus.files[0], plan.out, "--encoder", half.card.name]
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
     assert "an unfinished build with another precision is there" in capsys.readouterr().err
@@ -204,7 +204,7 @@ def test_reused_vectors_decide_the_precision_and_no_other_is_mixed_in(
     plan, half, corpus, tmp_path, monkeypatch, capsys
 ):
     build(plan)
-    monkeypatch.setattr("kaggle_rag.retrieval.encoder.is_faster", lambda full, half: False)
+    monkeypatch.setattr("kaggle_rag.index.encoder.is_faster", lambda full, half: False)
     more = tmp_path / "more.jsonl"
     more.write_text(corpus.read_text() + json.dumps({"title": "New", "text": "Tin melts at 232 °C."}) + "\n")
     command = ["build", more, tmp_path / "new", "--encoder", half.card.name, "--reuse", plan.out]

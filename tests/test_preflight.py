@@ -11,11 +11,11 @@ from test_encoder import tiny_model
 
 from inference import __main__ as program
 from kaggle_rag.config import RankerSettings, load
-from kaggle_rag.errors import ConfigError, run_program
-from kaggle_rag.faults import Gathered
-from kaggle_rag.preflight import check_ranker
+from kaggle_rag.data.submission import read_submission
+from kaggle_rag.rankers.checks import check_ranker
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.submission import read_submission
+from kaggle_rag.runtime.errors import ConfigError, run_program
+from kaggle_rag.runtime.faults import Gathered
 
 
 def call(monkeypatch, *arguments):
@@ -66,7 +66,7 @@ def checked(folder, settings):
     (folder / "solution.yaml").write_text(yaml.safe_dump(settings))
     command = (
         "import sys; sys.argv = ['i', 'submit', '--check', '--config', 'solution.yaml']\n"
-        "from inference.__main__ import main\nfrom kaggle_rag.errors import run_program\n"
+        "from inference.__main__ import main\nfrom kaggle_rag.runtime.errors import run_program\n"
         f"code = run_program(main)\nsys.exit(9 if {HEAVY} else code)"
     )
     found = subprocess.run(
@@ -228,7 +228,7 @@ def test_a_bare_program_lists_its_commands(name):
 def test_a_question_after_the_other_by_models_that_are_opened_once(
     facts_index, tmp_path, monkeypatch, capsys
 ):
-    from inference.pipeline import Bench
+    from inference.predict import Bench
 
     opened = []
     real = Bench.open.__func__
@@ -253,7 +253,7 @@ def test_a_closed_input_is_one_message(facts_index, monkeypatch, capsys):
 
 def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypatch, capsys):
     from training.__main__ import _parser, _settings
-    from training.ranker_config import MultipleChoiceRun
+    from training.rankers.settings import MultipleChoiceRun
 
     (tmp_path / "r.yaml").write_text("contexts_file: c.parquet\nquestions: q.csv\nout: o\nmodel: m\n")
     for words, noted in (
@@ -270,7 +270,7 @@ def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypat
 
 
 def test_one_encoder_has_one_place():
-    from kaggle_rag.flags import encoders_of
+    from kaggle_rag.runtime.flags import encoders_of
 
     assert encoders_of(["here", "bge=/there"]) == ("here", {"bge": "/there"})
     with pytest.raises(ConfigError, match="two places"):

@@ -13,7 +13,7 @@ import types
 
 import pytest
 
-from kaggle_rag import progress as made
+from kaggle_rag.runtime import console as made
 
 
 class Log(io.StringIO):
@@ -81,7 +81,7 @@ def test_a_work_that_is_not_shown_prints_nothing(clock):
 
 
 def test_training_has_lines_of_its_steps_where_nobody_watches(clock, capsys):
-    from training.trainer import Progress
+    from training.loop.trainer import Progress
 
     state = types.SimpleNamespace(global_step=0, max_steps=30, is_world_process_zero=True)
     shown = Progress(print)
@@ -104,7 +104,7 @@ def test_training_has_lines_of_its_steps_where_nobody_watches(clock, capsys):
 
 SHOW = """
 import time
-from kaggle_rag.progress import over, progress
+from kaggle_rag.runtime.console import over, progress
 with progress(3, "encode", "text", mininterval=0) as bar:
     for _ in over(range(3), "inner", "text"):
         bar.update(1)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.metrics import map_at_k, ndcg_at_k, ranks_of_answers, recall_at_k
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.metrics import map_at_k, ndcg_at_k, ranks_of_answers, recall_at_k
+from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.similarity import SimilarityRanker
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.panel import Panel
+from kaggle_rag.retrieval.hybrid import Panel
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_rag.errors import InputError
-from kaggle_rag.questions import LETTERS, Questions
+from kaggle_rag.data.questions import LETTERS, Questions
+from kaggle_rag.runtime.errors import InputError
 
 TEXT = st.text(
     st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=30

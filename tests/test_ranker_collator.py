@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranker_toys import SPECIAL, TEXT, WORDS, backbone, tokenizer
 
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.models.features import Item
-from kaggle_rag.models.forms import FORMS
+from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout, Writer
 from kaggle_rag.models.loading import load_backbone
+from kaggle_rag.runtime.errors import ConfigError
 
 LETTERS = string.ascii_uppercase
 KINDS = {"choice": "deberta-v2", "binary": "mistral", "options": "llama"}

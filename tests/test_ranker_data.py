@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ranker_toys import WORDS, tokenizer
 
-from kaggle_rag.models.features import Item
-from kaggle_rag.models.forms import form_of
+from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.layouts import PAIR, Writer
-from training.ranker_data import Changes, EpochQuestions, Lessons, in_order, with_fewer_snippets
+from training.rankers.dataset import Changes, EpochQuestions, Lessons, in_order, with_fewer_snippets
 
 FORM = form_of("choice", "encoder")
 

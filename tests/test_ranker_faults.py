@@ -10,10 +10,10 @@ from ranker_toys import WORDS, backbone, files, rows, task
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMultipleChoice
 
-from kaggle_rag.errors import run_program
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.retrieval.contexts import read_contexts
+from kaggle_rag.runtime.errors import run_program
 from training.__main__ import main
 
 
@@ -156,8 +156,8 @@ def test_27_options_and_contexts_of_other_questions(told, tmp_path, capsys, monk
 @pytest.fixture(scope="module")
 def ranker(told):
     """An adapter, and the whole weights it belongs to."""
-    from training.ranker import train_ranker
-    from training.ranker_config import RankerRun
+    from training.rankers.settings import RankerRun
+    from training.rankers.train import train_ranker
 
     out = told["folder"] / "lora"
     train_ranker("causal", RankerRun(**told["told"], out=out, model=told["models"]["llama"], form="binary",
@@ -183,7 +183,7 @@ def test_a_ranker_tells_of_questions_that_it_could_not_read_whole(told, ranker):
 
 
 def refused(told, folder, **options):
-    from kaggle_rag.errors import KitError
+    from kaggle_rag.runtime.errors import KitError
 
     with pytest.raises(KitError) as caught:
         asked(told, folder, **options)
@@ -254,8 +254,8 @@ def test_merging_what_is_no_adapter_or_over_something(told, ranker, tmp_path, ca
 def test_merged_weights_that_answer_differently_are_not_written(told, ranker, tmp_path, monkeypatch):
     from peft.tuners.lora import LoraModel
 
-    from kaggle_rag.errors import ArtifactError
-    from training.merge import merge
+    from kaggle_rag.runtime.errors import ArtifactError
+    from training.rankers.merge import merge
 
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)
     with pytest.raises(ArtifactError, match="answer differently"):

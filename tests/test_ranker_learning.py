@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from ranker_toys import BACKBONES, COMMANDS, DECODERS, FORMS, WORDS, backbone, files, rows, task
 
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.metrics import map_at_k, ranks_of_answers
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.metrics import map_at_k, ranks_of_answers
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.retrieval.contexts import read_contexts
-from training.merge import merge
-from training.peft_methods import METHODS
-from training.ranker import train_ranker
-from training.ranker_config import RankerRun
+from kaggle_rag.runtime.errors import ConfigError
+from training.rankers.merge import merge
+from training.rankers.peft_methods import METHODS
+from training.rankers.settings import RankerRun
+from training.rankers.train import train_ranker
 
 # The answer is first, second or third of three by chance: (1 + 1/2 + 1/3) / 3.
 CHANCE = 0.611

@@ -45,10 +45,10 @@ def run(*command):
 # The second process comes late to the best weights, as it may on a busy machine.
 LATE = """
 import os, runpy, sys, time
-import kaggle_rag.models.scoring
-from training.trainer import Careful
+import kaggle_rag.models.answering.scoring
+from training.loop.trainer import Careful
 # A process asks the encoder as often as its texts need, the other one less often.
-kaggle_rag.models.scoring._TEXTS = 4
+kaggle_rag.models.answering.scoring._TEXTS = 4
 load = Careful._load_best_model
 if os.environ["RANK"] == "1":
     Careful._load_best_model = lambda self: (time.sleep(2), load(self))

@@ -15,12 +15,12 @@ from ranker_toys import COMMANDS, FORMS, WORDS, backbone, task
 from safetensors.torch import load_file
 from transformers import BertForMultipleChoice
 
-import training.ranker
-from kaggle_rag.errors import ArtifactError, ConfigError, LimitError
+import training.rankers.train
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, LimitError
 from training.__main__ import main
-from training.ranker import _smaller, train_ranker
-from training.ranker_config import RankerRun
-from training.run import Run
+from training.loop.run_folder import Run
+from training.rankers.settings import RankerRun
+from training.rankers.train import _smaller, train_ranker
 
 ALL = {
     "learning_rate": 2e-3, "epochs": 3, "evaluations": 2, "ema": 0.9, "accumulate": 2, "batch": 8,
@@ -78,7 +78,7 @@ def interrupted(told, out, monkeypatch, step, **changes):
         if line.startswith(f"step {step}/"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.ranker, "say", stop)
+    monkeypatch.setattr(training.rankers.train, "say", stop)
     with pytest.raises(KeyboardInterrupt):
         train(told, out, **changes)
     monkeypatch.undo()
@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(name, step, whole, 
     assert list(work.glob("checkpoint-*")) and not list(work.rglob("training_args.bin"))
     assert not list(work.rglob("README.md"))
     lines = []
-    monkeypatch.setattr(training.ranker, "say", lines.append)
+    monkeypatch.setattr(training.rankers.train, "say", lines.append)
     record = train(told, tmp_path / "out", **changes)
     assert any(line.startswith("going on from checkpoint-") for line in lines)
     out, undisturbed = whole(name)
@@ -113,14 +113,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(name, step, whole, 
 
 KILLED = """
 import os, signal, sys
-import training.ranker
+import training.rankers.train
 from training.__main__ import main
 
 def say(line):
     if line.startswith("step 8/"):
         os.kill(os.getpid(), signal.SIGKILL)
 
-training.ranker.say = say
+training.rankers.train.say = say
 sys.exit(main())
 """
 

@@ -5,16 +5,16 @@ import torch
 import torch.nn.functional as F
 from ranker_toys import WORDS, backbone
 
-from kaggle_rag.errors import ConfigError
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.answering.forms import FORMS, form_of
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.models.features import Item
-from kaggle_rag.models.forms import FORMS, form_of
 from kaggle_rag.models.layouts import LETTER, OPTION, Writer
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.rankers.similarity import Views, novel, words_only
 from kaggle_rag.rankers.trained import score
-from kaggle_rag.retrieval.encoder import Encoder
-from training.ranker_trainer import LOSSES
+from kaggle_rag.runtime.errors import ConfigError
+from training.rankers.trainer import LOSSES
 
 ITEMS = [
     Item("the right ?", ("amber", None, "birch cedar delta", "frost"), ("grove amber",) * 4, 2),

@@ -7,12 +7,12 @@ import torch
 from ranker_toys import BACKBONES, backbone
 from safetensors.torch import load_file, save_file
 
-from kaggle_rag.errors import ConfigError
 from kaggle_rag.models.loading import load_backbone
-from training.adversarial import ADVERSARIES, require_embeddings
-from training.peft_methods import METHODS, with_method
-from training.saving import rename
-from training.weights import MovingAverage, depths_of, freeze, layers_of, rate_groups
+from kaggle_rag.runtime.errors import ConfigError
+from training.rankers.adversarial import ADVERSARIES, require_embeddings
+from training.rankers.peft_methods import METHODS, with_method
+from training.rankers.saving import rename
+from training.rankers.weights import MovingAverage, depths_of, freeze, layers_of, rate_groups
 
 FORMS = {**dict.fromkeys(BACKBONES, "binary"), "deberta-v2": "choice", "bert": "choice"}
 

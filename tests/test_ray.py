@@ -13,14 +13,14 @@ import pytest
 from conftest import ROOT, write_corpus
 from test_build import call, same
 
-from kaggle_rag.artifacts import whole_file
-from kaggle_rag.errors import ArtifactError
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.units import Unit
-from kaggle_rag.retrieval.vectors import Layout
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.vectors import Layout
+from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 pytest.importorskip("ray")
 needs_loopback = pytest.mark.skipif(
@@ -47,11 +47,11 @@ _BUILD = """
 import signal, sys; from pathlib import Path; from shutil import rmtree
 # A suite that was started in the background hands on that Ctrl-C is to be ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from kaggle_rag.errors import run_program
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
+from wiki_index.sources.corpus import Corpus
 from wiki_index.plan import Cluster, Plan
 corpus, out, model, reuse, rows, address, *gone = sys.argv[1:]
 encoders = {"tiny": Encoder(model, device="cpu")}
@@ -71,9 +71,9 @@ from pathlib import Path
 gate = Path(__file__).parent
 
 def keep():
-    while not hasattr(sys.modules.get("wiki_index.encode"), "ShardEncoder"):
+    while not hasattr(sys.modules.get("wiki_index.steps.encode"), "ShardEncoder"):
         time.sleep(0.001)
-    kind = sys.modules["wiki_index.encode"].ShardEncoder
+    kind = sys.modules["wiki_index.steps.encode"].ShardEncoder
     write = kind.write
     def gated(self, number, start):
         if number > 2 and not (gate / "open").exists():
@@ -189,7 +189,7 @@ def stopped_behind(shards, plan, monkeypatch):
         return whole_file(path)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("wiki_index.encode.whole_file", whole)
+        patched.setattr("wiki_index.steps.encode.whole_file", whole)
         build(plan)
     assert marks(plan) == shards
 
@@ -229,7 +229,7 @@ def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, pla
 
 @needs_loopback
 def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, plan, tmp_path):
-    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.index.encoder import Encoder
 
     model = shutil.copytree(plan.encoders["tiny"].card.name, tmp_path / "model")
     plan = dataclasses.replace(
@@ -242,7 +242,7 @@ def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, p
 
 
 def test_a_node_that_does_not_see_the_work_folder_says_so_and_does_not_make_it(plan, tmp_path):
-    from wiki_index.ray_encode import Job, Share, Worker
+    from wiki_index.steps.ray_encode import Job, Share, Worker
 
     elsewhere = dataclasses.replace(plan, out=tmp_path / "not" / "mounted", encoders={})
     card = plan.encoders["tiny"].card
@@ -260,7 +260,7 @@ def on_ray(plan, tmp_path, *more):
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_without_the_package_the_message_says_what_to_install(dry, plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "wiki_index.ray_encode", raising=False)
+    monkeypatch.delitem(sys.modules, "wiki_index.steps.ray_encode", raising=False)
     assert call(*on_ray(plan, tmp_path, "--workers", "ray", *dry), monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert 'pip install "ray[data]' in said and "distributed" in said and not list(tmp_path.iterdir())

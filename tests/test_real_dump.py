@@ -7,8 +7,8 @@ from collections import Counter
 import mwparserfromhell
 import pytest
 
-from kaggle_rag.retrieval.cleaning import paragraphs
-from wiki_index.corpus import Article, Corpus
+from kaggle_rag.text.cleaning import paragraphs
+from wiki_index.sources.corpus import Article, Corpus
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pytest
 from test_crossencoder import tiny_cross_encoder
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval import retriever
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
 
 ROWS = [

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import OWN
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval import retriever
-from kaggle_rag.retrieval.contexts import OWN
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import PROMPT_CHARACTERS, queries_of
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.retrieval.units import Unit
+from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 METALS = ["Iron", "Gold", "Zinc", "Lead", "Tin", "Copper"]
 ROWS = [

@@ -11,9 +11,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling
 from test_encoder import TEXTS, tiny_model
 
+from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.sentence_bert import sentence_bert
-from kaggle_rag.retrieval.encoder import Encoder
 
 POOLINGS = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 ODD = [*TEXTS, "[SEP] and [MASK]", "ÀÉÎ ß ﬁ Å", "a\x00b\u200bc\ufffd", "x" * 300, " \n\t ", "日本 iron 9.81"]

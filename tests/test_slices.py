@@ -3,9 +3,9 @@ import pytest
 from question_tables import table
 from scipy import stats
 
-from kaggle_rag.errors import InputError
-from kaggle_rag.metrics import average_precisions
-from kaggle_rag.slices import holm, position_bias, slice_scores, slices_of
+from kaggle_rag.evaluation.metrics import average_precisions
+from kaggle_rag.evaluation.slices import holm, position_bias, slice_scores, slices_of
+from kaggle_rag.runtime.errors import InputError
 
 QUESTIONS = table(
     ("Short?", ["a thing", "another"], 0),

@@ -8,13 +8,13 @@ import torch
 from crossval_toys import contexts_of, rows, telling, write_rows
 from ranker_toys import tokenizer
 
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError
-from kaggle_rag.models.collators import DataCollatorForMultipleChoice
-from kaggle_rag.questions import Questions
-from training.foldfile import read_folds, write_folds
-from training.ranker_config import MultipleChoiceRun
-from training.ranker_trainer import LOSSES
-from training.splits import split_lessons
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.fold_table import read_folds, write_folds
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
+from training.rankers.settings import MultipleChoiceRun
+from training.rankers.splits import split_lessons
+from training.rankers.trainer import LOSSES
 
 
 def settings(folder, made, **changes):

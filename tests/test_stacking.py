@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_ensemble import questions, ranker
 
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError
-from kaggle_rag.stacking import KINDS, Stack, fit_stack, option_features
+from kaggle_rag.ensembling.stacking import KINDS, Stack, fit_stack, option_features
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 
 
 def test_features_of_a_hand_worked_row():
@@ -108,7 +108,7 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path):
         with pytest.raises(ArtifactError, match="no stack"):
             Stack.load(path)
     np.savez(path, head=np.array('{"format": "other", "kind": "logistic", "features": []}'))
-    with pytest.raises(ArtifactError, match="(?s)no stack.*kaggle-rag stack"):
+    with pytest.raises(ArtifactError, match=r"(?s)no stack.*kaggle-rag stack"):
         Stack.load(path)
     np.savez(path, head=np.array({"a": object()}, dtype=object))
     with pytest.raises(ArtifactError, match="no stack"):

@@ -10,12 +10,12 @@ import pytest
 from conftest import write_corpus
 from test_encoder import tiny_model
 
-from kaggle_rag.errors import InputError, run_program
-from kaggle_rag.limits import parse_size
-from kaggle_rag.retrieval.index import Index
+from kaggle_rag.index.index import Index
+from kaggle_rag.runtime.errors import InputError, run_program
+from kaggle_rag.runtime.limits import parse_size
 from wiki_index import __main__ as program
-from wiki_index import split
-from wiki_index.corpus import Corpus
+from wiki_index.sources.corpus import Corpus
+from wiki_index.steps import split
 
 
 @pytest.fixture(scope="module")

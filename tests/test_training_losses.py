@@ -10,11 +10,11 @@ from sentence_transformers import SentenceTransformer
 from test_crossencoder import tiny_cross_encoder
 from test_encoder import tiny_model
 
-from training.config import RerankerSettings, RetrieverSettings
-from training.losses import RERANKER_LOSSES, RETRIEVER_LOSSES
-from training.mining import Example
-from training.shapes import pairs_of, prompted, rows_of
-from training.vicreg import VICReg, vicreg
+from training.retrieval.columns import pairs_of, prompted, rows_of
+from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES
+from training.retrieval.mining import Example
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
+from training.retrieval.vicreg import VICReg, vicreg
 
 
 def inputs(model, texts):

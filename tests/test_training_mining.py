@@ -9,11 +9,11 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_rag.errors import InputError
-from training.corpus import ListedPassages, nearest, read_passages, same
-from training.lessons import draw, read_lessons, split, without
-from training.mining import mine_negatives, mine_positives, support
-from training.trainer import DistinctBatches, SeededBatches
+from kaggle_rag.runtime.errors import InputError
+from training.loop.trainer import DistinctBatches, SeededBatches
+from training.retrieval.corpus import ListedPassages, nearest, read_passages, same
+from training.retrieval.mining import mine_negatives, mine_positives, support
+from training.retrieval.queries import draw, read_lessons, split, without
 
 FACTS = [
     "iron rusts in wet air", "gold does not rust", "a magnet attracts iron", "bees pollinate flowers",

@@ -6,13 +6,13 @@ from safetensors.torch import load_file
 from test_crossencoder import tiny_cross_encoder
 from training_toys import KEYS, WORDS, toy, write_table
 
-import training.reranker
-from kaggle_rag.errors import CheckpointError, InputError
+import training.retrieval.cross_encoder
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
-from training.config import RerankerSettings
-from training.mining import Example
-from training.reranker import train_reranker
-from training.teacher import soft_labels
+from kaggle_rag.runtime.errors import CheckpointError, InputError
+from training.retrieval.cross_encoder import train_reranker
+from training.retrieval.mining import Example
+from training.retrieval.settings import RerankerSettings
+from training.retrieval.teacher import soft_labels
 
 LEARN = {"positive": "fact", "loss": "listnet", "negatives": 6, "batch": 8, "learning_rate": 3e-3,
          "epochs": 4, "candidates": 12, "depth": 12, "margin": 1.0}  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
         if line.startswith(f"step {steps - 3}/"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.reranker, "say", stop)
+    monkeypatch.setattr(training.retrieval.cross_encoder, "say", stop)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "out")
     monkeypatch.undo()

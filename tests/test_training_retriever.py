@@ -15,18 +15,18 @@ from sentence_transformers import SentenceTransformer
 from test_encoder import tiny_model
 from training_toys import WORDS, questions, toy, write_table
 
-import training.retriever
-from kaggle_rag.errors import ArtifactError, ConfigError, InputError, KitError
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.units import Unit
+import training.retrieval.bi_encoder
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, KitError
+from kaggle_rag.text.units import Unit
 from training.__main__ import main
-from training.config import RetrieverSettings
-from training.losses import RETRIEVER_LOSSES
-from training.retriever import figures, train_retriever
+from training.retrieval.bi_encoder import figures, train_retriever
+from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.settings import RetrieverSettings
 from wiki_index.build import build
-from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
+from wiki_index.sources.corpus import Corpus
 
 LEARN = {"positive": "fact", "batch": 12, "learning_rate": 3e-3, "epochs": 4, "evaluations": 2}
 
@@ -92,7 +92,7 @@ def interrupted(data, out, monkeypatch, step, **changes):
         if line.startswith(f"step {step}/"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.retriever, "say", stop)
+    monkeypatch.setattr(training.retrieval.bi_encoder, "say", stop)
     with pytest.raises(KeyboardInterrupt):
         train(data, out, **changes)
     monkeypatch.undo()

@@ -8,8 +8,8 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.retrieval.units import Splitter, Unit, sentences
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.text.units import Splitter, Unit, sentences
 
 WORDS = st.lists(st.from_regex(r"[a-w]{1,6}", fullmatch=True), min_size=1, max_size=60)
 

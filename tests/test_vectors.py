@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from kaggle_rag.errors import ArtifactError
-from kaggle_rag.retrieval.exact import is_affordable, refine, search_exact
-from kaggle_rag.retrieval.gpu import running_top
-from kaggle_rag.retrieval.vectors import PRECISIONS, Layout, VectorStore, VectorWriter, calibrated_step
+from kaggle_rag.index.exact import is_affordable, refine, search_exact
+from kaggle_rag.index.gpu import running_top
+from kaggle_rag.index.vectors import PRECISIONS, Layout, VectorStore, VectorWriter, calibrated_step
+from kaggle_rag.runtime.errors import ArtifactError
 
 ROWS, DIM = 3_000, 48
 
@@ -68,7 +68,7 @@ def test_rows_are_read_in_any_order_and_repeated(vectors, tmp_path):
 
 def test_blocks_smaller_than_k_still_give_the_k_nearest(vectors, queries, tmp_path, monkeypatch):
     store = stored(tmp_path, vectors, "fp32")
-    monkeypatch.setattr("kaggle_rag.retrieval.vectors._BLOCK_BYTES", 4 * DIM * 7)
+    monkeypatch.setattr("kaggle_rag.index.vectors._BLOCK_BYTES", 4 * DIM * 7)
     seen = []
     distances, _ = search_exact(queries, store, 20, on_rows=seen.append)
     true = np.sort(cdist(queries, vectors, "sqeuclidean"), axis=1)[:, :20]
@@ -77,7 +77,7 @@ def test_blocks_smaller_than_k_still_give_the_k_nearest(vectors, queries, tmp_pa
 
 def test_the_running_top_of_half_precision_blocks_is_that_of_a_brute_force(vectors, queries, monkeypatch):
     """What a GPU computes, on the CPU: blocks and parts of the queries smaller than k and than all."""
-    monkeypatch.setattr("kaggle_rag.retrieval.gpu._QUERIES", 3)
+    monkeypatch.setattr("kaggle_rag.index.gpu._QUERIES", 3)
     stored = torch.from_numpy(vectors).half()
     blocks = [(start, stored[start : start + 7]) for start in range(0, ROWS, 7)]
     seen = []
@@ -103,7 +103,7 @@ def test_refinement_orders_candidates_exactly_and_puts_the_missing_last(
     vectors, queries, tmp_path, monkeypatch
 ):
     store = stored(tmp_path, vectors, "fp32")
-    monkeypatch.setattr("kaggle_rag.retrieval.exact._REFINE_BYTES", 4 * 50 * DIM * 4)
+    monkeypatch.setattr("kaggle_rag.index.exact._REFINE_BYTES", 4 * 50 * DIM * 4)
     candidates = np.random.default_rng(2).permuted(np.tile(np.arange(ROWS), (len(queries), 1)), axis=1)[
         :, :50
     ]

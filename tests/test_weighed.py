@@ -114,7 +114,7 @@ def test_without_evidence_the_words_of_the_question_decide(encoder, questions_wi
 
 @pytest.fixture
 def questions_without():
-    from kaggle_rag.questions import Questions
+    from kaggle_rag.data.questions import Questions
 
     rows = [{"id": 1, "prompt": "Which is a metal?", "A": "iron", "B": "a song", "C": None}]
     return Questions.from_rows(rows, "test")

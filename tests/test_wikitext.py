@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_rag.retrieval.cleaning import paragraphs
-from kaggle_rag.retrieval.mathematics import tex_to_text
-from wiki_index.rough import rough_html, rough_wikitext
-from wiki_index.wikitext import plain
+from kaggle_rag.text.cleaning import paragraphs
+from kaggle_rag.text.mathematics import tex_to_text
+from wiki_index.check.reference_text import rough_html, rough_wikitext
+from wiki_index.sources.wikitext import plain
 
 
 def numbers(text):

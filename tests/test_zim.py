@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from test_readers import read
 
-from kaggle_rag.errors import InputError
-from wiki_index.corpus import Article, Corpus, Skip
+from kaggle_rag.runtime.errors import InputError
+from wiki_index.sources.corpus import Article, Corpus, Skip
 
 
 def html(body):

@@ -1,5 +1,5 @@
 """The training stage: python -m training  retriever · reranker."""
 
-from kaggle_rag.start import prepare
+from kaggle_rag.runtime.start import prepare
 
 prepare()

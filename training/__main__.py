@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from kaggle_rag.config import Section, read_settings
-from kaggle_rag.errors import EXIT_USER_ERROR, run_program, show_size
-from kaggle_rag.flags import OldName, commands_listed
-from kaggle_rag.models.forms import FORMS
-from training import config, judging, ranker_config
-from training.config import RerankerSettings, RetrieverSettings
-from training.extra import require_extra
+from kaggle_rag.models.answering.forms import FORMS
+from kaggle_rag.runtime.errors import EXIT_USER_ERROR, run_program, show_size
+from kaggle_rag.runtime.flags import OldName, commands_listed
+from training.crossval import commands as judging
 from training.idle import idle
-from training.peft_methods import METHODS
-from training.ranker_config import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
+from training.rankers import settings as ranker_config
+from training.rankers.extra import require_extra
+from training.rankers.peft_methods import METHODS
+from training.rankers.settings import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
+from training.retrieval import settings as config
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 _RETRIEVER = """\
 examples:
@@ -186,7 +188,7 @@ def _retriever(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, RetrieverSettings)
     require_extra(settings)
     require_finder("retriever", settings, dry=arguments.dry_run)
-    from training.retriever import train_retriever
+    from training.retrieval.bi_encoder import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
     _tell(arguments, record)
@@ -205,7 +207,7 @@ def _reranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, RerankerSettings)
     require_extra(settings)
     require_finder("reranker", settings, dry=arguments.dry_run)
-    from training.reranker import train_reranker
+    from training.retrieval.cross_encoder import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
     _tell(arguments, record)
@@ -215,7 +217,7 @@ def _reranker(arguments: argparse.Namespace) -> int:
 
 
 def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
-    from training.stages import duration
+    from training.loop.loop import duration
 
     if arguments.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
@@ -254,8 +256,8 @@ def _ranker(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
     require_extra(settings)
     require_ranker(arguments.command, settings, dry=arguments.dry_run)
-    from training.ranker import dry_run, require_family, train_ranker
-    from training.run import is_first
+    from training.loop.run_folder import is_first
+    from training.rankers.train import dry_run, require_family, train_ranker
 
     if arguments.dry_run:
         require_family(arguments.command, settings.model)
@@ -271,7 +273,7 @@ def _ranker(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from training.merge import merge
+    from training.rankers.merge import merge
 
     found = merge(arguments.ranker, arguments.out, base=arguments.base, device=arguments.device)
     print(

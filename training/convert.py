@@ -17,8 +17,8 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 
-from kaggle_rag.errors import ArtifactError, CheckpointError, show_size
 from kaggle_rag.models.description import config_of, tokenizer_of
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, show_size
 from training.fetch import INDEX
 
 _SHARD = "5GB"

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kaggle_rag.artifacts import Manifest
-from kaggle_rag.errors import InputError
-from kaggle_rag.faults import Gathered
 from kaggle_rag.models.checkpoints import resolve
-from training.config import RerankerSettings, RetrieverSettings
-from training.corpus import read_passages
-from training.lessons import read_lessons, without
-from training.ranker_config import FILES, RankerRun
-from training.ranker_data import Lessons
-from training.run import Run, is_first, say
+from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import Manifest
+from training.loop.run_folder import Run, is_first, say
+from training.rankers.dataset import Lessons
+from training.rankers.settings import FILES, RankerRun
+from training.retrieval.corpus import read_passages
+from training.retrieval.queries import read_lessons, without
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
 def require_finder(command: str, settings: RetrieverSettings | RerankerSettings, *, dry: bool) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.errors import ArtifactError, CheckpointError, ConfigError, KitError
 from kaggle_rag.models.checkpoints import hub_faults
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, KitError
 
 # Beside the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
 _TEXTS = ("*.json", "*.txt", "*.model", "[0-9]*_*/*.json")

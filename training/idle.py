@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kaggle_rag.config import Section
-from training.config import RetrieverSettings
-from training.losses import RETRIEVER_LOSSES
-from training.ranker_config import RankerRun
+from training.rankers.settings import RankerRun
+from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.settings import RetrieverSettings
 
 # A setting, and the one without which it has no effect.
 _NEEDS = {

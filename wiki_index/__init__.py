@@ -1,5 +1,5 @@
 """A Wikipedia corpus to a searchable index, and its checks."""
 
-from kaggle_rag.start import prepare
+from kaggle_rag.runtime.start import prepare
 
 prepare()

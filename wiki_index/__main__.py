@@ -11,28 +11,28 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_rag.artifacts import Manifest
-from kaggle_rag.errors import EXIT_USER_ERROR, ConfigError, run_program
-from kaggle_rag.flags import commands_listed, encoders_of
-from kaggle_rag.retrieval.kinds import KINDS
+from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, run_program
+from kaggle_rag.runtime.files import Manifest
+from kaggle_rag.runtime.flags import commands_listed, encoders_of
 from wiki_index.arguments import parser
 
 _RECALL = 0.98
 
 if TYPE_CHECKING:
-    from kaggle_rag.questions import Questions
-    from kaggle_rag.retrieval.encoder import Encoder
-    from kaggle_rag.retrieval.index import Index
-    from kaggle_rag.retrieval.units import Unit
-    from wiki_index.corpus import Corpus
+    from kaggle_rag.data.questions import Questions
+    from kaggle_rag.index.encoder import Encoder
+    from kaggle_rag.index.index import Index
+    from kaggle_rag.text.units import Unit
     from wiki_index.plan import Cluster, Plan
+    from wiki_index.sources.corpus import Corpus
 
 
 def _build(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
-    from kaggle_rag.artifacts import Manifest
+    from kaggle_rag.runtime.files import Manifest
     from wiki_index.build import build, check
-    from wiki_index.seen import told
+    from wiki_index.progress import told
 
     if arguments.dry_run:
         check(plan)
@@ -55,7 +55,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _tell_kinds(manifest: Manifest) -> None:
     """Why an index is of another kind than was asked for, once more behind the bars of the build."""
-    from kaggle_rag.retrieval.kinds import unfit
+    from kaggle_rag.index.kinds import unfit
 
     asked = manifest.asked["kind"]
     for name, card in manifest.dense.items():
@@ -66,11 +66,11 @@ def _tell_kinds(manifest: Manifest) -> None:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     """What is asked for, checked before the corpus is read."""
-    from kaggle_rag.limits import parse_size
-    from kaggle_rag.retrieval.kinds import kind_of
-    from kaggle_rag.retrieval.units import Unit
-    from wiki_index.corpus import Corpus
+    from kaggle_rag.index.kinds import kind_of
+    from kaggle_rag.runtime.limits import parse_size
+    from kaggle_rag.text.units import Unit
     from wiki_index.plan import Plan
+    from wiki_index.sources.corpus import Corpus
 
     unit = Unit.parse(arguments.unit)
     _tell_idle(arguments)
@@ -128,8 +128,8 @@ def _require_passages(k: int) -> None:
 
 def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
     """The encoders by the names of their retrievers."""
+    from kaggle_rag.index.encoder import Encoder
     from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-    from kaggle_rag.retrieval.encoder import Encoder
     from wiki_index.plan import TITLE_TOKENS, retriever_name
 
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
@@ -152,9 +152,9 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
 
 
 def _tell_forecast(plan: Plan) -> None:
-    from kaggle_rag.artifacts import require_space
-    from kaggle_rag.errors import show_size
-    from wiki_index.means import forecast
+    from kaggle_rag.runtime.errors import show_size
+    from kaggle_rag.runtime.files import require_space
+    from wiki_index.forecast import forecast
 
     f = forecast(plan)
     spread = f" by one worker, and Ray has room for {f.workers} now" if plan.cluster else ""
@@ -184,7 +184,7 @@ def _precision(arguments: argparse.Namespace, name: str) -> str:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.retrieval.index import Index
+    from kaggle_rag.index.index import Index
 
     _require_passages(arguments.k)
     if not arguments.text.strip():
@@ -215,7 +215,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
     """What the numbers are called, the numbers, and the rows of the best passages."""
-    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.index.encoder import Encoder
 
     name = arguments.retriever or index.manifest.default
     if name == "bm25":
@@ -244,7 +244,7 @@ def _check(arguments: argparse.Namespace) -> int:
             "--json, --every, --language and --skip-others are of a corpus",
             cure="name the corpus: check --corpus CORPUS",
         )
-    from kaggle_rag.retrieval.index import Index
+    from kaggle_rag.index.index import Index
 
     index = Index(arguments.index, verify_content=True)
     manifest = index.manifest
@@ -267,9 +267,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _check_corpus(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.artifacts import write_json
-    from wiki_index.corpus import Corpus
-    from wiki_index.lint import as_json, as_table, lint
+    from kaggle_rag.runtime.files import write_json
+    from wiki_index.check.lint import as_json, as_table, lint
+    from wiki_index.sources.corpus import Corpus
 
     if arguments.every < 1:
         raise ConfigError(
@@ -285,10 +285,10 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.artifacts import write_json
-    from kaggle_rag.retrieval.encoder import Encoder
-    from kaggle_rag.retrieval.index import Index
-    from kaggle_rag.retrieval.kinds import kind_of
+    from kaggle_rag.index.encoder import Encoder
+    from kaggle_rag.index.index import Index
+    from kaggle_rag.index.kinds import kind_of
+    from kaggle_rag.runtime.files import write_json
     from wiki_index.measure import Meter, table
 
     _require_recall(arguments.recall)
@@ -315,11 +315,11 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.cells import text_of
-    from kaggle_rag.columns import require_columns
-    from kaggle_rag.errors import InputError
-    from kaggle_rag.retrieval.index import Index
-    from kaggle_rag.tables import read_rows
+    from kaggle_rag.data.cells import text_of
+    from kaggle_rag.data.columns import require_columns
+    from kaggle_rag.data.tables import read_rows
+    from kaggle_rag.index.index import Index
+    from kaggle_rag.runtime.errors import InputError
     from wiki_index.fit import fit
 
     questions, gold = _questions(arguments), []
@@ -353,7 +353,7 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _opened(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
     """The encoders of all dense retrievers, from where they lie now."""
-    from kaggle_rag.retrieval.encoder import Encoder
+    from kaggle_rag.index.encoder import Encoder
 
     default, others = encoders_of(arguments.encoder)
     places = {**others, **({index.manifest.default: default} if default else {})}
@@ -367,7 +367,7 @@ def _opened(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
 
 
 def _questions(arguments: argparse.Namespace) -> Questions:
-    from kaggle_rag.questions import Questions
+    from kaggle_rag.data.questions import Questions
 
     questions = Questions.read(arguments.questions)
     return questions.take(range(min(arguments.limit or len(questions), len(questions))))

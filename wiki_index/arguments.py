@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from kaggle_rag.flags import ENCODER_HELP
-from kaggle_rag.retrieval.kinds import describe
+from kaggle_rag.index.kinds import describe
+from kaggle_rag.runtime.flags import ENCODER_HELP
 
 _BUILD = """\
 examples:

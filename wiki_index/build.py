@@ -16,23 +16,23 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kaggle_rag.artifacts import FORMAT, MANIFEST, DenseCard, Manifest, seal, verify, write_json
-from kaggle_rag.errors import ArtifactError, ConfigError
-from kaggle_rag.limits import Need, Usage, measured, require
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.dense import FAISS_FILE, VECTORS_FILE, Dense
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import DENSE, LEXICAL, passages_name
-from kaggle_rag.retrieval.kinds import KINDS
-from kaggle_rag.retrieval.passages import Passages
-from kaggle_rag.retrieval.vectors import VectorStore
-from wiki_index.dense_index import GROWING, make_index
-from wiki_index.encode import CALIBRATION, ENCODED, encode, layout_of, older
-from wiki_index.lexical import lexical_parts, lexical_rows
-from wiki_index.means import check_disk, kinds_for, precision_of, stored_in
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.dense import FAISS_FILE, VECTORS_FILE, Dense
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import DENSE, LEXICAL, passages_name
+from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.passages import Passages
+from kaggle_rag.index.vectors import VectorStore
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.files import FORMAT, MANIFEST, DenseCard, Manifest, seal, verify, write_json
+from kaggle_rag.runtime.limits import Need, Usage, measured, require
+from wiki_index.forecast import check_disk, kinds_for, precision_of, stored_in
 from wiki_index.plan import BASE_RAM, Plan
-from wiki_index.split import SPLIT, split
-from wiki_index.tune import asked, halves, tune
+from wiki_index.steps.dense_index import GROWING, make_index
+from wiki_index.steps.encode import CALIBRATION, ENCODED, encode, layout_of, older
+from wiki_index.steps.lexical import lexical_parts, lexical_rows
+from wiki_index.steps.split import SPLIT, split
+from wiki_index.steps.tune import asked, halves, tune
 
 SETTINGS, LOCK, CARD = "settings.json", ".lock", "card.json"
 _LANGUAGE = re.compile("[a-z]{2,3}(-[a-z]+)*")
@@ -86,7 +86,7 @@ def check(plan: Plan) -> None:
     for name in plan.encoders:
         older(plan, name, stored_in(plan))
     if plan.cluster:
-        from wiki_index.ray_encode import check
+        from wiki_index.steps.ray_encode import check
 
         check(plan.cluster)
 

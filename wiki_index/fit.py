@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import InputError
-from kaggle_rag.metrics import paired_bootstrap
-from kaggle_rag.progress import over, progress
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.encoder import Encoder
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.metrics import paired_bootstrap
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.panel import Panel
+from kaggle_rag.retrieval.hybrid import Panel
 from kaggle_rag.retrieval.queries import queries_of
+from kaggle_rag.runtime.console import over, progress
+from kaggle_rag.runtime.errors import InputError
 
 K = 10
 # Shares of 1 that a weight is tried in.

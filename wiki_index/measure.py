@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.artifacts import DenseCard, require_space
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.errors import show_size
-from kaggle_rag.limits import anonymous_memory, release
-from kaggle_rag.metrics import average_precision_at_k, paired_bootstrap, ranks_of_answers
-from kaggle_rag.progress import over, progress
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.metrics import average_precision_at_k, paired_bootstrap, ranks_of_answers
+from kaggle_rag.index.dense import VECTORS_FILE, Dense
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.kinds import KINDS, ram_of, simpler, unfit
+from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.rankers.similarity import SimilarityRanker
-from kaggle_rag.retrieval.dense import VECTORS_FILE, Dense
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.kinds import KINDS, ram_of, simpler, unfit
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.retrieval.vectors import Vectors
-from wiki_index.dense_index import make_index
-from wiki_index.tune import halves, tune
+from kaggle_rag.runtime.console import over, progress
+from kaggle_rag.runtime.errors import show_size
+from kaggle_rag.runtime.files import DenseCard, require_space
+from kaggle_rag.runtime.limits import anonymous_memory, release
+from wiki_index.steps.dense_index import make_index
+from wiki_index.steps.tune import halves, tune
 
 EXACT = "exact"
 _BATCHES, _SINGLE, _SINGLE_EXACT = 3, 200, 5

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from kaggle_rag.errors import show_size
+from kaggle_rag.runtime.errors import show_size
 
 # One GPU of a notebook: a T4 has 16 GB, of which CUDA and its libraries take about one.
 CARD = 15e9

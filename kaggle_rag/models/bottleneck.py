@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kaggle_rag.artifacts import write_json
-from kaggle_rag.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.files import write_json
 
 CONFIG, WEIGHTS = "bottleneck.json", "bottleneck.safetensors"
 # The layers whose output is added to the residual: of BERT's kind, of Llama's, of T5's.

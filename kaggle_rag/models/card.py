@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.artifacts import manifest_sum, seal, verify, write_json
-from kaggle_rag.errors import ArtifactError, CheckpointError
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.layouts import Layout
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError
+from kaggle_rag.runtime.files import manifest_sum, seal, verify, write_json
 
 CARD = "ranker.json"
 FORMAT = 1
@@ -22,7 +22,7 @@ class RankerCard:
 
     Attributes
     ----------
-    form : a key of `kaggle_rag.models.forms.FORMS`.
+    form : a key of `kaggle_rag.models.answering.forms.FORMS`.
     layout : the texts that options were laid out in.
     max_tokens, chunks : longest row, and snippets of a context that were read in training (0: all).
     labels : of a binary head; 2 where it hears of the other options too.

@@ -14,10 +14,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kaggle_rag.artifacts import sha256
-from kaggle_rag.errors import CheckpointError
-from kaggle_rag.places import plain
-from kaggle_rag.progress import bar_class
+from kaggle_rag.runtime.console import bar_class
+from kaggle_rag.runtime.errors import CheckpointError
+from kaggle_rag.runtime.files import sha256
+from kaggle_rag.runtime.places import plain
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

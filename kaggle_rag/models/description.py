@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from kaggle_rag.errors import CheckpointError
+from kaggle_rag.runtime.errors import CheckpointError
 
 # Which weights are new, and that they must be trained, is said by this kit in one line.
 transformers_logging.set_verbosity_error()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kaggle_rag.errors import ConfigError
+from kaggle_rag.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.questions import LETTERS
+from kaggle_rag.data.questions import LETTERS
+from kaggle_rag.runtime.errors import ConfigError
 
 _BREAKS = 4
 _FIELDS = ("context", "prompt", "option", "options", "letter")

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
-from kaggle_rag.errors import CheckpointError, ConfigError
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
+from kaggle_rag.models.answering.forms import DECODER, Form, family_of, form_of
 from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
 from kaggle_rag.models.card import RankerCard, require_base
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import dtype_of
-from kaggle_rag.models.forms import DECODER, Form, family_of, form_of
 from kaggle_rag.models.memory import WHOLE
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
 class Backbone(NamedTuple):
@@ -47,7 +47,7 @@ def load_backbone(
     Parameters
     ----------
     name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
-    form : a key of `kaggle_rag.models.forms.FORMS`.
+    form : a key of `kaggle_rag.models.answering.forms.FORMS`.
     precision : a key of `PRECISIONS` in `kaggle_rag.models.devices`; of the weights, or of what a 4-bit model
         computes in.
     nf4 : keep the linear layers in 4-bit NormalFloat with double quantization (Dettmers et al. 2023,

@@ -10,8 +10,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.errors import CheckpointError
 from kaggle_rag.models.checkpoints import weights
+from kaggle_rag.runtime.errors import CheckpointError
 
 # Python with torch, transformers, the tables and what their allocators keep, measured; bitsandbytes beside
 # it, and on a GPU the CUDA context.

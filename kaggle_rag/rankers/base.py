@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from kaggle_rag.ensemble import Probabilities
-from kaggle_rag.limits import Need
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import QuestionContexts
+from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import Probabilities
+from kaggle_rag.runtime.limits import Need
 
 
 @runtime_checkable

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from kaggle_rag.errors import ConfigError, KitError
 from kaggle_rag.rankers.base import Ranker
+from kaggle_rag.runtime.errors import ConfigError, KitError
 
 # Where each class stands. Importing one brings no torch along: a wrong setting is told at once.
 RANKERS = {

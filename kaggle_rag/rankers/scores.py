@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.retrieval.vectors import Vectors
+from kaggle_rag.index.vectors import Vectors
 
 Scores = npt.NDArray[np.float64]
 _WORD = re.compile(r"\w+")
@@ -30,7 +30,7 @@ class Views:
     both : ``(k, d)`` vectors of prompt + option.
     evidence : ``(m, d)`` vectors of the evidence, ``m`` at least 1.
     option_texts, evidence_texts, prompt_text : their words.
-    language : of the texts, as `kaggle_rag.retrieval.lexical.content_words` takes it.
+    language : of the texts, as `kaggle_rag.index.lexical.content_words` takes it.
     """
 
     prompt: Vectors

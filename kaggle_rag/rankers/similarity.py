@@ -7,9 +7,12 @@ from types import TracebackType
 
 import numpy as np
 
-from kaggle_rag.ensemble import Probabilities, softmax
-from kaggle_rag.errors import ConfigError
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import OWN, Evidence, QuestionContexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import Probabilities, softmax
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.rankers.scores import (
     Scores,
     Views,
@@ -24,11 +27,8 @@ from kaggle_rag.rankers.scores import (
     words_only,
 )
 from kaggle_rag.rankers.weighed import TEMPERATURE, weighed
-from kaggle_rag.retrieval.contexts import OWN, Evidence, QuestionContexts
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.index import Index
 from kaggle_rag.retrieval.queries import short_prompt
-from kaggle_rag.retrieval.vectors import Vectors
+from kaggle_rag.runtime.errors import ConfigError
 
 # Questions scored at once: bounds the vectors in RAM.
 _BATCH = 512

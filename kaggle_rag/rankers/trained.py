@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.ensemble import Probabilities, softmax
-from kaggle_rag.errors import CheckpointError, ConfigError
-from kaggle_rag.limits import Need, release
+from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import Probabilities, softmax
+from kaggle_rag.models.answering.features import Feature, Item
+from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
 from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
-from kaggle_rag.models.features import Feature, Item
-from kaggle_rag.models.forms import form_of
 from kaggle_rag.models.layouts import PRESETS, Writer, layout_of
-from kaggle_rag.progress import progress
-from kaggle_rag.questions import Questions
-from kaggle_rag.retrieval.contexts import QuestionContexts
+from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError
+from kaggle_rag.runtime.limits import Need, release
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone

@@ -92,7 +92,7 @@ def supported(q: Views) -> Scores:
     that only shares words with an option says little, and wrong options are often written so that one does.
     """
     # BM25's own libraries are not wanted by a mistake that is told before any question is read.
-    from kaggle_rag.retrieval.lexical import stems
+    from kaggle_rag.index.lexical import stems
 
     asked = set(stems(q.prompt_text, q.language))
     options = [set(stems(option, q.language) or words(option)) for option in q.option_texts]

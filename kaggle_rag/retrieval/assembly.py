@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from kaggle_rag.retrieval.passages import Passage
-from kaggle_rag.retrieval.units import sentences
+from kaggle_rag.index.passages import Passage
+from kaggle_rag.text.units import sentences
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from kaggle_rag.retrieval.contexts import Evidence
+from kaggle_rag.data.contexts import Evidence
+from kaggle_rag.index.passages import Passage
+from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.retrieval.fusion import Matrix
-from kaggle_rag.retrieval.passages import Passage
 from kaggle_rag.retrieval.queries import Query
-from kaggle_rag.retrieval.vectors import Rows, Vectors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kaggle_rag.errors import CheckpointError, ConfigError
+from kaggle_rag.index.batches import of_like_length, without_surrogates
+from kaggle_rag.models import pairmodel
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
-from kaggle_rag.retrieval import pairmodel
-from kaggle_rag.retrieval.batches import of_like_length, without_surrogates
-from kaggle_rag.retrieval.pairmodel import HEADS, PairModel
-from kaggle_rag.retrieval.sentence_model import literal
+from kaggle_rag.models.pairmodel import HEADS, PairModel
+from kaggle_rag.models.sentence_model import literal
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 Scores = npt.NDArray[np.float32]
 

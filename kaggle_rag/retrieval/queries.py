@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from kaggle_rag.questions import LETTERS, Questions
+from kaggle_rag.data.questions import LETTERS, Questions
 
 # An encoder reads its first 256 tokens or so. Of a long prompt the end is kept, where the question
 # stands, so that the option behind it is still read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.retrieval.vectors import Vectors
+from kaggle_rag.index.vectors import Vectors
 
 Distances = npt.NDArray[np.float64]
 

@@ -10,24 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.progress import progress as bar_of
-from kaggle_rag.questions import Questions
+from kaggle_rag.data.contexts import OWN, Context, Evidence, QuestionContexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.exact import is_affordable
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.passages import Passage
+from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.candidates import Candidates
-from kaggle_rag.retrieval.cleaning import paragraphs
-from kaggle_rag.retrieval.contexts import OWN, Context, Evidence, QuestionContexts
-from kaggle_rag.retrieval.encoder import Encoder
-from kaggle_rag.retrieval.exact import is_affordable
 from kaggle_rag.retrieval.fusion import MERGES
-from kaggle_rag.retrieval.index import Index
-from kaggle_rag.retrieval.panel import Panel, Verdicts
-from kaggle_rag.retrieval.passages import Passage
+from kaggle_rag.retrieval.hybrid import Panel, Verdicts
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
 from kaggle_rag.retrieval.rereading import Asked, reread
-from kaggle_rag.retrieval.sources import DenseAnswers
-from kaggle_rag.retrieval.units import sentences
-from kaggle_rag.retrieval.vectors import Rows, Vectors
+from kaggle_rag.retrieval.retrievers import DenseAnswers
+from kaggle_rag.runtime.console import progress as bar_of
+from kaggle_rag.text.cleaning import paragraphs
+from kaggle_rag.text.units import sentences
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.crossencoder import CrossEncoder

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kaggle_rag.compressed import COMPRESSED, inner_name, opened
-from kaggle_rag.errors import InputError
-from kaggle_rag.texts import decoded_head, encoding_of, not_text
-from wiki_index.folders import ZIM_PART
+from kaggle_rag.data.compressed import COMPRESSED, inner_name, opened
+from kaggle_rag.data.texts import decoded_head, encoding_of, not_text
+from kaggle_rag.runtime.errors import InputError
 from wiki_index.readers.base import Article, Reader, Skip
 from wiki_index.readers.cirrus import Cirrus
 from wiki_index.readers.extracted import Extracted
@@ -16,6 +15,7 @@ from wiki_index.readers.mediawiki import MediaWiki
 from wiki_index.readers.tables import JsonLines, Table, missing_columns
 from wiki_index.readers.text import TextFile
 from wiki_index.readers.zim import Zim
+from wiki_index.sources.folders import ZIM_PART
 
 __all__ = ["ENDINGS", "READERS", "Article", "Reader", "Skip", "format_of", "why_no_articles"]
 

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kaggle_rag.errors import InputError
-from kaggle_rag.retrieval.cleaning import whole
-from kaggle_rag.texts import text_lines
+from kaggle_rag.data.texts import text_lines
+from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.text.cleaning import whole
 from wiki_index.readers.base import Article, Reader, Skip
 
 

@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 
-from kaggle_rag.retrieval.mathematics import tex_to_text
-from kaggle_rag.retrieval.template_parts import scripted
-from wiki_index.wikitables import Cell, Table
+from kaggle_rag.text.mathematics import tex_to_text
+from kaggle_rag.text.template_parts import scripted
+from wiki_index.sources.wikitables import Cell, Table
 
 _VOID = {
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kaggle_rag.cells import text_of
-from kaggle_rag.columns import require_columns
-from kaggle_rag.errors import InputError
-from kaggle_rag.questions import id_text
-from kaggle_rag.retrieval.cleaning import whole
-from kaggle_rag.tables import Row, column_names, read_rows, unfit_columns
+from kaggle_rag.data.cells import text_of
+from kaggle_rag.data.columns import require_columns
+from kaggle_rag.data.questions import id_text
+from kaggle_rag.data.tables import Row, column_names, read_rows, unfit_columns
+from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.text.cleaning import whole
 from wiki_index.readers.base import Article, Reader
 
 _COLUMNS = ("id", "title", "text")
@@ -25,7 +25,7 @@ class Numbered(NamedTuple):
 
 
 class Table(Reader):
-    """A ``.parquet``, ``.csv`` or ``.jsonl`` file; cells become text by the rule of `kaggle_rag.cells`."""
+    """A ``.parquet``, ``.csv`` or ``.jsonl`` file; cells become text by `kaggle_rag.data.cells`."""
 
     ending: str | None = None
 

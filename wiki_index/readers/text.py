@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaggle_rag.compressed import inner_name
-from kaggle_rag.texts import text_lines
+from kaggle_rag.data.compressed import inner_name
+from kaggle_rag.data.texts import text_lines
 from wiki_index.readers.base import Article, Reader
 
 

@@ -1,0 +1,188 @@
+"""What a ranker reads: a context a question (or an option), and the evidence it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaggle_rag.data.questions import LETTERS, Questions, id_text
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.runtime.errors import ArtifactError, InputError
+from kaggle_rag.runtime.files import whole_file
+
+NOTES = b"kaggle_rag"
+# Evidence from the row's own context stands in no article.
+OWN = "own context"
+
+
+class Evidence(NamedTuple):
+    """One passage that was found; ``query`` is the form (`queries`) it is nearest to.
+
+    ``row`` is its row in the index, or its sentence number in a context the question brought.
+    ``distance`` is the exact L2 distance to that query, ``score`` what the evidence was chosen by
+    (`fusion`), ``retriever`` the names of those that found it, joined by ``+``.
+    """
+
+    article_id: str
+    title: str
+    row: int
+    text: str
+    distance: float
+    query: str
+    score: float
+    retriever: str
+
+
+class Context(NamedTuple):
+    """``text`` fits the token budget; ``evidence`` has the best first."""
+
+    text: str
+    evidence: tuple[Evidence, ...]
+
+
+class QuestionContexts(NamedTuple):
+    """The contexts of one question: one for all options, or one an option (absent: ``None``)."""
+
+    shared: Context | None
+    by_option: tuple[Context | None, ...]
+
+    def of(self, option: int) -> Context | None:
+        """The context an option is judged by."""
+        return self.by_option[option] if self.by_option else self.shared
+
+    def evidence(self) -> list[Evidence]:
+        """All evidence of the question, each passage once, the best first."""
+        contexts = self.by_option or (self.shared,)
+        nearest: dict[tuple[bool, int], Evidence] = {}
+        for e in sorted((e for c in contexts if c for e in c.evidence), key=lambda e: -e.score):
+            nearest.setdefault((e.article_id == OWN, e.row), e)
+        return list(nearest.values())
+
+
+_EVIDENCE = pa.struct(
+    [
+        ("article_id", pa.string()),
+        ("title", pa.string()),
+        ("row", pa.int64()),
+        ("text", pa.string()),
+        ("distance", pa.float64()),
+        ("query", pa.string()),
+        ("score", pa.float64()),
+        ("retriever", pa.string()),
+    ]
+)
+
+
+def write_contexts(
+    path: str | Path,
+    questions: Questions,
+    contexts: Sequence[QuestionContexts],
+    notes: Mapping[str, Any],
+) -> None:
+    """Write ``id, question, option, context, evidence`` rows as Parquet, whole.
+
+    ``notes`` go to its metadata; ``question`` is a hash of prompt and options, because ids of train
+    and test often are the same numbers; ``option`` is null for the context of a whole question.
+    Ids keep their type where they share one.
+    """
+    rows = [
+        (key, mark, letter, context.text, [e._asdict() for e in context.evidence])
+        for key, mark, found in zip(questions.ids, questions.fingerprints(), contexts)
+        for letter, context in _lettered(found)
+    ]
+    columns = list(zip(*rows)) or [()] * 5
+    # One type keeps it; several (1 and 2.5) become text, or the integers would become floats.
+    same = len({type(key) for key in columns[0]}) <= 1
+    try:
+        ids = pa.array(columns[0] if same else list(map(id_text, columns[0])))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        ids = pa.array(list(map(id_text, columns[0])))
+    table = pa.table(
+        {
+            "id": ids,
+            "question": pa.array(columns[1], pa.string()),
+            "option": pa.array(columns[2], pa.string()),
+            "context": pa.array(columns[3], pa.string()),
+            "evidence": pa.array(columns[4], pa.list_(_EVIDENCE)),
+        }
+    ).replace_schema_metadata({NOTES: json.dumps(notes, sort_keys=True)})
+    with whole_file(path) as aside:
+        pq.write_table(table, aside, compression="zstd")
+
+
+def _lettered(found: QuestionContexts) -> list[tuple[str | None, Context]]:
+    if found.shared is not None:
+        return [(None, found.shared)]
+    return [(LETTERS[i], context) for i, context in enumerate(found.by_option) if context is not None]
+
+
+def read_notes(path: str | Path) -> dict[str, Any] | None:
+    """The notes a contexts file was written with; ``None`` when there is no such file."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return dict(json.loads(metadata[NOTES]))
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+        return None
+
+
+def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContexts]:
+    """Read a contexts file for these questions, in their order.
+
+    Raises
+    ------
+    InputError : a missing column, two rows for one question or option, no row for a question.
+    ArtifactError : a row of another question with this id, or for an option it does not have.
+    """
+    found: dict[tuple[str, str | None], Context] = {}
+    marks = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
+    for number, row in enumerate(read_rows(path), 1):
+        if missing := {"id", "question", "option", "context", "evidence"} - set(row):
+            raise InputError(f"column {min(missing)!r} is missing", where=path, cure=_MAKE)
+        key = (id_text(row["id"]), row["option"])
+        if marks.get(key[0], row["question"]) != row["question"]:
+            raise ArtifactError(
+                f"the context was made for another question with the id {key[0]!r}",
+                where=f"{path}, row {number}",
+                cure=_MAKE,
+            )
+        if key in found:
+            raise InputError(f"two rows for the question {key[0]!r}", where=f"{path}, row {number}")
+        try:
+            evidence = tuple(Evidence(**e) for e in row["evidence"] or [])
+        except TypeError:
+            raise InputError(
+                "column 'evidence' does not hold passages", where=f"{path}, row {number}", cure=_MAKE
+            ) from None
+        found[key] = Context(row["context"] or "", evidence)
+    return [
+        _of_question(found, id_text(key), options, path)
+        for key, options in zip(questions.ids, questions.options)
+    ]
+
+
+def _of_question(
+    found: Mapping[tuple[str, str | None], Context],
+    key: str,
+    options: Sequence[str | None],
+    path: str | Path,
+) -> QuestionContexts:
+    if (key, None) in found:
+        return QuestionContexts(found[key, None], ())
+    there = {letter for letter, option in zip(LETTERS, options) if option is not None}
+    if more := [letter for letter in LETTERS if letter not in there and (key, letter) in found]:
+        raise ArtifactError(
+            f"a context for the option {more[0]}, which the question {key!r} does not have",
+            where=path, cure=_MAKE,
+        )  # fmt: skip
+    by_option = tuple(found.get((key, letter)) for letter in LETTERS[: len(options)])
+    if any(option is not None and context is None for option, context in zip(options, by_option)):
+        raise ArtifactError(f"no context for the question {key!r}", where=path, cure=_MAKE)
+    return QuestionContexts(None, by_option)
+
+
+_MAKE = "make it for these questions: python -m inference contexts --questions Q --index I --out C"

@@ -1,0 +1,98 @@
+"""Probabilities of questions as a file: who said them, which fold they stand in, what was right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text
+from kaggle_rag.ensembling.blending import Probabilities
+from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.files import whole_file
+
+_NOTES = b"kaggle_rag"
+_FORMAT = "kaggle-rag predictions 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What rankers say of ``n`` questions with up to ``k`` options.
+
+    Attributes
+    ----------
+    ids, marks : ids as text, and the questions' fingerprints.
+    folds, answers : ``(n,)`` int64; the column of the right option, or -1.
+    tables : by ranker, ``(n, k)`` float32; absent options have 0.
+    notes : what the probabilities were made by.
+    """
+
+    ids: tuple[str, ...]
+    marks: tuple[str, ...]
+    folds: npt.NDArray[np.int64]
+    answers: npt.NDArray[np.int64]
+    tables: Mapping[str, Probabilities]
+    notes: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        questions: Questions,
+        folds: npt.NDArray[np.int64],
+        tables: Mapping[str, Probabilities],
+        notes: Mapping[str, Any],
+    ) -> Predictions:
+        ids = tuple(map(id_text, questions.ids))
+        return cls(ids, tuple(questions.fingerprints()), folds, questions.answers, tables, notes)
+
+    def write(self, path: Path) -> None:
+        """Write ``id, question, fold, answer`` and a column a ranker and letter (``name.A``), whole."""
+        columns: dict[str, Any] = {
+            "id": pa.array(self.ids, pa.string()),
+            "question": pa.array(self.marks, pa.string()),
+            "fold": self.folds,
+            "answer": pa.array([None if a == NO_ANSWER else LETTERS[a] for a in self.answers], pa.string()),
+        }
+        for name, table in self.tables.items():
+            columns |= {f"{name}.{LETTERS[at]}": np.float32(table[:, at]) for at in range(table.shape[1])}
+        head = json.dumps({"format": _FORMAT, "rankers": list(self.tables), "notes": self.notes})
+        with whole_file(path) as aside:
+            pq.write_table(pa.table(columns).replace_schema_metadata({_NOTES: head}), aside)
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ArtifactError : there is none, or it is damaged or something else.
+        """
+        try:
+            table = pq.read_table(path)
+            head = json.loads((table.schema.metadata or {})[_NOTES])
+            if head["format"] != _FORMAT:
+                raise ValueError(head["format"])
+            columns = {name: table[name].to_numpy() for name in table.column_names}
+            return cls(
+                tuple(columns["id"]), tuple(columns["question"]), columns["fold"].astype(np.int64),
+                np.array([NO_ANSWER if a is None else LETTERS.index(a) for a in columns["answer"]]),
+                {name: _group(columns, name) for name in head["rankers"]}, head["notes"],
+            )  # fmt: skip
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"no predictions of this kit ({type(error).__name__})", where=path,
+                expected="a file that python -m training cross-validate wrote",
+                cure="give that command again: it goes on where it was",
+            ) from error  # fmt: skip
+
+
+def _group(columns: Mapping[str, npt.NDArray[Any]], name: str) -> Probabilities:
+    letters = [letter for letter in LETTERS if f"{name}.{letter}" in columns]
+    return np.stack([columns[f"{name}.{letter}"] for letter in letters], axis=1).astype(np.float32)

@@ -1,0 +1,251 @@
+"""Blend the probabilities of several rankers into one table, by weights that may be fitted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.data.questions import require_answers
+from kaggle_rag.evaluation.metrics import Comparison, average_precisions, paired_bootstrap
+from kaggle_rag.runtime.errors import ConfigError, InputError
+
+Probabilities = npt.NDArray[np.float32]
+
+
+def by_probability(table: Probabilities) -> npt.NDArray[np.float64]:
+    """The probabilities themselves: a sure ranker speaks louder than an unsure one."""
+    return table.astype(np.float64)
+
+
+def by_rank(table: Probabilities) -> npt.NDArray[np.float64]:
+    """Reciprocal ranks: only the order counts, so differently calibrated rankers mix evenly."""
+    from scipy.stats import rankdata
+
+    return np.asarray(1.0 / rankdata(-table, axis=1, method="average"), dtype=np.float64)
+
+
+RULES: dict[str, Callable[[Probabilities], npt.NDArray[np.float64]]] = {
+    "probabilities": by_probability,
+    "ranks": by_rank,
+}
+
+
+def blend(
+    tables: Sequence[Probabilities],
+    weights: Sequence[float],
+    present: npt.NDArray[np.bool_],
+    rule: str = "probabilities",
+) -> Probabilities:
+    """Weighted mean of the rankers' tables, absent options at 0, each row summing to 1.
+
+    Parameters
+    ----------
+    tables : one ``(n, k)`` float32 table a ranker.
+    weights : one number a ranker, none negative, not all zero.
+    present : ``(n, k)`` bool.
+    rule : a key of ``RULES``.
+    """
+    if rule not in RULES:
+        raise ConfigError(f"no blending rule {rule!r}", expected="one of " + ", ".join(RULES))
+    if len(tables) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
+        raise ConfigError(
+            f"weights {list(weights)} for {len(tables)} rankers",
+            expected="one weight a ranker, none negative, not all zero",
+        )
+    mixed = np.zeros(present.shape, dtype=np.float64)
+    for table, weight in zip(tables, weights):
+        mixed += weight * np.where(present, RULES[rule](np.where(present, table, -1.0)), 0.0)
+    return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def softmax(scores: npt.ArrayLike, present: npt.ArrayLike) -> Probabilities:
+    """Softmax over the present options of each row, ``(n, k)`` float32; absent options get 0."""
+    scores = np.where(np.asarray(present, dtype=bool), np.asarray(scores, dtype=np.float64), -np.inf)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+# Questions a free weight needs before a fit is tried: below it even the best weights are noise.
+LEAST_QUESTIONS = 30
+# A ranker that is sure and wrong costs a question this at most, -ln(1e-4) = 9.2.
+_FLOOR = 1e-4
+_FOLDS = 5
+# A ranker with less than this part of an equal share is left out: it changes next to nothing, and costs a
+# notebook the time and memory of a whole model.
+_SPARE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedWeights:
+    """Weights of the rankers, and what speaks for them.
+
+    Attributes
+    ----------
+    weights : ``(m,)``, summing to 1: those to use, equal ones where the fit was refused.
+    tried : ``(m,)`` the fitted ones, also where they were refused; ``None``: too few questions to fit.
+    score, loss : held-out MAP@3 and log loss of fitted against equal weights, ``None`` as above; a
+        negative difference of the loss is a gain.
+    refused : why the weights stayed equal; empty where they are the fitted ones.
+    held_out : ``(n, k)`` the blend by those weights, where they were fitted each fold by weights that
+        were fitted on the other folds.
+    """
+
+    weights: tuple[float, ...]
+    tried: tuple[float, ...] | None
+    score: Comparison | None
+    loss: Comparison | None
+    refused: str
+    held_out: Probabilities = dataclasses.field(repr=False, compare=False)
+
+
+def fit_weights(
+    tables: Sequence[Probabilities],
+    answers: npt.NDArray[np.int64],
+    present: npt.NDArray[np.bool_],
+    rule: str = "probabilities",
+    *,
+    folds: npt.NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> FittedWeights:
+    """Fit the weights of a blend on out-of-fold predictions, and keep them only if they are better.
+
+    Better is a distinguishable gain of MAP@3, or one of the log loss without a distinguishable loss of MAP@3:
+    the log loss sees every probability, and so tells a good ranker from a bad one on far fewer questions.
+
+    The log loss of the right option is minimised by ``scipy.optimize`` (SLSQP) over the simplex. MAP@3
+    itself is a step function: its gradient is zero almost everywhere, and its best point on few
+    questions is an accident of their ties. An L2 pull towards equal weights, ``m^2 / (2 n)`` times the
+    squared distance, is a normal prior with standard deviation ``1/m`` a weight, and fades as questions
+    grow. A ranker with less than a tenth of an equal share is left out, and the others are fitted again.
+    Whether the weights are better is measured on questions that did not fit them, fold by fold.
+
+    Parameters
+    ----------
+    tables : one ``(n, k)`` table of out-of-fold probabilities a ranker.
+    answers : ``(n,)`` columns of the right options.
+    present : ``(n, k)`` bool.
+    rule : a key of ``RULES``.
+    folds : ``(n,)`` fold of each question (`kaggle_rag.evaluation.folds.group_folds`); default: five random
+        ones, which is right only where no questions are near-duplicates.
+
+    Raises
+    ------
+    ConfigError : no such rule, no table.
+    InputError : a question without an answer, a table of another shape.
+    """
+    check_tables(tables, answers, present)
+    equal = (1 / len(tables),) * len(tables)
+    least = LEAST_QUESTIONS * (len(tables) - 1)
+    theirs = blend(tables, equal, present, rule)
+    if len(tables) == 1:
+        return FittedWeights(equal, None, None, None, "one ranker needs no weights", theirs)
+    if len(answers) < least:
+        few = f"{len(answers):,} questions are too few for {len(tables)} weights (at least {least:,})"
+        return FittedWeights(equal, None, None, None, few, theirs)
+    ours = _held_out(tables, answers, present, rule, folds_or_random(len(answers), seed, folds))
+    score = paired_bootstrap(
+        average_precisions(ours, answers, present), average_precisions(theirs, answers, present), seed=seed
+    )
+    loss = paired_bootstrap(_losses(ours, answers), _losses(theirs, answers), seed=seed)
+    tried = _minimise([_share(table, present, rule) for table in tables], answers)
+    ranks = score.difference.mean if score.distinguishable else 0.0
+    if ranks > 0 or (ranks == 0 and loss.distinguishable and loss.difference.mean < 0):
+        return FittedWeights(tried, tried, score, loss, "", ours)
+    refused = f"held-out MAP@3 of fitted weights less that of equal ones: {score}; log loss: {loss}"
+    return FittedWeights(equal, tried, score, loss, refused, theirs)
+
+
+def folds_or_random(
+    rows: int, seed: int, folds: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
+    """``folds`` as they are, checked, or five random ones of ``rows`` questions."""
+    if folds is None:
+        return np.asarray(np.random.default_rng(seed).permutation(rows) % _FOLDS, dtype=np.int64)
+    if folds.shape != (rows,) or len(np.unique(folds)) < 2:
+        raise InputError(
+            f"{len(np.unique(folds))} folds, of shape {folds.shape}",
+            expected=f"two folds at least, one number for each of the {rows:,} questions",
+        )
+    return folds
+
+
+def check_tables(
+    tables: Sequence[Probabilities], answers: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+) -> None:
+    """Raise where there is no table, one of another shape or not finite, or no answer."""
+    if not tables:
+        raise ConfigError("no ranker to blend", expected="one table of probabilities at least")
+    for number, table in enumerate(tables, 1):
+        if table.shape != present.shape:
+            raise InputError(f"table {number} has the shape {table.shape}", expected=str(present.shape))
+        if not (table >= 0).all() or not (np.where(present, table, 0).sum(axis=1) > 0).all():
+            raise InputError(
+                f"table {number} holds a negative number or NaN, or a row without a positive one",
+                expected="probabilities of the present options in every row",
+            )
+    if answers.shape != present.shape[:1]:
+        raise InputError(f"{len(answers):,} answers for {len(present):,} questions")
+    require_answers(answers)
+
+
+def _held_out(
+    tables: Sequence[Probabilities],
+    answers: npt.NDArray[np.int64],
+    present: npt.NDArray[np.bool_],
+    rule: str,
+    folds: npt.NDArray[np.int64],
+) -> Probabilities:
+    """The blend of each fold by weights fitted on the other folds, ``(n, k)``."""
+    mixed = np.empty(present.shape, dtype=np.float32)
+    for fold in np.unique(folds):
+        out = folds == fold
+        shares = [_share(table[~out], present[~out], rule) for table in tables]
+        weights = _minimise(shares, answers[~out])
+        mixed[out] = blend([table[out] for table in tables], weights, present[out], rule)
+    return mixed
+
+
+def _share(table: Probabilities, present: npt.NDArray[np.bool_], rule: str) -> npt.NDArray[np.float64]:
+    """A ranker's part of the blend. Each row sums to 1, so that the loss is convex in the weights."""
+    return blend([table], [1.0], present, rule).astype(np.float64)
+
+
+def _losses(mixed: Probabilities, answers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return -np.log(mixed[np.arange(len(answers)), answers].astype(np.float64) + _FLOOR)
+
+
+def _minimise(shares: Sequence[npt.NDArray[np.float64]], answers: npt.NDArray[np.int64]) -> tuple[float, ...]:
+    """Weights on the simplex with the least log loss, exactly 0 for rankers that are left out."""
+    weights = _least_loss(shares, answers)
+    kept = [number for number, weight in enumerate(weights) if weight >= _SPARE / len(shares)]
+    if len(kept) == len(shares):
+        return weights
+    found = dict(zip(kept, _minimise([shares[number] for number in kept], answers)))
+    return tuple(found.get(number, 0.0) for number in range(len(shares)))
+
+
+def _least_loss(
+    shares: Sequence[npt.NDArray[np.float64]], answers: npt.NDArray[np.int64]
+) -> tuple[float, ...]:
+    """The problem is convex, so there is one answer."""
+    rows = np.arange(len(answers))
+    right = np.stack([share[rows, answers] for share in shares], axis=1)
+    count = len(shares)
+    pull = count**2 / (2 * len(answers))
+
+    def cost(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        mixed, away = right @ weights + _FLOOR, weights - 1 / count
+        loss = -np.log(mixed).mean() + pull * (away @ away)
+        return float(loss), -(right / mixed[:, None]).mean(axis=0) + 2 * pull * away
+
+    from scipy.optimize import minimize
+
+    found = minimize(
+        cost, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+    )  # fmt: skip
+    weights = np.clip(found.x, 0, 1)
+    return tuple((weights / weights.sum()).tolist())

@@ -1,0 +1,275 @@
+"""Which questions are hard, and which labels are likely wrong: a list that training can drop."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaggle_rag.data.questions import Questions, id_text, require_answers
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.evaluation.duplicates import REASONS as WHY_ALIKE
+from kaggle_rag.evaluation.duplicates import Pair
+from kaggle_rag.evaluation.metrics import ranking
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.runtime.files import whole_file
+
+Floats = npt.NDArray[np.float64]
+# Least probability: a certain model that is wrong loses 13.3 bits and not infinitely many.
+_FLOOR = 1e-4
+_COLUMNS = ("id", "question", "reason", "score", "detail")
+
+# What speaks against a question, and what the score of each reason is.
+REASONS = {
+    "label": "likely label error; the score is its normalised margin, 0 the worst",
+    "contradiction": "another row gives the same question another answer; the score is their similarity",
+    "duplicate": "an earlier row asks the same; the score is their similarity",
+    "hard": "the input makes the right option less likely; the score is its V-information in bits",
+}
+
+
+class Suspect(NamedTuple):
+    """A question that something speaks against; ``reason`` is a key of ``REASONS``."""
+
+    row: int
+    reason: str
+    score: float
+    detail: str
+
+
+def pointwise_information(
+    with_input: npt.ArrayLike, without_input: npt.ArrayLike, answers: npt.NDArray[np.int64]
+) -> Floats:
+    """Pointwise V-information of each question in bits, ``(n,)`` float64.
+
+    ``PVI(x -> y) = -log2 g0[y] + log2 g[x][y]``, where ``g`` was trained with the input and ``g0``
+    without it. High is easy; below zero the input misleads the model: hard, or labelled wrongly. Its
+    mean estimates the V-usable information of the data set. Source: Ethayarajh, Choi & Swayamdipta
+    2022, definition 4, https://proceedings.mlr.press/v162/ethayarajh22a.html.
+
+    Parameters
+    ----------
+    with_input, without_input : ``(n, k)`` held-out probabilities; what the second model may not read
+        (the prompt, or the contexts) is what the information is of.
+    answers : ``(n,)`` columns of the right options.
+
+    Raises
+    ------
+    InputError : tables of other shapes, a question without an answer.
+    """
+    seen, blind = (_right(table, answers) for table in (with_input, without_input))
+    return np.asarray(np.log2(seen) - np.log2(blind), dtype=np.float64)
+
+
+def self_confidence(probabilities: npt.ArrayLike, answers: npt.NDArray[np.int64]) -> Floats:
+    """Probability of the given label, ``(n,)``. Source: Northcutt et al. 2021, section 3."""
+    return _right(probabilities, answers, floor=0.0)
+
+
+def normalised_margin(
+    probabilities: npt.ArrayLike, answers: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+) -> Floats:
+    """``(p[label] - max p[other] + 1) / 2``, ``(n,)`` from 0 (surely wrong) to 1 (surely right).
+
+    Source: Northcutt et al. 2021, https://doi.org/10.1613/jair.1.12125, section 3.2, on cleanlab's scale.
+    """
+    own, best = self_confidence(probabilities, answers), _best_other(probabilities, answers, present)
+    return np.asarray((own - best + 1) / 2, dtype=np.float64)
+
+
+def label_errors(
+    probabilities: npt.ArrayLike, answers: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Rows whose label is likely wrong, by confident learning, the worst margin first.
+
+    Northcutt et al. 2021 hold a class for confident in a row where its probability reaches the mean
+    that rows labelled with it give it, and call a row an error where another class is. Here the classes
+    are the options of each question: "C" means something else in every row, so a threshold by letter
+    would only measure the model's love of letters, which `kaggle_rag.evaluation.slices.position_bias` does.
+    Options of questions with equally many options are exchangeable, and share one threshold: the mean
+    self-confidence of those questions. A row is an error where its likeliest option is not its label
+    and reaches the threshold.
+
+    Parameters
+    ----------
+    probabilities : ``(n, k)`` out-of-fold; in-sample ones know the wrong labels by heart.
+    answers : ``(n,)`` the labels.
+    present : ``(n, k)`` bool.
+
+    Raises
+    ------
+    InputError : a table of another shape, a question without an answer.
+    """
+    own, best = self_confidence(probabilities, answers), _best_other(probabilities, answers, present)
+    _, kind = np.unique(present.sum(axis=1), return_inverse=True)
+    thresholds = np.bincount(kind, weights=own) / np.bincount(kind)
+    wrong = np.flatnonzero((best > own) & (best >= thresholds[kind]))
+    return np.asarray(wrong[np.argsort((own - best)[wrong], kind="stable")], dtype=np.int64)
+
+
+def _right(table: npt.ArrayLike, answers: npt.NDArray[np.int64], floor: float = _FLOOR) -> Floats:
+    table = np.asarray(table, dtype=np.float64)
+    if table.ndim != 2 or answers.shape != table.shape[:1] or not np.isfinite(table).all():
+        raise InputError(
+            f"probabilities of shape {table.shape} for {len(answers):,} answers, or not all finite",
+            expected="one row a question, one column an option",
+        )
+    require_answers(answers)
+    return np.asarray(np.maximum(table[np.arange(len(answers)), answers], floor), dtype=np.float64)
+
+
+def _best_other(
+    table: npt.ArrayLike, answers: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+) -> Floats:
+    table = np.asarray(table, dtype=np.float64)
+    if table.shape != present.shape:
+        raise InputError(f"probabilities of shape {table.shape}", expected=str(present.shape))
+    others = np.where(present, table, -np.inf)
+    others[np.arange(len(answers)), answers] = -np.inf
+    return np.asarray(others.max(axis=1), dtype=np.float64)
+
+
+def diagnose(
+    questions: Questions,
+    probabilities: npt.ArrayLike | None = None,
+    without_input: npt.ArrayLike | None = None,
+    pairs: Iterable[Pair] = (),
+) -> list[Suspect]:
+    """Everything that speaks against a question, reason by reason, the worst first.
+
+    Parameters
+    ----------
+    probabilities : ``(n, k)`` out-of-fold, for label errors.
+    without_input : ``(n, k)`` of a model without the input, for hard questions.
+    pairs : of `kaggle_rag.evaluation.duplicates.find_duplicates`.
+
+    Raises
+    ------
+    InputError : as `pointwise_information`.
+    """
+    found = _of_pairs(questions, pairs)
+    if probabilities is not None:
+        answers, present = questions.answers, questions.present
+        margins = normalised_margin(probabilities, answers, present)
+        likely = ranking(probabilities, present)[:, 0]
+        letters = questions.letters
+        found += [
+            Suspect(
+                int(row), "label", float(margins[row]),
+                f"labelled {letters[answers[row]]}, the model says {letters[likely[row]]}",
+            )
+            for row in label_errors(probabilities, answers, present)
+        ]  # fmt: skip
+        if without_input is not None:
+            bits = pointwise_information(probabilities, without_input, answers)
+            hard = np.flatnonzero(bits < 0)
+            found += [
+                Suspect(int(row), "hard", float(bits[row]), f"{bits[row]:.2f} bits")
+                for row in hard[np.argsort(bits[hard], kind="stable")]
+            ]
+    return sorted(found, key=lambda suspect: list(REASONS).index(suspect.reason))
+
+
+def _of_pairs(questions: Questions, pairs: Iterable[Pair]) -> list[Suspect]:
+    found, repeated = [], set()
+    for pair in sorted(pairs, key=lambda pair: -pair.similarity):
+        names = id_text(questions.ids[pair.left]), id_text(questions.ids[pair.right])
+        if pair.contradicts:
+            # Nothing says which of the two is right, so both are listed.
+            for row, other in ((pair.left, names[1]), (pair.right, names[0])):
+                found.append(Suspect(row, "contradiction", pair.similarity, f"another answer than {other}"))
+        elif pair.right not in repeated:
+            repeated.add(pair.right)
+            why = f"{WHY_ALIKE[pair.reason]}: {names[0]}"
+            found.append(Suspect(pair.right, "duplicate", pair.similarity, why))
+    return found
+
+
+def write_suspects(path: str | Path, questions: Questions, suspects: Sequence[Suspect]) -> None:
+    """Write ``id, question, reason, score, detail`` rows as ``.csv`` or ``.parquet``, whole.
+
+    ``question`` is the hash of prompt and options, as in a contexts file.
+
+    Raises
+    ------
+    ConfigError : another ending.
+    """
+    marks = questions.fingerprints()
+    rows = [
+        (id_text(questions.ids[s.row]), marks[s.row], s.reason, round(s.score, 6), s.detail) for s in suspects
+    ]
+    ending = Path(path).suffix
+    if ending not in (".csv", ".parquet"):
+        raise ConfigError(f"cannot write a list as {ending!r}", where=path, expected=".csv or .parquet")
+    with whole_file(path) as aside:
+        if ending == ".csv":
+            with aside.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([_COLUMNS, *rows])
+        else:
+            types = [pa.string(), pa.string(), pa.string(), pa.float64(), pa.string()]
+            columns = list(zip(*rows)) or [()] * len(_COLUMNS)
+            pq.write_table(pa.table({n: pa.array(c, t) for n, c, t in zip(_COLUMNS, columns, types)}), aside)
+
+
+def read_suspects(path: str | Path, questions: Questions) -> list[Suspect]:
+    """Read a list that `write_suspects` wrote, or one that a person wrote or shortened.
+
+    Only ``id`` and ``reason`` must be there; a row with ``question`` must be of the same question.
+
+    Raises
+    ------
+    InputError : a column is missing, an unknown reason, a score that is no number.
+    ArtifactError : an id that the questions do not have, or another question with that id.
+    """
+    row_of = {id_text(key): row for row, key in enumerate(questions.ids)}
+    marks = questions.fingerprints()
+    suspects = []
+    for number, cells in enumerate(read_rows(path), 1):
+        where = f"{path}, row {number}"
+        key, reason = id_text(cells.get("id")), cells.get("reason")
+        if reason not in REASONS:
+            raise InputError(
+                "no reason is given" if reason is None else f"the reason {reason!r}", where=where,
+                expected="one of " + ", ".join(REASONS), cure="give the list of python -m training diagnose",
+            )  # fmt: skip
+        if key not in row_of or (cells.get("question") or marks[row_of[key]]) != marks[row_of[key]]:
+            raise ArtifactError(
+                f"no such question with the id {key!r}", where=where, expected="the list of these questions"
+            )
+        try:
+            score = float(cells.get("score") or 0)
+        except (TypeError, ValueError):
+            raise InputError(f"the score {cells['score']!r} is no number", where=where) from None
+        suspects.append(Suspect(row_of[key], str(reason), score, str(cells.get("detail") or "")))
+    return suspects
+
+
+def sample_weights(
+    rows: int,
+    suspects: Iterable[Suspect],
+    weight: float = 0.0,
+    reasons: Sequence[str] = ("label", "contradiction"),
+) -> Floats:
+    """A weight for each question, ``(n,)``: 1, or ``weight`` where one of ``reasons`` speaks against it.
+
+    ``weight = 0`` drops them. Hard questions and duplicates are not weighed down unless named: hard
+    ones teach most (and hold the label errors), and one of two duplicates is a good question.
+
+    Raises
+    ------
+    ConfigError : a weight outside 0 to 1, an unknown reason.
+    """
+    if not 0 <= weight <= 1 or set(reasons) - set(REASONS):
+        raise ConfigError(
+            f"the weight {weight} for {', '.join(reasons)}",
+            expected="a weight from 0 to 1, for " + ", ".join(REASONS),
+        )
+    weights = np.ones(rows)
+    weights[[suspect.row for suspect in suspects if suspect.reason in reasons]] = weight
+    return weights

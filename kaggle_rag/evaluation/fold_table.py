@@ -1,0 +1,76 @@
+"""The folds of a cross-validation as a file, so that each fold can be trained in a session of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaggle_rag.data.cells import text_of
+from kaggle_rag.data.columns import require_columns
+from kaggle_rag.data.contexts import OWN, QuestionContexts
+from kaggle_rag.data.questions import Questions, id_text
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.runtime.errors import ArtifactError, InputError
+from kaggle_rag.runtime.files import whole_file
+
+Folds = npt.NDArray[np.int64]
+
+
+def articles_of(contexts: Sequence[QuestionContexts] | None) -> list[str | None] | None:
+    """What each question is about: the article of its best evidence, or the context it brought."""
+    return None if contexts is None else [_article(found) for found in contexts]
+
+
+def _article(found: QuestionContexts) -> str | None:
+    evidence = found.evidence()
+    if not evidence:
+        return None
+    if evidence[0].article_id != OWN:
+        return evidence[0].article_id
+    return hashlib.blake2b(repr(sorted(e.text for e in evidence)).encode(), digest_size=8).hexdigest()
+
+
+def write_folds(path: Path, questions: Questions, folds: Folds) -> None:
+    """Write ``id, question, fold`` rows, whole; ``question`` is the hash of prompt and options."""
+    ids = [id_text(key) for key in questions.ids]
+    table = pa.table({"id": ids, "question": questions.fingerprints(), "fold": folds})
+    with whole_file(path) as aside:
+        pq.write_table(table, aside)
+
+
+def read_folds(path: Path, questions: Questions) -> Folds:
+    """The fold of each question, ``(n,)``, from a table with ``id`` and ``fold``.
+
+    Raises
+    ------
+    InputError : a column is missing, a fold is no number from 0, a question has none.
+    ArtifactError : a row is of another question with that id.
+    """
+    marks = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
+    found: dict[str, int] = {}
+    for number, row in enumerate(read_rows(path), 1):
+        where = f"{path}, row {number}"
+        require_columns(row, ("id", "fold"), path, "id and fold")
+        key = id_text(row["id"])
+        if row.get("question") and marks.get(key, row["question"]) != row["question"]:
+            raise ArtifactError(
+                f"these are the folds of another question with the id {key!r}", where=where,
+                cure="make the folds of these questions: python -m training cross-validate",
+            )  # fmt: skip
+        fold = text_of(row["fold"], f"{where}, column fold") or ""
+        if not fold.isdecimal():
+            raise InputError(f"the fold {row['fold']!r}", where=where, expected="a number from 0")
+        found[key] = int(fold)
+    if lacking := [key for key in marks if key not in found]:
+        raise InputError(
+            f"{len(lacking):,} of {len(marks):,} questions have no fold (id {lacking[0]})", where=path,
+            expected="a fold for every question",
+            cure="give the folds.parquet of a cross-validation of these questions",
+        )  # fmt: skip
+    return np.array([found[key] for key in marks], dtype=np.int64)

@@ -1,0 +1,102 @@
+"""One dense retriever of an index: its vectors, its FAISS index, and how they are searched."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kaggle_rag.index.exact import Distances, refine, search_exact
+from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.vectors import Layout, Rows, Vectors, VectorStore
+from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.files import DenseCard
+
+if TYPE_CHECKING:
+    import faiss
+
+VECTORS_FILE, FAISS_FILE = "vectors.npy", "index.faiss"
+# Queries in one FAISS call: bounds its distance buffers and gives a bar something to count.
+_QUERIES = 1024
+
+
+class Dense:
+    """Vectors and FAISS index of one encoder, memory-mapped.
+
+    Parameters
+    ----------
+    folder : holds ``vectors.npy`` and ``index.faiss``.
+    card : what the manifest says of them.
+    rows : how many passages the index has.
+    """
+
+    def __init__(self, folder: Path, card: DenseCard, rows: int) -> None:
+        self.folder, self.card = folder, card
+        self.store = VectorStore(
+            folder / VECTORS_FILE, Layout(rows, card.encoder.dim, card.vectors, card.step)
+        )
+
+    @functools.cached_property
+    def faiss(self) -> faiss.Index:
+        """The FAISS index; flat codes and plain lists stay on disk, packed lists are read whole."""
+        import faiss
+
+        flag = faiss.IO_FLAG_MMAP if KINDS[self.card.kind].lists else faiss.IO_FLAG_MMAP_IFC
+        try:
+            return faiss.read_index(str(self.folder / FAISS_FILE), flag)
+        except RuntimeError as error:
+            raise ArtifactError(
+                "FAISS cannot read this index", where=self.folder / FAISS_FILE, cure="build it again"
+            ) from error
+
+    def search(
+        self, queries: Vectors, k: int, *, on_queries: Callable[[int], object] | None = None
+    ) -> tuple[Distances, Rows]:
+        """Squared L2 distances and rows of the ``k`` nearest passages, each ``(n, min(k, rows))``.
+
+        What a compressed index finds is measured again by the stored vectors, the card's ``depth``
+        candidates a query at least. Where lists held too few, the distance is ``inf`` and the row -1.
+        """
+        k = min(k, len(self.store))
+        distances = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        for start in range(0, len(queries), _QUERIES):
+            part = slice(start, start + _QUERIES)
+            distances[part], rows[part] = self._search(queries[part], k)
+            if on_queries:
+                on_queries(len(queries[part]))
+        return distances, rows
+
+    def _search(self, queries: Vectors, k: int) -> tuple[Distances, Rows]:
+        if not KINDS[self.card.kind].refined:
+            distances, rows = self.faiss.search(queries, k)
+            return distances, rows
+        candidates = self.candidates(queries, max(k, self.card.depth), self.card.nprobe)
+        return refine(queries, candidates, self.store, k)
+
+    def candidates(self, queries: Vectors, depth: int, nprobe: int) -> Rows:
+        """Rows ``(n, depth)`` that the compressed index alone would give, -1 where there are fewer."""
+        depth = min(depth, len(self.store))
+        index: Any = self.faiss
+        if KINDS[self.card.kind].lists:
+            index.nprobe = nprobe
+        _, rows = index.search(queries, depth)
+        return np.asarray(rows)
+
+    def search_exact(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        device: str = "cpu",
+        on_rows: Callable[[int], object] | None = None,
+    ) -> tuple[Distances, Rows]:
+        """The same by every stored vector; see `kaggle_rag.index.exact.search_exact`."""
+        return search_exact(queries, self.store, k, device=device, on_rows=on_rows)
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """The vectors at ``rows``, ``(len(rows), dim)`` float32."""
+        return self.store.take(rows)

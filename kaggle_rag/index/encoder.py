@@ -1,0 +1,264 @@
+"""Texts to unit vectors by any sentence-transformers model, batched by tokens instead of rows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.index.batches import batches
+from kaggle_rag.index.precision import LEAST_COSINE, PROBES, half_for, is_faster, reduced
+from kaggle_rag.index.vectors import Vectors
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
+from kaggle_rag.models.devices import PRECISIONS, device_of
+from kaggle_rag.models.prompts import Prompts, prompts_of
+from kaggle_rag.models.sentence_bert import sentence_bert
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
+from kaggle_rag.runtime.files import EncoderCard
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Tokens in one forward pass: what fits a core's cache is fastest on a CPU (benchmarks/encode.py),
+# a GPU wants all its units busy.
+_CPU_TOKENS = 512
+_GPU_TOKENS = 32_768
+
+
+def _dimension(model: SentenceTransformer) -> int:
+    # The longer name is that of sentence-transformers before 5.4.
+    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(ask() or 0)
+
+
+class Encoder:
+    """A sentence-transformers model that gives L2-normalised float32 vectors.
+
+    On unit vectors the squared L2 distance is ``2 - 2 cos``, so an L2 index ranks as cosine does.
+
+    Parameters
+    ----------
+    name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
+    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
+    window : longest text in tokens that must be read whole, its prompt and the special tokens beside
+        it (default: the model's own longest input).
+    online : allow a download.
+    card : the card of an index, whose prompts, length and precision are to be used again.
+    precision : a key of `kaggle_rag.models.devices.PRECISIONS`, which the vectors of an index are
+        computed in; ``"auto"`` takes a half precision that agrees with float32 on a few probes and,
+        on a CPU, reads them faster than float32 does.
+    untrained : take a backbone of another task too, as what an encoder is to be trained from.
+
+    Attributes
+    ----------
+    prompts : what queries and passages begin with, and who decided it; of an index, its card.
+    """
+
+    def __init__(
+        self,
+        name: str = DEFAULT_ENCODER,
+        *,
+        device: str | None = None,
+        window: int | None = None,
+        online: bool = False,
+        card: EncoderCard | None = None,
+        precision: str = "fp32",
+        untrained: bool = False,
+    ) -> None:
+        if precision not in ("auto", *PRECISIONS):
+            raise ConfigError(
+                f"no precision {precision!r}", where="precision", expected="auto, " + ", ".join(PRECISIONS)
+            )
+        checkpoint = resolve(name, online=online)
+        self.device = device_of(device)
+        self._folder, self._length = checkpoint.path, card.max_tokens if card else None
+        # What an index was built with is what it is asked with.
+        self._untrained = untrained or card is not None
+        self._reduced: SentenceTransformer | None = None
+        # What an index is asked needs no more than this; the whole library is loaded when it is needed.
+        whole = card is None or not card.max_tokens
+        self._plain = None if whole else sentence_bert(checkpoint.path, self.device)
+        if card:
+            self.card, self.prompts = card, Prompts(card.query_prompt, card.passage_prompt, "of the index")
+            if self._plain is None:
+                _ = self.model
+            return
+        own = self.model.prompts, self.model.default_prompt_name
+        self.prompts = prompts_of(*own, (name, str(checkpoint.path)))
+        self.card = self._described(name, checkpoint.sha256, window)
+        self._require_vectors()
+        chosen = self._suiting() if precision == "auto" else precision
+        self.card = dataclasses.replace(self.card, precision=chosen)
+
+    @functools.cached_property
+    def model(self) -> SentenceTransformer:
+        """The model by sentence-transformers, loaded when it is first asked for."""
+        from kaggle_rag.models.sentence_model import is_static, sentence_model
+
+        made = sentence_model(self._folder, self.device, untrained=self._untrained)
+        if self._length and not is_static(made):
+            made.max_seq_length = self._length
+        return made
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The model's fast tokenizer, called as those of transformers are."""
+        if self._plain:
+            return self._plain.tokenizer
+        from kaggle_rag.models.sentence_model import tokenizer_of
+
+        return tokenizer_of(self.model)
+
+    @property
+    def _static(self) -> bool:
+        from kaggle_rag.models.sentence_model import is_static
+
+        return is_static(self.model)
+
+    @classmethod
+    def of_index(cls, card: EncoderCard, *, name: str | None = None, device: str | None = None) -> Encoder:
+        """The encoder an index was built with, from ``card`` or from another place (``name``).
+
+        Raises
+        ------
+        ArtifactError : the weights found are not those of the index.
+        """
+        found = resolve(name or card.name)
+        if found.sha256 != card.sha256:
+            raise ArtifactError(
+                f"the index was built by another encoder than {found.name!r}",
+                expected=f"{card.name!r} with weights sha256 {card.sha256[:16]}..., "
+                f"found {found.sha256[:16]}...",
+                cure="give the encoder of the index by --encoder, or build the index again",
+            )
+        return cls(str(found.path), device=device, card=card)
+
+    def encode_queries(
+        self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
+    ) -> Vectors:
+        """Vectors of questions, ``(n, d)`` float32, each of length 1.
+
+        ``on_rows`` hears how many texts each finished batch held (a progress bar's ``update``).
+        """
+        return self._encode([self.card.query_prompt + text for text in texts], on_rows)
+
+    def encode_passages(
+        self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
+    ) -> Vectors:
+        """Vectors of passages, ``(n, d)`` float32, each of length 1."""
+        return self._encode([self.card.passage_prompt + text for text in texts], on_rows)
+
+    def encode_for_index(
+        self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
+    ) -> Vectors:
+        """What `encode_passages` gives, computed in the precision of the card.
+
+        Only an index is large enough to gain by it. What is asked of one later, maybe on a machine to
+        which that precision is slow, is always computed in float32.
+        """
+        if self.card.precision != "fp32" and self._reduced is None:
+            self._reduced = reduced(self.model, self.card.precision)
+        prompted = [self.card.passage_prompt + text for text in texts]
+        return self._encode(prompted, on_rows, self._reduced or self.model)
+
+    def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
+        if not texts:
+            return np.zeros(0, dtype=np.int64)
+        found = self.tokenizer(
+            list(texts), add_special_tokens=False, truncation=False, verbose=False,
+            return_attention_mask=False,
+        )  # fmt: skip
+        return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
+
+    def _described(self, name: str, sha256: str, window: int | None) -> EncoderCard:
+        if window and not self._static:
+            self._lengthen(window, self.prompts.passage)
+        return EncoderCard(
+            name=name,
+            sha256=sha256,
+            dim=_dimension(self.model),
+            max_tokens=0 if self._static else int(self.model.max_seq_length or 0),
+            query_prompt=self.prompts.query,
+            passage_prompt=self.prompts.passage,
+        )
+
+    def _require_vectors(self) -> None:
+        """Raise for a model that gives no vector of a text, such as one without a pooling; tell of means."""
+        from kaggle_rag.models.sentence_model import means_are_taken
+
+        try:
+            found = self._encode(PROBES[:1], None)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                "this model gives no one vector of a text: it declares no pooling",
+                where=self._folder,
+                expected="a sentence encoder, whose modules.json ends in a pooling",
+            ) from error
+        if not np.isfinite(found).all():
+            raise CheckpointError("this model's vectors are no numbers", where=self._folder)
+        if note := means_are_taken(self._folder):
+            print(f"note: {note}", file=sys.stderr)
+
+    def _lengthen(self, window: int, prompt: str) -> None:
+        beside = len(self.tokenizer(prompt)["input_ids"])
+        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + beside)
+        if window + beside > limit:
+            raise ConfigError(
+                f"the encoder reads {limit} tokens at most; {window} and {beside} beside them were asked for",
+                where="--unit",
+                cure=f"take windows of {window + beside - limit} tokens less, or a longer encoder",
+            )
+        self.model.max_seq_length = window + beside
+
+    def _suiting(self) -> str:
+        """What the vectors of an index are best computed in here: decided once, and kept by its card."""
+        half = half_for(self.device)
+        # A mean of rows of a table is no matrix product: it gains nothing by fewer digits.
+        if half == "fp32" or self._static:
+            return "fp32"
+        self._reduced = reduced(self.model, half)
+        # A format that is no faster is not worth the digits it loses, however few.
+        if self._agreement() >= LEAST_COSINE and (half == "fp16" or self._quickens()):
+            return half
+        self._reduced = None
+        return "fp32"
+
+    def _quickens(self) -> bool:
+        return is_faster(
+            lambda: self._encode(PROBES, None), lambda: self._encode(PROBES, None, self._reduced)
+        )
+
+    def _agreement(self) -> float:
+        """Least cosine of vectors in half precision to float32's, over the probes; -1 for no numbers."""
+        cosines = (self._encode(PROBES, None, self._reduced) * self._encode(PROBES, None)).sum(axis=1)
+        return float(np.nan_to_num(cosines, nan=-1).min())
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        on_rows: Callable[[int], object] | None,
+        model: SentenceTransformer | None = None,
+    ) -> Vectors:
+        import torch
+
+        out = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        model = model or self._plain or self.model
+        budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
+        made = batches(texts, self.tokenizer, longest=self.card.max_tokens or None, budget=budget)
+        with contextlib.closing(made):
+            for rows, features in made:
+                on_device = {key: value.to(self.device) for key, value in features.items()}
+                with torch.inference_mode():
+                    vectors = model.forward(on_device)["sentence_embedding"]
+                    vectors = torch.nn.functional.normalize(vectors.float(), dim=1)
+                out[rows] = vectors.cpu().numpy()
+                if on_rows:
+                    on_rows(len(rows))
+        return out

@@ -1,0 +1,138 @@
+"""Kinds of dense index: how many bytes a vector costs in RAM, and which kind a budget buys."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from kaggle_rag.runtime.errors import ConfigError, LimitError
+
+# A k-means centroid is learned from so many vectors: FAISS warns below 39, and gains little above.
+VECTORS_A_LIST = 64
+# Fewer than this are searched one by one as fast as by lists.
+_LEAST_FOR_LISTS = 20_000
+# Beyond so many lists the nearest ones are found by a graph (HNSW) instead of a matrix product.
+_LISTS_BY_GRAPH = 16_384
+# Above this many rows, scanning every one of them takes longer than a notebook has.
+_MOST_SCANNED = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of index.
+
+    ``factory`` is FAISS's own description, with ``{lists}`` and ``{quarter}`` (dim / 4) to be filled in;
+    ``bytes`` a vector's cost in RAM, ids included, by dimension; ``vectors`` the precision in which
+    the rows are kept on disk for exact refinement, where ``refined`` says that it needs it.
+    """
+
+    factory: str
+    bytes: Callable[[int], float]
+    vectors: str
+    refined: bool
+    text: str
+
+    @property
+    def lists(self) -> bool:
+        return "{lists}" in self.factory
+
+    @property
+    def in_registers(self) -> bool:
+        """Whether its codes are scanned by fast-scan, which lives from AVX2 or NEON."""
+        return self.factory.endswith("fs")
+
+
+# From the most exact to the smallest: a budget buys the first that fits.
+KINDS: dict[str, Kind] = {
+    "flat": Kind("Flat", lambda d: 4 * d, "fp32", False, "exact, every vector in float32"),
+    "fp16": Kind("SQfp16", lambda d: 2 * d, "fp16", False, "every vector in half precision"),
+    "sq8": Kind("SQ8", lambda d: d, "fp16", True, "every vector in 8 bits a dimension"),
+    "ivf-sq8": Kind("IVF{lists},SQ8", lambda d: d + 8, "fp16", True, "lists of 8-bit vectors"),
+    "ivf-rabitq": Kind(
+        "IVF{lists},RaBitQfs", lambda d: d / 8 + 24, "fp16", True,
+        "lists of 1-bit codes with error bounds (Gao and Long 2024), scanned in registers",
+    ),
+    "ivf-pq": Kind(
+        "IVF{lists},PQ{quarter}x4fs", lambda d: d / 8 + 8, "fp16", True,
+        "lists of 4-bit product codes (Andre et al. 2017), scanned in registers",
+    ),
+}  # fmt: skip
+
+
+def kind_of(name: str, where: str = "--index") -> Kind:
+    """The kind of that name; raise ``ConfigError`` with the table when there is none."""
+    if name not in KINDS:
+        raise ConfigError(f"no index kind {name!r}", where=where, expected="one of " + ", ".join(KINDS))
+    return KINDS[name]
+
+
+def lists_for(rows: int) -> int:
+    """How many inverted lists: the greatest power of two up to twice the root of the rows.
+
+    A query then meets about as many centroids as the vectors of a few lists (the rule of
+    https://github.com/facebookresearch/faiss/wiki/Guidelines-to-choose-an-index, halved, because on
+    two cores the assignment of every row to a list is most of the building).
+    """
+    return int(2 ** int(math.log2(2 * math.sqrt(max(rows, 1)))))
+
+
+def factory_of(name: str, rows: int, dim: int) -> str:
+    """The FAISS factory string of a kind for a corpus of that size."""
+    lists = lists_for(rows)
+    graph = "_HNSW32" if lists >= _LISTS_BY_GRAPH else ""
+    return kind_of(name).factory.format(lists=f"{lists}{graph}", quarter=dim // 4)
+
+
+def ram_of(name: str, rows: int, dim: int) -> int:
+    """Bytes of RAM that an index of this kind takes, its centroids included."""
+    centroids = lists_for(rows) * dim * 4 if kind_of(name).lists else 0
+    return math.ceil(kind_of(name).bytes(dim) * rows) + centroids
+
+
+def choose(rows: int, dim: int, ram: int, base: int) -> str:
+    """The most exact kind that fits: ``ram`` is the whole budget, ``base`` what the rest takes.
+
+    Raises
+    ------
+    LimitError : not even the smallest fits; says the least budget that works.
+    """
+    fitting = [
+        name
+        for name in KINDS
+        if base + ram_of(name, rows, dim) <= ram
+        and not unfit(name, rows, dim)
+        and (KINDS[name].lists or rows <= _MOST_SCANNED)
+    ]
+    if not fitting:
+        least = min(base + ram_of(name, rows, dim) for name in KINDS if not unfit(name, rows, dim))
+        raise LimitError(
+            f"no index of {rows:,} vectors of {dim} dimensions fits",
+            expected=f"at least {math.ceil(least / 1e7) / 100:.2f} GB; {ram / 1e9:.2f} GB were given",
+            cure=f"give --ram {math.ceil(least / 1e8) / 10}GB, or make fewer passages (--unit window:254/64)",
+        )
+    return fitting[0]
+
+
+def unfit(name: str, rows: int, dim: int) -> str:
+    """Why a kind cannot be made of so many vectors of that length; empty when it can."""
+    if kind_of(name).lists and rows < _LEAST_FOR_LISTS:
+        return f"{rows:,} vectors are too few to learn lists from ({_LEAST_FOR_LISTS:,} at least)"
+    if "{quarter}" in KINDS[name].factory and dim % 8:
+        return f"{dim} dimensions do not divide into pairs of 4-dimensional codes"
+    return ""
+
+
+def simpler(name: str, rows: int, dim: int) -> str:
+    """The kind itself, or the nearest simpler one that can be made of so few vectors."""
+    names = list(KINDS)
+    for candidate in reversed(names[: names.index(name) + 1]):
+        if not unfit(candidate, rows, dim):
+            return candidate
+    return "flat"
+
+
+def describe() -> str:
+    """The table of kinds, for ``--help``."""
+    lines = [f"  {name:<11} {kind.bytes(384):>6.0f} bytes   {kind.text}" for name, kind in KINDS.items()]
+    return "index kinds, and what a vector of 384 dimensions costs in RAM:\n" + "\n".join(lines)

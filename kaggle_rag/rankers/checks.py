@@ -1,0 +1,159 @@
+"""What can be known before any work: models, index and rankers of a solution, by their files alone.
+
+Nothing here brings torch along: headers, cards and manifests say enough.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from kaggle_rag.config import RankerSettings, Solution
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, resolve
+from kaggle_rag.rankers.registry import check_options, settings_of
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import EncoderCard, Manifest
+from kaggle_rag.runtime.places import plain
+
+LEXICAL = "bm25"
+# What the annotations of a ranker's settings may be made of.
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+_WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+def check_models(found: Gathered, solution: Solution, *, search: bool, encodes: bool) -> None:
+    """Index, retrievers, encoders and re-ranker, as far as a run asks for them.
+
+    Parameters
+    ----------
+    search : contexts are found in the index.
+    encodes : an encoder is asked, by the search or by a ranker.
+    """
+    manifest: Manifest | None = None
+    if solution.index is not None:
+        with found.check():
+            manifest = Manifest.read(solution.index)
+    if manifest is not None:
+        with found.check():
+            _check_names(manifest, solution, search=search)
+    if encodes:
+        with found.check():
+            if manifest is None:
+                resolve(solution.encoder or DEFAULT_ENCODER)
+            else:
+                check_encoder(manifest.encoder, solution.encoder)
+    if search and manifest is not None:
+        for name in solution.contexts.retrievers:
+            if name in manifest.dense and name != manifest.default:
+                with found.check():
+                    check_encoder(manifest.dense[name].encoder, solution.encoders.get(name), name)
+    if search and solution.contexts.reranker:
+        with found.check():
+            resolve(solution.contexts.reranker)
+
+
+def _check_names(manifest: Manifest, solution: Solution, *, search: bool) -> None:
+    known = [*manifest.dense, *([LEXICAL] if manifest.lexical_rows else [])]
+    asked = solution.contexts.retrievers if search else {}
+    for name in asked:
+        if name == LEXICAL and name not in known:
+            raise ConfigError(
+                "this index has no BM25 part", where=str(solution.index),
+                cure="build it again with --lexical (vectors are taken over by --reuse), or leave bm25 "
+                "out of contexts.retrievers",
+            )  # fmt: skip
+        if name not in known:
+            raise ConfigError(
+                f"no retriever {name!r} in this index", where="contexts.retrievers",
+                expected="one of " + ", ".join(known),
+            )  # fmt: skip
+    for name in solution.encoders:
+        if name not in manifest.dense or name == manifest.default:
+            others = [each for each in manifest.dense if each != manifest.default]
+            raise ConfigError(
+                f"no further retriever {name!r} in this index", where="encoders",
+                expected="one of " + ", ".join(others) if others else "none: the index has one encoder",
+                cure="the default retriever's encoder is named by encoder (--encoder FOLDER)",
+            )  # fmt: skip
+
+
+def check_encoder(card: EncoderCard, name: str | None, retriever: str | None = None) -> None:
+    """Raise ``KitError`` unless the encoder that a set of vectors was made by is on this machine."""
+    checkpoint = resolve(name or card.name)
+    if checkpoint.sha256 != card.sha256:
+        flag = f"--encoder {retriever}=FOLDER" if retriever else "--encoder"
+        raise ArtifactError(
+            f"the index was built by another encoder than {checkpoint.name!r}",
+            expected=f"{card.name!r} with weights sha256 {card.sha256[:16]}..., found "
+            f"{checkpoint.sha256[:16]}...",
+            cure=f"give the encoder of the index by {flag}, or build the index again",
+        )
+
+
+def check_ranker(settings: RankerSettings, where: str, *, trained_here: bool = False) -> None:
+    """Raise ``KitError`` for a ranker that does not exist, a setting that it does not have, or no folder.
+
+    ``trained_here``: the folder is still to be made.
+    """
+    check_options(settings.kind, settings.options, where)
+    takes = settings_of(settings.kind)
+    for name, value in settings.options.items():
+        _check_type(takes[name], value, f"{where}.options.{name}")
+    if settings.kind == "trained" and not trained_here:
+        _check_folder(settings.options, where)
+
+
+def _check_type(annotation: str, value: Any, where: str) -> None:
+    parts = [part.strip() for part in annotation.split("|")]
+    if not set(parts) <= {*_TYPES, "None"}:
+        return
+    kinds = [part for part in parts if part != "None"]
+    if value is None and "None" in parts:
+        return
+    for kind in kinds:
+        try:
+            TypeAdapter(_TYPES[kind]).validate_python(value, strict=True)
+            return
+        except ValidationError:
+            continue
+    raise ConfigError(f"cannot be {value!r}", where=where, expected=" or ".join(_WORDS[k] for k in kinds))
+
+
+def _check_folder(options: Mapping[str, Any], where: str) -> None:
+    """The folder of a trained ranker, what its adapter stands on, and the packages it needs."""
+    from kaggle_rag.models.card import CARD, RankerCard, require_base
+
+    if not (name := options.get("folder")):
+        raise ConfigError("the ranker 'trained' needs the setting 'folder'", where=f"{where}.options")
+    folder = Path(plain(str(name)))
+    if not folder.is_dir():
+        folder = next(attached(str(name), CARD), folder)
+    if not folder.is_dir():
+        folder = resolve(str(name)).path
+    whole = True
+    if (folder / CARD).is_file() or not options.get("form"):
+        card = RankerCard.read(folder)
+        if card.base:
+            require_base(str(options.get("base") or card.base), card)
+        whole = not card.base
+        _require(["bitsandbytes"] if card.nf4 and card.base else [], where)
+    if whole and options.get("base"):
+        raise ConfigError(
+            "this ranker has no backbone beside its own weights", where=f"{where}.options.base",
+            cure="leave base out: it is for adapters that python -m training wrote",
+        )  # fmt: skip
+    if (folder / "adapter_config.json").is_file():
+        _require(["peft"], where)
+
+
+def _require(packages: Collection[str], where: str) -> None:
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise ConfigError(
+            "this ranker needs a package that is not installed: " + ", ".join(missing), where=where,
+            cure="pip install " + " ".join(missing),
+        )  # fmt: skip

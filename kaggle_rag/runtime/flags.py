@@ -1,0 +1,55 @@
+"""What the command lines of the programs share: old names of flags, encoders that moved, a bare call."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from kaggle_rag.runtime.errors import ConfigError
+
+ENCODER_HELP = (
+    "where the index's encoder lies now (same weights); NAME=FOLDER of a further retriever; repeat it"
+)
+
+
+class OldName(argparse.Action):
+    """A flag by the name it had before: it works, and a line says the name it has now."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        new = "--" + (self.const or self.dest).replace("_", "-")
+        print(f"note: {option} is now called {new}; the old name still works", file=sys.stderr)
+        setattr(namespace, self.dest, values)
+
+
+def encoders_of(words: Sequence[str] | None) -> tuple[str | None, dict[str, str]]:
+    """The default retriever's encoder and those of others, by name, from ``--encoder`` flags.
+
+    Raises
+    ------
+    ConfigError : one of them is given twice.
+    """
+    default, others = None, {}
+    for word in words or ():
+        name, equals, place = word.partition("=")
+        if (default is not None) if not equals else name in others:
+            raise ConfigError(
+                f"two places for one encoder: {word!r}", where="--encoder",
+                expected="FOLDER once, and NAME=FOLDER once for each further retriever",
+            )  # fmt: skip
+        if equals:
+            others[name] = place
+        else:
+            default = word
+    return default, others
+
+
+def commands_listed(parser: argparse.ArgumentParser, words: Sequence[str]) -> bool:
+    """List the commands, one a line, where none was given; tell whether that was so."""
+    if words:
+        return False
+    parser.print_help(sys.stderr)
+    return True

@@ -1,0 +1,132 @@
+"""What one passage is: a sentence, a window of tokens, or a whole article."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sentencex
+
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.text.cleaning import begins_with_page, paragraphs
+
+_TWO_WORDS = re.compile(r"\w\W+\w")
+_LETTER = re.compile(r"[^\W\d_]")
+_GOES_ON = (":", ";", ",")
+SCRAPS = "scraps without two words"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A parsed ``--unit``: its kind, and for windows their size and overlap in tokens."""
+
+    kind: str
+    size: int = 0
+    overlap: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Unit:
+        kind, _, numbers = text.partition(":")
+        try:
+            if kind == "window":
+                size, overlap = map(int, numbers.split("/"))
+                if not 0 <= overlap < size:
+                    raise ValueError
+                return cls(kind, size, overlap)
+            if kind not in SPLITTERS or numbers:
+                raise ValueError
+        except ValueError:
+            raise ConfigError(
+                f"cannot read the unit {text!r}",
+                where="--unit",
+                expected="sentence, article, or window:SIZE/OVERLAP in tokens, such as window:256/64",
+            ) from None
+        return cls(kind)
+
+    def __str__(self) -> str:
+        return f"window:{self.size}/{self.overlap}" if self.kind == "window" else self.kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Splitter:
+    """Cuts articles into passages; ``tokenizer`` (a fast one) is needed by windows only."""
+
+    unit: Unit
+    language: str = "en"
+    tokenizer: Any = None
+
+    def __call__(
+        self, text: str, is_rendered: bool = False, left_out: Counter[str] | None = None
+    ) -> list[str]:
+        """The passages of one article, in order; none when it holds no text.
+
+        ``is_rendered`` and ``left_out`` are those of `paragraphs`.
+        """
+        left_out = Counter() if left_out is None else left_out
+        return SPLITTERS[self.unit.kind](self, paragraphs(text, is_rendered, left_out), left_out)
+
+
+def sentences(text: str, language: str = "en", left_out: Counter[str] | None = None) -> list[str]:
+    """Sentences of a clean paragraph, by sentencex.
+
+    Scraps without two words are dropped, and counted in ``left_out``.
+    """
+    found: list[str] = []
+    for piece in sentencex.segment(language, text):
+        # "Pop.: 291,826" is no end of a sentence.
+        if found and piece[:1] in _GOES_ON and not begins_with_page(piece, found[-1]):
+            found[-1] += piece
+        else:
+            found.append(piece)
+    found = [sentence.strip() for sentence in found]
+    kept = [s for s in found if _TWO_WORDS.search(s) and _LETTER.search(s)]
+    if left_out is not None and len(kept) < len(found):
+        left_out[SCRAPS] += sum(map(bool, found)) - len(kept)
+    return kept
+
+
+def _by_sentence(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
+    return [sentence for line in lines for sentence in sentences(line, splitter.language, left_out)]
+
+
+def _by_article(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
+    return [" ".join(lines)] if lines else []
+
+
+def _by_window(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
+    """Windows of at most ``size`` tokens, each sharing at least ``overlap`` with the one before.
+
+    Borders move back to the start of a word, so that a window reads as the text did.
+    """
+    text = " ".join(lines)
+    encoded = splitter.tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
+    )
+    spans, words = encoded["offset_mapping"], encoded.word_ids()
+    windows, start, stop = [], 0, 0
+    while stop < len(spans):
+        full = min(start + splitter.unit.size, len(spans))
+        # A word longer than a whole window (text without spaces) is cut where it must be.
+        border = _word_start(words, full)
+        stop = border if border > stop else full
+        windows.append(text[spans[start][0] : spans[stop - 1][1]])
+        border = _word_start(words, stop - splitter.unit.overlap)
+        start = border if border > max(start, stop - splitter.unit.size) else stop - splitter.unit.overlap
+    return windows
+
+
+def _word_start(words: Sequence[int | None], token: int) -> int:
+    """The first token of the word that holds ``token`` (the end of the text is a border too)."""
+    while 0 < token < len(words) and words[token] == words[token - 1]:
+        token -= 1
+    return token
+
+
+SPLITTERS: dict[str, Callable[[Splitter, list[str], Counter[str]], list[str]]] = {
+    "sentence": _by_sentence,
+    "window": _by_window,
+    "article": _by_article,
+}

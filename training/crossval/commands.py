@@ -1,0 +1,179 @@
+"""The command lines of cross-validate, compare and diagnose."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.flags import OldName
+
+CROSS_VALIDATE = """\
+examples:
+  python -m training cross-validate solution.yaml --folds 5 --against test.csv
+  python -m training cross-validate solution.yaml --questions train.csv --contexts-file train.parquet
+  python -m training cross-validate solution.yaml --fold 2       (each fold in a session of its own)
+  python -m training cross-validate solution.yaml --final        (then ready to submit)
+
+In solution.yaml a ranker says how it is trained; one without train is asked as it is:
+  questions: train.csv
+  contexts_file: contexts.parquet
+  rankers:
+    - kind: trained
+      train: {command: multiple-choice, model: microsoft/deberta-v3-base, epochs: 2}
+    - kind: similarity
+
+Near-duplicates and questions about one article stay in one fold. A fold is never seen by the rankers it
+judges: their best checkpoint is chosen on held_out (a tenth) of the other folds. OUT keeps every step;
+killed, the same command goes on. OUT/oof.parquet holds the predictions, OUT/metrics.json all figures."""
+
+COMPARE = """\
+example:
+  python -m training compare runs/deberta-base runs/deberta-large
+
+Runs are compared with the first one on the questions that both have, told by prompt and options."""
+
+DIAGNOSE = """\
+examples:
+  python -m training diagnose runs/solution --out suspects.csv
+  python -m training diagnose solution.yaml --out suspects.csv --withhold question
+
+RUN is a folder of cross-validate, or a solution.yaml that is then cross-validated. The same rankers are
+also trained without the input; what the input adds to the probability of the right option, in bits, says
+how hard a question is. Withheld (--withhold) is one of
+{withheld}
+The list is read by the setting drop of the trainers: label errors and contradictions are dropped, or with
+drop_weight count for less. RUN/information.parquet holds every question."""
+
+
+# What the model without the input may not read, and what its information is then of.
+WITHHELD = {
+    "contexts": "what contexts tell beyond prompt and options (default where contexts are read)",
+    "question": "what prompt and contexts tell beyond the options alone (default without contexts)",
+    "all": "what all of it tells beyond chance: options are exchangeable, so nothing need be trained",
+}
+DIAGNOSE = DIAGNOSE.format(withheld="\n".join(f"  {name:<9} {what}" for name, what in WITHHELD.items()))
+
+
+_FOLDS, _ALIKE = 5, "words+vectors"
+
+
+def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("solution", type=Path, metavar="SOLUTION", help="solution.yaml with its rankers")
+    parser.add_argument("--questions", type=Path, metavar="PATH", help="learn from these, not the solution's")
+    parser.add_argument(
+        "--contexts-file", type=Path, metavar="PATH", dest="contexts", help="their contexts.parquet"
+    )
+    parser.add_argument(
+        "--contexts", type=Path, action=OldName, const="contexts_file", help=argparse.SUPPRESS
+    )
+    parser.add_argument("--out", type=Path, metavar="PATH", help="folder (default: runs/NAME of SOLUTION)")
+    _how(parser)
+    parser.add_argument("--fold", type=int, metavar="N", help="train this fold only; others may be there")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", default=[], metavar="FILE",
+        help="question files whose rows may repeat the questions: they go into the leak report",
+    )  # fmt: skip
+    parser.add_argument("--stack", choices=("logistic", "boosted"), help="stack the rankers too")
+    parser.add_argument(
+        "--final", action="store_true",
+        help="then train the rankers on all questions, and write OUT/solution.yaml for inference submit",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take, keep nothing")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+
+
+def _how(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folds", type=int, default=_FOLDS, metavar="N", help="number of folds (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the folds (default: 0)")
+    parser.add_argument(
+        "--alike", choices=(_ALIKE, "words"), default=_ALIKE,
+        help="what near-duplicates are told by (default: words+vectors, which embeds every question)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="any setting of SOLUTION: blend=ranks",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", action="append", metavar="N", dest="changes", type=_limit,
+        help="for trying things: the first N questions only",
+    )  # fmt: skip
+
+
+def _limit(text: str) -> str:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions, 1 or more")
+    return f"limit={text}"
+
+
+def compare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of cross-validate")
+    parser.add_argument(
+        "--ranker", default="blend", help="compare this ranker of each run (default: the blend)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+
+
+def diagnose_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of cross-validate, or solution.yaml")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="list: .csv or .parquet")
+    parser.add_argument("--withhold", choices=list(WITHHELD), help="see below")
+    parser.add_argument("--ranker", help="judge by this ranker (default: the blend)")
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="questions shown a reason")
+    _how(parser)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run_cross_validate(arguments: argparse.Namespace) -> int:
+    from training.crossval.experiment import Wish
+    from training.crossval.report_text import dry_text, text
+    from training.crossval.run import cross_validate, dry_run
+
+    wish = Wish(
+        arguments.solution, arguments.questions, arguments.contexts, arguments.out, arguments.folds,
+        arguments.fold, arguments.seed, arguments.alike, tuple(arguments.against), arguments.stack,
+        tuple(arguments.changes), arguments.final,
+    )  # fmt: skip
+    if arguments.dry_run:
+        _print(arguments, found := dry_run(wish), dry_text(found))
+        return 0
+    _print(arguments, found := cross_validate(wish), text(found))
+    return 0
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    from training.crossval.compare import compare, text
+
+    found = compare(arguments.runs, arguments.ranker)
+    _print(arguments, found, text(found))
+    return 0
+
+
+def run_diagnose(arguments: argparse.Namespace) -> int:
+    from kaggle_rag.evaluation.difficulty import write_suspects
+    from training.crossval.diagnosis import check_out, find_suspects, summary, text, wish_of
+    from training.crossval.experiment import Wish
+
+    check_out(arguments.out)
+    if arguments.run.is_dir():
+        if arguments.folds != _FOLDS or arguments.seed or arguments.alike != _ALIKE or arguments.changes:
+            raise ConfigError(
+                "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
+                cure="leave --folds, --seed, --alike, --limit and --set out, or give the solution.yaml",
+            )  # fmt: skip
+        wish = wish_of(arguments.run)
+    else:
+        wish = Wish(
+            arguments.run, folds=arguments.folds, seed=arguments.seed, alike=arguments.alike,
+            changes=tuple(arguments.changes),
+        )  # fmt: skip
+    found = find_suspects(wish, arguments.withhold, arguments.ranker)
+    write_suspects(arguments.out, found.questions, found.suspects)
+    _print(arguments, summary(found), text(found, arguments.worst))
+    return 0
+
+
+def _print(arguments: argparse.Namespace, found: dict[str, Any], told: str) -> None:
+    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else told)

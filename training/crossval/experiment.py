@@ -1,0 +1,229 @@
+"""What is cross-validated: questions, contexts and rankers, and the folder that keeps what is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.config import Solution, load
+from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.rankers.checks import check_models, check_ranker
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import sha256, write_json
+from training.crossval.ranker_spec import Entry, Place, entries_of
+from training.early import require_there
+from training.loop.run_folder import Run, say
+from training.rankers.dataset import Lessons
+from training.rankers.settings import FILES
+
+RUN, FOLDS = "run.json", "folds.parquet"
+KIND = "kaggle-rag cross-validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What the user asks for; see the flags of ``python -m training cross-validate``."""
+
+    solution: Path
+    questions: Path | None = None
+    contexts: Path | None = None
+    out: Path | None = None
+    folds: int = 5
+    fold: int | None = None
+    seed: int = 0
+    alike: str = "words+vectors"
+    against: tuple[Path, ...] = ()
+    stack: str | None = None
+    changes: tuple[str, ...] = ()
+    final: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs") / self.solution.stem
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Everything a cross-validation works on.
+
+    Attributes
+    ----------
+    place : its folder and files.
+    tests : other question files, whose rows may repeat one of these.
+    """
+
+    wish: Wish
+    solution: Solution
+    entries: tuple[Entry, ...]
+    place: Place
+    questions: Questions
+    contexts: list[QuestionContexts] | None
+    tests: tuple[Path, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.place.folder
+
+    @classmethod
+    def open(cls, wish: Wish) -> Study:
+        """Read everything and check what is cheap to check; nothing is written.
+
+        Raises
+        ------
+        KitError : for every fault of the settings and the files.
+        """
+        solution = load(wish.solution, wish.changes)
+        questions, contexts = _files(wish, solution)
+        entries = entries_of(solution, wish.solution.parent)
+        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
+        named = (solution.questions,) if solution.questions != questions else ()
+        tests = tuple(path for path in (*named, *wish.against) if path is not None)
+        found = Gathered()
+        with found.check():
+            _require_folds(wish)
+        lessons = None
+        with found.check():
+            lessons = Lessons.read(questions, contexts, solution.limit)
+            _require_fewer_folds(wish, len(lessons))
+        for path in tests:
+            with found.check():
+                require_there(path)
+        _check_files(found, solution, entries, place)
+        found.tell()
+        assert lessons
+        for note in (lessons.unread(), *(f"note: {line}" for entry in entries for line in entry.idle(place))):
+            if note:
+                say(note)
+        for entry in entries:
+            with found.check():
+                entry.check(place)
+        found.tell()
+        study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
+        study.refuse_strangers()
+        return study
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What decides the folds: a folder holds one cross-validation."""
+        # A folder that was made without a limit has no such note.
+        part = {"limit": self.place.limit} if self.place.limit else {}
+        return {
+            **part,
+            "questions": sha256(self.place.questions),
+            "contexts": sha256(self.place.contexts) if self.place.contexts else None,
+            "folds": self.wish.folds, "seed": self.wish.seed, "alike": self.wish.alike,
+        }  # fmt: skip
+
+    def refuse_strangers(self) -> None:
+        """Raise ``ArtifactError`` where the folder holds anything but this cross-validation."""
+        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
+            return
+        found = read_run(self.folder)
+        ours, theirs = self.decided, found["decided"]
+        differing = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
+        if differing:
+            raise ArtifactError(
+                f"a cross-validation with another {', '.join(differing)} is there", where=self.folder,
+                cure="choose another --out, or remove that folder first",
+            )  # fmt: skip
+        # Folds that were trained with other settings are told before this run is written down as theirs.
+        for fold in range(self.wish.folds if self.place.folds.is_file() else 0):
+            for entry in self.entries:
+                if entry.command:
+                    Run(entry.command, entry.run(self.place, fold), FILES).require_own()
+
+    def begin(self) -> None:
+        """Write what is asked for, so that runs can be compared by it."""
+        write_json(self.folder / RUN, {"kind": KIND, "decided": self.decided, **self.told})
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The configuration, as a person compares it."""
+        rankers = {
+            entry.name: entry.settings.model_dump(mode="json", exclude_none=True) for entry in self.entries
+        }
+        wish = {key: _plain(value) for key, value in dataclasses.asdict(self.wish).items()}
+        files = {"questions": str(self.place.questions), "contexts": str(self.place.contexts or "none")}
+        return {"wish": wish, "configuration": {**files, "blend": self.solution.blend, "rankers": rankers}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What a folder's ``run.json`` says.
+
+    Raises
+    ------
+    ArtifactError : it is no folder of a cross-validation.
+    """
+    if not folder.is_dir():
+        what = "this is a file" if folder.exists() else "no such folder"
+        raise ArtifactError(
+            what, where=folder, expected="a folder that python -m training cross-validate wrote",
+            cure="check the spelling of the path",
+        )  # fmt: skip
+    try:
+        found = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if found["kind"] != KIND:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ArtifactError(
+            "this folder holds no cross-validation", where=folder,
+            expected="a folder that python -m training cross-validate wrote",
+            cure="check the path, or choose another --out",
+        ) from None  # fmt: skip
+    return dict(found)
+
+
+def _require_folds(wish: Wish) -> None:
+    if wish.folds < 2:
+        raise ConfigError(f"--folds {wish.folds}", expected="two folds at least")
+    if wish.fold is not None and not 0 <= wish.fold < wish.folds:
+        raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
+
+
+def _require_fewer_folds(wish: Wish, questions: int) -> None:
+    if wish.folds > questions:
+        raise ConfigError(
+            f"--folds {wish.folds} of {questions:,} questions", expected="no more folds than questions"
+        )
+
+
+def _check_files(found: Gathered, solution: Solution, entries: Sequence[Entry], place: Place) -> None:
+    """What of the rankers can be told by their files alone."""
+    for number, entry in enumerate(entries):
+        with found.check():
+            check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
+        entry.check_files(found, place)
+    if any(entry.settings.kind != "trained" for entry in entries):
+        check_models(found, solution, search=False, encodes=True)
+
+
+def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:
+    """Questions and contexts: those of the flags, else those of the solution."""
+    questions = wish.questions or solution.questions
+    if questions is None:
+        raise ConfigError(
+            "no questions to learn from", where=wish.solution, expected="questions, or --questions",
+        )  # fmt: skip
+    contexts = wish.contexts
+    if contexts is None and questions == solution.questions:
+        contexts = solution.contexts_file
+    if contexts is None and (solution.index or solution.contexts_file):
+        raise ConfigError(
+            "the solution reads contexts, and there are none of these questions", where=wish.solution,
+            cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
+            "then give --contexts-file C.parquet",
+        )  # fmt: skip
+    if contexts is not None:
+        require_there(contexts)
+    return questions, contexts

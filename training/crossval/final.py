@@ -1,0 +1,97 @@
+"""From a cross-validation to a submission: rankers trained on all questions, and the solution with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaggle_rag.config import MODELS
+from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.places import at
+from training.crossval.experiment import Study
+from training.crossval.ranker_spec import Entry
+from training.crossval.report import STACK, Verdict, stack_is_better
+from training.loop.run_folder import say
+
+SOLUTION = "solution.yaml"
+# What a notebook gives itself: its own questions, and where to write.
+_NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
+
+
+def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict[str, Any]:
+    """The keys ``rankers`` and ``stack`` of the solution that was found, with the folders of `train_all`.
+
+    Paths are as the user gave them, or as a file in the folder ``beside`` names them.
+    """
+    stacked = verdict.stack is not None and stack_is_better(verdict.stack)
+    told: dict[str, Any] = {
+        "rankers": [
+            {"kind": entry.settings.kind, "weight": round(weight, 4), **_options(study, entry, beside)}
+            for entry, weight in with_a_say(study, verdict)
+        ]
+    }
+    if stacked:
+        told["stack"] = _path(study.folder / STACK, beside)
+    return told
+
+
+def with_a_say(study: Study, verdict: Verdict) -> list[tuple[Entry, float]]:
+    """The rankers that are trained and listed, with their weights: all for a stack, else those above 0."""
+    stacked = verdict.stack is not None and stack_is_better(verdict.stack)
+    weighed = zip(study.entries, verdict.weights.weights)
+    return [(entry, weight) for entry, weight in weighed if stacked or round(weight, 4)]
+
+
+def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
+    options = dict(entry.settings.options)
+    if entry.command:
+        options["folder"] = str(entry.run(study.place, None).out)
+    if "folder" in options:
+        options["folder"] = _path(options["folder"], beside, there=bool(entry.command))
+    if "base" in options:
+        options["base"] = _path(options["base"], beside, there=False)
+    return {"options": options} if options else {}
+
+
+def _path(path: str | Path, beside: Path | None, *, there: bool = True) -> str:
+    """``there`` is false of what may be the name of an attached input."""
+    if beside is None or not (there or Path(path).is_dir()):
+        return str(path)
+    return os.path.relpath(path, beside)
+
+
+def lines_of(told: dict[str, Any]) -> list[str]:
+    """YAML, a ranker a line."""
+    lines = ["rankers:"]
+    for ranker in told["rankers"]:
+        flat = yaml.safe_dump(ranker, default_flow_style=True, sort_keys=False, width=10_000).strip()
+        lines.append(f"  - {flat}")
+    return [*lines, *(f"{key}: {told[key]}" for key in told if key != "rankers")]
+
+
+def train_all(study: Study, verdict: Verdict) -> Path:
+    """Train each ranker that has a say on all questions, and write ``solution.yaml`` beside them.
+
+    ``held_out`` still keeps a share of the questions to choose the best checkpoint by; 0 learns from all.
+    """
+    from training.rankers.train import train_ranker
+
+    told = found_by(study, verdict, study.folder)
+    for entry, _ in with_a_say(study, verdict):
+        if entry.command:
+            say(f"{entry.name}: on all questions")
+            train_ranker(entry.command, entry.run(study.place, None))
+    kept = study.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
+    at(kept, ("index", *MODELS), lambda path: _path(path, study.folder, there=False))
+    lines = [
+        "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
+        *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),
+        *lines_of(told),
+    ]
+    path = study.folder / SOLUTION
+    with whole_file(path) as aside:
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

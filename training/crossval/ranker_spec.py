@@ -1,0 +1,166 @@
+"""The rankers of a solution as a cross-validation asks them: trained for each fold, or asked as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kaggle_rag.config import RankerSettings, Solution, validated
+from kaggle_rag.models.card import CARD
+from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import MANIFEST, sha256
+from kaggle_rag.runtime.places import at, beside, model_beside
+from training.early import check_backbone
+from training.idle import idle
+from training.loop.run_folder import Run
+from training.rankers.extra import require_extra
+from training.rankers.settings import COMMANDS, FILES, MODELS, PATHS, RankerRun
+
+# What the cross-validation decides of every training run.
+_GIVEN = ("questions", "contexts", "limit", "out", "folds", "fold", "validation", "validation_contexts")
+
+
+class Place(NamedTuple):
+    """What the runs of all folds share: the files they learn from, and where they write."""
+
+    folder: Path
+    questions: Path
+    contexts: Path | None
+    folds: Path
+    limit: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One ranker.
+
+    Attributes
+    ----------
+    name : what it is called in tables and files.
+    settings : its lines of the solution.
+    command : the program that trains it; ``None``: it is asked as it is.
+    train : settings of its training, without what the cross-validation decides.
+    """
+
+    name: str
+    settings: RankerSettings
+    command: str | None
+    train: dict[str, Any]
+
+    def run(self, place: Place, fold: int | None) -> RankerRun:
+        """The settings of one fold's run, or of one on all questions.
+
+        Raises
+        ------
+        ConfigError : a setting of ``train`` that is not there or does not fit.
+        """
+        assert self.command is not None
+        given: dict[str, Any] = {
+            "questions": place.questions, "contexts": place.contexts, "limit": place.limit,
+            "out": place.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
+        }  # fmt: skip
+        if fold is not None:
+            given |= {"folds": place.folds, "fold": fold}
+        train = {key: value for key, value in self.train.items() if place.contexts or "weaker" not in key}
+        return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
+
+    def check(self, place: Place) -> None:
+        """Raise ``KitError`` for what is wrong with its settings, files and backbone, before any training."""
+        if self.command is None:
+            make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
+            return
+        from training.rankers.train import require_family
+
+        require_family(self.command, self.run(place, 0).model)
+
+    def check_files(self, found: Gathered, place: Place) -> None:
+        """Keep what is wrong with settings, packages, files and the backbone's folder."""
+        if self.command is None:
+            return
+        with found.check():
+            settings = self.run(place, 0)
+            with found.check():
+                require_extra(settings)
+            check_backbone(found, settings)
+
+    def idle(self, place: Place) -> Iterator[str]:
+        """Settings of ``train`` that change nothing, a line each."""
+        if self.command is not None:
+            yield from (f"{self.name}: {line}" for line in idle(self.run(place, 0)))
+
+    def made_by(self, solution: Solution, place: Place, fold: int | None) -> dict[str, Any]:
+        """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""
+        options = {key: value for key, value in self.settings.options.items() if key != "device"}
+        if self.command is not None and fold is not None:
+            plan = Run(self.command, self.run(place, fold), FILES).plan
+            return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
+        made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
+        made["questions"] = sha256(place.questions)
+        if place.limit:
+            made["limit"] = place.limit
+        made["contexts"] = sha256(place.contexts) if place.contexts else None
+        made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
+        if "folder" in options:
+            from kaggle_rag.rankers.trained import located
+
+            folder = located(str(options["folder"]))
+            card = folder / CARD
+            # The card holds the checksum of every file beside it.
+            made["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
+        return made
+
+
+def entries_of(solution: Solution, folder: Path) -> tuple[Entry, ...]:
+    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``folder``.
+
+    Raises
+    ------
+    ConfigError : ``train`` of a ranker that is not trained, without a command, or with a setting that
+        the cross-validation makes.
+    """
+    entries: list[Entry] = []
+    for number, settings in enumerate(solution.rankers):
+        where = f"rankers.{number}.train"
+        train = dict(settings.train or {})
+        command = None if settings.train is None else _command(settings, train, where)
+        at(train, PATHS, lambda value: beside(value, folder))
+        at(train, MODELS, lambda value: model_beside(value, folder))
+        name = _name(settings, train, {entry.name for entry in entries})
+        entries.append(Entry(name, settings, command, train))
+    return tuple(entries)
+
+
+def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str:
+    """The program that trains it, taken out of ``train``."""
+    if settings.kind != "trained":
+        raise ConfigError(
+            f"a ranker of the kind {settings.kind!r} is not trained", where=where, cure="leave train out"
+        )
+    if (command := train.pop("command", None)) not in COMMANDS:
+        raise ConfigError(
+            f"the command {command!r}", where=f"{where}.command", expected="one of " + ", ".join(COMMANDS)
+        )
+    if given := [key for key in _GIVEN if key in train]:
+        raise ConfigError(
+            f"{given[0]!r} is not a setting of one ranker", where=where,
+            expected="the cross-validation gives every fold its questions, contexts and folder",
+            cure="leave it out",
+        )  # fmt: skip
+    return str(command)
+
+
+def _name(settings: RankerSettings, train: dict[str, Any], taken: set[str]) -> str:
+    """The backbone's, the folder's or the kind's name, with a number where it is taken."""
+    of = train.get("model") or settings.options.get("folder") or settings.kind
+    plain = re.sub(r"[^\w.-]+", "-", Path(str(of)).name).strip(".-") or settings.kind
+    # What the tables call the mixes of all rankers.
+    taken = taken | {"blend", "stack"}
+    return next(
+        name for n in range(1, len(taken) + 2) if (name := plain if n == 1 else f"{plain}-{n}") not in taken
+    )

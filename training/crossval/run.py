@@ -1,0 +1,204 @@
+"""Cross-validation: every question answered by rankers that have not seen it, nor its like."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.ensembling.blending import Probabilities
+from kaggle_rag.evaluation.fold_table import Folds, write_folds
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.files import write_json
+from training.crossval.experiment import Study, Wish
+from training.crossval.final import found_by, lines_of, train_all
+from training.crossval.ranker_spec import Entry
+from training.crossval.report import OOF, judge, mixes
+from training.crossval.splitting import keep_leaks, keep_parts, make_parts
+from training.loop.loop import duration
+from training.loop.run_folder import processes, say
+
+METRICS = "metrics.json"
+
+
+class Job(NamedTuple):
+    """A ranker that is trained for one fold and asked for its ``rows``, or (``None``) asked for all."""
+
+    entry: Entry
+    fold: int | None
+    rows: Folds
+
+    @property
+    def name(self) -> str:
+        return "all" if self.fold is None else f"fold-{self.fold}"
+
+
+def cross_validate(wish: Wish) -> dict[str, Any]:
+    """Make what is missing of a cross-validation, and give its metrics.
+
+    With ``wish.fold`` only that fold is trained; what comes back may then only say which are missing.
+
+    Raises
+    ------
+    KitError : for every fault of the settings and the files, before anything is learnt.
+    """
+    if processes() > 1:
+        raise ConfigError(
+            "a cross-validation runs in one process", where="accelerate launch",
+            cure="give each fold a process and a GPU of its own: --fold N",
+        )  # fmt: skip
+    study = Study.open(wish)
+    # Folds that cannot be made leave no folder behind.
+    made = None if study.place.folds.is_file() else make_parts(study)
+    study.begin()
+    parts = keep_parts(study, made)
+    for note in (*parts.notes, *_warnings(study)):
+        say("note: " + note)
+    leaks = keep_leaks(study, parts)
+    tables = out_of_fold(study, parts.folds)
+    if missing := missing_folds(parts.folds, tables):
+        return {"run": str(study.folder), "missing folds": missing}
+    verdict = mixes(study, parts.folds, tables)
+    Predictions.of(study.questions, parts.folds, verdict.tables, {}).write(study.folder / OOF)
+    paste = lines_of(found_by(study, verdict))
+    metrics = {
+        "run": str(study.folder),
+        **judge(study, parts.folds, verdict),
+        "leaks": leaks,
+        "paste": paste,
+    }
+    write_json(study.folder / METRICS, metrics)
+    return metrics | {"solution": str(train_all(study, verdict))} if wish.final else metrics
+
+
+def _warnings(study: Study) -> list[str]:
+    """Settings that a cross-validation does not read, and rankers whose figures may be too good."""
+    idle = [key for key in ("limits", "stack", "top") if key in study.solution.model_fields_set]
+    return [f"{key} of the solution has no effect in a cross-validation" for key in idle] + [
+        f"{entry.name} is asked as it is: the questions it was trained on may be among these "
+        "(give it train, and it is trained for each fold)"
+        for entry in study.entries
+        if entry.settings.kind == "trained" and not entry.command
+    ]
+
+
+def missing_folds(folds: Folds, tables: dict[str, Probabilities]) -> list[int]:
+    """Folds that another session has still to train."""
+    unasked = [folds[np.isnan(table).any(axis=1)] for table in tables.values()]
+    return [int(fold) for fold in np.unique(np.concatenate(unasked))]
+
+
+def out_of_fold(study: Study, folds: Folds) -> dict[str, Probabilities]:
+    """Each ranker's probabilities, ``(n, k)``; NaN in the rows of folds that are left to other sessions."""
+    tables = {e.name: np.full(study.questions.present.shape, np.nan, np.float32) for e in study.entries}
+    jobs = list(_jobs(study, folds))
+    pace = _Pace(jobs)
+    for job in jobs:
+        made_by = job.entry.made_by(study.solution, study.place, job.fold)
+        path = study.folder / job.entry.name / f"{job.name}.parquet"
+        found = Predictions.read(path) if path.is_file() else None
+        if found is None or found.notes["made by"] != made_by:
+            if study.wish.fold is not None and job.fold not in (None, study.wish.fold):
+                continue
+            found = _made(study, job, made_by)
+            found.write(path)
+        pace.done(job, found.notes["seconds"])
+        tables[job.entry.name][job.rows] = found.tables[job.entry.name]
+    return tables
+
+
+def _jobs(study: Study, folds: Folds) -> Iterator[Job]:
+    """Fold by fold, all rankers in each: what is wrong with any of them is seen early."""
+    every = np.arange(len(folds))
+    yield from (Job(entry, None, every) for entry in study.entries if not entry.command)
+    for fold in np.unique(folds):
+        rows = np.flatnonzero(folds == fold)
+        yield from (Job(entry, int(fold), rows) for entry in study.entries if entry.command)
+
+
+def _made(study: Study, job: Job, made_by: dict[str, Any]) -> Predictions:
+    """The probabilities of a job's rows, by a ranker that did not learn from them."""
+    start = time.perf_counter()
+    options, earlier = dict(job.entry.settings.options), 0.0
+    if job.entry.settings.kind == "trained":
+        options.setdefault("device", study.solution.device)
+    if job.entry.command is not None and job.fold is not None:
+        from training.rankers.train import train_ranker
+
+        run = job.entry.run(study.place, job.fold)
+        earlier = float(train_ranker(job.entry.command, run)["result"]["seconds"])
+        options["folder"] = str(run.out)
+    questions = study.questions.take(job.rows)
+    contexts = study.contexts and [study.contexts[row] for row in job.rows]
+    with make_ranker(job.entry.settings.kind, options, **_shared(study, job.entry)) as ranker:
+        table = ranker.probabilities(questions, contexts)
+    # A finished run that is taken up cost its time before.
+    seconds = round(max(earlier, time.perf_counter() - start), 1)
+    fold = np.full(len(job.rows), -1 if job.fold is None else job.fold)
+    return Predictions.of(questions, fold, {job.entry.name: table}, {"made by": made_by, "seconds": seconds})
+
+
+def _shared(study: Study, entry: Entry) -> dict[str, Any]:
+    """The encoder and the index, for a ranker that may ask for them."""
+    if entry.settings.kind == "trained":
+        return {}
+    from kaggle_rag.index.encoder import Encoder
+    from kaggle_rag.index.index import Index
+
+    solution = study.solution
+    if solution.index is None:
+        return {"encoder": Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device)}
+    index = Index(solution.index)
+    encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
+    return {"encoder": encoder, "index": index}
+
+
+class _Pace:
+    """Says after each job how many are left, and how long they take where one of each ranker is done."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.left = list(jobs)
+        self.count = len(jobs)
+        self.seconds: dict[str, float] = {}
+
+    def done(self, job: Job, seconds: float) -> None:
+        self.left = [each for each in self.left if each is not job]
+        self.seconds[job.entry.name] = seconds
+        then = f"{len(self.left)} to go" if self.left else "all are there"
+        if self.left and all(each.entry.name in self.seconds for each in self.left):
+            then += ", about " + duration(sum(self.seconds[each.entry.name] for each in self.left))
+        say(
+            f"[{self.count - len(self.left)}/{self.count}] {job.entry.name}, {job.name}: "
+            f"{duration(seconds)}; {then}"
+        )
+
+
+def dry_run(wish: Wish) -> dict[str, Any]:
+    """The folds, and what the training would take by one batch of each ranker; nothing is kept."""
+    from training.rankers.train import dry_run as one_run
+
+    study = Study.open(wish)
+    parts = make_parts(study)
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = study.place._replace(folder=Path(folder), folds=Path(folder) / "folds.parquet")
+        write_folds(place.folds, study.questions, parts.folds)
+        for entry in study.entries:
+            if entry.command:
+                say(f"{entry.name}: one batch of fold 0")
+                seconds[entry.name] = one_run(entry.run(place, 0))["seconds"] * wish.folds
+    return {
+        "dry run": True,
+        "folds": np.bincount(parts.folds).tolist(),
+        "near-duplicates": len(parts.pairs),
+        "notes": list(parts.notes),
+        "runs": len(seconds) * wish.folds,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }

@@ -1,0 +1,248 @@
+"""The folder of a run: begun, resumed, finished in one rename; a stranger's work is never touched.
+
+The work happens in ``OUT.training``, which holds the plan, the material and the checkpoints. When all
+is learnt the model is written there, and becomes ``OUT`` in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kaggle_rag.models.checkpoints import resolve, weights_sum
+from kaggle_rag.runtime.errors import ArtifactError, InputError
+from kaggle_rag.runtime.files import MANIFEST, Manifest, require_space, sha256, write_json
+
+RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of those that ``accelerate launch`` started.
+
+    The first one writes and speaks; the others compute.
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(line: str) -> None:
+    """To stderr: stdout is for the result."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def processes() -> int:
+    """How many processes learn together; each takes its own part of every step."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool = False) -> None:
+    """Raise ``LimitError`` where the checkpoints of this model and its finished weights have no room.
+
+    A checkpoint holds the weights (of an adapter its own alone), AdamW's two moments of those that are
+    trained, and their moving average, in float32.
+    """
+    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    trained = sum(size for size, learns in sizes if learns)
+    saved = trained if adapter else sum(size for size, _ in sizes)
+    if is_first():
+        require_space(folder, 4 * (_CHECKPOINTS * (saved + (2 + ema) * trained) + saved))
+
+
+def _wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+# Where it runs and what is shown of it; not what is learnt.
+_ASIDE = {"out", "device", "report_to", "encoder"}
+# Files whose content decides what is learnt, whatever they are called.
+_FILES = ("questions", "passages", "validation")
+# Two checkpoints, and a third while it is written.
+_CHECKPOINTS = 3
+
+
+class Run:
+    """One training run and its two folders."""
+
+    def __init__(self, kind: str, settings: Any, files: Sequence[str] = _FILES) -> None:
+        _require_inputs(settings, files)
+        self.out: Path = settings.out.absolute()
+        self.work = self.out.with_name(self.out.name + ".training")
+        self.checkpoint = resolve(settings.model)
+        self.plan = _plan(kind, settings, files, self.checkpoint.sha256)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of this very run when OUT holds it.
+
+        Raises
+        ------
+        ArtifactError : OUT holds anything else.
+        """
+        if self.out.is_dir() and not any(self.out.iterdir()):
+            return None
+        if not self.out.exists():
+            return None
+        record = _read(self.out / RECORD)
+        if record is None or "plan" not in record:
+            raise ArtifactError("OUT holds something else", where=self.out, cure="choose another OUT")
+        if other := _differing(self.plan, record["plan"]):
+            raise ArtifactError(
+                f"a model trained with another {other} is there already",
+                where=self.out,
+                cure="choose another OUT, or remove that folder first",
+            )
+        if is_first():
+            shutil.rmtree(self.work, ignore_errors=True)
+        return record
+
+    def require_own(self) -> None:
+        """Raise ``ArtifactError`` where OUT or the work folder hold anything but this run; write nothing."""
+        self.finished()
+        if self.work.exists():
+            self._refuse_strangers()
+
+    @contextmanager
+    def begun(self) -> Iterator[Path]:
+        """The work folder, locked, new or taken up again.
+
+        Raises
+        ------
+        ArtifactError : it holds another run, no run, or one that is going on.
+        """
+        if not is_first():
+            yield self.work
+            return
+        if self.work.exists():
+            self._refuse_strangers()
+        self.work.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.work / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ArtifactError(
+                "another run is training here", where=self.work, cure="wait for it, or choose another OUT"
+            ) from None
+        try:
+            if self.finished():
+                raise ArtifactError(
+                    "another process has just finished this run", where=self.out,
+                    cure="give the command again: it then tells what was learnt",
+                )  # fmt: skip
+            write_json(self.work / PLAN, self.plan)
+            yield self.work
+        finally:
+            lock.release()
+            if self._came_to_nothing():
+                shutil.rmtree(self.work, ignore_errors=True)
+
+    def _refuse_strangers(self) -> None:
+        found = _read(self.work / PLAN)
+        if self._came_to_nothing():
+            return
+        if found is None:
+            raise ArtifactError(
+                "this folder holds something else", where=self.work, cure="choose another OUT"
+            )
+        if other := _differing(self.plan, found):
+            raise ArtifactError(
+                f"an unfinished run with another {other} is there",
+                where=self.work,
+                cure="type its command again to go on, choose another OUT, or remove that folder",
+            )
+
+    def _came_to_nothing(self) -> bool:
+        """Whether nothing was learnt, such as by a misspelt setting."""
+        return self.work.exists() and {child.name for child in self.work.iterdir()} <= {LOCK, PLAN}
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; one that was cut while it was written is removed."""
+        found: list[Path] = sorted(
+            self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
+        )
+        while found:
+            if _is_whole(found[-1]):
+                return found[-1]
+            cut = found.pop()
+            if is_first():
+                shutil.rmtree(cut)
+        return None
+
+    def finish(self, save: Callable[[Path], object], result: dict[str, Any]) -> dict[str, Any]:
+        """Write the model, seal it by its record, and give it its name; the record comes back.
+
+        ``save`` is called in every process, because none may hold all of the weights.
+        """
+        # The best weights are read from the work folder, which the first process removes below.
+        _wait_for_all()
+        made = self.work / MODEL
+        record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
+        if not is_first():
+            save(made)
+            return record
+        shutil.rmtree(made, ignore_errors=True)
+        save(made)
+        result["sha256"] = weights_sum(made)
+        write_json(made / RECORD, record)
+        made.replace(self.out)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return record
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """The first process writes its state last; the others write their generators' states when they come."""
+    drawn = ["rng_state.pth"] if processes() == 1 else [f"rng_state_{n}.pth" for n in range(processes())]
+    return _read(checkpoint / "trainer_state.json") is not None and all(
+        (checkpoint / name).is_file() for name in drawn
+    )
+
+
+def _require_inputs(settings: Any, files: Sequence[str]) -> None:
+    """Say what is missing before a model is loaded for nothing."""
+    for path in (*(getattr(settings, key) for key in files), *settings.exclude):
+        if path is not None and path.is_dir():
+            raise InputError("this is a folder", where=path, expected="one file")
+        if path is not None and not path.is_file():
+            raise InputError("no such file", where=path, cure="check the spelling of the path")
+    if index := getattr(settings, "index", None):
+        Manifest.read(index)
+
+
+def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[str, Any]:
+    """Everything that decides the weights, as plain JSON."""
+    plan: dict[str, Any] = {
+        key: value for key, value in settings.model_dump(mode="json").items() if key not in _ASIDE
+    }
+    if plan.get("limit") is None:
+        # Plans from before there was one are the same plans.
+        plan.pop("limit", None)
+    plan |= {key: sha256(path) for key in files if (path := getattr(settings, key))}
+    plan["exclude"] = [sha256(path) for path in settings.exclude]
+    if processes() > 1:
+        # They see a batch each: a checkpoint of two is in the middle of another step for one.
+        plan["processes"] = processes()
+    if index := getattr(settings, "index", None):
+        plan["index"] = sha256(index / MANIFEST)
+    return {"program": kind, **plan, "model": model}
+
+
+def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+    return ", ".join(key for key in sorted({*wanted, *found}) if found.get(key) != wanted.get(key))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

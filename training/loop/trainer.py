@@ -1,0 +1,290 @@
+"""sentence-transformers' own trainers, made silent, resumable bit for bit, and stopped by a lost loss."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import DefaultBatchSampler
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.errors import ConfigError
+from training.retrieval.corpus import same
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
+
+# What they warn of (a new head, no model card) is said here in our words.
+transformers_logging.set_verbosity_error()
+logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+
+# Lines of the log an epoch.
+_LOGS = 10
+
+
+class SeededBatches(DefaultBatchSampler):  # type: ignore[misc]
+    """Whole batches in an order that the seed and the epoch alone decide, so a resumed epoch is the same.
+
+    The default sampler goes on drawing from one generator, whose state stands in no checkpoint.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(
+            len(self.sampler), generator=torch.Generator().manual_seed(self.seed + self.epoch)
+        ).tolist()
+        for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+
+class DistinctBatches(SeededBatches):
+    """Seeded batches in which no row's negative is another row's answer.
+
+    Every passage of a batch is a negative of every other row, so a passage may be the positive of one
+    row only, and the negative of no other. A row that does not fit waits for the next batch; when too
+    few are left, all are dealt again. The library's own sampler may give fewer batches than its length
+    says, and a resumed run then counts its epochs wrongly.
+    """
+
+    def __init__(self, dataset: Dataset, *args: Any, **kwargs: Any) -> None:
+        super().__init__(dataset, *args, **kwargs)
+        columns = [dataset[name] for name in dataset.column_names if name.startswith("negative")]
+        self.positives = [same(text) for text in dataset["positive"]]
+        self.negatives = [{same(text) for text in row} for row in zip(*columns)] or [set()] * len(dataset)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        waiting: list[int] = []
+        for _ in range(len(self)):
+            batch, waiting = self._fill(waiting)
+            if len(batch) < self.batch_size:
+                dealt = torch.randperm(len(self.positives), generator=generator).tolist()
+                batch, waiting = self._fill([*batch, *waiting, *dealt])
+            if len(batch) < self.batch_size:
+                # Few passages, each of them a negative of many rows: answers at least stay apart.
+                batch, waiting = self._fill([*batch, *waiting], strict=False)
+            yield batch
+
+    def _fill(self, rows: list[int], *, strict: bool = True) -> tuple[list[int], list[int]]:
+        """A batch from the first rows that fit together, and the rows left over."""
+        batch: list[int] = []
+        left: list[int] = []
+        answers: set[str] = set()
+        wrong: set[str] = set()
+        for place, row in enumerate(rows):
+            if len(batch) == self.batch_size:
+                return batch, left + rows[place:]
+            positive, negatives = self.positives[row], self.negatives[row] if strict else set()
+            if positive in answers or positive in wrong or negatives & answers:
+                left.append(row)
+                continue
+            batch.append(row)
+            answers.add(positive)
+            wrong |= negatives
+        return batch, left
+
+
+class Careful:
+    """What both trainers do otherwise; put before the trainer's own class.
+
+    No model card (it asks the hub about the base model), no pickled arguments in a checkpoint, and no
+    weights that are not finite.
+    """
+
+    args: Any
+    model: Any
+    state: Any
+    processing_class: Any
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None is wanted."""
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        # Raised before the optimizer's step: the weights are still those before this batch.
+        if not torch.isfinite(loss):
+            raise self._lost(f"the loss is {float(loss)}")
+        return loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:
+            return
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+            raise self._lost("weights are no longer numbers")
+        self.write_weights(Path(output_dir or self.args.output_dir), state_dict)
+
+    def write_weights(self, folder: Path, state: Any) -> None:
+        """``state`` is the whole state where the weights lie divided over several processes."""
+        self.model.save_pretrained(str(folder), create_model_card=False)
+
+    def _load_best_model(self) -> None:
+        # The state names it by the path of the time; the folder may have moved, and a best model that
+        # cannot be loaded must not pass for the last one.
+        if self.state.best_global_step:
+            best = str(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
+            self.state.best_model_checkpoint = best
+            if getattr(self, "is_deepspeed_enabled", False):
+                # Its weights lie divided over the processes, and so do its checkpoints.
+                super()._load_best_model()  # type: ignore[misc]
+            else:
+                self._load_from_checkpoint(best)  # type: ignore[attr-defined]
+
+    def _lost(self, what: str) -> ConfigError:
+        kept = sorted(Path(self.args.output_dir).glob("checkpoint-*"))
+        return ConfigError(
+            f"{what} at step {self.state.global_step + 1:,}",
+            expected="a loss that stays a number",
+            cure="lower --learning-rate (and remove the work folder), or look for strange texts; "
+            + (f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written before it"),
+        )
+
+
+class Patience(EarlyStoppingCallback):  # type: ignore[misc]
+    """Early stopping whose count goes on where a killed run was; the library begins at 0 again."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        self.early_stopping_patience_counter = _since_best(state)
+
+    def lost(self, state: Any) -> bool:
+        """Whether a trainer in this state had to stop."""
+        return bool(_since_best(state) >= self.early_stopping_patience)
+
+
+def _since_best(state: Any) -> int:
+    """How many evaluations brought nothing better than the best one."""
+    judged = [line["step"] for line in state.log_history if any("@" in key for key in line)]
+    return sum(step > (state.best_global_step or 0) for step in judged)
+
+
+def curves(out: Path) -> TrainerCallback:
+    """TensorBoard's files beside the model: the work folder is gone when all is learnt."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(out.with_name(out.name + ".curves"))))
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """A bar with the loss, or such a line every ten seconds, and one line for each evaluation."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.speak = say
+
+    bar: Any = None
+    loss = ""
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if self.bar is None:
+            self.speak(line)
+            return
+        self.bar.clear()
+        self.speak(line)
+        self.bar.refresh()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = progress(state.max_steps, "train", "step", initial=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if "loss" in (logs := kwargs["logs"]):
+            self.loss = f"loss {logs['loss']:.4f}"
+            if self.bar is not None:
+                self.bar.set_postfix_str(self.loss, refresh=False)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        metrics = kwargs["metrics"]
+        found = {key.removeprefix("eval_"): value for key, value in metrics.items() if "@" in key}
+        self.say(f"step {state.global_step:,}: " + ", ".join(filter(None, [self.loss, show(found)])))
+
+
+def show(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def make_trainer(
+    kind: tuple[type, type],
+    settings: RetrieverSettings | RerankerSettings,
+    folder: Path,
+    model: Any,
+    loss: Any,
+    rows: Dataset,
+    evaluator: Any | None,
+    *,
+    distinct: bool,
+    say: Callable[[str], object],
+) -> Any:
+    """A trainer of ``kind`` (trainer class, class of its arguments) for ``rows``, ready to train.
+
+    ``distinct`` keeps rows that share a text out of one batch, where each would be the other's negative.
+    """
+    trainer_class, arguments_class = kind
+    steps = len(rows) // settings.batch
+    every = max(1, math.ceil(steps / settings.accumulate / settings.evaluations))
+    judged = evaluator is not None
+    arguments = arguments_class(
+        output_dir=str(folder), num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate, warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed,
+        dataloader_drop_last=True, dataloader_pin_memory=False,
+        batch_sampler=DistinctBatches if distinct else SeededBatches,
+        eval_strategy="steps" if judged else "no", save_strategy="steps",
+        eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
+        load_best_model_at_end=judged, metric_for_best_model=f"eval_{settings.metric}" if judged else None,
+        greater_is_better=True if judged else None,
+        logging_steps=max(1, steps // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
+        report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
+        **_precision(model.device.type),
+    )  # fmt: skip
+    # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    callbacks: list[TrainerCallback] = [Progress(say)]
+    if settings.patience:
+        callbacks.append(Patience(settings.patience))
+    if settings.report_to == "tensorboard":
+        callbacks.append(curves(settings.out))
+    trainer = trainer_class(
+        model=model, args=arguments, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=callbacks
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _precision(device: str) -> dict[str, bool]:
+    """Half precision where a GPU has it in hardware (a T4 has no bfloat16)."""
+    if device != "cuda":
+        return {}
+    brain = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"bf16": brain, "fp16": not brain}
+
+
+def seconds_a_step(trainer: Any) -> float:
+    """Time of one batch, forwards and backwards, after a first one that warms up; no weight changes."""
+    batches = iter(trainer.get_train_dataloader())
+    passed = 0.0
+    for _ in range(2):
+        batch = next(batches, None)
+        if batch is None:
+            break
+        trainer.model.train()
+        start = time.perf_counter()
+        trainer.compute_loss(trainer.model, batch).backward()
+        passed = time.perf_counter() - start
+        trainer.model.zero_grad()
+    return passed

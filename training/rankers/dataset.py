@@ -1,0 +1,148 @@
+"""Questions to learn from and to judge by, and how each epoch sees them anew."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.data.contexts import QuestionContexts, read_contexts
+from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
+from kaggle_rag.models.answering.features import Feature, Item
+from kaggle_rag.models.answering.forms import Form
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.rankers.trained import items_of
+from kaggle_rag.runtime.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """Questions with their answers and contexts (``None`` where none are read).
+
+    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all the same.
+    """
+
+    questions: Questions
+    contexts: list[QuestionContexts] | None
+    weights: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> Lessons:
+        """Read both files, or of both the first questions.
+
+        Raises
+        ------
+        InputError : a question without an answer, or all answers the same letter.
+        """
+        read = Questions.read(questions)
+        read = read.take(range(min(limit or len(read), len(read))))
+        if missing := [str(key) for key, answer in zip(read.ids, read.answers) if answer == NO_ANSWER]:
+            raise InputError(
+                f"{len(missing):,} of {len(read):,} questions have no answer (id {', '.join(missing[:3])}"
+                f"{', ...' if len(missing) > 3 else ''})",
+                where=f"{questions}, column answer",
+                expected="the letter of the right option in every row",
+                cure="leave these rows out"
+                if len(missing) < len(read)
+                else "give the train file; test files have no answers",
+            )
+        if len(read) > 1 and len(set(read.answers.tolist())) == 1:
+            raise InputError(
+                f"all {len(read):,} answers are {LETTERS[int(read.answers[0])]}: nothing is to learn",
+                where=f"{questions}, column answer",
+                cure="shuffle the options, or look at how the file was made",
+            )
+        return cls(read, read_contexts(contexts, read) if contexts else None)
+
+    def unread(self) -> str:
+        """A note where the questions bring contexts that nothing reads; nothing where all is read."""
+        brought = sum(context is not None for context in self.questions.contexts)
+        if not brought or self.contexts is not None:
+            return ""
+        return (
+            f"note: {brought:,} questions bring a context, which is not read without --contexts-file; "
+            "make that file by python -m inference contexts, which keeps their own"
+        )
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Lessons:
+        chosen = [int(row) for row in rows]
+        contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
+        weights = self.weights[chosen] if self.weights is not None else None
+        return Lessons(self.questions.take(chosen), contexts, weights)
+
+    def items(self, chunks: int, form: Form) -> list[Item]:
+        return items_of(self.questions, self.contexts, chunks, passages=form.embeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What an epoch may change of a question; all of it is drawn from the seed, the epoch and the row."""
+
+    shuffle: bool
+    drop_snippets: float
+    weaker: float
+    seed: int
+
+
+class EpochQuestions:
+    """The features of the questions as the present epoch sees them.
+
+    A question is laid out when it is asked for: its options in a new order, some snippets left out,
+    or its weaker context read. A resumed run sees what an undisturbed one would, because nothing is
+    drawn from a running generator.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        weaker: Sequence[Item] | None,
+        form: Form,
+        writer: Writer,
+        changes: Changes,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        self.items, self.weaker, self.weights = items, weaker, weights
+        self.form, self.writer, self.changes = form, writer, changes
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Feature:
+        rng = np.random.default_rng([self.changes.seed, self.epoch, row])
+        item = self.items[row]
+        if self.weaker is not None and rng.random() < self.changes.weaker:
+            item = self.weaker[row]
+        if self.changes.drop_snippets:
+            item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
+        if self.changes.shuffle:
+            item = in_order(item, [int(place) for place in rng.permutation(len(item.options))])
+        feature = self.form.features(self.writer, item)
+        return feature if self.weights is None else {**feature, "weight": float(self.weights[row])}
+
+
+def in_order(item: Item, order: Sequence[int]) -> Item:
+    """The question with its options in another order; contexts and answer move with them."""
+    return Item(
+        item.prompt,
+        tuple(item.options[place] for place in order),
+        tuple(item.contexts[place] for place in order),
+        list(order).index(item.answer) if item.answer >= 0 else item.answer,
+    )
+
+
+def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:
+    """The question with a share of its snippets left out: the same ones for all options."""
+    kept: dict[str, bool] = {}
+    contexts = []
+    for context in item.contexts:
+        lines = [line for line in context.split("\n") if kept.setdefault(line, rng.random() >= share)]
+        contexts.append("\n".join(lines))
+    return item._replace(contexts=tuple(contexts))

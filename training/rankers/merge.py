@@ -1,0 +1,108 @@
+"""Put an adapter into its backbone's weights, and prove that both answer alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.devices import device_of, half_of
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.rankers.trained import score
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.loading import Backbone
+
+# Largest difference of a logit, as a share of the largest logit.
+_TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
+_PROBES = tuple(
+    Item(
+        f"Which of these {word} stands in the text?", ("the first one", "the second", "none of them"),
+        (f"Here {word} are told apart. The second is right.",) * 3, 1,
+    )
+    for word in ("metals", "planets", "cells", "numbers")
+)  # fmt: skip
+
+
+def merge(folder: Path, out: Path, *, base: str | None = None, device: str | None = None) -> dict[str, Any]:
+    """Write the whole weights of an adapter's ranker to ``out``; give the largest difference of a logit.
+
+    A backbone in 4 bits is first turned back into whole numbers: those are what its adapter was trained
+    on, and rounding the sum to 4 bits again would lose most of the adapter.
+
+    Raises
+    ------
+    CheckpointError : the folder holds no adapter.
+    ArtifactError : ``out`` exists, or both answer differently (nothing is written then).
+    """
+    if out.exists():
+        raise ArtifactError("OUT is there already", where=out, cure="choose another OUT")
+    if not RankerCard.read(folder).base:
+        raise CheckpointError("this ranker has no adapter: its weights are whole", where=folder)
+    from kaggle_rag.models.loading import load_ranker
+
+    place = device_of(device)
+    precision = half_of(place)
+    card, unmerged = load_ranker(folder, device=place, precision=precision, base=base)
+    _require_mergeable(unmerged, folder)
+    before = _answers(unmerged, card)
+    merged = _merged(folder, card, unmerged, base, place, precision)
+    after = _answers(merged, card)
+    gap = float(np.abs(after - before).max() / max(1.0, float(np.abs(before).max())))
+    # What is multiplied in 4 bits is rounded on the way, whatever the precision.
+    if not gap <= max(_TOLERANCE[precision], 1e-2 if card.nf4 else 0.0):
+        raise ArtifactError(
+            f"merged and unmerged weights answer differently (by {gap:.2g} of the largest logit)",
+            where=folder, cure="use the adapter as it is",
+        )  # fmt: skip
+    _write(merged, card, out)
+    return {"difference": gap, "precision": precision}
+
+
+def _require_mergeable(unmerged: Backbone, folder: Path) -> None:
+    if hasattr(unmerged.model, "bottlenecks"):
+        what = "layers behind others are no change of their weights"
+    elif unmerged.model.active_peft_config.is_prompt_learning:
+        what = "tokens before a row are no weights"
+    else:
+        return
+    raise ConfigError(f"{what}: this adapter cannot be merged", where=folder, cure="use the adapter as it is")
+
+
+def _answers(backbone: Backbone, card: RankerCard) -> Any:
+    backbone.model.eval()
+    return score(backbone, Writer(backbone.tokenizer, card.layout, card.max_tokens), _PROBES)
+
+
+def _merged(
+    folder: Path, card: RankerCard, unmerged: Backbone, base: str | None, device: str, precision: str
+) -> Backbone:
+    from peft import PeftModel
+
+    from kaggle_rag.models.loading import load_backbone
+
+    if not card.nf4:
+        return unmerged._replace(model=unmerged.model.merge_and_unload())
+    fresh = load_backbone(
+        base or card.base, card.form, device=device, precision=precision, nf4=True, labels=card.labels
+    )
+    whole = PeftModel.from_pretrained(fresh.model.dequantize(), str(folder))
+    return fresh._replace(model=whole.merge_and_unload())
+
+
+def _write(merged: Backbone, card: RankerCard, out: Path) -> None:
+    """The folder appears whole."""
+    from training.rankers.saving import save_weights
+
+    aside = out.with_name(f".{out.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    save_weights(merged.model, aside)
+    merged.tokenizer.save_pretrained(aside)
+    dataclasses.replace(card, base="", base_sha256="", nf4=False).write(aside)
+    aside.rename(out)

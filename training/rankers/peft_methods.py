@@ -1,0 +1,192 @@
+"""What is trained of a backbone: one table of methods, each a configuration of peft."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kaggle_rag.models.answering.forms import ENCODER_DECODER
+from kaggle_rag.runtime.errors import ConfigError
+
+# Of the methods whose configuration is not one of peft's.
+OURS = "kaggle_rag.models.bottleneck:BottleneckConfig"
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.loading import Backbone
+
+# The head's task, as peft calls it: it decides which head is trained beside the adapter.
+_TASKS = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way of training few weights.
+
+    ``config`` is the configuration class, of peft unless it names its module, ``defaults`` what the kit
+    sets in it, ``virtual`` whether it puts tokens of its own before a row, which a multiple-choice head
+    cannot take.
+    """
+
+    config: str
+    defaults: Mapping[str, Any]
+    text: str
+    nf4: bool = False
+    virtual: bool = False
+
+    @property
+    def packages(self) -> list[str]:
+        """What must be installed for it."""
+        if self.config in ("", OURS):
+            return []
+        return ["peft", "bitsandbytes"] if self.nf4 else ["peft"]
+
+
+_LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
+METHODS: dict[str, Method] = {
+    "full": Method("", {}, "all weights"),
+    "lora": Method("LoraConfig", _LORA, "low-rank updates (Hu et al. 2021)"),
+    "rslora": Method(
+        "LoraConfig", {**_LORA, "use_rslora": True}, "LoRA scaled by alpha / sqrt(r) (Kalajdzievski 2023)"
+    ),
+    "dora": Method(
+        "LoraConfig", {**_LORA, "use_dora": True}, "LoRA of the direction, and a magnitude (Liu et al. 2024)"
+    ),
+    "qlora": Method("LoraConfig", _LORA, "LoRA over 4-bit weights (Dettmers et al. 2023)", nf4=True),
+    "adapters": Method(OURS, {}, "two small layers behind attention and feed-forward (Houlsby et al. 2019)"),
+    "ia3": Method("IA3Config", {}, "learnt scales of keys, values and the inner layer (Liu et al. 2022)"),
+    "prefix": Method(
+        "PrefixTuningConfig", {"num_virtual_tokens": 16}, "learnt keys and values (Li and Liang 2021)",
+        virtual=True,
+    ),
+    "prompt": Method(
+        "PromptTuningConfig", {"num_virtual_tokens": 16}, "learnt tokens before the row (Lester et al. 2021)",
+        virtual=True,
+    ),
+    "p-tuning": Method(
+        "PromptEncoderConfig", {"num_virtual_tokens": 16, "encoder_hidden_size": 128},
+        "the same from a small network (Liu et al. 2021)", virtual=True,
+    ),
+}  # fmt: skip
+
+
+def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> Any:
+    """The backbone's model with the method's weights beside its own, which are frozen.
+
+    Raises
+    ------
+    ConfigError : a setting that the method does not have, modules that the model does not have, or a
+        method that this form cannot take.
+    """
+    method, model = METHODS[name], backbone.model
+    if not method.config:
+        if options:
+            raise ConfigError(
+                "training all weights has no settings", where="peft.options", cure="name a peft.method"
+            )
+        return model
+    _require_fit(name, backbone)
+    made = _configuration(_class_of(method), backbone, {**method.defaults, **options})
+    if method.config == OURS:
+        from kaggle_rag.models.bottleneck import add_bottlenecks
+
+        return add_bottlenecks(model, made)
+    import peft
+
+    if method.nf4:
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(model, use_gradient_checkpointing=False)
+    try:
+        found = peft.get_peft_model(model, made)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
+            where="peft.options",
+            expected="target_modules out of " + ", ".join(_linear_names(model)),
+        ) from error
+    _require_heads_learn(found, backbone, name)
+    return found
+
+
+def _class_of(method: Method) -> Any:
+    if method.config == OURS:
+        return pkgutil.resolve_name(OURS)
+    import peft
+
+    return getattr(peft, method.config)
+
+
+def _require_fit(name: str, backbone: Backbone) -> None:
+    if not METHODS[name].virtual:
+        return
+    keys = "past_key_values" in inspect.signature(backbone.model.forward).parameters
+    classifies = backbone.form.has_head
+    if backbone.form.auto not in _TASKS or (classifies and backbone.family == ENCODER_DECODER):
+        raise ConfigError(
+            f"{name} puts tokens before a row, which the head of this form cannot take",
+            where="peft.method",
+            cure="take lora, or form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
+        )
+    # peft asks the same, but only in the first forward pass.
+    if name == "prefix" and not keys:
+        raise ConfigError(
+            "prefix gives keys and values, which this backbone does not take from outside",
+            where="peft.method",
+            cure="take lora, or prompt",
+        )
+
+
+def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
+    """A head that the checkpoint did not have must be among what is trained, and saved."""
+    trained = [key for key, weight in model.named_parameters() if weight.requires_grad]
+    for module in backbone.new:
+        if not any(f"{module}." in key for key in trained):
+            raise ConfigError(
+                f"{name} does not train {module!r}, which this checkpoint does not have",
+                where="peft.method",
+                cure="take lora, or start from a checkpoint with that head",
+            )
+
+
+def _configuration(kind: Callable[..., Any], backbone: Backbone, options: dict[str, Any]) -> Any:
+    known = inspect.signature(kind).parameters
+    if unknown := sorted(set(options) - set(known)):
+        raise ConfigError(
+            f"{kind.__name__} has no setting {unknown[0]!r}",
+            where="peft.options",
+            expected="one of " + ", ".join(known),
+        )
+    if "modules_to_save" in known:
+        options["modules_to_save"] = sorted({*backbone.new, *(options.get("modules_to_save") or ())}) or None
+    if kind.__name__ == "IA3Config" and not options.get("target_modules"):
+        options |= _scaled(backbone.model)
+    if "task_type" in known:
+        options["task_type"] = _TASKS.get(backbone.form.auto)
+    try:
+        return kind(**options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error).splitlines()[0], where="peft.options") from error
+
+
+def _linear_names(model: Any) -> list[str]:
+    from kaggle_rag.models.bottleneck import linear_names
+
+    return linear_names(model)
+
+
+def _scaled(model: Any) -> dict[str, Any]:
+    """Keys, values and the layer behind the inner activation, for types that peft has no table of."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as table
+
+    if model.config.model_type in table:
+        return {}
+    names = _linear_names(model)
+    inner = [name for name in names if name in ("down_proj", "wo", "fc2", "dense_4h_to_h")]
+    keys = [name for name in names if name in ("k_proj", "v_proj", "qkv_proj", "key", "value", "k", "v")]
+    return {"target_modules": keys + inner, "feedforward_modules": inner}

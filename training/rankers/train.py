@@ -1,0 +1,250 @@
+"""Train a ranker: questions, contexts and a backbone in, a sealed folder of weights out."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.devices import device_of, half_of
+from kaggle_rag.models.layouts import Writer, layout_of
+from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
+from kaggle_rag.runtime.errors import ConfigError, show_size
+from kaggle_rag.runtime.limits import Usage, measured, release
+from training.loop.loop import train
+from training.loop.run_folder import Run, is_first, processes, require_room, say
+from training.loop.trainer import seconds_a_step, show
+from training.rankers.adversarial import require_embeddings
+from training.rankers.dataset import Changes, EpochQuestions, Lessons
+from training.rankers.peft_methods import METHODS, with_method
+from training.rankers.settings import FILES, RankerRun
+from training.rankers.splits import split_lessons
+from training.rankers.trainer import RankerTrainer, make_ranker_trainer
+from training.rankers.weights import freeze
+
+# The family of backbones that each command trains.
+FAMILIES = {"multiple-choice": ENCODER, "causal": DECODER, "seq2seq": ENCODER_DECODER}
+
+
+def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
+    """Train, or go on training, and give the run's record.
+
+    Raises
+    ------
+    KitError : for every fault of the settings, the files and the folders, before anything is learnt.
+    """
+    require_family(command, settings.model)
+    run = Run(command, settings, FILES)
+    if record := run.finished():
+        return record
+    learnt, held = split_lessons(settings)
+    with run.begun() as work:
+        say(f"{len(learnt):,} questions to learn from, {len(held):,} held out")
+        start = time.perf_counter()
+        trainer, before = _fitted(settings, learnt, held, work, run)
+        result = {
+            "before": before,
+            "after": trainer.judge() if held else {},
+            "steps": trainer.state.global_step,
+            "best step": trainer.state.best_global_step or trainer.state.global_step,
+            "seconds": round(time.perf_counter() - start, 1),
+            "batch": trainer.settings.batch,
+            "accumulate": trainer.settings.accumulate,
+        }
+        return run.finish(lambda folder: save(trainer, folder), result)
+
+
+def require_family(command: str, model: str) -> None:
+    """Raise ``ConfigError`` with the command that fits when the backbone is of another's family.
+
+    Any other program that trains, such as a cross-validation, takes every family.
+    """
+    wanted = FAMILIES.get(command)
+    if wanted and (found := family_in(model)) != wanted:
+        fitting = next(name for name, family in FAMILIES.items() if family == found)
+        raise ConfigError(
+            f"{command} trains backbones of the family {wanted}, this one's is {found}",
+            where=model,
+            cure=f"python -m training {fitting}",
+        )
+
+
+def dry_run(settings: RankerRun) -> dict[str, Any]:
+    """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
+    settings = settings.model_copy(update={"report_to": "none"})
+    learnt, held = split_lessons(settings)
+    set_seed(settings.seed)
+    backbone, card = prepared(settings)
+    with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
+        trainer = _trainer(settings, backbone, card, learnt, held, Path(folder))
+        start = time.perf_counter()
+        before = trainer.judge() if held else {}
+        judging = time.perf_counter() - start
+        batch = seconds_a_step(trainer)
+        batches = len(trainer.get_train_dataloader())
+    steps = math.ceil(settings.epochs * math.ceil(batches / settings.accumulate))
+    evaluations = settings.epochs * settings.evaluations + 1 if held else 0
+    trained = sum(weight.numel() for weight in backbone.model.parameters() if weight.requires_grad)
+    return {
+        "dry run": True,
+        "before": before,
+        "steps": steps,
+        "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
+        "notes": {"questions to learn from": len(learnt), "held out": len(held), "weights trained": trained},
+        "memory": _memory(usage, trained * _MOMENTS[settings.optimizer]),
+    }
+
+
+# Bytes of its state that an optimizer keeps of a weight; a dry run makes no step.
+_MOMENTS = {"adamw": 8, "paged-adamw": 8, "adamw-8bit": 2, "paged-adamw-8bit": 2, "adafactor": 0}
+
+
+def _memory(usage: Usage, state: int) -> str:
+    """Peaks of one batch, with the optimizer's state where the model is."""
+    if usage.gpu_peak:
+        return f"{show_size(usage.ram_peak)} RAM, {show_size(usage.gpu_peak + state)} GPU"
+    return f"{show_size(usage.ram_peak + state)} RAM"
+
+
+def _fitted(
+    settings: RankerRun, learnt: Lessons, held: Lessons, work: Path, run: Run
+) -> tuple[RankerTrainer, dict[str, float]]:
+    """The trainer at the end of its run, and the figures before it; smaller batches where memory ran out."""
+    before: dict[str, float] | None = None
+    while True:
+        set_seed(settings.seed)
+        backbone, card = prepared(settings)
+        trainer = _trainer(settings, backbone, card, learnt, held, work)
+        require_room(work, backbone.model, adapter=bool(card.base), ema=bool(settings.ema))
+        if before is None:
+            before = _first_look(trainer, backbone)
+        last = run.last_checkpoint()
+        if last:
+            say(f"going on from {last.name}")
+        try:
+            train(trainer, last)
+            if trainer.average:
+                trainer.average.put(trainer.average.average)
+            return trainer, before
+        except torch.OutOfMemoryError as error:
+            _require_smaller(settings, error)
+        smaller = _smaller(settings.batch, settings.accumulate)
+        settings = settings.model_copy(update=smaller)
+        say("out of memory: going on with batch {batch}, accumulate {accumulate}".format(**smaller))
+        del trainer, backbone
+        release()
+
+
+def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
+    """What is new, and the figures before anything is learnt."""
+    if backbone.new:
+        say("new, to be learnt from nothing: " + ", ".join(backbone.new))
+    before = trainer.judge() if trainer.judged else {}
+    if before:
+        say("before: " + show(before))
+    return before
+
+
+def _smaller(batch: int, accumulate: int) -> dict[str, int]:
+    """At most half the batch, and as many questions a step as before: checkpoints count in steps."""
+    total = batch * accumulate
+    fits = next(size for size in range(batch // 2, 0, -1) if total % size == 0)
+    return {"batch": fits, "accumulate": total // fits}
+
+
+def _require_smaller(settings: RankerRun, error: Exception) -> None:
+    """Raise ``ConfigError`` when the batch cannot be halved once more."""
+    if settings.batch > 1 and processes() == 1:
+        return
+    raise ConfigError(
+        f"a batch of {settings.batch:,} does not fit into memory",
+        where="batch",
+        # Processes that went on with batches of different sizes would wait for each other for ever.
+        cure=("halve batch and double accumulate, " if settings.batch > 1 else "")
+        + "lower max_tokens, set gradient_checkpointing: true, or peft.method: qlora",
+    ) from error
+
+
+def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
+    """The backbone with its head and its adapter, ready to learn, and the card of what it will be."""
+    device = _own_device(device_of(settings.device))
+    method = METHODS[settings.peft.method]
+    compute = half_of(device) if settings.precision == "auto" else settings.precision
+    backbone = load_backbone(
+        settings.model, settings.form, device=device, nf4=method.nf4,
+        # Whole weights stay in float32; those in 4 bits are computed in half precision.
+        precision=compute if method.nf4 else "fp32", labels=2 if settings.others else 1,
+    )  # fmt: skip
+    _require_length(settings, backbone)
+    freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
+    model = with_method(backbone, settings.peft.method, settings.peft.options)
+    backbone = backbone._replace(model=model)
+    if settings.adversarial == "fgm":
+        require_embeddings(model)
+    if settings.gradient_checkpointing:
+        backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Frozen embeddings would cut the recomputed layers off from the loss.
+        backbone.model.enable_input_require_grads()
+    layout = layout_of(backbone.form.layout, settings.template)
+    checkpoint = resolve(settings.model)
+    adapted = bool(method.config)
+    card = RankerCard(
+        form=settings.form, layout=layout, max_tokens=settings.max_tokens, chunks=settings.chunks,
+        labels=2 if settings.others else 1, base=settings.model if adapted else "",
+        base_sha256=checkpoint.sha256 if adapted else "", nf4=method.nf4,
+    )  # fmt: skip
+    return backbone, card
+
+
+def _own_device(device: str) -> str:
+    """Of several processes on a machine each has a GPU of its own."""
+    place = os.environ.get("LOCAL_RANK")
+    return f"cuda:{place}" if device == "cuda" and place else device
+
+
+def _require_length(settings: RankerRun, backbone: Backbone) -> None:
+    limit = max_positions(backbone.model.config)
+    if limit and settings.max_tokens > limit:
+        raise ConfigError(
+            f"the backbone reads {limit} tokens at most, {settings.max_tokens} were asked for",
+            where="max_tokens",
+            cure=f"set max_tokens: {limit}",
+        )
+
+
+def _trainer(
+    settings: RankerRun, backbone: Backbone, card: RankerCard, learnt: Lessons, held: Lessons, work: Path
+) -> RankerTrainer:
+    changes = Changes(settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed)
+    weaker = None
+    if settings.weaker_contexts:
+        weaker = Lessons(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
+    questions = EpochQuestions(
+        learnt.items(settings.chunks, backbone.form),
+        weaker.items(settings.chunks, backbone.form) if weaker else None,
+        backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
+        learnt.weights,
+    )  # fmt: skip
+    # The widest question says at once whether the form can hold so many options.
+    backbone.form.features(questions.writer, max(questions.items, key=lambda item: len(item.options)))
+    judged = held.items(settings.chunks, backbone.form)
+    return make_ranker_trainer(settings, backbone, card, questions, judged, work, say)
+
+
+def save(trainer: RankerTrainer, folder: Path) -> None:
+    """Weights or adapter, tokenizer, and the card that seals them."""
+    trainer.average = None
+    trainer.save_model(str(folder))
+    if is_first():
+        trainer.backbone.tokenizer.save_pretrained(folder)
+        trainer.card.write(folder)

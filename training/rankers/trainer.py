@@ -1,0 +1,243 @@
+"""transformers' own trainer for every form: our loss, MAP@3 as the metric, and the extras of the settings."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from accelerate.utils import broadcast
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from kaggle_rag.ensembling.blending import softmax
+from kaggle_rag.evaluation.metrics import accuracy, map_at_k, ranks_of_answers
+from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.bottleneck import load_bottlenecks
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.devices import half_of
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.loading import Backbone
+from kaggle_rag.rankers.trained import score
+from training.loop.run_folder import is_first, processes
+from training.loop.trainer import Careful, Patience, Progress, curves
+from training.rankers.adversarial import ADVERSARIES
+from training.rankers.dataset import EpochQuestions
+from training.rankers.saving import save_weights
+from training.rankers.settings import RankerRun
+from training.rankers.weights import MovingAverage, rate_groups
+
+Scores = npt.NDArray[np.float64]
+
+METRIC = "map@3"
+_OPTIMIZERS = {
+    "adamw": "adamw_torch",
+    "adamw-8bit": "adamw_bnb_8bit",
+    "paged-adamw": "paged_adamw_32bit",
+    "paged-adamw-8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+}
+_LOGS = 10
+
+
+def cross_entropy(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
+    """Options compete in one softmax; ``smoothing`` of the target is spread over those that are there."""
+    likely = logits.log_softmax(1)
+    right = -likely.gather(1, batch["labels"][:, None])[:, 0]
+    if smoothing:
+        there = batch["present"]
+        spread = -likely.masked_fill(~there, 0).sum(1) / there.sum(1)
+        right = (1 - smoothing) * right + smoothing * spread
+    return (right * _weights(batch)[:, 0]).mean()
+
+
+def each_alone(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
+    """Every option is right or wrong by itself."""
+    there = batch["present"]
+    target = F.one_hot(batch["labels"], there.shape[1]).float() * (1 - smoothing) + smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(logits[there], target[there], reduction="none")
+    return (losses * _weights(batch).expand_as(there)[there]).mean()
+
+
+def _weights(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """How much each question counts, ``(b, 1)``.
+
+    The losses divide by the questions and not by the sum of their weights: else a batch of one question
+    would count whole, whatever its weight.
+    """
+    return batch.get("weights", torch.ones_like(batch["labels"], dtype=torch.float32))[:, None]
+
+
+LOSSES: dict[str, Callable[[torch.Tensor, dict[str, torch.Tensor], float], torch.Tensor]] = {
+    "cross-entropy": cross_entropy,
+    "binary": each_alone,
+}
+
+
+class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
+    """Trains any backbone in any form by what its options score."""
+
+    def __init__(
+        self, backbone: Backbone, card: RankerCard, settings: RankerRun, judged: Sequence[Item], **kwargs: Any
+    ) -> None:
+        super().__init__(model=backbone.model, data_collator=backbone.collator(), **kwargs)
+        self.backbone, self.card, self.settings, self.judged = backbone, card, settings, judged
+        self.loss = LOSSES[settings.loss or backbone.form.loss]
+        # Our loss is a mean: the trainer divides it by the batches of a step.
+        self.model_accepts_loss_kwargs = False
+        self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+        return self.loss(self.backbone.form.logits(model, inputs), inputs, self.settings.label_smoothing)
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        begins = self.settings.adversarial_from * self.state.max_steps
+        if self.settings.adversarial != "none" and self.state.global_step >= begins:
+            with ADVERSARIES[self.settings.adversarial](model, self.settings.adversarial_size):
+                super().training_step(model, inputs, *args, **kwargs)
+        return loss
+
+    optimizer: Any
+    control: Any
+
+    def create_optimizer(self, *given: Any) -> Any:
+        """``given``: the model, in releases of transformers that hand it over, or nothing."""
+        if self.optimizer is None:
+            asked = next((model for model in given if model is not None), self.model)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, asked)
+            groups = rate_groups(
+                asked,
+                set(self.get_decay_parameter_names(asked)),
+                self.args.learning_rate,
+                self.settings.layer_decay,
+                self.args.weight_decay,
+            )
+            # The library's own method takes these groups, and keeps embeddings out of 8-bit states.
+            self.optimizer_cls_and_kwargs = (kind, {**options, "params": groups})
+        return super().create_optimizer(*given)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """MAP@3, accuracy and log loss of the held-out questions, scored as inference scores them."""
+        found = {f"eval_{name}": value for name, value in self.judge().items()}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def judge(self) -> dict[str, float]:
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            return self._of_the_first(figures(self.logits(self.judged), self.judged))
+
+    def _of_the_first(self, found: dict[str, float]) -> dict[str, float]:
+        """The first process's figures: by its own, each could stop, or choose a best checkpoint, alone."""
+        if processes() == 1:
+            return found
+        told = torch.tensor([*found.values()], dtype=torch.float64, device=self.args.device)
+        return dict(zip(found, broadcast(told).tolist()))
+
+    def logits(self, items: Sequence[Item]) -> Scores:
+        """Logits of questions by the weights as they are, ``(n, k)``."""
+        self.model.eval()
+        # Weights that lie divided over several processes come together in the wrapper only.
+        divided = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        with self.compute_loss_context_manager():
+            writer = Writer(self.backbone.tokenizer, self.card.layout, self.card.max_tokens)
+            asked = self.model_wrapped if divided else None
+            return score(self.backbone, writer, items, asked=asked, quiet=not is_first())
+
+    def write_weights(self, folder: Path, state: Any) -> None:
+        save_weights(self.model, folder, state)
+        if self.average:
+            self.average.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if hasattr(self.model, "bottlenecks"):
+            load_bottlenecks(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average:
+            self.average.load(Path(resume_from_checkpoint))
+
+
+class EachStep(TrainerCallback):  # type: ignore[misc]
+    """Tells the questions which epoch it is, and the moving average that the weights have moved."""
+
+    def __init__(self, lessons: EpochQuestions) -> None:
+        self.lessons = lessons
+        self.average: MovingAverage | None = None
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # A resumed epoch begins at its fraction.
+        self.lessons.epoch = int(state.epoch + 1e-6)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.average:
+            self.average.update()
+
+
+def figures(logits: Scores, items: Sequence[Item]) -> dict[str, float]:
+    """MAP@3, accuracy and log loss of labelled questions."""
+    answers = np.array([item.answer for item in items])
+    present = logits > np.finfo(np.float32).min / 2
+    ranks = ranks_of_answers(logits, answers, present)
+    likely = softmax(logits, present)[np.arange(len(items)), answers]
+    loss = float(-np.log(np.maximum(likely, 1e-12)).mean())
+    return {METRIC: map_at_k(ranks, 3), "accuracy": accuracy(ranks), "log loss": loss}
+
+
+def make_ranker_trainer(
+    settings: RankerRun,
+    backbone: Backbone,
+    card: RankerCard,
+    lessons: EpochQuestions,
+    judged: Sequence[Item],
+    folder: Path,
+    say: Callable[[str], object],
+) -> RankerTrainer:
+    """A trainer that is ready to learn ``lessons`` and is judged by ``judged`` (empty: never)."""
+    each_step = EachStep(lessons)
+    callbacks = [each_step, Progress(say)]
+    if settings.patience:
+        callbacks.append(Patience(settings.patience))
+    if settings.report_to == "tensorboard" and is_first():
+        callbacks.append(curves(settings.out))
+    arguments = _arguments(settings, backbone.model.device.type, len(lessons), folder, judged=bool(judged))
+    # On two GPUs one process would split each batch by copying the model: that is what accelerate is for.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    trainer = RankerTrainer(
+        backbone, card, settings, judged, args=arguments,
+        train_dataset=lessons, eval_dataset=list(judged) or None, callbacks=callbacks,
+    )  # fmt: skip
+    each_step.average = trainer.average
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(
+    settings: RankerRun, device: str, count: int, folder: Path, *, judged: bool
+) -> TrainingArguments:
+    batches = math.ceil(count / settings.batch / processes())
+    every = max(1, math.ceil(batches / settings.accumulate / settings.evaluations))
+    half = half_of(device) if settings.precision == "auto" else settings.precision
+    return TrainingArguments(
+        output_dir=str(folder), num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
+        optim=_OPTIMIZERS[settings.optimizer], seed=settings.seed, data_seed=settings.seed,
+        eval_strategy="steps" if judged else "no", save_strategy="steps",
+        eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
+        load_best_model_at_end=judged, metric_for_best_model=f"eval_{METRIC}" if judged else None,
+        greater_is_better=True if judged else None,
+        logging_steps=max(1, batches // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
+        remove_unused_columns=False, dataloader_pin_memory=False,
+        # Forms ask a model several times a step, and not each process equally often.
+        ddp_broadcast_buffers=False,
+        report_to="wandb" if settings.report_to == "wandb" else "none",
+        disable_tqdm=True, use_cpu=device == "cpu", fp16=half == "fp16", bf16=half == "bf16",
+    )  # fmt: skip

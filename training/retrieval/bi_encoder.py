@@ -1,0 +1,101 @@
+"""Fine-tune a bi-encoder, so that questions find the passages that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from transformers import set_seed
+
+from kaggle_rag.evaluation.metrics import ndcg_at_k, recall_at_k
+from kaggle_rag.index.encoder import Encoder
+from training.loop.library import BaseEvaluator
+from training.loop.loop import dry_run, learn
+from training.loop.run_folder import Run, say
+from training.loop.trainer import Careful, make_trainer
+from training.retrieval.columns import prompted, rows_of
+from training.retrieval.corpus import encode_passages, encode_queries, nearest
+from training.retrieval.dataset import Held, Material, make_material
+from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.settings import RetrieverSettings
+
+# The deepest figure is nDCG@10.
+DEPTH = 10
+
+
+class _Trainer(Careful, SentenceTransformerTrainer):  # type: ignore[misc]
+    pass
+
+
+class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
+    """Recall@1, 5 and 10 and nDCG@10 of the one positive of each question among all passages.
+
+    It encodes as the kit will: through `Encoder`, with its prompts and its length.
+    """
+
+    def __init__(self, encoder: Encoder, held: Sequence[Held], pool: Sequence[str]) -> None:
+        super().__init__()
+        self.encoder, self.held, self.pool = encoder, held, pool
+
+    def __call__(self, model: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.encoder.model.eval()
+        passages = encode_passages(self.encoder, self.pool)
+        queries = encode_queries(self.encoder, [held.query for held in self.held])
+        _, found = nearest(queries, passages, DEPTH)
+        return figures([row.tolist() for row in found], [held.positive for held in self.held])
+
+
+def figures(found: Sequence[Sequence[int]], positives: Sequence[int]) -> dict[str, float]:
+    """Mean recall@1, 5, 10 and nDCG@10 of rankings with one right passage each."""
+    pairs = list(zip(found, positives))
+    recalls = {f"recall@{k}": [recall_at_k(row, {right}, k) for row, right in pairs] for k in (1, 5, 10)}
+    gains = {"ndcg@10": [ndcg_at_k(row, {right: 1.0}, DEPTH) for row, right in pairs]}
+    return {name: float(np.mean(values)) for name, values in (recalls | gains).items()}
+
+
+def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[str, Any]:
+    """Train, or go on training, and give the run's record; with ``dry`` only say what it would take.
+
+    Raises
+    ------
+    KitError : for every fault of the settings, the files and the folders, before anything is learnt.
+    """
+    run = Run("retriever", settings)
+    if not dry and (record := run.finished()):
+        return record
+    set_seed(settings.seed)
+    encoder = Encoder(settings.model, device=settings.device, untrained=True)
+
+    def material() -> Material:
+        return make_material(settings, encoder)
+
+    def trainer(material: Material, folder: Path) -> Any:
+        return _trainer(settings, encoder, material, folder)
+
+    if dry:
+        return dry_run(settings, material, trainer)
+    return learn(run, material, trainer, lambda folder: _save(encoder, folder))
+
+
+def _trainer(settings: RetrieverSettings, encoder: Encoder, material: Material, folder: Path) -> Any:
+    kind = RETRIEVER_LOSSES[settings.loss]
+    card = encoder.card
+    rows = rows_of(kind.rows, prompted(material.examples, card.query_prompt, card.passage_prompt))
+    return make_trainer(
+        (_Trainer, SentenceTransformerTrainingArguments), settings, folder, encoder.model,
+        kind.make(encoder.model, settings), Dataset.from_dict(rows),
+        RetrievalEvaluator(encoder, material.held, material.pool) if material.held else None,
+        distinct=kind.distinct, say=say,
+    )  # fmt: skip
+
+
+def _save(encoder: Encoder, folder: Path) -> None:
+    card = encoder.card
+    if card.query_prompt or card.passage_prompt:
+        # Prompts known by the family's name would be lost with the name.
+        encoder.model.prompts = {"query": card.query_prompt, "document": card.passage_prompt}
+    encoder.model.save_pretrained(str(folder), create_model_card=False)

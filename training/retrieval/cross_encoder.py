@@ -1,0 +1,103 @@
+"""Fine-tune a cross-encoder, so that of the passages found the one that answers stands first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from transformers import set_seed
+
+from kaggle_rag.models import pairmodel
+from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.pairmodel import PairModel
+from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
+from training.loop.library import BaseEvaluator
+from training.loop.loop import dry_run, learn
+from training.loop.run_folder import Run, say
+from training.loop.trainer import Careful, make_trainer
+from training.retrieval.bi_encoder import figures
+from training.retrieval.columns import rows_of
+from training.retrieval.corpus import bar
+from training.retrieval.dataset import Held, Material, make_material
+from training.retrieval.losses import RERANKER_LOSSES
+from training.retrieval.settings import RerankerSettings
+from training.retrieval.teacher import soft_labels
+
+
+class _Trainer(Careful, CrossEncoderTrainer):  # type: ignore[misc]
+    def write_weights(self, folder: Path, state: Any) -> None:
+        pairmodel.save(self.model, folder)
+
+
+class RerankingEvaluator(BaseEvaluator):  # type: ignore[misc]
+    """Recall@1, 5, 10 and nDCG@10 of each question's positive among its candidates, scored anew.
+
+    A positive that is not among the candidates is not found, whatever the scores are.
+    """
+
+    def __init__(self, model: PairModel, held: Sequence[Held], pool: Sequence[str]) -> None:
+        super().__init__()
+        self.scorer, self.held, self.pool = CrossEncoder.of_model(model), held, pool
+
+    def __call__(self, model: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.scorer.model.eval()
+        pairs = [(held.query, row) for held in self.held for row in held.candidates]
+        with bar("pairs", len(pairs)) as shown:
+            scores = self.scorer.scores(
+                [query for query, _ in pairs], [self.pool[row] for _, row in pairs], on_rows=shown.update
+            )
+        found, start = [], 0
+        for held in self.held:
+            end = start + len(held.candidates)
+            order = np.argsort(-scores[start:end], kind="stable")
+            found.append([held.candidates[place] for place in order])
+            start = end
+        return figures(found, [held.positive for held in self.held])
+
+
+def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str, Any]:
+    """Train, or go on training, and give the run's record; with ``dry`` only say what it would take.
+
+    Raises
+    ------
+    KitError : for every fault of the settings, the files and the folders, before anything is learnt.
+    """
+    run = Run("reranker", settings)
+    if not dry and (record := run.finished()):
+        return record
+    set_seed(settings.seed)
+    model = load(settings)
+
+    def material() -> Material:
+        return make_material(settings)
+
+    def trainer(material: Material, folder: Path) -> Any:
+        return _trainer(settings, model, material, folder)
+
+    def save(folder: Path) -> None:
+        pairmodel.save(model, folder)
+
+    return dry_run(settings, material, trainer) if dry else learn(run, material, trainer, save)
+
+
+def load(settings: RerankerSettings) -> PairModel:
+    """The model to start from; one without a head that scores pairs is given a new one, by the seed."""
+    folder = resolve(settings.model).path
+    if not has_head(folder):
+        say(f"{settings.model} has no head that scores pairs: it is given a new one")
+    return pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
+
+
+def _trainer(settings: RerankerSettings, model: PairModel, material: Material, folder: Path) -> Any:
+    kind = RERANKER_LOSSES[settings.loss]
+    labels = soft_labels(settings.teacher, material.examples, settings.device) if settings.teacher else None
+    return make_trainer(
+        (_Trainer, CrossEncoderTrainingArguments), settings, folder, model,
+        kind.make(model, settings), Dataset.from_dict(rows_of(kind.rows, material.examples, labels)),
+        RerankingEvaluator(model, material.held, material.pool) if material.held else None,
+        distinct=kind.distinct, say=say,
+    )  # fmt: skip

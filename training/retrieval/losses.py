@@ -1,0 +1,136 @@
+"""The losses by name: what rows each learns from, and how it is made. Light until one is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+# tuple: query, positive, negative_1 ... negative_n.   triplet: one row a negative.
+# labelled: query, passage, label.   list: query, passages, labels.   margin: a tuple and its labels.
+Rows = Literal["tuple", "triplet", "labelled", "list", "margin"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """``make(model, settings)`` gives the module; ``distinct`` keeps equal texts out of one batch.
+
+    ``takes`` names the settings that it alone of the losses, or with a few others, is made by.
+    """
+
+    make: Callable[[Any, Any], Any]
+    rows: Rows
+    least_negatives: int = 0
+    distinct: bool = False
+    teacher: bool = False
+    takes: tuple[str, ...] = ()
+
+
+def _library() -> Any:
+    from training.loop.library import retriever_losses
+
+    return retriever_losses()
+
+
+def _infonce(model: Any, settings: Any) -> Any:
+    return _library().MultipleNegativesRankingLoss(model, scale=settings.scale)
+
+
+def _infonce_symmetric(model: Any, settings: Any) -> Any:
+    losses = _library()
+    if "directions" not in inspect.signature(losses.MultipleNegativesRankingLoss).parameters:
+        return losses.MultipleNegativesSymmetricRankingLoss(model, scale=settings.scale)
+    return losses.MultipleNegativesRankingLoss(
+        model, scale=settings.scale,
+        directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction",
+    )  # fmt: skip
+
+
+def _infonce_cached(model: Any, settings: Any) -> Any:
+    return _library().CachedMultipleNegativesRankingLoss(
+        model, scale=settings.scale, mini_batch_size=settings.mini_batch
+    )
+
+
+def _triplet(model: Any, settings: Any) -> Any:
+    losses = _library()
+    # On unit vectors a cosine distance lies in 0..2; the default margin of 5 could never be met.
+    cosine = losses.TripletDistanceMetric.COSINE
+    return losses.TripletLoss(model, distance_metric=cosine, triplet_margin=0.2)
+
+
+def _contrastive(model: Any, settings: Any) -> Any:
+    return _library().OnlineContrastiveLoss(model)
+
+
+def _cosent(model: Any, settings: Any) -> Any:
+    return _library().CoSENTLoss(model, scale=settings.scale)
+
+
+def _vicreg(model: Any, settings: Any) -> Any:
+    from training.retrieval.vicreg import VICReg
+
+    return VICReg(model)
+
+
+RETRIEVER_LOSSES: dict[str, Loss] = {
+    "infonce": Loss(_infonce, "tuple", distinct=True, takes=("scale",)),
+    "infonce-symmetric": Loss(_infonce_symmetric, "tuple", distinct=True, takes=("scale",)),
+    "infonce-cached": Loss(_infonce_cached, "tuple", distinct=True, takes=("scale", "mini_batch")),
+    "triplet": Loss(_triplet, "triplet", least_negatives=1),
+    "contrastive": Loss(_contrastive, "labelled", least_negatives=1),
+    "cosent": Loss(_cosent, "labelled", least_negatives=1, takes=("scale",)),
+    # Equal passages in a batch have no variance for the loss to spread.
+    "vicreg": Loss(_vicreg, "tuple", distinct=True),
+}
+
+
+def _bce(model: Any, settings: Any) -> Any:
+    import torch
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    # One positive stands beside several negatives: weighted, both sides pull alike.
+    weight = None if settings.teacher else torch.tensor(float(settings.negatives))
+    return BinaryCrossEntropyLoss(model, pos_weight=weight)
+
+
+def _mse(model: Any, settings: Any) -> Any:
+    import torch
+    from sentence_transformers.cross_encoder.losses import MSELoss
+
+    return MSELoss(model, activation_fn=torch.nn.Sigmoid())
+
+
+def _margin_mse(model: Any, settings: Any) -> Any:
+    from sentence_transformers.cross_encoder.losses import MarginMSELoss
+
+    return MarginMSELoss(model)
+
+
+def _pairwise(model: Any, settings: Any) -> Any:
+    from sentence_transformers.cross_encoder.losses import RankNetLoss
+
+    return RankNetLoss(model)
+
+
+def _listwise(model: Any, settings: Any) -> Any:
+    from sentence_transformers.cross_encoder.losses import ListNetLoss
+
+    return ListNetLoss(model)
+
+
+def _lambda(model: Any, settings: Any) -> Any:
+    from sentence_transformers.cross_encoder.losses import LambdaLoss
+
+    return LambdaLoss(model)
+
+
+RERANKER_LOSSES: dict[str, Loss] = {
+    "bce": Loss(_bce, "labelled"),
+    "mse": Loss(_mse, "labelled", teacher=True),
+    "margin-mse": Loss(_margin_mse, "margin", teacher=True),
+    "ranknet": Loss(_pairwise, "list"),
+    "listnet": Loss(_listwise, "list"),
+    "lambda": Loss(_lambda, "list"),
+}

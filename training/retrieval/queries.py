@@ -1,0 +1,132 @@
+"""Questions to learn from: their right options, their gold passages, their queries, and who is held out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kaggle_rag.data.cells import text_of
+from kaggle_rag.data.columns import require_columns
+from kaggle_rag.data.questions import NO_ANSWER, Questions, id_text
+from kaggle_rag.data.tables import read_rows
+from kaggle_rag.retrieval.queries import queries_of
+from kaggle_rag.runtime.errors import InputError
+from training.retrieval.corpus import same
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """One question; ``positive`` is the passage that answers it, once it is known.
+
+    ``forms`` are the queries it is asked by, a tuple a form. None of them says which option is right, and
+    where each option is asked alone, each is asked: what is learnt must be what is there at the test.
+    """
+
+    id: str
+    prompt: str
+    options: tuple[str | None, ...]
+    answer: int
+    forms: tuple[tuple[str, ...], ...]
+    positive: str | None = None
+
+    @property
+    def right(self) -> str:
+        return self.options[self.answer] or ""
+
+    @property
+    def wrong(self) -> list[str]:
+        return [o for i, o in enumerate(self.options) if o is not None and i != self.answer]
+
+
+def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list[Lesson]:
+    """The questions of a file, each with an answer and, where a column is named, its gold passage.
+
+    Raises
+    ------
+    InputError : a question without an answer, no such column, an empty positive.
+    """
+    rows = list(read_rows(path))
+    questions = Questions.from_rows(rows, str(path)) if rows else Questions.read(path)
+    if missing := np.flatnonzero(questions.answers == NO_ANSWER).tolist():
+        raise InputError(
+            f"{len(missing):,} of {len(rows):,} questions have no answer",
+            where=f"{path}, row {missing[0] + 1}, column answer",
+            expected="the letter of the right option in every row",
+            cure="train on questions with answers",
+        )
+    golds = [None] * len(rows) if positive is None else [
+        _gold(row, positive, f"{path}, row {n}") for n, row in enumerate(rows, 1)
+    ]  # fmt: skip
+    asked = [queries_of(questions, (form,), (form,)) for form in forms]
+    return [
+        Lesson(
+            id_text(questions.ids[i]), questions.prompts[i], questions.options[i],
+            int(questions.answers[i]), tuple(tuple(q.text for q in form[i]) for form in asked), golds[i],
+        )
+        for i in range(len(questions))
+    ]  # fmt: skip
+
+
+def _gold(row: dict[str, object], column: str, where: str) -> str:
+    require_columns(row, [column], where, "a column with the passage that answers")
+    if isinstance(row[column], list):
+        raise InputError(
+            "the positive is no text", where=f"{where}, column {column}", expected="one passage a question"
+        )
+    text = (text_of(row[column], f"{where}, column {column}") or "").strip()
+    if not text:
+        raise InputError(
+            "the positive is empty", where=f"{where}, column {column}", expected="a passage",
+            cure="fill the cell or drop the row",
+        )  # fmt: skip
+    return text
+
+
+def without(lessons: Sequence[Lesson], paths: Sequence[Path]) -> list[Lesson]:
+    """The lessons whose prompt stands in none of these question files."""
+    known = {same(prompt) for path in paths for prompt in Questions.read(path).prompts}
+    return [lesson for lesson in lessons if same(lesson.prompt) not in known]
+
+
+def split(lessons: Sequence[Lesson], held_out: float, seed: int) -> tuple[list[Lesson], list[Lesson]]:
+    """Lessons to learn from and lessons held out, about ``held_out`` of them.
+
+    Those of one positive, or where none is known of one prompt, stay on one side.
+    """
+    groups = sorted({_group(lesson) for lesson in lessons})
+    order = np.random.default_rng(seed).permutation(len(groups))
+    sizes: dict[str, int] = {}
+    for lesson in lessons:
+        sizes[_group(lesson)] = sizes.get(_group(lesson), 0) + 1
+    held: set[str] = set()
+    count = 0
+    for place in order:
+        if count >= held_out * len(lessons):
+            break
+        held.add(groups[place])
+        count += sizes[groups[place]]
+    return (
+        [lesson for lesson in lessons if _group(lesson) not in held],
+        [lesson for lesson in lessons if _group(lesson) in held],
+    )
+
+
+def _group(lesson: Lesson) -> str:
+    return same(lesson.positive or lesson.prompt)
+
+
+def draw(lessons: Sequence[Lesson], count: int, seed: int) -> list[tuple[int, str]]:
+    """``count`` queries a lesson, as (lesson, query), drawn without regard to the answer.
+
+    Every form is as likely as every other, however many queries it has; a query may be drawn again.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for number, lesson in enumerate(lessons):
+        for _ in range(count):
+            form = lesson.forms[rng.integers(len(lesson.forms))]
+            drawn.append((number, form[rng.integers(len(form))]))
+    return drawn

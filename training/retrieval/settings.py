@@ -1,0 +1,142 @@
+"""Settings of a training run as documented models; the command line's flags are made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from kaggle_rag.config import Form, Section
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
+
+# Keys of a YAML file that are relative to it.
+PATHS = ("questions", "out", "passages", "index", "validation", "exclude")
+# Folders or names of models.
+MODELS = ("model", "teacher", "encoder")
+Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
+
+
+def _known(table: dict[str, Loss], name: str) -> str:
+    if name not in table:
+        raise ValueError(f"no such loss, expected one of {', '.join(table)}")
+    return name
+
+
+class _Run(Section):
+    """What a retriever and a re-ranker are both trained by."""
+
+    questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
+    limit: int | None = Field(
+        None, ge=1, description="for trying things: learn from the first questions of the file only"
+    )
+    out: Path = Field(description="folder to write the trained model to")
+    model: str = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
+    positive: str | None = Field(
+        None,
+        description="column of QUESTIONS with the passage that answers (without it, such passages are "
+        "mined: near to question and right option, and holding the words of that option)",
+    )
+    passages: Path | None = Field(
+        None, description="passages to search: .txt with one a line, or a table with a column text"
+    )
+    index: Path | None = Field(None, description="an index to search instead, by python -m wiki_index build")
+    encoder: str | None = Field(
+        None,
+        description="where the index's encoder lies now (same weights); without an index: what mines",
+    )
+    validation: Path | None = Field(None, description="questions to evaluate on, instead of --held-out")
+    held_out: float = Field(
+        0.1, ge=0, lt=1,
+        description="share of the questions kept for evaluation; questions of one positive stay together",
+    )  # fmt: skip
+    exclude: tuple[Path, ...] = Field(
+        (), description="question files not to learn from: rows with a prompt of theirs are dropped"
+    )
+    forms: tuple[Form, ...] = Field(
+        ("all", "each"), min_length=1, description="the forms questions are asked in, as contexts.forms"
+    )
+    queries: int = Field(
+        2, ge=1, le=100, description="queries learnt from a question, drawn among its forms by the seed"
+    )
+    depth: int = Field(50, ge=1, le=1000, description="nearest passages a query that are mined from")
+    margin: float = Field(
+        0.95, gt=0, le=1,
+        description="a hard negative's cosine to the query is at most this share of the positive's",
+    )  # fmt: skip
+    support: float = Field(
+        1.0, gt=0, le=1, description="share of an option's words that a passage supporting it must hold"
+    )
+    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the examples")
+    batch: int = Field(64, ge=2, description="examples in a batch")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="highest learning rate")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which it rises from 0")
+    weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's weight decay")
+    evaluations: int = Field(1, ge=1, le=1000, description="evaluations and checkpoints an epoch")
+    pool: int = Field(
+        5000, ge=10,
+        description="passages an evaluation ranks: all up to this number, else mined and random ones",
+    )  # fmt: skip
+    metric: Metric = Field("ndcg@10", description="what the best checkpoint is chosen by")
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a gain")
+    seed: int = Field(0, ge=0, description="seed of every draw")
+    device: str | None = Field(None, description="cpu or cuda (default: cuda where there is one)")
+    report_to: Literal["none", "tensorboard"] = Field("none", description="where curves are logged")
+
+    @model_validator(mode="after")
+    def _passages_from_one_place(self) -> _Run:
+        if self.passages and self.index:
+            raise ValueError("passages and index are both given: name one")
+        if not (self.positive or self.passages or self.index):
+            raise ValueError("nothing to learn from: give positive (a column), passages or index")
+        if self.patience and not (self.held_out or self.validation):
+            raise ValueError("patience needs an evaluation: give validation, or held_out above 0")
+        return self
+
+
+class RetrieverSettings(_Run):
+    """A bi-encoder, trained to put a question next to the passage that answers it."""
+
+    loss: Annotated[str, AfterValidator(lambda name: _known(RETRIEVER_LOSSES, name))] = Field(
+        "infonce", description="one of " + ", ".join(RETRIEVER_LOSSES)
+    )
+    negatives: int = Field(0, ge=0, le=50, description="hard negatives an example (0: those of the batch)")
+    scale: float = Field(20.0, gt=0, description="cosines are multiplied by it (1 / temperature)")
+    mini_batch: int = Field(32, ge=1, description="rows in memory at once with infonce-cached")
+
+    @model_validator(mode="after")
+    def _negatives_for_the_loss(self) -> RetrieverSettings:
+        least = RETRIEVER_LOSSES[self.loss].least_negatives
+        if self.negatives < least:
+            raise ValueError(f"the loss {self.loss!r} needs negatives of {least} or more")
+        return self
+
+
+class RerankerSettings(_Run):
+    """A cross-encoder, trained to score the passage that answers above others that look like it."""
+
+    loss: Annotated[str, AfterValidator(lambda name: _known(RERANKER_LOSSES, name))] = Field(
+        "bce", description="one of " + ", ".join(RERANKER_LOSSES)
+    )
+    forms: tuple[Form, ...] = Field(
+        ("all",), min_length=1, description="the forms questions are asked in, as contexts.forms"
+    )
+    queries: int = Field(
+        1, ge=1, le=100, description="queries learnt from a question, drawn among its forms by the seed"
+    )
+    negatives: int = Field(4, ge=1, le=50, description="hard negatives an example")
+    batch: int = Field(32, ge=2, description="examples in a batch")
+    candidates: int = Field(50, ge=2, le=1000, description="nearest passages re-ranked in an evaluation")
+    teacher: str | None = Field(
+        None,
+        description="soft labels: a cross-encoder's folder or name, or a table with id, passage, score",
+    )
+    max_tokens: int | None = Field(None, ge=8, description="longest pair read, in tokens")
+
+    @model_validator(mode="after")
+    def _teacher_for_the_loss(self) -> RerankerSettings:
+        if RERANKER_LOSSES[self.loss].teacher and self.teacher is None:
+            raise ValueError(f"the loss {self.loss!r} learns a teacher's scores: give teacher")
+        return self

@@ -1,0 +1,193 @@
+"""A corpus: the files of it that the kit reads, and their articles in one stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.files import sha256
+from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of, why_no_articles
+from wiki_index.readers.zim import Zim
+from wiki_index.sources.folders import ZIM_PART, gaps, refuse_twice, require_all_parts, visible, zim_parts
+
+__all__ = ["Article", "Corpus", "Page", "Skip"]
+
+# Bytes from which reading a corpus for its checksum is shown.
+_SHOWN = 1 << 30
+_ENDINGS = ", ".join(ending for ending in ENDINGS if ending)
+_SHOWN_FAULTS = 3
+
+
+class Page(NamedTuple):
+    """A record of the corpus, by its number there, and the reader that makes an article of it."""
+
+    number: int
+    reader: Reader
+    record: Any
+
+    def article(self) -> Article | Skip:
+        """The article; its id, where the source has none, is the record's number."""
+        found = self.reader.article(self.record)
+        if isinstance(found, Article) and not found.id:
+            return found._replace(id=str(self.number))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """The files of a corpus, in name order (``part2`` before ``part10``).
+
+    Attributes
+    ----------
+    aside : files that stand beside those of articles, and are not read: texts beside tables and dumps,
+        formats that are none of a corpus, and what ``skip_others`` passed over. Hidden files, and what
+        archivers and notebooks leave behind (``__MACOSX``, ``._*``, ``.ipynb_checkpoints``), are not named.
+    gaps : files that seem to be missing among numbered ones (texts are named as anyone likes).
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    aside: tuple[Path, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: str | Path, *, skip_others: bool = False) -> Corpus:
+        """Find the corpus files at ``path``: one file, or a folder of files of any format.
+
+        Parameters
+        ----------
+        skip_others : pass over tables of a folder that have no columns title and text.
+
+        Raises
+        ------
+        InputError : nothing there, nothing the kit reads, a table without title and text, a file that is
+            there twice, or a part of a divided corpus is missing.
+        """
+        root = Path(path)
+        if parts := zim_parts(root) if not root.is_dir() else []:
+            if root.is_file() and root not in parts:
+                refuse_twice([root, *parts])
+            require_all_parts(parts)
+            return cls(root.parent, tuple(parts))
+        if not root.exists():
+            raise InputError("no such corpus", where=root, cure="check the spelling of the path")
+        if root.is_file():
+            if fault := why_no_articles(root, _require_format(root)):
+                raise fault
+            return cls(root.parent, (root,))
+        return cls._of_folder(root, skip_others)
+
+    @classmethod
+    def _of_folder(cls, root: Path, skip_others: bool) -> Corpus:
+        formats = {file: format_of(file) for file in visible(root)}
+        # Beside files of articles, text files are a read-me or the index of a dump.
+        texts = [file for file, name in formats.items() if name == "text"]
+        others = [file for file, name in formats.items() if name not in (None, "text")]
+        files = others or texts
+        if not files:
+            raise InputError(
+                "the folder holds no corpus",
+                where=root,
+                expected=f"files ending in {_ENDINGS} (texts also in .gz or .bz2), or WikiExtractor's",
+                cure="name the folder that holds the articles; hidden files are not read",
+            )
+        # Everything that can be told is told before the first article is split.
+        refuse_twice(files)
+        require_all_parts(files)
+        faults = {file: fault for file in files if (fault := why_no_articles(file, formats[file] or ""))}
+        if faults and (not skip_others or len(faults) == len(files)):
+            raise _without_articles(root, faults, len(files))
+        kept = {file: None for file in files if file not in faults}
+        aside = tuple(file for file in formats if file not in kept)
+        return cls(root, tuple(kept), aside, tuple(gaps(tuple(kept))) if others else ())
+
+    @property
+    def path(self) -> Path:
+        """What the user named: the only file, or the folder."""
+        return self.files[0] if self.files[0].parent == self.root and len(self.files) == 1 else self.root
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Files, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
+        # A dump takes minutes; a small corpus shows no bar.
+        quiet = self.size < _SHOWN
+        with progress(self.size, "read", "B", unit_scale=True, leave=False, disable=quiet) as bar:
+            sums = [(p.relative_to(self.root).as_posix(), sha256(p, bar.update)) for p in self.files]
+        total = sums[0][1] if len(sums) == 1 else hashlib.sha256(repr(sums).encode()).hexdigest()
+        return {
+            "files": len(sums),
+            "bytes": self.size,
+            "sha256": total,
+        }
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def pages(self, on_bytes: Callable[[int], object] | None = None) -> Iterator[Page]:
+        """Stream the records of all files in order; ``on_bytes`` hears of the bytes they stood in."""
+        number = 0
+        for path in self.files:
+            size, told = path.stat().st_size, 0
+            if ZIM_PART.fullmatch(path.suffix) and path != zim_parts(path)[0]:
+                # It was read with the first part of its archive.
+                if on_bytes:
+                    on_bytes(size)
+                continue
+            reader = self._reader(path)
+            for record in reader.records():
+                yield Page(number, reader, record)
+                number += 1
+                if on_bytes and (now := int(size * reader.share)) > told:
+                    on_bytes(now - told)
+                    told = now
+            if on_bytes:
+                on_bytes(size - told)
+
+    def require_readable(self) -> None:
+        """Raise ``InputError`` where the first article cannot be read; a ZIM is checked whole, and later."""
+        if not isinstance(self._reader(self.files[0]), Zim):
+            next(self.articles(), None)
+
+    def _reader(self, path: Path) -> Reader:
+        return READERS[_require_format(path)](path, self.root)
+
+    def articles(self) -> Iterator[Article]:
+        """Stream the articles in order, without the pages that are none."""
+        for page in self.pages():
+            if isinstance(article := page.article(), Article):
+                yield article
+
+
+def _require_format(path: Path) -> str:
+    if name := format_of(path):
+        return name
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty", where=path, expected="articles", cure="fetch the file again")
+    raise InputError(
+        "not a corpus that the kit reads",
+        where=path,
+        expected=f"a file ending in {_ENDINGS} (texts also in .gz or .bz2): a .xml file with <mediawiki>, "
+        "a .json file of CirrusSearch or with title and text in each line, a file of WikiExtractor",
+        cure="name a corpus, or convert it; a file that should be one may be cut: fetch it again",
+    )
+
+
+def _without_articles(root: Path, faults: dict[Path, InputError], files: int) -> InputError:
+    """One message for all tables of a folder that hold no articles; of a single one, its own."""
+    first = next(iter(faults.values()))
+    if len(faults) == files:
+        return first
+    names = [f"{file.relative_to(root)} ({fault.what})" for file, fault in faults.items()]
+    more = f" and {len(names) - _SHOWN_FAULTS} more" if len(names) > _SHOWN_FAULTS else ""
+    return InputError(
+        f"{len(faults)} of {files} files hold no articles: " + "; ".join(names[:_SHOWN_FAULTS]) + more,
+        where=root,
+        expected=first.expected,
+        cure="add --skip-others to pass over them, or move them out of the folder",
+    )

@@ -1,0 +1,97 @@
+"""Step 4: how many lists to visit and how many candidates to measure again, for a wanted recall.
+
+Measured on queries that are not in the index, against exact search. The cheapest setting is chosen by
+the bytes it reads, not by the clock, so that every machine chooses the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.index.dense import Dense
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.kinds import KINDS, lists_for
+from kaggle_rag.index.passages import Passages
+from kaggle_rag.index.vectors import Rows, Vectors
+from kaggle_rag.retrieval.queries import FORMS, short_prompt
+from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.files import DenseCard
+
+K = 10
+_QUERIES = 512
+_DEPTHS = (20, 50, 100, 200, 400, 800)
+# A stored vector is read from anywhere on the disk, a list from one place: so many times dearer.
+_SCATTERED = 8
+
+
+def tune(dense: Dense, queries: Vectors, target: float) -> DenseCard:
+    """The card, of a refined kind, with the cheapest setting whose recall@10 reaches the target.
+
+    Parameters
+    ----------
+    queries : ``(n, d)`` float32, none of them a vector of the index.
+    target : recall@10 wanted; where no setting reaches it, the best one is taken.
+    """
+    with progress(len(dense.store), "exact answers", "passage", leave=False) as bar:
+        _, truth = dense.search_exact(queries, K, on_rows=bar.update)
+    tried = [
+        (recall, dataclasses.replace(dense.card, nprobe=nprobe, depth=depth))
+        for nprobe in _nprobes(dense)
+        for depth, recall in _recalls(dense, queries, truth, nprobe)
+    ]
+    if enough := [each for each in tried if each[0] >= target]:
+        recall, card = min(enough, key=lambda each: _cost(dense, each[1]))
+    else:
+        recall, card = max(tried, key=lambda each: each[0])
+    return dataclasses.replace(card, recall=round(recall, 4), queries=len(queries))
+
+
+def _nprobes(dense: Dense) -> list[int]:
+    """Doubling from 1 to half of the lists; 0 for a kind without lists."""
+    if not KINDS[dense.card.kind].lists:
+        return [0]
+    lists = lists_for(len(dense.store))
+    return [2**power for power in range(int(np.log2(lists)))]
+
+
+def _recalls(dense: Dense, queries: Vectors, truth: Rows, nprobe: int) -> list[tuple[int, float]]:
+    """Recall after exact refinement of each depth: what is among the candidates is found."""
+    depths = [depth for depth in _DEPTHS if depth <= len(dense.store)] or [len(dense.store)]
+    candidates = dense.candidates(queries, depths[-1], nprobe)
+    hits = (candidates[:, :, None] == truth[:, None, :]).any(axis=2)
+    return [(depth, float(hits[:, :depth].sum() / truth.size)) for depth in depths]
+
+
+def _cost(dense: Dense, card: DenseCard) -> float:
+    """Bytes read for one query."""
+    rows, dim = len(dense.store), dense.card.encoder.dim
+    share = card.nprobe / lists_for(rows) if card.nprobe else 1.0
+    scanned = share * rows * KINDS[card.kind].bytes(dim)
+    return scanned + card.depth * dense.store.layout.row_bytes * _SCATTERED
+
+
+def halves(passages: Passages, encoder: Encoder, offset: int = 0) -> Vectors:
+    """Queries from the corpus itself: the second half of the words of passages spread over it.
+
+    ``offset`` moves to the passages behind, for queries that nothing was set by.
+
+    A whole passage would find itself at distance 0, nearer than any question ever is.
+    """
+    rows = np.linspace(0, len(passages) - 1, min(_QUERIES, len(passages))).astype(np.int64)
+    words = [passage.text.split() for passage in passages.take((rows + offset) % len(passages))]
+    return encoder.encode_queries([" ".join(each[len(each) // 2 :]) for each in words])
+
+
+def asked(questions: Questions, encoder: Encoder) -> Vectors:
+    """Queries from real questions, each with all its options, as the contexts stage asks them."""
+    rows: Sequence[int] = range(0, len(questions), max(1, len(questions) // _QUERIES))
+    texts = [
+        query.text
+        for row in rows
+        for query in FORMS["all"](row, short_prompt(questions.prompts[row]), questions.options[row])
+    ]
+    return encoder.encode_queries(texts)
