@@ -27,9 +27,10 @@ from kaggle_rag.index.dense import VECTORS_FILE, Dense
 from kaggle_rag.index.exact import search_exact
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.manifest import DenseCard, EncoderCard
 from kaggle_rag.index.vectors import Layout, Vectors, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import run_program, show_size
-from kaggle_rag.runtime.files import DenseCard, EncoderCard, write_json
+from kaggle_rag.runtime.files import write_json
 from wiki_index.steps.dense_index import make_index
 
 K, _BLOCK, _QUERIES = 10, 65_536, 1_000

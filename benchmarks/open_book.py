@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmarks.common import index_of_texts, parser, report
 from kaggle_rag.config import ContextSettings
+from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.tables import read_rows
-from kaggle_rag.ensembling.blending import softmax
 from kaggle_rag.evaluation.metrics import average_precision_at_k, map_at_k, paired_bootstrap, ranks_of_answers
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index

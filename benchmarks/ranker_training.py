@@ -22,7 +22,8 @@ from typing import Any
 from benchmarks.common import kit, parser, report, written_rows
 from benchmarks.open_book import index_of, rows_of
 from kaggle_rag.config import read_settings
-from kaggle_rag.ensembling.blending import Probabilities, blend, fit_weights
+from kaggle_rag.data.probabilities import Probabilities
+from kaggle_rag.ensembling.blending import blend, fit_weights
 from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, chance_map_at_k, paired_bootstrap
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER

@@ -19,9 +19,9 @@ import mwparserfromhell
 from benchmarks.common import parser, report, timed
 from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.limits import show_size
+from wiki_index.corpus import Article, Corpus
+from wiki_index.markup.wikitext import plain
 from wiki_index.readers.mediawiki import Page
-from wiki_index.sources.corpus import Article, Corpus
-from wiki_index.sources.wikitext import plain
 
 DUMP = Path(__file__).parents[2] / "shared/data/wiki_xml/enwiki-pages-articles1-shortened.xml.bz2"
 UNCLOSED = "{{a|"

@@ -26,8 +26,9 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.queries import queries_of
+from kaggle_rag.text.normalise import same
 from training.loop.run_folder import RECORD
-from training.retrieval.corpus import nearest, read_passages, same
+from training.retrieval.corpus import nearest, read_passages
 from training.retrieval.queries import read_lessons, split, without
 from training.retrieval.settings import RetrieverSettings
 

@@ -25,9 +25,9 @@ import psutil
 
 from benchmarks.common import Watch, parser, report
 from kaggle_rag.index.dense import VECTORS_FILE, Dense
+from kaggle_rag.index.manifest import DenseCard, EncoderCard
 from kaggle_rag.index.vectors import Layout, Vectors, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import run_program, show_size
-from kaggle_rag.runtime.files import DenseCard, EncoderCard
 from wiki_index.steps.dense_index import make_index
 
 K, _DIM, _BLOCK, _REPEATS, _QUERIES = 10, 768, 50_000, 20, 200

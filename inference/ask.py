@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kaggle_rag.data.probabilities import ranking
 from kaggle_rag.data.questions import LETTERS, Questions
-from kaggle_rag.evaluation.metrics import ranking
 from kaggle_rag.runtime.errors import InputError
 
 if TYPE_CHECKING:

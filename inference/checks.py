@@ -12,10 +12,10 @@ from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.submission import is_submission, read_ids
 from kaggle_rag.ensembling.stacking import Stack
+from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.checks import check_models, check_ranker
 from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
-from kaggle_rag.runtime.files import MANIFEST
 
 
 def given(solution: Solution, *keys: str) -> None:

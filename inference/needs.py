@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kaggle_rag.config import Solution
 from kaggle_rag.index.kinds import ram_of
+from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.memory import weights_of
 from kaggle_rag.runtime.errors import KitError
-from kaggle_rag.runtime.files import Manifest
 from kaggle_rag.runtime.limits import Need, require
 
 # torch, all-MiniLM-L6-v2 and one batch of questions; measured on the sample and on 4,000 questions.

@@ -15,17 +15,19 @@ from inference.checks import asked_rankers, check_contexts, fitting_stack, read_
 from inference.needs import require_limits
 from kaggle_rag.config import LimitSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts, read_notes
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import Probabilities, blend
+from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
+from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.rankers.base import Ranker, TellsNeed
 from kaggle_rag.rankers.registry import make_ranker, numbered, takes_index
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
-from kaggle_rag.runtime.files import MANIFEST, sha256
+from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.limits import measured, release, require
 
 if TYPE_CHECKING:

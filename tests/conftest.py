@@ -41,8 +41,8 @@ def facts_index(encoder, tmp_path_factory):
     """An index of three short articles."""
     from kaggle_rag.text.units import Unit
     from wiki_index.build import build
+    from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
-    from wiki_index.sources.corpus import Corpus
 
     folder = tmp_path_factory.mktemp("facts")
     corpus = folder / "facts.jsonl"
@@ -86,8 +86,8 @@ def whole(corpus, tiny, tmp_path_factory):
     """The index of an undisturbed build of `corpus`."""
     from kaggle_rag.text.units import Unit
     from wiki_index.build import build
+    from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
-    from wiki_index.sources.corpus import Corpus
 
     out = tmp_path_factory.mktemp("whole") / "index"
     build(Plan(Corpus.open(corpus), out, {"minilm": tiny}, Unit("sentence"), shard_rows=ROWS))

@@ -18,16 +18,17 @@ from conftest import ROWS, write_corpus
 from filelock import FileLock
 
 from kaggle_rag.index.index import Index
+from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.index.passages import Passage, write_shard
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, run_program
-from kaggle_rag.runtime.files import MANIFEST, manifest_sum
+from kaggle_rag.runtime.files import fields_sha256
 from kaggle_rag.text.units import Unit
 from wiki_index import __main__ as program
 from wiki_index.build import LOCK, SETTINGS, build
+from wiki_index.corpus import Corpus
 from wiki_index.forecast import forecast
 from wiki_index.plan import Plan
 from wiki_index.readers.mediawiki import MediaWiki
-from wiki_index.sources.corpus import Corpus
 from wiki_index.steps.split import SPLIT
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +96,7 @@ def test_killed_when_a_file_appears_the_same_command_ends_with_the_same_bytes(se
     """The moments of test_index.py's kills are the shards'."""
     code = (
         "import sys; from pathlib import Path; from kaggle_rag.index.encoder import Encoder\n"
-        "from kaggle_rag.text.units import Unit; from wiki_index.sources.corpus import Corpus\n"
+        "from kaggle_rag.text.units import Unit; from wiki_index.corpus import Corpus\n"
         "from wiki_index.build import build; from wiki_index.plan import Plan; c, o, e = sys.argv[1:]\n"
         f"build(Plan(Corpus.open(c), Path(o), {{'minilm': Encoder(e)}}, Unit('sentence'), shard_rows={ROWS}))"
     )
@@ -309,7 +310,7 @@ def test_an_index_of_an_older_kit_opens(whole, tiny, tmp_path):
     shutil.copytree(whole, tmp_path / "old")
     fields = json.loads((whole / MANIFEST).read_text())
     del fields["left_out"], fields["sha256"]
-    (tmp_path / "old" / MANIFEST).write_text(json.dumps({**fields, "sha256": manifest_sum(fields)}))
+    (tmp_path / "old" / MANIFEST).write_text(json.dumps({**fields, "sha256": fields_sha256(fields)}))
     old, query = Index(tmp_path / "old"), tiny.encode_queries(["What holds 7 grams?"])
     assert old.manifest.left_out == {} and len(old) == len(Index(whole))
     assert np.array_equal(old.search(query, 3)[1], Index(whole).search(query, 3)[1])

@@ -13,7 +13,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.runtime.errors import InputError
 from wiki_index.__main__ import main
-from wiki_index.sources.corpus import Article, Corpus
+from wiki_index.corpus import Article, Corpus
 
 CASES = ROOT.parent / "shared" / "cases"
 

@@ -19,8 +19,8 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, ru
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 ROWS = [
     {"id": 1, "prompt": "Which is the larger moon of Mars?", "A": "Titan", "B": "Phobos", "C": "Europa"},

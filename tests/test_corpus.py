@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kaggle_rag.runtime.errors import InputError
-from wiki_index.sources.corpus import Article, Corpus
+from wiki_index.corpus import Article, Corpus
 
 ROWS = [
     {"id": "7", "title": "Iron, Fe", "text": 'A "metal".\nIt rusts at 20 °C.'},

@@ -22,9 +22,10 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, Ki
 from kaggle_rag.sample import TRAIN
 from training.__main__ import main
 from training.crossval.compare import compare, text
-from training.crossval.experiment import Study, Wish
+from training.crossval.experiment import Study
 from training.crossval.report_text import text as told
 from training.crossval.run import cross_validate
+from training.crossval.settings import Wish
 from training.crossval.splitting import make_parts
 
 CHANCE = 11 / 18

@@ -11,7 +11,7 @@ from crossval_toys import rows, solution, telling, trained
 from kaggle_rag.runtime.errors import ConfigError
 from training.__main__ import main
 from training.crossval.diagnosis import find_suspects, summary, wish_of
-from training.crossval.experiment import Wish
+from training.crossval.settings import Wish
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.splits import split_lessons
 

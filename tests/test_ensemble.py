@@ -3,7 +3,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from kaggle_rag.ensembling.blending import blend, fit_weights, softmax
+from kaggle_rag.data.probabilities import softmax
+from kaggle_rag.ensembling.blending import blend, fit_weights
 from kaggle_rag.runtime.errors import ConfigError, InputError
 
 

@@ -16,8 +16,8 @@ from test_zim import zim  # noqa: F401
 
 from kaggle_rag.runtime.errors import InputError
 from wiki_index.__main__ import main
-from wiki_index.sources.corpus import Article, Corpus
-from wiki_index.sources.folders import visible
+from wiki_index.corpus import Article, Corpus
+from wiki_index.readers.folders import visible
 
 IRON = Article("0", "Iron", "Iron is a metal.")
 

@@ -19,8 +19,8 @@ from kaggle_rag.retrieval.retrievers import ranks_of
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 PLANETS = ["Mercury", "Venus", "Mars", "Jupiter", "Saturn", "Uranus", "Neptune", "Ceres"]
 ROW = {"id": 1, "prompt": "Which has the moon Titan?", "A": "Saturn", "B": "Mars", "C": "Venus"}

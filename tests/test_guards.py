@@ -24,9 +24,9 @@ from training.crossval.ranker_spec import Entry
 from training.crossval.report import Verdict
 from wiki_index import __main__ as program
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.fit import Case, Setting, _judged
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 
 def plan(corpus, out, tiny, **more):

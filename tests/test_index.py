@@ -15,14 +15,15 @@ import pytest
 
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
+from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, LimitError, run_program
-from kaggle_rag.runtime.files import MANIFEST, manifest_sum, seal
+from kaggle_rag.runtime.files import fields_sha256, seal
 from kaggle_rag.text.units import Unit
 from wiki_index import __main__ as program
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.forecast import forecast
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 SHARD_ROWS = 40
 
@@ -83,7 +84,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
+from wiki_index.corpus import Corpus
 corpus, out, rows = sys.argv[1:]
 build(Plan(Corpus.open(corpus), Path(out), {"minilm": Encoder()}, Unit("sentence"), shard_rows=int(rows)))
 """
@@ -192,7 +193,7 @@ def test_rows_that_disagree_are_found_though_the_checksums_agree(spoil, said, in
     manifest = json.loads((broken / MANIFEST).read_text())
     manifest["files"] = seal(broken, list(manifest["files"]))
     del manifest["sha256"]
-    manifest["sha256"] = manifest_sum(manifest)
+    manifest["sha256"] = fields_sha256(manifest)
     (broken / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=said):
         Index(broken)

@@ -13,9 +13,9 @@ from scipy.spatial.distance import cdist
 
 from kaggle_rag.index.dense import Dense
 from kaggle_rag.index.kinds import KINDS, choose, factory_of, kind_of, lists_for, ram_of, simpler
+from kaggle_rag.index.manifest import DenseCard, EncoderCard
 from kaggle_rag.index.vectors import Layout, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import ConfigError, LimitError
-from kaggle_rag.runtime.files import DenseCard, EncoderCard
 from wiki_index.steps.dense_index import make_index
 from wiki_index.steps.tune import tune
 

@@ -10,12 +10,12 @@ import pytest
 from kaggle_rag.text.cleaning import paragraphs
 from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.check import lint as linter_module
-from wiki_index.check import reference_text as rough
 from wiki_index.check.lint import lint
+from wiki_index.corpus import Corpus, Skip
+from wiki_index.markup import reference_text as rough
+from wiki_index.markup.site import site
+from wiki_index.markup.wikitext import plain
 from wiki_index.progress import Seen, told
-from wiki_index.sources.corpus import Corpus, Skip
-from wiki_index.sources.site import site
-from wiki_index.sources.wikitext import plain
 
 
 def dump(path, text, language="en", names="", title="T", ns="<ns>0</ns>"):

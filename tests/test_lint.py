@@ -9,7 +9,7 @@ from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.text.mathematics import tex_to_text
 from wiki_index import __main__ as program
 from wiki_index.check.lint import lint
-from wiki_index.sources.corpus import Corpus
+from wiki_index.corpus import Corpus
 
 GERMAN = (
     "Eisen ist ein chemisches Element mit dem Symbol Fe und der Ordnungszahl sechsundzwanzig in der Reihe. "
@@ -88,7 +88,7 @@ def test_a_formula_that_the_text_lost_is_found(tmp_path, monkeypatch):
     path = dump(tmp_path / "a.xml", formulae)
     assert (found(path)["formulae"].found, found(path)["formulae"].of) == (0, 2)
     monkeypatch.setattr(
-        "wiki_index.sources.wikitext.tex_to_text", lambda tex: "" if "frac" in tex else tex_to_text(tex)
+        "wiki_index.markup.wikitext.tex_to_text", lambda tex: "" if "frac" in tex else tex_to_text(tex)
     )
     again = found(path)["formulae"]
     assert again.found == 1 and "frac" in again.examples[0]

@@ -14,13 +14,13 @@ from test_encoder import TEXTS, tiny_model
 
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
+from kaggle_rag.index.manifest import MANIFEST, Manifest
 from kaggle_rag.index.precision import LEAST_COSINE, PROBES, half_for, is_faster
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
-from kaggle_rag.runtime.files import MANIFEST, Manifest
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_a_build_stopped_between_two_shards_ends_with_the_same_bytes(plan, tmp_p
     small = dataclasses.replace(plan, shard_rows=ROWS)
     build(small)
     whole = plan.out.rename(tmp_path / "whole")
-    stopped(small, monkeypatch, "wiki_index.steps.encode.encode_texts", 3)
+    stopped(small, monkeypatch, "wiki_index.steps.shard_encoder.encode_texts", 3)
     build(small)
     assert same(plan.out, whole)
 

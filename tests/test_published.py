@@ -18,8 +18,8 @@ from kaggle_rag.retrieval.hybrid import Panel
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 pytestmark = pytest.mark.slow
 

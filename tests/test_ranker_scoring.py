@@ -8,11 +8,11 @@ from ranker_toys import WORDS, backbone
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.answering.features import Item
 from kaggle_rag.models.answering.forms import FORMS, form_of
+from kaggle_rag.models.batching import score
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.models.layouts import LETTER, OPTION, Writer
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.rankers.similarity import Views, novel, words_only
-from kaggle_rag.rankers.trained import score
 from kaggle_rag.runtime.errors import ConfigError
 from training.rankers.trainer import LOSSES
 

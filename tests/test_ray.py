@@ -19,8 +19,8 @@ from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 pytest.importorskip("ray")
 needs_loopback = pytest.mark.skipif(
@@ -51,7 +51,7 @@ from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
-from wiki_index.sources.corpus import Corpus
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Cluster, Plan
 corpus, out, model, reuse, rows, address, *gone = sys.argv[1:]
 encoders = {"tiny": Encoder(model, device="cpu")}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import InputError
-from wiki_index.sources.corpus import Article, Corpus, Skip
+from wiki_index.corpus import Article, Corpus, Skip
 
 HEAD, TAIL = '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/"><siteinfo/>\n', "</mediawiki>\n"
 

@@ -8,7 +8,7 @@ import mwparserfromhell
 import pytest
 
 from kaggle_rag.text.cleaning import paragraphs
-from wiki_index.sources.corpus import Article, Corpus
+from wiki_index.corpus import Article, Corpus
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from kaggle_rag.retrieval.queries import PROMPT_CHARACTERS, queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 METALS = ["Iron", "Gold", "Zinc", "Lead", "Tin", "Copper"]
 ROWS = [

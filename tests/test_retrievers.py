@@ -13,8 +13,8 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 
 def test_the_vectors_of_an_older_index_are_taken_over_and_only_new_texts_encoded(

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.data.submission import read_ids, read_submission, top_letters, validate, write_submission
-from kaggle_rag.ensembling.blending import blend, softmax
+from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.runtime.errors import ConfigError, InputError
 
 IDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1).filter(

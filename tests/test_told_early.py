@@ -14,7 +14,7 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.runtime.errors import InputError, run_program
 from kaggle_rag.runtime.limits import parse_size
 from wiki_index import __main__ as program
-from wiki_index.sources.corpus import Corpus
+from wiki_index.corpus import Corpus
 from wiki_index.steps import split
 
 

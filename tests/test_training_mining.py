@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_rag.runtime.errors import InputError
-from training.loop.trainer import DistinctBatches, SeededBatches
-from training.retrieval.corpus import ListedPassages, nearest, read_passages, same
+from kaggle_rag.text.normalise import same
+from training.retrieval.corpus import ListedPassages, nearest, read_passages
 from training.retrieval.mining import mine_negatives, mine_positives, support
 from training.retrieval.queries import draw, read_lessons, split, without
+from training.retrieval.trainer import DistinctBatches, SeededBatches
 
 FACTS = [
     "iron rusts in wet air", "gold does not rust", "a magnet attracts iron", "bees pollinate flowers",

@@ -25,8 +25,8 @@ from training.retrieval.bi_encoder import figures, train_retriever
 from training.retrieval.losses import RETRIEVER_LOSSES
 from training.retrieval.settings import RetrieverSettings
 from wiki_index.build import build
+from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
-from wiki_index.sources.corpus import Corpus
 
 LEARN = {"positive": "fact", "batch": 12, "learning_rate": 3e-3, "epochs": 4, "evaluations": 2}
 

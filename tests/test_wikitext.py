@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kaggle_rag.text.cleaning import paragraphs
 from kaggle_rag.text.mathematics import tex_to_text
-from wiki_index.check.reference_text import rough_html, rough_wikitext
-from wiki_index.sources.wikitext import plain
+from wiki_index.markup.reference_text import rough_html, rough_wikitext
+from wiki_index.markup.wikitext import plain
 
 
 def numbers(text):

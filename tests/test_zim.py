@@ -6,7 +6,7 @@ import pytest
 from test_readers import read
 
 from kaggle_rag.runtime.errors import InputError
-from wiki_index.sources.corpus import Article, Corpus, Skip
+from wiki_index.corpus import Article, Corpus, Skip
 
 
 def html(body):

@@ -13,13 +13,14 @@ from kaggle_rag.config import Section, read_settings
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.runtime.errors import EXIT_USER_ERROR, run_program, show_size
 from kaggle_rag.runtime.flags import OldName, commands_listed
-from training.crossval import commands as judging
-from training.idle import idle
-from training.rankers import settings as ranker_config
+from training.crossval import commands
+from training.rankers import settings as ranker_settings
 from training.rankers.extra import require_extra
+from training.rankers.idle import idle as idle_of_ranker
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
-from training.retrieval import settings as config
+from training.retrieval import settings as retrieval_settings
+from training.retrieval.idle import idle as idle_of_retrieval
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 _RETRIEVER = """\
@@ -101,27 +102,27 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training",
         description="Train the models that find the evidence, and those that read it.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    programs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter
     for name, (what, epilog, model, _) in PROGRAMS.items():
-        made = commands.add_parser(name, help=what, description=what, epilog=epilog, formatter_class=raw)
+        made = programs.add_parser(name, help=what, description=what, epilog=epilog, formatter_class=raw)
         if model:
             _flags(made, model)
-    merge = commands.choices["merge"]
+    merge = programs.choices["merge"]
     merge.add_argument("ranker", type=Path, metavar="RANKER", help="folder of a ranker with an adapter")
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
     merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
     merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    fetch = commands.choices["fetch"]
+    fetch = programs.choices["fetch"]
     fetch.add_argument("name", metavar="NAME", help="name on the hub, such as microsoft/deberta-v3-large")
     fetch.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     fetch.add_argument("--online", action="store_true", help="download what this machine does not have")
-    convert = commands.choices["convert"]
+    convert = programs.choices["convert"]
     convert.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as it lies on the hub")
     convert.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-    judging.cross_validate_flags(commands.choices["cross-validate"])
-    judging.compare_flags(commands.choices["compare"])
-    judging.diagnose_flags(commands.choices["diagnose"])
+    commands.cross_validate_flags(programs.choices["cross-validate"])
+    commands.compare_flags(programs.choices["compare"])
+    commands.diagnose_flags(programs.choices["diagnose"])
     return parser
 
 
@@ -172,18 +173,19 @@ def _show(value: Any) -> str:
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
-    keys = ranker_config if issubclass(model, RankerRun) else config
+    ranks = issubclass(model, RankerRun)
+    keys = ranker_settings if ranks else retrieval_settings
     found = read_settings(
         model, arguments.config, getattr(arguments, "changes", ()), flags, paths=keys.PATHS,
         models=keys.MODELS, renamed={new: old for old, new in _NEW.items() if old in model.model_fields},
     )  # fmt: skip
-    for line in idle(found):
+    for line in (idle_of_ranker if ranks else idle_of_retrieval)(found):
         print("note: " + line, file=sys.stderr)
     return found
 
 
 def _retriever(arguments: argparse.Namespace) -> int:
-    from training.early import require_finder
+    from training.retrieval.checks import require_finder
 
     settings = _settings(arguments, RetrieverSettings)
     require_extra(settings)
@@ -202,7 +204,7 @@ def _retriever(arguments: argparse.Namespace) -> int:
 
 
 def _reranker(arguments: argparse.Namespace) -> int:
-    from training.early import require_finder
+    from training.retrieval.checks import require_finder
 
     settings = _settings(arguments, RerankerSettings)
     require_extra(settings)
@@ -217,7 +219,7 @@ def _reranker(arguments: argparse.Namespace) -> int:
 
 
 def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
-    from training.loop.loop import duration
+    from kaggle_rag.runtime.console import duration
 
     if arguments.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
@@ -251,12 +253,12 @@ def _table(lines: dict[str, dict[str, float]]) -> None:
 
 
 def _ranker(arguments: argparse.Namespace) -> int:
-    from training.early import require_ranker
+    from training.rankers.checks import require_ranker
 
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
     require_extra(settings)
     require_ranker(arguments.command, settings, dry=arguments.dry_run)
-    from training.loop.run_folder import is_first
+    from kaggle_rag.runtime.processes import is_first
     from training.rankers.train import dry_run, require_family, train_ranker
 
     if arguments.dry_run:
@@ -333,12 +335,12 @@ PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] =
     ),
     "cross-validate": (
         "answer every question by rankers that have not seen it, and say how good they are",
-        judging.CROSS_VALIDATE, None, judging.run_cross_validate,
+        commands.CROSS_VALIDATE, None, commands.run_cross_validate,
     ),
-    "compare": ("table cross-validations side by side", judging.COMPARE, None, judging.run_compare),
+    "compare": ("table cross-validations side by side", commands.COMPARE, None, commands.run_compare),
     "diagnose": (
         "list hard questions, likely label errors and contradictions",
-        judging.DIAGNOSE, None, judging.run_diagnose,
+        commands.DIAGNOSE, None, commands.run_diagnose,
     ),
     "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
     "fetch": ("put a model of the hub into a folder", _FETCH, None, _fetch),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, run_program
-from kaggle_rag.runtime.files import Manifest
 from kaggle_rag.runtime.flags import commands_listed, encoders_of
 from wiki_index.arguments import parser
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from kaggle_rag.index.encoder import Encoder
     from kaggle_rag.index.index import Index
     from kaggle_rag.text.units import Unit
+    from wiki_index.corpus import Corpus
     from wiki_index.plan import Cluster, Plan
-    from wiki_index.sources.corpus import Corpus
 
 
 def _build(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
-    from kaggle_rag.runtime.files import Manifest
+    from kaggle_rag.index.manifest import Manifest
     from wiki_index.build import build, check
     from wiki_index.progress import told
 
@@ -69,8 +69,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from kaggle_rag.index.kinds import kind_of
     from kaggle_rag.runtime.limits import parse_size
     from kaggle_rag.text.units import Unit
+    from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
-    from wiki_index.sources.corpus import Corpus
 
     unit = Unit.parse(arguments.unit)
     _tell_idle(arguments)
@@ -269,7 +269,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _check_corpus(arguments: argparse.Namespace) -> int:
     from kaggle_rag.runtime.files import write_json
     from wiki_index.check.lint import as_json, as_table, lint
-    from wiki_index.sources.corpus import Corpus
+    from wiki_index.corpus import Corpus
 
     if arguments.every < 1:
         raise ConfigError(

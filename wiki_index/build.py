@@ -21,16 +21,18 @@ from kaggle_rag.index.dense import FAISS_FILE, VECTORS_FILE, Dense
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import DENSE, LEXICAL, passages_name
 from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.manifest import FORMAT, MANIFEST, DenseCard, Manifest
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import VectorStore
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
-from kaggle_rag.runtime.files import FORMAT, MANIFEST, DenseCard, Manifest, seal, verify, write_json
+from kaggle_rag.runtime.files import seal, verify, write_json
 from kaggle_rag.runtime.limits import Need, Usage, measured, require
 from wiki_index.forecast import check_disk, kinds_for, precision_of, stored_in
 from wiki_index.plan import BASE_RAM, Plan
 from wiki_index.steps.dense_index import GROWING, make_index
-from wiki_index.steps.encode import CALIBRATION, ENCODED, encode, layout_of, older
+from wiki_index.steps.encode import CALIBRATION, ENCODED, encode, layout_of
 from wiki_index.steps.lexical import lexical_parts, lexical_rows
+from wiki_index.steps.shard_encoder import older
 from wiki_index.steps.split import SPLIT, split
 from wiki_index.steps.tune import asked, halves, tune
 

@@ -24,13 +24,14 @@ from kaggle_rag.index.dense import VECTORS_FILE, Dense
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.kinds import KINDS, ram_of, simpler, unfit
+from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.console import over, progress
 from kaggle_rag.runtime.errors import show_size
-from kaggle_rag.runtime.files import DenseCard, require_space
+from kaggle_rag.runtime.files import require_space
 from kaggle_rag.runtime.limits import anonymous_memory, release
 from wiki_index.steps.dense_index import make_index
 from wiki_index.steps.tune import halves, tune

@@ -11,7 +11,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import DENSE
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.text.units import Splitter, Unit
-from wiki_index.sources.corpus import Corpus
+from wiki_index.corpus import Corpus
 
 SHARD_ROWS = 16_384
 # Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.runtime.files import MANIFEST
+from kaggle_rag.index.manifest import MANIFEST
 from wiki_index.build import SETTINGS
 
 

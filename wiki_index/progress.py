@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.text.cleaning import SECTION
-from wiki_index.sources.wikitext import BLOCK
+from wiki_index.markup.wikitext import BLOCK
 
 # 30 bytes a name in each shard of 16,384 passages.
 _NAMES = 300

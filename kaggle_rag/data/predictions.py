@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text
-from kaggle_rag.ensembling.blending import Probabilities
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import whole_file
 

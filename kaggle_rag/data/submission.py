@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
+from kaggle_rag.data.probabilities import ranking
 from kaggle_rag.data.questions import LETTERS, check_ids, id_text
 from kaggle_rag.data.tables import read_rows
-from kaggle_rag.evaluation.metrics import ranking
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import require_answers
 from kaggle_rag.evaluation.metrics import Comparison, average_precisions, paired_bootstrap
 from kaggle_rag.runtime.errors import ConfigError, InputError
-
-Probabilities = npt.NDArray[np.float32]
 
 
 def by_probability(table: Probabilities) -> npt.NDArray[np.float64]:
@@ -59,13 +58,6 @@ def blend(
     for table, weight in zip(tables, weights):
         mixed += weight * np.where(present, RULES[rule](np.where(present, table, -1.0)), 0.0)
     return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def softmax(scores: npt.ArrayLike, present: npt.ArrayLike) -> Probabilities:
-    """Softmax over the present options of each row, ``(n, k)`` float32; absent options get 0."""
-    scores = np.where(np.asarray(present, dtype=bool), np.asarray(scores, dtype=np.float64), -np.inf)
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 # Questions a free weight needs before a fit is tried: below it even the best weights are noise.

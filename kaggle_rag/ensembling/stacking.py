@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.ensembling.blending import Probabilities, blend, check_tables, folds_or_random, softmax
-from kaggle_rag.evaluation.metrics import Comparison, average_precisions, paired_bootstrap, ranking
+from kaggle_rag.data.probabilities import Probabilities, ranking, softmax
+from kaggle_rag.ensembling.blending import blend, check_tables, folds_or_random
+from kaggle_rag.evaluation.metrics import Comparison, average_precisions, paired_bootstrap
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.files import whole_file
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaggle_rag.data.probabilities import ranking
 from kaggle_rag.data.questions import Questions, id_text, require_answers
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.evaluation.duplicates import REASONS as WHY_ALIKE
 from kaggle_rag.evaluation.duplicates import Pair
-from kaggle_rag.evaluation.metrics import ranking
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.files import whole_file
 

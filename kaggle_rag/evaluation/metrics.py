@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_rag.data.probabilities import ranking
+
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
 # Rows resampled at once: bounds the memory of a bootstrap over many questions.
@@ -30,14 +32,6 @@ def ranks_of_answers(
     order = ranking(probabilities, present)
     answers = np.asarray(answers, dtype=np.int64)
     return np.asarray((order == answers[:, None]).argmax(axis=1) + 1, dtype=np.int64)
-
-
-def ranking(probabilities: npt.ArrayLike, present: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
-    """Columns of each row from most to least likely, ``(n, k)``; ties in column order."""
-    scores = np.array(probabilities, dtype=np.float64)
-    if present is not None:
-        scores[~np.asarray(present, dtype=bool)] = -np.inf
-    return np.argsort(-scores, axis=1, kind="stable")
 
 
 def average_precision_at_k(ranks: npt.ArrayLike, k: int = 3) -> Floats:

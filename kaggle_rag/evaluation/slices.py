@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_rag.data.probabilities import ranking
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, require_answers
-from kaggle_rag.evaluation.metrics import Interval, bootstrap, ranking
+from kaggle_rag.evaluation.metrics import Interval, bootstrap
 from kaggle_rag.evaluation.nearness import plain
 from kaggle_rag.runtime.errors import InputError
 

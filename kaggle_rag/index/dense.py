@@ -11,9 +11,9 @@ import numpy as np
 
 from kaggle_rag.index.exact import Distances, refine, search_exact
 from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.vectors import Layout, Rows, Vectors, VectorStore
 from kaggle_rag.runtime.errors import ArtifactError
-from kaggle_rag.runtime.files import DenseCard
 
 if TYPE_CHECKING:
     import faiss

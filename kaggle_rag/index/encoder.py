@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.index.batches import batches
+from kaggle_rag.index.manifest import EncoderCard
 from kaggle_rag.index.precision import LEAST_COSINE, PROBES, half_for, is_faster, reduced
 from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
@@ -20,7 +21,6 @@ from kaggle_rag.models.devices import PRECISIONS, device_of
 from kaggle_rag.models.prompts import Prompts, prompts_of
 from kaggle_rag.models.sentence_bert import sentence_bert
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
-from kaggle_rag.runtime.files import EncoderCard
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

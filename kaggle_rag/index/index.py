@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.index.dense import FAISS_FILE, Dense
+from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.runtime.console import progress as bar_of
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
-from kaggle_rag.runtime.files import Manifest, verify
+from kaggle_rag.runtime.files import verify
 
 if TYPE_CHECKING:
     from kaggle_rag.index.lexical import Lexical

@@ -10,7 +10,7 @@ from typing import Any
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.layouts import Layout
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError
-from kaggle_rag.runtime.files import manifest_sum, seal, verify, write_json
+from kaggle_rag.runtime.files import fields_sha256, seal, verify, write_json
 
 CARD = "ranker.json"
 FORMAT = 1
@@ -46,7 +46,7 @@ class RankerCard:
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         files = seal(folder, sorted(set(names) - {CARD}))
         fields = {"kind": self.KIND, "format": FORMAT, **dataclasses.asdict(self), "files": files}
-        write_json(folder / CARD, {**fields, "sha256": manifest_sum(fields)})
+        write_json(folder / CARD, {**fields, "sha256": fields_sha256(fields)})
 
     @classmethod
     def read(cls, folder: Path) -> RankerCard:
@@ -74,7 +74,7 @@ class RankerCard:
                 cure="train the ranker by this version, or answer by the kit that trained it",
             )  # fmt: skip
         own = found.pop("sha256", None)
-        if own != manifest_sum(found):
+        if own != fields_sha256(found):
             raise ArtifactError(f"{CARD} was changed after it was written", where=folder, cure=_AGAIN)
         verify(folder, found.pop("files"), of="ranker")
         fields = {field.name: found[field.name] for field in dataclasses.fields(cls)}

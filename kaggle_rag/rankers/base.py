@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import Probabilities
 from kaggle_rag.runtime.limits import Need
 
 

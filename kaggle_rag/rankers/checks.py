@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from kaggle_rag.config import RankerSettings, Solution
+from kaggle_rag.index.manifest import EncoderCard, Manifest
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, resolve
 from kaggle_rag.rankers.registry import check_options, settings_of
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
-from kaggle_rag.runtime.files import EncoderCard, Manifest
 from kaggle_rag.runtime.places import plain
 
 LEXICAL = "bm25"

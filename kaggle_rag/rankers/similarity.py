@@ -8,8 +8,8 @@ from types import TracebackType
 import numpy as np
 
 from kaggle_rag.data.contexts import OWN, Evidence, QuestionContexts
+from kaggle_rag.data.probabilities import Probabilities, softmax
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import Probabilities, softmax
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import Vectors

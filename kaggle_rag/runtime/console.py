@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, and in a log or a notebook a line every ten seconds."""
+"""What a program says as it works: lines, and progress as a bar on a terminal or a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from kaggle_rag.runtime.processes import is_first
 
 Bar = tqdm
 Item = TypeVar("Item")
@@ -92,3 +94,21 @@ def over(items: Iterable[Item], name: str, unit: str) -> Iterable[Item]:
     """The items themselves, with the same shown of how many were taken."""
     found: Iterable[Item] = bar_class()(items, desc=name, unit=unit)
     return found
+
+
+def say(line: str) -> None:
+    """To stderr: stdout is for the result."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """As a person says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def bar(name: str, total: int) -> tqdm:
+    """A bar over texts, gone when it is full; in a log, lines where it takes long."""
+    return progress(total, name, "text", leave=False)

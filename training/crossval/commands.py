@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.flags import OldName
+from training.crossval.settings import WITHHELD
 
 CROSS_VALIDATE = """\
 examples:
@@ -48,12 +49,6 @@ The list is read by the setting drop of the trainers: label errors and contradic
 drop_weight count for less. RUN/information.parquet holds every question."""
 
 
-# What the model without the input may not read, and what its information is then of.
-WITHHELD = {
-    "contexts": "what contexts tell beyond prompt and options (default where contexts are read)",
-    "question": "what prompt and contexts tell beyond the options alone (default without contexts)",
-    "all": "what all of it tells beyond chance: options are exchangeable, so nothing need be trained",
-}
 DIAGNOSE = DIAGNOSE.format(withheld="\n".join(f"  {name:<9} {what}" for name, what in WITHHELD.items()))
 
 
@@ -127,9 +122,9 @@ def diagnose_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_cross_validate(arguments: argparse.Namespace) -> int:
-    from training.crossval.experiment import Wish
     from training.crossval.report_text import dry_text, text
     from training.crossval.run import cross_validate, dry_run
+    from training.crossval.settings import Wish
 
     wish = Wish(
         arguments.solution, arguments.questions, arguments.contexts, arguments.out, arguments.folds,
@@ -154,7 +149,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 def run_diagnose(arguments: argparse.Namespace) -> int:
     from kaggle_rag.evaluation.difficulty import write_suspects
     from training.crossval.diagnosis import check_out, find_suspects, summary, text, wish_of
-    from training.crossval.experiment import Wish
+    from training.crossval.settings import Wish
 
     check_out(arguments.out)
     if arguments.run.is_dir():

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions, id_text
-from kaggle_rag.ensembling.blending import Probabilities, blend
+from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.evaluation.difficulty import (
     REASONS,
     Suspect,
@@ -27,15 +28,15 @@ from kaggle_rag.evaluation.difficulty import (
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
 from kaggle_rag.evaluation.leaks import shown
 from kaggle_rag.evaluation.metrics import chance_map_at_k, map_at_k, ranks_of_answers
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import whole_file
-from training.crossval.commands import WITHHELD
-from training.crossval.experiment import FOLDS, Study, Wish, read_run
+from training.crossval.experiment import FOLDS, Study, read_run
 from training.crossval.ranker_spec import Entry
 from training.crossval.report import BLEND, OOF
 from training.crossval.run import cross_validate, out_of_fold
+from training.crossval.settings import WITHHELD, Wish
 from training.crossval.splitting import keep_parts
-from training.loop.run_folder import say
 
 INFORMATION = "information.parquet"
 _NOTHING = "?"

@@ -12,39 +12,19 @@ from kaggle_rag.config import Solution, load
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.checks import check_models, check_ranker
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256, write_json
 from training.crossval.ranker_spec import Entry, Place, entries_of
-from training.early import require_there
-from training.loop.run_folder import Run, say
+from training.crossval.settings import Wish
+from training.loop.checks import require_there
+from training.loop.run_folder import Run
 from training.rankers.dataset import Lessons
 from training.rankers.settings import FILES
 
 RUN, FOLDS = "run.json", "folds.parquet"
 KIND = "kaggle-rag cross-validation"
-
-
-@dataclasses.dataclass(frozen=True)
-class Wish:
-    """What the user asks for; see the flags of ``python -m training cross-validate``."""
-
-    solution: Path
-    questions: Path | None = None
-    contexts: Path | None = None
-    out: Path | None = None
-    folds: int = 5
-    fold: int | None = None
-    seed: int = 0
-    alike: str = "words+vectors"
-    against: tuple[Path, ...] = ()
-    stack: str | None = None
-    changes: tuple[str, ...] = ()
-    final: bool = False
-
-    @property
-    def folder(self) -> Path:
-        return self.out or Path("runs") / self.solution.stem
 
 
 @dataclasses.dataclass(frozen=True)

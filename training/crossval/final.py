@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from kaggle_rag.config import MODELS
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.places import at
 from training.crossval.experiment import Study
 from training.crossval.ranker_spec import Entry
 from training.crossval.report import STACK, Verdict, stack_is_better
-from training.loop.run_folder import say
 
 SOLUTION = "solution.yaml"
 # What a notebook gives itself: its own questions, and where to write.

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kaggle_rag.config import RankerSettings, Solution, validated
+from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.models.card import CARD
 from kaggle_rag.models.checkpoints import weights_sum
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
-from kaggle_rag.runtime.files import MANIFEST, sha256
+from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.places import at, beside, model_beside
-from training.early import check_backbone
-from training.idle import idle
 from training.loop.run_folder import Run
+from training.rankers.checks import check_backbone
 from training.rankers.extra import require_extra
+from training.rankers.idle import idle
 from training.rankers.settings import COMMANDS, FILES, MODELS, PATHS, RankerRun
 
 # What the cross-validation decides of every training run.

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import FittedWeights, Probabilities, blend, fit_weights
+from kaggle_rag.ensembling.blending import FittedWeights, blend, fit_weights
 from kaggle_rag.ensembling.stacking import FittedStack, fit_stack
 from kaggle_rag.evaluation.fold_table import Folds
 from kaggle_rag.evaluation.metrics import (

@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaggle_rag.data.predictions import Predictions
-from kaggle_rag.ensembling.blending import Probabilities
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import write_json
-from training.crossval.experiment import Study, Wish
+from kaggle_rag.runtime.processes import processes
+from training.crossval.experiment import Study
 from training.crossval.final import found_by, lines_of, train_all
 from training.crossval.ranker_spec import Entry
 from training.crossval.report import OOF, judge, mixes
+from training.crossval.settings import Wish
 from training.crossval.splitting import keep_leaks, keep_parts, make_parts
-from training.loop.loop import duration
-from training.loop.run_folder import processes, say
 
 METRICS = "metrics.json"
 

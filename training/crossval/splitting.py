@@ -11,9 +11,9 @@ from kaggle_rag.evaluation.fold_table import Folds, articles_of, read_folds, wri
 from kaggle_rag.evaluation.folds import crossing, group, group_folds
 from kaggle_rag.evaluation.leaks import LeakReport, leak_report
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import sha256, write_json
 from training.crossval.experiment import Study
-from training.loop.run_folder import say
 
 PAIRS, LEAKS = "duplicates.json", "leaks.json"
 

@@ -7,9 +7,7 @@ is learnt the model is written there, and becomes ``OUT`` in one rename.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,30 +15,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kaggle_rag.index.manifest import MANIFEST, Manifest
 from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.runtime.errors import ArtifactError, InputError
-from kaggle_rag.runtime.files import MANIFEST, Manifest, require_space, sha256, write_json
+from kaggle_rag.runtime.files import require_space, sha256, write_json
+from kaggle_rag.runtime.processes import _wait_for_all, is_first, processes
 
 RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
-
-
-def is_first() -> bool:
-    """Whether this process is the only one, or the first of those that ``accelerate launch`` started.
-
-    The first one writes and speaks; the others compute.
-    """
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(line: str) -> None:
-    """To stderr: stdout is for the result."""
-    if is_first():
-        print(line, file=sys.stderr, flush=True)
-
-
-def processes() -> int:
-    """How many processes learn together; each takes its own part of every step."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool = False) -> None:
@@ -54,14 +35,6 @@ def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool =
     saved = trained if adapter else sum(size for size, _ in sizes)
     if is_first():
         require_space(folder, 4 * (_CHECKPOINTS * (saved + (2 + ema) * trained) + saved))
-
-
-def _wait_for_all() -> None:
-    """Go on when every process has come here."""
-    if processes() > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
 
 
 # Where it runs and what is shown of it; not what is learnt.

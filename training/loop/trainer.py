@@ -3,90 +3,24 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from sentence_transformers import DefaultBatchSampler
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ConfigError
-from training.retrieval.corpus import same
-from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 # What they warn of (a new head, no model card) is said here in our words.
 transformers_logging.set_verbosity_error()
 logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
 
 # Lines of the log an epoch.
-_LOGS = 10
-
-
-class SeededBatches(DefaultBatchSampler):  # type: ignore[misc]
-    """Whole batches in an order that the seed and the epoch alone decide, so a resumed epoch is the same.
-
-    The default sampler goes on drawing from one generator, whose state stands in no checkpoint.
-    """
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(
-            len(self.sampler), generator=torch.Generator().manual_seed(self.seed + self.epoch)
-        ).tolist()
-        for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-            yield order[start : start + self.batch_size]
-
-
-class DistinctBatches(SeededBatches):
-    """Seeded batches in which no row's negative is another row's answer.
-
-    Every passage of a batch is a negative of every other row, so a passage may be the positive of one
-    row only, and the negative of no other. A row that does not fit waits for the next batch; when too
-    few are left, all are dealt again. The library's own sampler may give fewer batches than its length
-    says, and a resumed run then counts its epochs wrongly.
-    """
-
-    def __init__(self, dataset: Dataset, *args: Any, **kwargs: Any) -> None:
-        super().__init__(dataset, *args, **kwargs)
-        columns = [dataset[name] for name in dataset.column_names if name.startswith("negative")]
-        self.positives = [same(text) for text in dataset["positive"]]
-        self.negatives = [{same(text) for text in row} for row in zip(*columns)] or [set()] * len(dataset)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        waiting: list[int] = []
-        for _ in range(len(self)):
-            batch, waiting = self._fill(waiting)
-            if len(batch) < self.batch_size:
-                dealt = torch.randperm(len(self.positives), generator=generator).tolist()
-                batch, waiting = self._fill([*batch, *waiting, *dealt])
-            if len(batch) < self.batch_size:
-                # Few passages, each of them a negative of many rows: answers at least stay apart.
-                batch, waiting = self._fill([*batch, *waiting], strict=False)
-            yield batch
-
-    def _fill(self, rows: list[int], *, strict: bool = True) -> tuple[list[int], list[int]]:
-        """A batch from the first rows that fit together, and the rows left over."""
-        batch: list[int] = []
-        left: list[int] = []
-        answers: set[str] = set()
-        wrong: set[str] = set()
-        for place, row in enumerate(rows):
-            if len(batch) == self.batch_size:
-                return batch, left + rows[place:]
-            positive, negatives = self.positives[row], self.negatives[row] if strict else set()
-            if positive in answers or positive in wrong or negatives & answers:
-                left.append(row)
-                continue
-            batch.append(row)
-            answers.add(positive)
-            wrong |= negatives
-        return batch, left
+LOGS = 10
 
 
 class Careful:
@@ -215,63 +149,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 def show(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
-def make_trainer(
-    kind: tuple[type, type],
-    settings: RetrieverSettings | RerankerSettings,
-    folder: Path,
-    model: Any,
-    loss: Any,
-    rows: Dataset,
-    evaluator: Any | None,
-    *,
-    distinct: bool,
-    say: Callable[[str], object],
-) -> Any:
-    """A trainer of ``kind`` (trainer class, class of its arguments) for ``rows``, ready to train.
-
-    ``distinct`` keeps rows that share a text out of one batch, where each would be the other's negative.
-    """
-    trainer_class, arguments_class = kind
-    steps = len(rows) // settings.batch
-    every = max(1, math.ceil(steps / settings.accumulate / settings.evaluations))
-    judged = evaluator is not None
-    arguments = arguments_class(
-        output_dir=str(folder), num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate, warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed,
-        dataloader_drop_last=True, dataloader_pin_memory=False,
-        batch_sampler=DistinctBatches if distinct else SeededBatches,
-        eval_strategy="steps" if judged else "no", save_strategy="steps",
-        eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
-        load_best_model_at_end=judged, metric_for_best_model=f"eval_{settings.metric}" if judged else None,
-        greater_is_better=True if judged else None,
-        logging_steps=max(1, steps // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
-        report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
-        **_precision(model.device.type),
-    )  # fmt: skip
-    # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    callbacks: list[TrainerCallback] = [Progress(say)]
-    if settings.patience:
-        callbacks.append(Patience(settings.patience))
-    if settings.report_to == "tensorboard":
-        callbacks.append(curves(settings.out))
-    trainer = trainer_class(
-        model=model, args=arguments, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=callbacks
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _precision(device: str) -> dict[str, bool]:
-    """Half precision where a GPU has it in hardware (a T4 has no bfloat16)."""
-    if device != "cuda":
-        return {}
-    brain = torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"bf16": brain, "fp16": not brain}
 
 
 def seconds_a_step(trainer: Any) -> float:

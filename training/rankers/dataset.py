@@ -14,8 +14,8 @@ from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.features import Feature, Item
 from kaggle_rag.models.answering.forms import Form
+from kaggle_rag.models.batching import items_of
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.rankers.trained import items_of
 from kaggle_rag.runtime.errors import InputError
 
 

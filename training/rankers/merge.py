@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.batching import score
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.rankers.trained import score
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from kaggle_rag.evaluation.difficulty import read_suspects, sample_weights
 from kaggle_rag.evaluation.duplicates import find_duplicates, find_shared
 from kaggle_rag.evaluation.fold_table import articles_of, read_folds
 from kaggle_rag.evaluation.folds import group, group_folds
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
-from training.loop.run_folder import say
 from training.rankers.dataset import Lessons
 from training.rankers.settings import RankerRun
 

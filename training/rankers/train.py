@@ -19,10 +19,12 @@ from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.layouts import Writer, layout_of
 from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, show_size
 from kaggle_rag.runtime.limits import Usage, measured, release
+from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.loop import train
-from training.loop.run_folder import Run, is_first, processes, require_room, say
+from training.loop.run_folder import Run, require_room
 from training.loop.trainer import seconds_a_step, show
 from training.rankers.adversarial import require_embeddings
 from training.rankers.dataset import Changes, EpochQuestions, Lessons

@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from accelerate.utils import broadcast
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from kaggle_rag.ensembling.blending import softmax
+from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.evaluation.metrics import accuracy, map_at_k, ranks_of_answers
 from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.batching import score
 from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import half_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
-from kaggle_rag.rankers.trained import score
-from training.loop.run_folder import is_first, processes
-from training.loop.trainer import Careful, Patience, Progress, curves
+from kaggle_rag.runtime.processes import is_first, processes
+from training.loop.trainer import LOGS, Careful, Patience, Progress, curves
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
 from training.rankers.saving import save_weights
@@ -42,7 +42,6 @@ _OPTIMIZERS = {
     "paged-adamw-8bit": "paged_adamw_8bit",
     "adafactor": "adafactor",
 }
-_LOGS = 10
 
 
 def cross_entropy(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
@@ -234,7 +233,7 @@ def _arguments(
         eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
         load_best_model_at_end=judged, metric_for_best_model=f"eval_{METRIC}" if judged else None,
         greater_is_better=True if judged else None,
-        logging_steps=max(1, batches // settings.accumulate // _LOGS), logging_nan_inf_filter=False,
+        logging_steps=max(1, batches // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         remove_unused_columns=False, dataloader_pin_memory=False,
         # Forms ask a model several times a step, and not each process equally often.
         ddp_broadcast_buffers=False,

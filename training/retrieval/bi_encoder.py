@@ -13,15 +13,17 @@ from transformers import set_seed
 
 from kaggle_rag.evaluation.metrics import ndcg_at_k, recall_at_k
 from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.runtime.console import say
 from training.loop.library import BaseEvaluator
-from training.loop.loop import dry_run, learn
-from training.loop.run_folder import Run, say
-from training.loop.trainer import Careful, make_trainer
+from training.loop.run_folder import Run
+from training.loop.trainer import Careful
 from training.retrieval.columns import prompted, rows_of
 from training.retrieval.corpus import encode_passages, encode_queries, nearest
 from training.retrieval.dataset import Held, Material, make_material
 from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RetrieverSettings
+from training.retrieval.trainer import make_trainer
 
 # The deepest figure is nDCG@10.
 DEPTH = 10

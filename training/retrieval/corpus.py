@@ -19,18 +19,14 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.runtime.console import Bar, progress
+from kaggle_rag.runtime.console import bar
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.text.normalise import same
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 Cosines = npt.NDArray[np.float32]
 # Rows of the table of cosines that lie in memory at once.
 _QUERIES = 256
-
-
-def same(text: str) -> str:
-    """What two spellings of one passage share: case and spaces set aside."""
-    return " ".join(text.lower().split())
 
 
 class Corpus(Protocol):
@@ -154,6 +150,3 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
         return encoder.encode_passages(texts, on_rows=shown.update)
 
 
-def bar(name: str, total: int) -> Bar:
-    """A bar over texts, gone when it is full; in a log, lines where it takes long."""
-    return progress(total, name, "text", leave=False)

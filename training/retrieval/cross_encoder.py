@@ -15,17 +15,18 @@ from kaggle_rag.models import pairmodel
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.pairmodel import PairModel
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
+from kaggle_rag.runtime.console import bar, say
 from training.loop.library import BaseEvaluator
-from training.loop.loop import dry_run, learn
-from training.loop.run_folder import Run, say
-from training.loop.trainer import Careful, make_trainer
+from training.loop.run_folder import Run
+from training.loop.trainer import Careful
 from training.retrieval.bi_encoder import figures
 from training.retrieval.columns import rows_of
-from training.retrieval.corpus import bar
 from training.retrieval.dataset import Held, Material, make_material
 from training.retrieval.losses import RERANKER_LOSSES
+from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RerankerSettings
 from training.retrieval.teacher import soft_labels
+from training.retrieval.trainer import make_trainer
 
 
 class _Trainer(Careful, CrossEncoderTrainer):  # type: ignore[misc]

@@ -12,8 +12,9 @@ import numpy as np
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.text.normalise import same
 from training.retrieval.columns import rows_of
-from training.retrieval.corpus import Corpus, encode_queries, open_corpus, same
+from training.retrieval.corpus import Corpus, encode_queries, open_corpus
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 from training.retrieval.mining import Example, mine_negatives, mine_positives
 from training.retrieval.queries import Lesson, draw, read_lessons, split, without

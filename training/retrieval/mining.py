@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from kaggle_rag.index.vectors import Vectors
-from training.retrieval.corpus import Corpus, Cosines, bar, encode_passages, encode_queries, same
+from kaggle_rag.runtime.console import bar
+from kaggle_rag.text.normalise import same
+from training.retrieval.corpus import Corpus, Cosines, encode_passages, encode_queries
 from training.retrieval.queries import Lesson
 
 _WORD = re.compile(r"\w+")

@@ -14,7 +14,7 @@ from kaggle_rag.data.questions import NO_ANSWER, Questions, id_text
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.errors import InputError
-from training.retrieval.corpus import same
+from kaggle_rag.text.normalise import same
 
 
 @dataclasses.dataclass(frozen=True)

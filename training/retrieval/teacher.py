@@ -12,9 +12,10 @@ from kaggle_rag.data.columns import require_columns
 from kaggle_rag.data.questions import id_text
 from kaggle_rag.data.tables import READERS, read_rows
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, Scores
+from kaggle_rag.runtime.console import bar
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.text.normalise import same
 from training.retrieval.columns import Labels, pairs_of
-from training.retrieval.corpus import bar, same
 from training.retrieval.mining import Example
 
 

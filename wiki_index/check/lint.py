@@ -23,9 +23,9 @@ from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.check.language import is_foreign
-from wiki_index.check.reference_text import CLOSE, OPEN
+from wiki_index.corpus import Corpus, Page, Skip
+from wiki_index.markup.reference_text import CLOSE, OPEN
 from wiki_index.progress import told
-from wiki_index.sources.corpus import Corpus, Page, Skip
 
 # A sentence below says little; one above is not read to its end by an encoder of 256 tokens.
 SHORT, LONG = 20, 1000

@@ -11,11 +11,11 @@ from kaggle_rag.runtime.errors import InputError
 from wiki_index.readers.base import Article, Reader, Skip
 from wiki_index.readers.cirrus import Cirrus
 from wiki_index.readers.extracted import Extracted
+from wiki_index.readers.folders import ZIM_PART
 from wiki_index.readers.mediawiki import MediaWiki
 from wiki_index.readers.tables import JsonLines, Table, missing_columns
 from wiki_index.readers.text import TextFile
 from wiki_index.readers.zim import Zim
-from wiki_index.sources.folders import ZIM_PART
 
 __all__ = ["ENDINGS", "READERS", "Article", "Reader", "Skip", "format_of", "why_no_articles"]
 

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 from kaggle_rag.text.mathematics import tex_to_text
 from kaggle_rag.text.template_parts import scripted
-from wiki_index.sources.wikitables import Cell, Table
+from wiki_index.markup.wikitables import Cell, Table
 
 _VOID = {
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",

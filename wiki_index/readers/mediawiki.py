@@ -16,10 +16,10 @@ from xml.etree import ElementTree
 from kaggle_rag.data.compressed import opened
 from kaggle_rag.data.texts import encoding_of, not_text, not_utf8
 from kaggle_rag.runtime.errors import InputError
-from wiki_index.check.reference_text import rough_wikitext
+from wiki_index.markup.reference_text import rough_wikitext
+from wiki_index.markup.site import Site, site
+from wiki_index.markup.wikitext import plain
 from wiki_index.readers.base import Article, Reader, Skip
-from wiki_index.sources.site import Site, site
-from wiki_index.sources.wikitext import plain
 
 _REDIRECT = re.compile(r"\s*#\w+\s*:?\s*\[\[")
 _DISAMBIGUATION = re.compile(

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kaggle_rag.runtime.errors import InputError
-from wiki_index.check.reference_text import rough_html
+from wiki_index.markup.reference_text import rough_html
 from wiki_index.readers.base import Article, Reader, Skip
+from wiki_index.readers.folders import ZIM_PART
 from wiki_index.readers.html import plain
-from wiki_index.sources.folders import ZIM_PART
 
 _REFRESH = re.compile(r"<meta\b[^<>]*http-equiv=[\"']?refresh", re.IGNORECASE)
 _DISAMBIGUATION = re.compile(r"\b(?:id=[\"']disambigbox|dmbox-disambig)\b", re.IGNORECASE)

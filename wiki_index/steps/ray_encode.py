@@ -32,12 +32,12 @@ import torch
 
 from kaggle_rag.index.dense import VECTORS_FILE
 from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.manifest import EncoderCard
 from kaggle_rag.index.vectors import Layout, VectorWriter
 from kaggle_rag.runtime.console import Bar
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, KitError
-from kaggle_rag.runtime.files import EncoderCard
 from wiki_index.plan import LOCAL, Cluster, Plan
-from wiki_index.steps.encode import ShardEncoder
+from wiki_index.steps.shard_encoder import ShardEncoder
 
 # Ray reports its use to its makers by default; the kit uses no network unless asked.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

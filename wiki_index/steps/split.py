@@ -14,9 +14,9 @@ from kaggle_rag.index.passages import Passage, read_shard, write_shard
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import write_json
+from wiki_index.corpus import Skip
 from wiki_index.plan import Plan
 from wiki_index.progress import Seen, of_another_version
-from wiki_index.sources.corpus import Skip
 
 SPLIT = "split.json"
 _COUNTS = ("articles", "skipped", "left_out", "shard_rows")

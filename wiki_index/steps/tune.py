@@ -15,11 +15,11 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.dense import Dense
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.kinds import KINDS, lists_for
+from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.retrieval.queries import FORMS, short_prompt
 from kaggle_rag.runtime.console import progress
-from kaggle_rag.runtime.files import DenseCard
 
 K = 10
 _QUERIES = 512

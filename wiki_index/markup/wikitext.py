@@ -14,8 +14,8 @@ from collections import Counter
 from kaggle_rag.text.markup import elements, expand
 from kaggle_rag.text.mathematics import tex_to_text
 from kaggle_rag.text.template_parts import BRACES, scripted
-from wiki_index.sources.site import Site, language_codes, site, switches
-from wiki_index.sources.wikitables import GONE, without_tables
+from wiki_index.markup.site import Site, language_codes, site, switches
+from wiki_index.markup.wikitables import GONE, without_tables
 
 # Stand-ins for what must not be read as markup; XML cannot hold these characters.
 _FORMULA, _LITERAL, _STOP, _GONE = "\x0e", "\x01", "\x02", GONE

@@ -12,8 +12,8 @@ from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import sha256
 from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of, why_no_articles
+from wiki_index.readers.folders import ZIM_PART, gaps, refuse_twice, require_all_parts, visible, zim_parts
 from wiki_index.readers.zim import Zim
-from wiki_index.sources.folders import ZIM_PART, gaps, refuse_twice, require_all_parts, visible, zim_parts
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
 

@@ -1,0 +1,28 @@
+"""Settings of a training that were given and change nothing with the others given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kaggle_rag.config import Section
+
+# A setting, and the one without which it has no effect.
+_NEEDS = {
+    "adversarial_size": "adversarial", "adversarial_from": "adversarial", "weaker": "weaker_contexts",
+    "drop_snippets": "contexts", "margin": "negatives",
+}  # fmt: skip
+# What only an evaluation asks.
+_JUDGED = ("metric", "pool", "candidates")
+
+
+def idle(settings: Section) -> Iterator[str]:
+    """A line for each."""
+    given = settings.model_fields_set
+    for key, needed in _NEEDS.items():
+        if key in given and getattr(settings, key) and getattr(settings, needed) in (None, 0, "none"):
+            yield f"{key} has no effect without {needed}"
+    if "held_out" in given and getattr(settings, "validation", None):
+        yield "held_out has no effect: validation is given"
+    if not (getattr(settings, "validation", None) or getattr(settings, "held_out", None)):
+        for key in sorted(given.intersection(_JUDGED)):
+            yield f"{key} has no effect without an evaluation: give validation, or held_out above 0"

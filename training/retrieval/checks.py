@@ -1,0 +1,33 @@
+"""All faults of the inputs of a retriever's or a re-ranker's training, before any work."""
+
+from __future__ import annotations
+
+from kaggle_rag.index.manifest import Manifest
+from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.runtime.faults import Gathered
+from training.loop.checks import _require_own
+from training.loop.run_folder import Run
+from training.retrieval.corpus import read_passages
+from training.retrieval.queries import read_lessons, without
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
+
+
+def require_finder(command: str, settings: RetrieverSettings | RerankerSettings, *, dry: bool) -> None:
+    """Raise ``KitError`` for all that is wrong with the inputs of a retriever or a re-ranker."""
+    found = Gathered()
+    with found.check():
+        _require_own(Run(command, settings), dry)
+    with found.check():
+        resolve(settings.model)
+    with found.check():
+        without(read_lessons(settings.questions, settings.positive, settings.forms), settings.exclude)
+    if settings.validation:
+        with found.check():
+            read_lessons(settings.validation, settings.positive, settings.forms)
+    if settings.passages:
+        with found.check():
+            read_passages(settings.passages)
+    if settings.index:
+        with found.check():
+            Manifest.read(settings.index)
+    found.tell()
