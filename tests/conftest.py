@@ -62,7 +62,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A user's own encoder of two tiny layers."""
-    from test_encoder import tiny_model
+    from model_toys import tiny_model
 
     from kaggle_rag.index.encoder import Encoder
 

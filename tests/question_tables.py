@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.data.questions import LETTERS, Questions
 
 
@@ -32,3 +33,23 @@ def altered(questions, rows, prompt=lambda text, rng: text, seed=0):
 def shuffled_words(text, rng):
     words = text.split()
     return " ".join(words[place] for place in rng.permutation(len(words)))
+
+
+def ranker(right, skill, seed, width=5):
+    """Probabilities of a ranker that sees the right option with some skill."""
+    noise = np.random.default_rng(seed).standard_normal((len(right), width))
+    return softmax(noise + skill * np.eye(width)[right], np.ones((len(right), width), bool))
+
+
+def questions(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 5, count), np.ones((count, 5), bool)
+
+
+ROWS = [
+    {"id": 1, "prompt": "Which is the larger moon of Mars?", "A": "Titan", "B": "Phobos", "C": "Europa"},
+    {"id": 2, "prompt": "Name the temperature at which copper melts.",
+     "A": "660 °C", "B": None, "C": "1,085 °C",
+     "is_question": False},
+    {"id": 3, "prompt": "How many eyes has the animal?", "A": "two", "B": "five", "C": "eight",
+     "context": "The zorg is an animal. It has eight eyes. It sleeps."},
+]  # fmt: skip

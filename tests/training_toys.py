@@ -3,7 +3,7 @@
 import csv
 import random
 
-from test_encoder import tiny_model
+from model_toys import tiny_model
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "frost"]
 WORDS += ["grove", "heron", "ivory", "jade", "karst", "lemon"]

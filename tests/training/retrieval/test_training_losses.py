@@ -1,0 +1,142 @@
+"""Losses against hand computations, and each entry of the tables on a model that learns from it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from model_toys import tiny_cross_encoder, tiny_model
+from sentence_transformers import CrossEncoder as PairModel
+from sentence_transformers import SentenceTransformer
+
+from training.retrieval.columns import pairs_of, prompted, rows_of
+from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES
+from training.retrieval.mining import Example
+from training.retrieval.settings import RerankerSettings, RetrieverSettings
+from training.retrieval.vicreg import VICReg, vicreg
+
+
+def inputs(model, texts):
+    """A model's inputs, by either of the names that releases have for it."""
+    return (getattr(model, "preprocess", None) or model.tokenize)(texts)
+
+
+EXAMPLES = [
+    Example("1", "iron", "iron rusts", ("gold shines", "tin bends")),
+    Example("2", "gold", "gold shines", ("iron rusts", "tin bends")),
+    Example("3", "tin", "tin bends", ("gold shines", "iron rusts")),
+]
+
+
+def by_hand(left, right):
+    """VICReg in plain loops, from the formulas of the paper's sections 4.1 and algorithm 1."""
+    n, d = left.shape
+    invariance = sum((left[i, j] - right[i, j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
+    spread = copies = 0.0
+    for z in (left, right):
+        means = [sum(z[:, j]) / n for j in range(d)]
+        cov = [
+            [sum((z[i, a] - means[a]) * (z[i, b] - means[b]) for i in range(n)) / (n - 1) for b in range(d)]
+            for a in range(d)
+        ]
+        spread += sum(max(0.0, 1 - math.sqrt(cov[j][j] + 1e-4)) for j in range(d)) / d
+        copies += sum(cov[a][b] ** 2 for a in range(d) for b in range(d) if a != b) / d
+    return 25 * invariance + 25 * spread + copies
+
+
+def test_vicreg_is_the_hand_computed_sum():
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)) * 0.3
+    assert float(vicreg(torch.tensor(left), torch.tensor(right))) == pytest.approx(by_hand(left, right))
+    # Two points on one diagonal: s = 0, each variance 2 (no hinge), both covariances 2, so c = 8 / 2 a side.
+    line = torch.tensor([[0.0, 0.0], [2.0, 2.0]], dtype=torch.float64)
+    assert float(vicreg(line, line)) == pytest.approx(8.0)
+    # Collapsed: no covariance, and each side's hinge is 1 - sqrt(1e-4) = 0.99.
+    assert float(vicreg(torch.ones(4, 2), torch.ones(4, 2))) == pytest.approx(2 * 25 * 0.99)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("losses")
+    return tiny_model(folder), tiny_cross_encoder(folder)
+
+
+def test_vicreg_of_a_model_is_that_of_its_unit_vectors_times_the_root_of_their_width(folders):
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    columns = [["iron", "gold", "tin"], ["iron rusts", "gold shines", "tin bends"]]
+    own = [model.encode(texts, normalize_embeddings=True).astype(float) * math.sqrt(32) for texts in columns]
+    with torch.no_grad():
+        found = VICReg(model)([inputs(model, texts) for texts in columns], None)
+    assert float(found) == pytest.approx(by_hand(*own), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", RETRIEVER_LOSSES)
+def test_every_retriever_loss_falls_on_what_it_learns_from(name, folders, tmp_path):
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    kind = RETRIEVER_LOSSES[name]
+    loss = kind.make(model, RetrieverSettings(questions="q", out="o", positive="p", loss=name, negatives=2))
+    columns = rows_of(kind.rows, EXAMPLES)
+    labels = torch.tensor(columns.pop("label")) if "label" in columns else None
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    values = []
+    for _ in range(8):
+        value = loss([inputs(model, texts) for texts in columns.values()], labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert values[-1] < values[0]
+
+
+def test_the_symmetric_loss_is_the_mean_of_both_directions(folders):
+    """A query among all passages, negatives too; a positive among all queries. Cosines times the scale."""
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    settings = RetrieverSettings(
+        questions="q", out="o", positive="p", loss="infonce-symmetric", negatives=2, scale=7.0
+    )
+    columns = list(rows_of("tuple", EXAMPLES).values())
+    with torch.no_grad():
+        loss = RETRIEVER_LOSSES["infonce-symmetric"].make(model, settings)
+        found = float(loss([inputs(model, texts) for texts in columns], None))
+    query, *passages = (model.encode(texts, normalize_embeddings=True).astype(float) for texts in columns)
+    forth, back = query @ np.concatenate(passages).T * 7, passages[0] @ query.T * 7
+    by_hand = [np.log(np.exp(row - row[i]).sum()) for side in (forth, back) for i, row in enumerate(side)]
+    assert found == pytest.approx(np.mean(by_hand), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", RERANKER_LOSSES)
+def test_every_reranker_loss_falls_on_what_it_learns_from(name, folders):
+    model = PairModel(str(folders[1]), device="cpu").eval()
+    kind = RERANKER_LOSSES[name]
+    settings = RerankerSettings(questions="q", out="o", positive="p", loss=name, teacher="t", negatives=2)
+    soft = {pair: 0.9 - 0.4 * place for e in EXAMPLES for place, pair in enumerate(pairs_of(e))}
+    columns = rows_of(kind.rows, EXAMPLES, soft if kind.teacher else None)
+    found = columns.pop("labels", None) or columns.pop("label")
+    labels = list(map(torch.tensor, found)) if isinstance(found[0], list) else torch.tensor(found)
+    loss, optimizer = kind.make(model, settings), torch.optim.AdamW(model.parameters(), lr=1e-3)
+    values = []
+    for _ in range(8):
+        value = loss(list(columns.values()), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert values[-1] < values[0]
+
+
+def test_examples_take_the_shape_a_loss_asks_for():
+    assert rows_of("tuple", EXAMPLES[:1]) == {
+        "query": ["iron"], "positive": ["iron rusts"],
+        "negative_1": ["gold shines"], "negative_2": ["tin bends"],
+    }  # fmt: skip
+    assert rows_of("triplet", EXAMPLES[:1])["negative_1"] == ["gold shines", "tin bends"]
+    assert rows_of("labelled", EXAMPLES[:1])["label"] == [1.0, 0.0, 0.0]
+    soft = {("iron", "iron rusts"): 0.7, ("iron", "tin bends"): 0.2}
+    assert rows_of("list", EXAMPLES[:1], soft)["labels"] == [[0.7, 0.0, 0.2]]
+    assert rows_of("margin", EXAMPLES[:1], soft)["label"] == [[0.7, 0.0, 0.2]]
+
+
+def test_prompts_stand_before_every_text():
+    (example,) = prompted(EXAMPLES[:1], "query: ", "passage: ")
+    assert (example.query, example.positive) == ("query: iron", "passage: iron rusts")
+    assert example.negatives == ("passage: gold shines", "passage: tin bends")

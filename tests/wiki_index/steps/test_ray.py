@@ -1,0 +1,281 @@
+"""Encoding on a Ray cluster of two local nodes: lost nodes, errors, Ctrl-C, and the run without Ray."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from build_toys import call, same
+from conftest import ROOT, write_corpus
+
+from kaggle_rag.index.index import Index
+from kaggle_rag.index.vectors import Layout
+from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.text.units import Unit
+from wiki_index.build import build
+from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
+
+pytest.importorskip("ray")
+needs_loopback = pytest.mark.skipif(
+    not any(stats.isup for name, stats in psutil.net_if_stats().items() if name.startswith("lo")),
+    reason="Ray's processes talk over the loopback interface, which is down here: ip link set lo up",
+)
+
+# Enough work for a node to be lost in the midst of it.
+ARTICLES, ROWS, SHARDS = 1_600, 800, 16
+
+# One argument a node's CPUs; a line on stdin kills the last node without a farewell.
+_CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster()
+nodes = [cluster.add_node(num_cpus=1, include_dashboard=False, object_store_memory=80 << 20) for _ in "ab"]
+print(cluster.address, flush=True)
+for _ in sys.stdin:
+    cluster.remove_node(nodes.pop(), allow_graceful=False)
+    print("killed", flush=True)
+cluster.shutdown()
+"""
+_BUILD = """
+import signal, sys; from pathlib import Path; from shutil import rmtree
+# A suite that was started in the background hands on that Ctrl-C is to be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.text.units import Unit
+from wiki_index.build import build
+from wiki_index.corpus import Corpus
+from wiki_index.plan import Cluster, Plan
+corpus, out, model, reuse, rows, address, *gone = sys.argv[1:]
+encoders = {"tiny": Encoder(model, device="cpu")}
+for folder in gone:
+    rmtree(folder)
+plan = Plan(Corpus.open(corpus), Path(out), encoders, Unit("sentence"), reuse=Path(reuse),
+            shard_rows=int(rows), cluster=Cluster(address))
+sys.exit(run_program(lambda: int(not build(plan))))
+"""
+
+
+# Every Python of the cluster begins with this. A worker stops at its first shard behind the third until
+# the gate is open, so that what is done to it is done in the midst of its work.
+_GATE = """
+import os, sys, threading, time
+from pathlib import Path
+gate = Path(__file__).parent
+
+def keep():
+    while not hasattr(sys.modules.get("wiki_index.steps.encode"), "ShardEncoder"):
+        time.sleep(0.001)
+    kind = sys.modules["wiki_index.steps.encode"].ShardEncoder
+    write = kind.write
+    def gated(self, number, start):
+        if number > 2 and not (gate / "open").exists():
+            (gate / f"here-{os.getpid()}").touch()
+            while not (gate / "open").exists():
+                time.sleep(0.01)
+        return write(self, number, start)
+    kind.write = gated
+
+threading.Thread(target=keep, daemon=True).start()
+"""
+
+
+class LocalCluster:
+    """Two nodes of one CPU each; the suite's own process opens no socket."""
+
+    def __init__(self, log):
+        self._gate = log.parent
+        (self._gate / "sitecustomize.py").write_text(_GATE)
+        self.let_go()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CLUSTER], cwd=log.parent, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
+            env={**os.environ, "PYTHONPATH": str(self._gate)},
+        )  # fmt: skip
+        self.address = self._process.stdout.readline().strip()
+        assert self.address, log.read_text()
+
+    def hold(self):
+        (self._gate / "open").unlink()
+        for mark in self._gate.glob("here-*"):
+            mark.unlink()
+
+    def held(self):
+        """How many workers wait in the midst of their work."""
+        return len(list(self._gate.glob("here-*")))
+
+    def let_go(self):
+        (self._gate / "open").touch()
+
+    def kill_a_node(self):
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "killed\n"
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(timeout=600)
+
+
+class Driver:
+    """A build in a process of its own."""
+
+    def __init__(self, plan, address, *gone):
+        self.plan, self.log = plan, plan.out.with_suffix(".log")
+        arguments = [plan.corpus.path, plan.out, plan.encoders["tiny"].card.name, plan.reuse]
+        arguments += [plan.shard_rows, address, *gone]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _BUILD, *map(str, arguments)], cwd=ROOT,
+            stdout=self.log.open("w"), stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def until(self, seen):
+        while not seen():
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.01)
+
+    def end(self):
+        return self.process.wait(timeout=600), self.log.read_text()
+
+
+def marks(plan):
+    return len(list(plan.dense("tiny").glob("encoded/0*")))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    made = LocalCluster(tmp_path_factory.mktemp("cluster") / "log")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def plan(tiny, tmp_path_factory):
+    """A build that takes over the vectors of an older index where it can."""
+    folder = tmp_path_factory.mktemp("plain")
+    texts = [" ".join(f"Ore {a} holds {s * a} grams of gold." for s in range(8)) for a in range(ARTICLES)]
+    older = Corpus.open(write_corpus(folder / "older.jsonl", texts[::50]))
+    build(Plan(older, folder / "older", {"tiny": tiny}, Unit("sentence")))
+    corpus = Corpus.open(write_corpus(folder / "articles.jsonl", texts))
+    return Plan(
+        corpus, folder / "out", {"tiny": tiny}, Unit("sentence"), reuse=folder / "older", shard_rows=ROWS
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(plan):
+    """The index that the run without Ray makes."""
+    build(plan)
+    assert len(Index(plan.out).manifest.shard_rows) == SHARDS
+    return plan.out
+
+
+def stopped_behind(shards, plan, monkeypatch):
+    """A build without Ray, interrupted when so many shards are encoded."""
+    made = []
+
+    def whole(path):
+        if path.parent.name == "encoded":
+            made.append(path)
+            if len(made) > shards:
+                raise KeyboardInterrupt
+        return whole_file(path)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("wiki_index.steps.encode.whole_file", whole)
+        build(plan)
+    assert marks(plan) == shards
+
+
+@needs_loopback
+def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the_same(
+    cluster, plan, plain, tmp_path, monkeypatch
+):
+    plan = dataclasses.replace(plan, out=tmp_path / "out")
+    stopped_behind(2, plan, monkeypatch)
+    cluster.hold()
+    driver = Driver(plan, cluster.address)
+    driver.until(lambda: cluster.held() == 2)
+    cluster.kill_a_node()
+    cluster.let_go()
+    code, said = driver.end()
+    assert code == 0, said
+    assert "raylet" not in said and "Traceback" not in said
+    assert same(plan.out, plain)
+
+
+@pytest.mark.slow
+@needs_loopback
+def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, plan, plain, tmp_path):
+    plan = dataclasses.replace(plan, out=tmp_path / "out")
+    cluster.hold()
+    driver = Driver(plan, cluster.address)
+    driver.until(lambda: cluster.held() and marks(plan) == 3)
+    driver.process.send_signal(signal.SIGINT)
+    code, said = driver.end()
+    cluster.let_go()
+    assert code == 130 and "interrupted: only whole files" in said and "Traceback" not in said
+    assert 1 < marks(plan) < SHARDS and not list(plan.work.glob(".*.part"))
+    build(plan)
+    assert same(plan.out, plain)
+
+
+@needs_loopback
+def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, plan, tmp_path):
+    from kaggle_rag.index.encoder import Encoder
+
+    model = shutil.copytree(plan.encoders["tiny"].card.name, tmp_path / "model")
+    plan = dataclasses.replace(
+        plan, out=tmp_path / "out", encoders={"tiny": Encoder(str(model), device="cpu")}
+    )
+    code, said = Driver(plan, cluster.address, model).end()
+    assert code == 2 and said.count("error:") == 1 and "Traceback" not in said
+    assert "error: on node" in said and f"no model '{model}' on this machine" in said
+    assert not marks(plan) and not list(plan.work.glob(".*.part"))
+
+
+def test_a_node_that_does_not_see_the_work_folder_says_so_and_does_not_make_it(plan, tmp_path):
+    from wiki_index.steps.ray_encode import Job, Share, Worker
+
+    elsewhere = dataclasses.replace(plan, out=tmp_path / "not" / "mounted", encoders={})
+    card = plan.encoders["tiny"].card
+    token = elsewhere.work / ".token.part"
+    job = Job(elsewhere, "tiny", card, card.name, Layout(10, card.dim), token, Share(1, 0))
+    with pytest.raises(ArtifactError, match=r"on node .*does not see the work folder"):
+        Worker(job).open()
+    assert not (tmp_path / "not").exists()
+
+
+def on_ray(plan, tmp_path, *more):
+    return ["build", plan.corpus.path, tmp_path / "out", "--encoder", plan.encoders["tiny"].card.name, *more]
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_without_the_package_the_message_says_what_to_install(dry, plan, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "wiki_index.steps.ray_encode", raising=False)
+    assert call(*on_ray(plan, tmp_path, "--workers", "ray", *dry), monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert 'pip install "ray[data]' in said and "distributed" in said and not list(tmp_path.iterdir())
+
+
+@needs_loopback
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "ray://127.0.0.1:10001", "nonsense"])
+def test_a_wrong_address_is_refused_before_anything_is_written(address, plan, tmp_path, monkeypatch, capsys):
+    command = on_ray(plan, tmp_path, "--workers", "ray", "--ray-address", address)
+    assert call(*command, monkeypatch=monkeypatch) == 2
+    assert f"--ray-address: no Ray cluster at '{address}'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_without_ray_workers_is_refused(plan, tmp_path, monkeypatch, capsys):
+    assert call(*on_ray(plan, tmp_path, "--ray-address", "auto"), monkeypatch=monkeypatch) == 2
+    assert "add --workers ray" in capsys.readouterr().err
