@@ -18,8 +18,10 @@ IMAGE_PYTHON_2026-08 := 3.13
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 # Loading, training and answering: where libraries differ from version to version.
-SMOKE  := encoder crossencoder precision training_losses training_retriever training_reranker \
-          ranker_scoring ranker_weights ranker_resume retrievers sentence_bert submission
+SMOKE  := index/encoder retrieval/crossencoder wiki_index/steps/precision wiki_index/retrievers \
+          training/retrieval/training_losses training/retrieval/training_retriever \
+          training/retrieval/training_reranker models/ranker_scoring models/sentence_bert \
+          training/rankers/ranker_weights training/rankers/ranker_resume data/submission
 
 .PHONY: demo test slow lint bench clean compat compat-install install smoke
 
@@ -44,7 +46,7 @@ install: $(READY)
 smoke: $(READY)
 	rm -rf runs/compat
 	$(BIN)/python -m inference demo --out runs/compat
-	$(PYTEST) $(SMOKE:%=tests/test_%.py)
+	$(PYTEST) $(foreach name,$(SMOKE),tests/$(dir $(name))test_$(notdir $(name)).py)
 
 lint: $(READY)
 	$(BIN)/ruff check .

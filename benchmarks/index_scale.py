@@ -28,7 +28,7 @@ from kaggle_rag.index.exact import search_exact
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.kinds import KINDS
 from kaggle_rag.index.manifest import DenseCard, EncoderCard
-from kaggle_rag.index.vectors import Layout, Vectors, VectorStore, VectorWriter
+from kaggle_rag.index.vectors import VectorLayout, Vectors, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.files import write_json
 from wiki_index.steps.dense_index import make_index
@@ -151,8 +151,8 @@ def _unit(vectors: Any) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def _layout(arguments: argparse.Namespace) -> Layout:
-    return Layout(arguments.rows, arguments.dim, "fp16")
+def _layout(arguments: argparse.Namespace) -> VectorLayout:
+    return VectorLayout(arguments.rows, arguments.dim, "fp16")
 
 
 def _truth(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import run_program
 from training.loop.run_folder import RECORD
-from training.rankers.dataset import Lessons
+from training.rankers.dataset import RankerDataset
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.splits import split_lessons
 
@@ -82,7 +82,7 @@ def train(settings: Mapping[str, Any]) -> Path:
     return Path(settings["out"])
 
 
-def answers(lessons: Lessons, ranker: Path) -> dict[str, Probabilities]:
+def answers(lessons: RankerDataset, ranker: Path) -> dict[str, Probabilities]:
     """Probabilities of both rankers, ``(n, k)`` each."""
     encoder = Encoder(DEFAULT_ENCODER)
     tables = {}
@@ -94,7 +94,7 @@ def answers(lessons: Lessons, ranker: Path) -> dict[str, Probabilities]:
     return tables
 
 
-def table_of(judged: Lessons, tables: dict[str, Probabilities]) -> list[dict[str, Any]]:
+def table_of(judged: RankerDataset, tables: dict[str, Probabilities]) -> list[dict[str, Any]]:
     """One line a ranker: MAP@3, accuracy, and the difference to the first."""
     questions = judged.questions
     values = {
@@ -138,12 +138,12 @@ def main() -> int:
     config = HERE / f"ranker_{arguments.task}.yaml"
     train({"config": config, **settings})
     told = read_settings(MultipleChoiceRun, config, (), {**settings, "exclude": (judged,)})
-    table, note = judge(told, Lessons.read(judged, contexts[judged]))
+    table, note = judge(told, RankerDataset.read(judged, contexts[judged]))
     report(f"A trained ranker: {learnt.stem} to {judged.stem}", table, arguments.json, note)
     return 0
 
 
-def judge(settings: MultipleChoiceRun, judged: Lessons) -> tuple[list[dict[str, Any]], str]:
+def judge(settings: MultipleChoiceRun, judged: RankerDataset) -> tuple[list[dict[str, Any]], str]:
     """The table of the trained ranker, the training-free one and their blend, and what it was made of."""
     learnt, held = split_lessons(settings)
     known = list(answers(held, settings.out).values())

@@ -21,7 +21,7 @@ from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.limits import show_size
 from wiki_index.corpus import Article, Corpus
 from wiki_index.markup.wikitext import plain
-from wiki_index.readers.mediawiki import Page
+from wiki_index.readers.mediawiki import MediaWikiPage
 
 DUMP = Path(__file__).parents[2] / "shared/data/wiki_xml/enwiki-pages-articles1-shortened.xml.bz2"
 UNCLOSED = "{{a|"
@@ -40,7 +40,7 @@ def repeated(dump: Path, times: int, folder: Path) -> Path:
     return out
 
 
-def _xml(page: Page, number: int, key: int) -> str:
+def _xml(page: MediaWikiPage, number: int, key: int) -> str:
     redirect = '<redirect title="x"/>' if page.is_redirect else ""
     return (
         f"<page><title>{escape(page.title)} {number}</title><ns>{page.namespace}</ns><id>{key}</id>{redirect}"

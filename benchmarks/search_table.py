@@ -26,7 +26,7 @@ import psutil
 from benchmarks.common import Watch, parser, report
 from kaggle_rag.index.dense import VECTORS_FILE, Dense
 from kaggle_rag.index.manifest import DenseCard, EncoderCard
-from kaggle_rag.index.vectors import Layout, Vectors, VectorStore, VectorWriter
+from kaggle_rag.index.vectors import VectorLayout, Vectors, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import run_program, show_size
 from wiki_index.steps.dense_index import make_index
 
@@ -95,7 +95,7 @@ def row_of(method: str, rows: int, found: dict[str, Any]) -> dict[str, str]:
 def draw(folder: Path, rows: int, dim: int) -> None:
     """Write the vectors in half precision, the queries, and the exact answers."""
     rng = np.random.default_rng(0)
-    writer = VectorWriter(folder / VECTORS_FILE, Layout(rows, dim, "fp16"))
+    writer = VectorWriter(folder / VECTORS_FILE, VectorLayout(rows, dim, "fp16"))
     for start in range(0, rows, _BLOCK):
         writer.write(start, _unit(rng.normal(size=(min(_BLOCK, rows - start), dim))))
     writer.close()
@@ -104,7 +104,7 @@ def draw(folder: Path, rows: int, dim: int) -> None:
 
 def cell(folder: Path, method: str, rows: int, dim: int, targets: list[float]) -> list[dict[str, Any]]:
     """What one build gives: one result, of ours one for each recall that is searched for."""
-    store = VectorStore(folder / VECTORS_FILE, Layout(rows, dim, "fp16"))
+    store = VectorStore(folder / VECTORS_FILE, VectorLayout(rows, dim, "fp16"))
     queries = np.load(folder / "queries.npy")
     if method != "ours" and (needed := 4.6 * rows * dim) > (free := psutil.virtual_memory().available):
         return [{"why": f"needs {show_size(needed)}, {show_size(free)} are free"}]

@@ -155,12 +155,12 @@ def _ask(arguments: argparse.Namespace) -> int:
             print(f"error: {question}", file=sys.stderr)
             wrong = EXIT_USER_ERROR
             continue
-        from inference.predict import Bench
+        from inference.predict import Resources
 
         if arguments.prompt is not None:
-            result = answer(Bench.open(solution), question)
+            result = answer(Resources.open(solution), question)
         else:
-            session = session or Session(Bench.open(solution))
+            session = session or Session(Resources.open(solution))
             result = session.answer(question)
         told = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else show(result)
         print(told, flush=True)

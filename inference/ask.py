@@ -15,7 +15,7 @@ from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from inference.predict import Bench
+    from inference.predict import Resources
 
 _SHOWN = 5
 
@@ -80,7 +80,7 @@ def _typed(label: str) -> str:
 class Session:
     """Answers questions one after the other by models that are opened once."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Resources) -> None:
         from inference.checks import asked_rankers
         from inference.predict import require_room
         from kaggle_rag.rankers.registry import make_ranker
@@ -112,7 +112,7 @@ class Session:
         return _told(question, found, mixed(self.bench.solution, tables, question)[0])
 
 
-def answer(bench: Bench, question: Questions) -> dict[str, Any]:
+def answer(bench: Resources, question: Questions) -> dict[str, Any]:
     """The answer to a single question; rankers give their memory back one after the other."""
     from inference.predict import find_contexts, predict
 

@@ -39,7 +39,7 @@ _LARGE = 200_000_000
 
 
 @dataclasses.dataclass
-class Bench:
+class Resources:
     """What the stages of one run share: the index and the encoder, opened once."""
 
     solution: Solution
@@ -48,7 +48,7 @@ class Bench:
     others: dict[str, Encoder] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def open(cls, solution: Solution) -> Bench:
+    def open(cls, solution: Solution) -> Resources:
         require_limits(solution, search=solution.index is not None, device=device_of(solution.device))
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
@@ -71,7 +71,7 @@ class Bench:
     def open_again(self) -> None:
         """Open what `close` closed; nothing where all is open."""
         if self.encoder is None:
-            fresh = Bench.open(self.solution)
+            fresh = Resources.open(self.solution)
             self.index, self.encoder, self.others = fresh.index, fresh.encoder, fresh.others
 
     def retriever(self) -> Retriever:
@@ -131,7 +131,7 @@ def _require_scores(reranker: str) -> None:
         )  # fmt: skip
 
 
-def find_contexts(bench: Bench, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:
+def find_contexts(bench: Resources, questions: Questions, *, quiet: bool = False) -> list[QuestionContexts]:
     """The contexts stage in memory."""
     retriever = bench.retriever()
     with _stage("contexts", quiet):
@@ -157,7 +157,7 @@ def contexts_to_file(solution: Solution) -> bool:
         )
     if found is not None:
         _refuse_other(solution.out, found, notes)
-    retriever = Bench.open(solution).retriever()
+    retriever = Resources.open(solution).retriever()
     batches = ContextBatches(solution.out, questions, notes, retriever.batch)
     with _stage("contexts", quiet=False):
         batches.fill(retriever)
@@ -176,7 +176,11 @@ def _refuse_other(out: Path, found: dict[str, Any], notes: dict[str, Any]) -> No
 
 
 def predict(
-    bench: Bench, questions: Questions, contexts: Sequence[QuestionContexts] | None, *, quiet: bool = False
+    bench: Resources,
+    questions: Questions,
+    contexts: Sequence[QuestionContexts] | None,
+    *,
+    quiet: bool = False,
 ) -> Probabilities:
     """Every ranker with a say in turn, each given its memory back, then the blend or the stack of them."""
     asked = asked_rankers(bench.solution)
@@ -215,7 +219,7 @@ def require_room(made: Ranker, solution: Solution) -> int:
 
 
 def contexts_for(
-    bench: Bench, questions: Questions, *, without: bool = False
+    bench: Resources, questions: Questions, *, without: bool = False
 ) -> list[QuestionContexts] | None:
     """Contexts from the file or the index the solution names; ``None`` when asked to do without."""
     if without:

@@ -42,11 +42,11 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
     KitError : before anything is computed for bad questions, settings or a foreign sample.
     """
     check(solution, without_contexts=without_contexts, sample=sample)
-    from inference.predict import Bench, contexts_for, predict
+    from inference.predict import Resources, contexts_for, predict
 
     assert solution.questions and solution.out
     questions = read_questions(solution)
-    bench = Bench.open(_needed(solution, without_contexts))
+    bench = Resources.open(_needed(solution, without_contexts))
     contexts = contexts_for(bench, questions, without=without_contexts)
     table = predict(bench, questions, contexts)
     write_submission(solution.out, questions.ids, top_letters(table, questions.present, solution.top))

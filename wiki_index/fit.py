@@ -14,8 +14,8 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.metrics import paired_bootstrap
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
-from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
-from kaggle_rag.retrieval.hybrid import Panel
+from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, RetrieverScores
+from kaggle_rag.retrieval.hybrid import HybridRetriever
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.console import over, progress
 from kaggle_rag.runtime.errors import InputError
@@ -44,7 +44,7 @@ class Setting:
 class Case:
     """What every retriever says of one question's candidates, and which of them answer it."""
 
-    opinions: dict[str, Opinion]
+    opinions: dict[str, RetrieverScores]
     right: npt.NDArray[np.bool_]
 
 
@@ -83,7 +83,7 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
     InputError : hardly any of those passages are in the index.
     """
     names = [*encoders, *(["bm25"] if index.manifest.lexical_rows else [])]
-    cases = list(_cases(index, Panel(index, encoders, dict.fromkeys(names, 1.0)), questions, gold))
+    cases = list(_cases(index, HybridRetriever(index, encoders, dict.fromkeys(names, 1.0)), questions, gold))
     known = [case for case in cases if case.right.any()]
     if len(known) < max(10, len(cases) // 10):
         raise InputError(
@@ -125,7 +125,7 @@ def _settings(names: Sequence[str]) -> Iterator[Setting]:
                 yield Setting(weights, fusion, merge)
 
 
-def _cases(index: Index, panel: Panel, questions: Questions, gold: Sequence[str]) -> Iterator[Case]:
+def _cases(index: Index, panel: HybridRetriever, questions: Questions, gold: Sequence[str]) -> Iterator[Case]:
     forms = ContextSettings()
     with progress(len(questions), "search", "question") as bar:
         for start in range(0, len(questions), _BATCH):

@@ -12,7 +12,7 @@ import numpy as np
 
 from kaggle_rag.index.dense import VECTORS_FILE
 from kaggle_rag.index.kinds import KINDS, choose, kind_of, ram_of, simpler, unfit
-from kaggle_rag.index.vectors import Layout
+from kaggle_rag.index.vectors import VectorLayout
 from kaggle_rag.runtime.console import over
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import require_space
@@ -76,7 +76,9 @@ def stored_in(plan: Plan) -> str | None:
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
     """Bytes of vectors and index, and of the growing index where it has lists."""
     times = 2 if KINDS[kind].lists else 1
-    return rows * Layout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(kind, rows, dim)
+    return rows * VectorLayout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(
+        kind, rows, dim
+    )
 
 
 def check_disk(plan: Plan, kinds: dict[str, str], rows: int) -> None:

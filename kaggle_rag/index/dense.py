@@ -12,7 +12,7 @@ import numpy as np
 from kaggle_rag.index.exact import Distances, refine, search_exact
 from kaggle_rag.index.kinds import KINDS
 from kaggle_rag.index.manifest import DenseCard
-from kaggle_rag.index.vectors import Layout, Rows, Vectors, VectorStore
+from kaggle_rag.index.vectors import Rows, VectorLayout, Vectors, VectorStore
 from kaggle_rag.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Dense:
     def __init__(self, folder: Path, card: DenseCard, rows: int) -> None:
         self.folder, self.card = folder, card
         self.store = VectorStore(
-            folder / VECTORS_FILE, Layout(rows, card.encoder.dim, card.vectors, card.step)
+            folder / VECTORS_FILE, VectorLayout(rows, card.encoder.dim, card.vectors, card.step)
         )
 
     @functools.cached_property

@@ -29,7 +29,7 @@ _BLOCK_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class VectorLayout:
     """What a row looks like on disk.
 
     ``step`` is the distance of two int8 levels, one number for all dimensions of unit vectors.
@@ -70,7 +70,7 @@ def calibrated_step(sample: Vectors) -> float:
     steps = [widest * share / 127 for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)]
 
     def error(step: float) -> float:
-        layout = Layout(len(sample), sample.shape[1], "int8", step)
+        layout = VectorLayout(len(sample), sample.shape[1], "int8", step)
         return float(((layout.unpack(layout.pack(sample)) - sample) ** 2).sum())
 
     return min(steps, key=error)
@@ -79,7 +79,7 @@ def calibrated_step(sample: Vectors) -> float:
 class VectorStore:
     """The vectors of an index, by row; nothing lies in RAM but the pages that are being read."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: VectorLayout) -> None:
         self.path, self.layout = path, layout
         try:
             self._map = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -136,7 +136,7 @@ class VectorWriter:
     (nfs_can_extend_write in Linux's fs/nfs/write.c).
     """
 
-    def __init__(self, path: Path, layout: Layout, *, shared: bool = False) -> None:
+    def __init__(self, path: Path, layout: VectorLayout, *, shared: bool = False) -> None:
         self.path, self.layout = path, layout
         head = io.BytesIO()
         header = {"descr": np.lib.format.dtype_to_descr(layout.dtype), "fortran_order": False}

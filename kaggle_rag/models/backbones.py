@@ -17,7 +17,7 @@ _TRAINED = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Backbone:
+class KnownBackbone:
     """A checkpoint by its hub name.
 
     ``parameters`` in millions; ``tokens`` is the longest row it was trained to read; ``targets`` are the
@@ -40,43 +40,48 @@ _T5 = "q k v o wi_0 wi_1 wo"
 _DEBERTA = "query_proj key_proj value_proj dense"
 
 BACKBONES = (
-    Backbone("sentence-transformers/all-MiniLM-L6-v2", "encoder", 22.7, 6, 384, 512, _BERT),
-    Backbone("microsoft/MiniLM-L12-H384-uncased", "encoder", 33.4, 12, 384, 512, _BERT),
-    Backbone("microsoft/deberta-v3-small", "encoder", 141, 6, 768, 512, _DEBERTA),
-    Backbone("microsoft/deberta-v3-base", "encoder", 184, 12, 768, 512, _DEBERTA),
-    Backbone("microsoft/deberta-v3-large", "encoder", 434, 24, 1024, 512, _DEBERTA),
-    Backbone("google/electra-base-discriminator", "encoder", 109, 12, 768, 512, _BERT),
-    Backbone("google/electra-large-discriminator", "encoder", 334, 24, 1024, 512, _BERT),
-    Backbone("FacebookAI/roberta-base", "encoder", 125, 12, 768, 512, _BERT),
-    Backbone("FacebookAI/roberta-large", "encoder", 355, 24, 1024, 512, _BERT),
-    Backbone("google-bert/bert-base-uncased", "encoder", 110, 12, 768, 512, _BERT),
-    Backbone("google-bert/bert-large-uncased", "encoder", 335, 24, 1024, 512, _BERT),
-    Backbone("meta-llama/Llama-2-7b-hf", "decoder", 6738, 32, 4096, 4096, _LLAMA),
-    Backbone("meta-llama/Llama-2-13b-hf", "decoder", 13016, 40, 5120, 4096, _LLAMA),
-    Backbone("meta-llama/Meta-Llama-3-8B", "decoder", 8030, 32, 4096, 8192, _LLAMA),
-    Backbone("meta-llama/Llama-3.2-1B", "decoder", 1236, 16, 2048, 131072, _LLAMA),
-    Backbone("meta-llama/Llama-3.2-3B", "decoder", 3213, 28, 3072, 131072, _LLAMA),
-    Backbone("mistralai/Mistral-7B-v0.1", "decoder", 7242, 32, 4096, 32768, _LLAMA),
-    Backbone("microsoft/Phi-3-mini-4k-instruct", "decoder", 3821, 32, 3072, 4096, _PHI),
-    Backbone("Qwen/Qwen2.5-0.5B", "decoder", 494, 24, 896, 32768, _LLAMA),
-    Backbone("Qwen/Qwen2.5-7B", "decoder", 7616, 28, 3584, 131072, _LLAMA),
-    Backbone("google/gemma-2b", "decoder", 2506, 18, 2048, 8192, _LLAMA),
-    Backbone("google/gemma-2-9b", "decoder", 9242, 42, 3584, 8192, _LLAMA),
-    Backbone("google-t5/t5-base", "encoder-decoder", 223, 24, 768, 512, "q k v o wi wo"),
-    Backbone("google/flan-t5-base", "encoder-decoder", 248, 24, 768, 512, _T5),
-    Backbone("google/flan-t5-large", "encoder-decoder", 783, 48, 1024, 512, _T5),
-    Backbone("google/flan-t5-xl", "encoder-decoder", 2850, 48, 2048, 512, _T5),
+    KnownBackbone("sentence-transformers/all-MiniLM-L6-v2", "encoder", 22.7, 6, 384, 512, _BERT),
+    KnownBackbone("microsoft/MiniLM-L12-H384-uncased", "encoder", 33.4, 12, 384, 512, _BERT),
+    KnownBackbone("microsoft/deberta-v3-small", "encoder", 141, 6, 768, 512, _DEBERTA),
+    KnownBackbone("microsoft/deberta-v3-base", "encoder", 184, 12, 768, 512, _DEBERTA),
+    KnownBackbone("microsoft/deberta-v3-large", "encoder", 434, 24, 1024, 512, _DEBERTA),
+    KnownBackbone("google/electra-base-discriminator", "encoder", 109, 12, 768, 512, _BERT),
+    KnownBackbone("google/electra-large-discriminator", "encoder", 334, 24, 1024, 512, _BERT),
+    KnownBackbone("FacebookAI/roberta-base", "encoder", 125, 12, 768, 512, _BERT),
+    KnownBackbone("FacebookAI/roberta-large", "encoder", 355, 24, 1024, 512, _BERT),
+    KnownBackbone("google-bert/bert-base-uncased", "encoder", 110, 12, 768, 512, _BERT),
+    KnownBackbone("google-bert/bert-large-uncased", "encoder", 335, 24, 1024, 512, _BERT),
+    KnownBackbone("meta-llama/Llama-2-7b-hf", "decoder", 6738, 32, 4096, 4096, _LLAMA),
+    KnownBackbone("meta-llama/Llama-2-13b-hf", "decoder", 13016, 40, 5120, 4096, _LLAMA),
+    KnownBackbone("meta-llama/Meta-Llama-3-8B", "decoder", 8030, 32, 4096, 8192, _LLAMA),
+    KnownBackbone("meta-llama/Llama-3.2-1B", "decoder", 1236, 16, 2048, 131072, _LLAMA),
+    KnownBackbone("meta-llama/Llama-3.2-3B", "decoder", 3213, 28, 3072, 131072, _LLAMA),
+    KnownBackbone("mistralai/Mistral-7B-v0.1", "decoder", 7242, 32, 4096, 32768, _LLAMA),
+    KnownBackbone("microsoft/Phi-3-mini-4k-instruct", "decoder", 3821, 32, 3072, 4096, _PHI),
+    KnownBackbone("Qwen/Qwen2.5-0.5B", "decoder", 494, 24, 896, 32768, _LLAMA),
+    KnownBackbone("Qwen/Qwen2.5-7B", "decoder", 7616, 28, 3584, 131072, _LLAMA),
+    KnownBackbone("google/gemma-2b", "decoder", 2506, 18, 2048, 8192, _LLAMA),
+    KnownBackbone("google/gemma-2-9b", "decoder", 9242, 42, 3584, 8192, _LLAMA),
+    KnownBackbone("google-t5/t5-base", "encoder-decoder", 223, 24, 768, 512, "q k v o wi wo"),
+    KnownBackbone("google/flan-t5-base", "encoder-decoder", 248, 24, 768, 512, _T5),
+    KnownBackbone("google/flan-t5-large", "encoder-decoder", 783, 48, 1024, 512, _T5),
+    KnownBackbone("google/flan-t5-xl", "encoder-decoder", 2850, 48, 2048, 512, _T5),
 )
 
 
-def inference_bytes(backbone: Backbone, *, nf4: bool = False, tokens: int = 512) -> float:
+def inference_bytes(backbone: KnownBackbone, *, nf4: bool = False, tokens: int = 512) -> float:
     """GPU memory to answer with: weights in half precision or 4 bits, and one layer's activations."""
     weights = 1e6 * backbone.parameters * (_NF4 if nf4 else _HALF)
     return weights + _activations(backbone, tokens)
 
 
 def training_bytes(
-    backbone: Backbone, method: str = "full", *, tokens: int = 512, rows: int = 4, checkpointing: bool = True
+    backbone: KnownBackbone,
+    method: str = "full",
+    *,
+    tokens: int = 512,
+    rows: int = 4,
+    checkpointing: bool = True,
 ) -> float:
     """GPU memory to train with, on ``rows`` rows at once.
 
@@ -95,7 +100,7 @@ def training_bytes(
     return 1.1 * (held + adapter + kept)
 
 
-def _activations(backbone: Backbone, tokens: int) -> float:
+def _activations(backbone: KnownBackbone, tokens: int) -> float:
     return 34.0 * tokens * backbone.hidden
 
 
@@ -121,6 +126,6 @@ def table() -> str:
     return "\n".join([*lines, "", note])
 
 
-def cheapest(backbone: Backbone) -> str:
+def cheapest(backbone: KnownBackbone) -> str:
     """The first method of ``full``, ``lora``, ``qlora`` by which it trains on one card of 16 GB."""
     return next((m for m in ("full", "lora", "qlora") if training_bytes(backbone, m) <= CARD), "none")

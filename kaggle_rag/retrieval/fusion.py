@@ -13,7 +13,7 @@ Matrix = npt.NDArray[np.float64]
 _RRF = 60
 
 
-class Opinion(NamedTuple):
+class RetrieverScores(NamedTuple):
     """One retriever's view of ``m`` candidates for ``q`` queries.
 
     Parameters
@@ -29,7 +29,7 @@ class Opinion(NamedTuple):
     ranks: Matrix
 
 
-def weighted(opinions: Sequence[Opinion]) -> Matrix:
+def weighted(opinions: Sequence[RetrieverScores]) -> Matrix:
     """The weighted mean of similarities, each computed exactly for every candidate of any retriever.
 
     Of the ways to scale BM25 that were tried (docs/log.md), division by the query's best score was as
@@ -39,12 +39,15 @@ def weighted(opinions: Sequence[Opinion]) -> Matrix:
     return np.asarray(sum(o.weight / total * o.similarity for o in opinions), dtype=np.float64)
 
 
-def reciprocal_ranks(opinions: Sequence[Opinion]) -> Matrix:
+def reciprocal_ranks(opinions: Sequence[RetrieverScores]) -> Matrix:
     """Reciprocal rank fusion: the sum of ``weight / (60 + rank)``."""
     return np.asarray(sum(o.weight / (_RRF + o.ranks) for o in opinions), dtype=np.float64)
 
 
-FUSIONS: dict[str, Callable[[Sequence[Opinion]], Matrix]] = {"weighted": weighted, "rrf": reciprocal_ranks}
+FUSIONS: dict[str, Callable[[Sequence[RetrieverScores]], Matrix]] = {
+    "weighted": weighted,
+    "rrf": reciprocal_ranks,
+}
 
 
 def best_query(scores: Matrix) -> npt.NDArray[np.float64]:

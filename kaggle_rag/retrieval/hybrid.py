@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import Rows
-from kaggle_rag.retrieval.fusion import FUSIONS, Matrix, Opinion
+from kaggle_rag.retrieval.fusion import FUSIONS, Matrix, RetrieverScores
 from kaggle_rag.retrieval.retrievers import Answers, DenseSource, LexicalSource, Source, ranks_of
 from kaggle_rag.runtime.errors import ConfigError
 
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     finders: tuple[str, ...]
 
 
-class Panel:
+class HybridRetriever:
     """The retrievers of an index that are asked together.
 
     Parameters
@@ -68,9 +68,9 @@ class Panel:
                     expected="some of " + ", ".join([*index.dense, BM25]),
                 )
 
-    def ask(self, texts: Sequence[str], hits: int) -> Verdicts:
+    def ask(self, texts: Sequence[str], hits: int) -> HybridResults:
         """Ask every retriever for its ``hits`` best passages of each text."""
-        return Verdicts(self, {name: source.ask(texts, hits) for name, source in self.sources.items()})
+        return HybridResults(self, {name: source.ask(texts, hits) for name, source in self.sources.items()})
 
     def search(
         self, texts: Sequence[str], k: int, *, hits: int = 100
@@ -90,10 +90,10 @@ class Panel:
         return scores, rows
 
 
-class Verdicts:
+class HybridResults:
     """What a panel found for some texts."""
 
-    def __init__(self, panel: Panel, answers: Mapping[str, Answers]) -> None:
+    def __init__(self, panel: HybridRetriever, answers: Mapping[str, Answers]) -> None:
         self.panel, self.answers = panel, answers
 
     def of(self, queries: slice) -> Found:
@@ -103,12 +103,12 @@ class Verdicts:
         finders = ("+".join(name for name in named if named[name][i]) for i in range(len(rows)))
         return Found(rows, self.panel.fusion(list(opinions.values())), tuple(finders))
 
-    def opinions(self, queries: slice) -> tuple[Rows, dict[str, Opinion]]:
+    def opinions(self, queries: slice) -> tuple[Rows, dict[str, RetrieverScores]]:
         """The candidates of these queries, and what each retriever says of them."""
         hits = {name: answer.hits[queries] for name, answer in self.answers.items()}
         rows = np.unique(np.concatenate([found[found >= 0] for found in hits.values()]))
         return rows, {
-            name: Opinion(
+            name: RetrieverScores(
                 self.panel.weights[name], answer.similarity(queries, rows), ranks_of(hits[name], rows)
             )
             for name, answer in self.answers.items()

@@ -20,7 +20,7 @@ from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.fusion import MERGES
-from kaggle_rag.retrieval.hybrid import Panel, Verdicts
+from kaggle_rag.retrieval.hybrid import HybridResults, HybridRetriever
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
 from kaggle_rag.retrieval.rereading import Asked, reread
@@ -67,7 +67,7 @@ class Retriever:
         exact = affordable if settings.exact == "auto" else settings.exact
         self.batch = _EXACT_BATCH if exact else _BATCH
         """Questions that are best asked together."""
-        self.panel = Panel(
+        self.panel = HybridRetriever(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
             fusion=settings.fusion, exact=exact,
         )  # fmt: skip
@@ -107,7 +107,7 @@ class Retriever:
                 found = []
         yield from self._contexts(found)
 
-    def _found(self, vectors: Vectors, verdicts: Verdicts, queries: slice) -> Candidates:
+    def _found(self, vectors: Vectors, verdicts: HybridResults, queries: slice) -> Candidates:
         rows, scores, finders = verdicts.of(queries)
         found = self.index.vectors(rows)
         return Candidates(rows, found, exact_distances(vectors, found), scores, finders, self._passage)

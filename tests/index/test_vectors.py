@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from kaggle_rag.index.exact import is_affordable, refine, search_exact
 from kaggle_rag.index.gpu import running_top
-from kaggle_rag.index.vectors import PRECISIONS, Layout, VectorStore, VectorWriter, calibrated_step
+from kaggle_rag.index.vectors import PRECISIONS, VectorLayout, VectorStore, VectorWriter, calibrated_step
 from kaggle_rag.runtime.errors import ArtifactError
 
 ROWS, DIM = 3_000, 48
@@ -31,7 +31,7 @@ def queries(vectors):
 
 def stored(folder, vectors, precision):
     step = calibrated_step(vectors[:500]) if precision == "int8" else 0.0
-    layout = Layout(*vectors.shape, precision, step)
+    layout = VectorLayout(*vectors.shape, precision, step)
     writer = VectorWriter(folder / "vectors.npy", layout)
     half = len(vectors) // 2
     writer.write(half, vectors[half:])
@@ -132,14 +132,14 @@ def test_int8_levels_are_finer_than_those_of_the_widest_component(vectors):
 def test_a_file_of_other_vectors_is_refused(vectors, tmp_path):
     stored(tmp_path, vectors, "fp16")
     with pytest.raises(ArtifactError, match=r"\(3000, 48\) float16"):
-        VectorStore(tmp_path / "vectors.npy", Layout(ROWS, DIM, "fp32"))
+        VectorStore(tmp_path / "vectors.npy", VectorLayout(ROWS, DIM, "fp32"))
     (tmp_path / "vectors.npy").write_bytes(b"no vectors")
     with pytest.raises(ArtifactError, match="not a whole file of vectors"):
-        VectorStore(tmp_path / "vectors.npy", Layout(ROWS, DIM, "fp16"))
+        VectorStore(tmp_path / "vectors.npy", VectorLayout(ROWS, DIM, "fp16"))
 
 
 def test_writers_in_several_processes_leave_each_others_rows_alone(vectors, tmp_path):
-    path, layout = tmp_path / "vectors.npy", Layout(*vectors.shape)
+    path, layout = tmp_path / "vectors.npy", VectorLayout(*vectors.shape)
     with pytest.raises(FileNotFoundError):
         VectorWriter(tmp_path / "not mounted" / "vectors.npy", layout, shared=True)
     assert not list(tmp_path.iterdir())

@@ -228,11 +228,11 @@ def test_a_bare_program_lists_its_commands(name):
 def test_a_question_after_the_other_by_models_that_are_opened_once(
     facts_index, tmp_path, monkeypatch, capsys
 ):
-    from inference.predict import Bench
+    from inference.predict import Resources
 
     opened = []
-    real = Bench.open.__func__
-    monkeypatch.setattr(Bench, "open", classmethod(lambda cls, s: opened.append(s) or real(cls, s)))
+    real = Resources.open.__func__
+    monkeypatch.setattr(Resources, "open", classmethod(lambda cls, s: opened.append(s) or real(cls, s)))
     typed = tmp_path / "typed"
     typed.write_text(
         "Which moon is larger?\nPhobos\nDeimos\n\nNothing to choose\nA\n\nMetal?\nIron\nCopper\n"

@@ -15,13 +15,13 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import FittedWeights
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
-from kaggle_rag.retrieval.fusion import Opinion
+from kaggle_rag.retrieval.fusion import RetrieverScores
 from kaggle_rag.runtime.errors import ArtifactError, run_program
 from kaggle_rag.text.units import Unit
 from training.crossval.diagnosis import Findings, _refused, text
 from training.crossval.final import found_by
-from training.crossval.ranker_spec import Entry
-from training.crossval.report import Verdict
+from training.crossval.ranker_spec import RankerSpec
+from training.crossval.report import Report
 from wiki_index import __main__ as program
 from wiki_index.build import build
 from wiki_index.corpus import Corpus
@@ -71,7 +71,7 @@ def test_a_part_of_a_corpus_is_built_and_is_not_taken_for_the_whole(
 def case(dense, words, right):
     """Two candidates; what each retriever scores them, and which answers."""
     opinions = {
-        name: Opinion(1.0, np.array(scores)[None], np.ones((1, 2), bool))
+        name: RetrieverScores(1.0, np.array(scores)[None], np.ones((1, 2), bool))
         for name, scores in (("dense", dense), ("bm25", words))
     }
     return Case(opinions, np.array(right))
@@ -104,7 +104,7 @@ def test_rankers_that_know_nothing_name_no_label_errors():
 
 def test_a_ranker_without_weight_is_neither_trained_nor_listed(tmp_path):
     entries = [
-        Entry(name, RankerSettings(kind="trained", options=options), None, {})
+        RankerSpec(name, RankerSettings(kind="trained", options=options), None, {})
         for name, options in (("a", {"folder": "a"}), ("b", {"folder": str(tmp_path / "b")}))
     ]
     (tmp_path / "b").mkdir()
@@ -112,7 +112,7 @@ def test_a_ranker_without_weight_is_neither_trained_nor_listed(tmp_path):
     entries[1].settings.options["base"] = str(tmp_path / "base")
     weights = FittedWeights((0.0, 1.0), None, None, None, "", np.zeros((1, 2), np.float32))
     study = types.SimpleNamespace(entries=entries, place=None, folder=tmp_path / "run")
-    told = found_by(study, Verdict({}, weights, None), study.folder)
+    told = found_by(study, Report({}, weights, None), study.folder)
     options = {"folder": str(Path("..") / "b"), "base": str(Path("..") / "base")}
     assert told == {"rankers": [{"kind": "trained", "weight": 1.0, "options": options}]}
 
@@ -125,10 +125,10 @@ def test_kinds_that_are_not_measured_are_named(whole, tiny, tmp_path, monkeypatc
 
 
 def test_a_limit_of_a_training_takes_the_first_questions(tmp_path):
-    from training.rankers.dataset import Lessons
+    from training.rankers.dataset import RankerDataset
 
     rows = [{"id": n, "prompt": f"p{n}", "A": "x", "B": "y", "answer": "AB"[n % 2]} for n in range(6)]
     path = tmp_path / "q.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert Lessons.read(path, None, 4).questions.ids == (0, 1, 2, 3)
-    assert len(Lessons.read(path, None, 99)) == 6
+    assert RankerDataset.read(path, None, 4).questions.ids == (0, 1, 2, 3)
+    assert len(RankerDataset.read(path, None, 99)) == 6

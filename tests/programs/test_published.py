@@ -14,7 +14,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.metrics import map_at_k, ndcg_at_k, ranks_of_answers, recall_at_k
 from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.similarity import SimilarityRanker
-from kaggle_rag.retrieval.hybrid import Panel
+from kaggle_rag.retrieval.hybrid import HybridRetriever
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
@@ -68,7 +68,7 @@ def test_scifact_by_words_and_vectors_together_is_better_than_by_either(scifact,
     index, queries, _ = scifact
     found = {}
     for name, weights in {"bm25": {"bm25": 1}, "both": {"minilm": 1, "bm25": 1}}.items():
-        panel = Panel(index, {"minilm": encoder}, weights)
+        panel = HybridRetriever(index, {"minilm": encoder}, weights)
         found[name] = mean_of(ndcg_at_k, 10, panel.search(list(queries.values()), 10)[1], scifact)
     print("SciFact nDCG@10", {name: round(float(value), 4) for name, value in found.items()})
     assert found["bm25"] >= 0.6789 and found["both"] >= 0.70

@@ -15,7 +15,7 @@ from ranker_toys import WORDS, backbone, task
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForMultipleChoice, AutoTokenizer, BertConfig, BertForMultipleChoice
 
-from inference.predict import Bench, make_rankers, predict
+from inference.predict import Resources, make_rankers, predict
 from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions
@@ -296,11 +296,11 @@ def test_the_index_is_closed_before_a_large_ranker_and_opened_again(middling, fa
         "folder": str(middling), "form": "choice", "max_tokens": 64, "device": "cpu", "template": "own",
     }}  # fmt: skip
     settings = [f"rankers=[{json.dumps(large)}, {{kind: similarity}}]", f"index={facts_index}", "device=cpu"]
-    bench = Bench.open(load(None, settings))
+    bench = Resources.open(load(None, settings))
     questions = Questions.read(told["validation"])
     first = predict(bench, questions, None, quiet=True)
     assert bench.index is None and bench.encoder is None
-    alone = predict(Bench.open(load(None, ["device=cpu"])), questions, None, quiet=True)
+    alone = predict(Resources.open(load(None, ["device=cpu"])), questions, None, quiet=True)
     assert abs(first - alone).max() < 1e-6
     assert bench.retriever().index.manifest and bench.encoder is not None
     assert (predict(bench, questions, None, quiet=True) == first).all()

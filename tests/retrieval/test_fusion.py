@@ -11,7 +11,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
-from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, Opinion
+from kaggle_rag.retrieval.fusion import FUSIONS, MERGES, RetrieverScores
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.retrieval.retrievers import ranks_of
@@ -105,7 +105,10 @@ def test_reciprocal_ranks_are_those_of_the_paper():
     rows = np.array([3, 7, 9])
     ranks = ranks_of(hits, rows)
     assert ranks.tolist() == [[2, 1, np.inf], [1, 3, 2]]
-    opinions = [Opinion(1.0, np.zeros((2, 3)), ranks), Opinion(0.5, np.zeros((2, 3)), ranks[::-1])]
+    opinions = [
+        RetrieverScores(1.0, np.zeros((2, 3)), ranks),
+        RetrieverScores(0.5, np.zeros((2, 3)), ranks[::-1]),
+    ]
     expected = [
         [1 / 62 + 0.5 / 61, 1 / 61 + 0.5 / 63, 0.5 / 62],
         [1 / 61 + 0.5 / 62, 1 / 63 + 0.5 / 61, 1 / 62],

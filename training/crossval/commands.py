@@ -124,9 +124,9 @@ def diagnose_flags(parser: argparse.ArgumentParser) -> None:
 def run_cross_validate(arguments: argparse.Namespace) -> int:
     from training.crossval.report_text import dry_text, text
     from training.crossval.run import cross_validate, dry_run
-    from training.crossval.settings import Wish
+    from training.crossval.settings import CrossValidationSettings
 
-    wish = Wish(
+    wish = CrossValidationSettings(
         arguments.solution, arguments.questions, arguments.contexts, arguments.out, arguments.folds,
         arguments.fold, arguments.seed, arguments.alike, tuple(arguments.against), arguments.stack,
         tuple(arguments.changes), arguments.final,
@@ -149,7 +149,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 def run_diagnose(arguments: argparse.Namespace) -> int:
     from kaggle_rag.evaluation.difficulty import write_suspects
     from training.crossval.diagnosis import check_out, find_suspects, summary, text, wish_of
-    from training.crossval.settings import Wish
+    from training.crossval.settings import CrossValidationSettings
 
     check_out(arguments.out)
     if arguments.run.is_dir():
@@ -160,7 +160,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         wish = wish_of(arguments.run)
     else:
-        wish = Wish(
+        wish = CrossValidationSettings(
             arguments.run, folds=arguments.folds, seed=arguments.seed, alike=arguments.alike,
             changes=tuple(arguments.changes),
         )  # fmt: skip

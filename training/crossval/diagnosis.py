@@ -31,11 +31,11 @@ from kaggle_rag.evaluation.metrics import chance_map_at_k, map_at_k, ranks_of_an
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import whole_file
-from training.crossval.experiment import FOLDS, Study, read_run
-from training.crossval.ranker_spec import Entry
+from training.crossval.experiment import FOLDS, Experiment, read_run
+from training.crossval.ranker_spec import RankerSpec
 from training.crossval.report import BLEND, OOF
 from training.crossval.run import cross_validate, out_of_fold
-from training.crossval.settings import WITHHELD, Wish
+from training.crossval.settings import WITHHELD, CrossValidationSettings
 from training.crossval.splitting import keep_parts
 
 INFORMATION = "information.parquet"
@@ -57,7 +57,9 @@ class Findings:
     refused: str = ""
 
 
-def find_suspects(wish: Wish, withhold: str | None = None, ranker: str | None = None) -> Findings:
+def find_suspects(
+    wish: CrossValidationSettings, withhold: str | None = None, ranker: str | None = None
+) -> Findings:
     """Cross-validate with the input and without it, what is there being taken up, and list the suspects.
 
     The model without the input is the same ranker, trained on the same folds with something withheld.
@@ -69,7 +71,7 @@ def find_suspects(wish: Wish, withhold: str | None = None, ranker: str | None = 
     ------
     KitError : as `cross_validate`; no such ranker; nothing to withhold.
     """
-    study = Study.open(wish)
+    study = Experiment.open(wish)
     withheld = withhold or ("contexts" if study.contexts is not None else "question")
     if withheld == "contexts" and study.contexts is None:
         raise ConfigError("there are no contexts to withhold", where="--withhold", expected="question or all")
@@ -110,18 +112,18 @@ def check_out(path: Path) -> None:
         raise ConfigError(f"cannot write a list as {path.suffix!r}", where=path, expected=".csv or .parquet")
 
 
-def wish_of(folder: Path) -> Wish:
+def wish_of(folder: Path) -> CrossValidationSettings:
     """What a run folder was asked for, so that its name alone is enough."""
     told = read_run(folder)["wish"]
     questions, contexts = (told[key] and Path(told[key]) for key in ("questions", "contexts"))
-    return Wish(
+    return CrossValidationSettings(
         Path(told["solution"]), questions, contexts, out=folder, folds=told["folds"], seed=told["seed"],
         alike=told["alike"], against=tuple(map(Path, told["against"])), stack=told["stack"],
         changes=tuple(told["changes"]),
     )  # fmt: skip
 
 
-def _blind(study: Study, folds: Folds, weights: dict[str, float], withheld: str) -> Probabilities:
+def _blind(study: Experiment, folds: Folds, weights: dict[str, float], withheld: str) -> Probabilities:
     """Out-of-fold probabilities of the same rankers without the input, ``(n, k)``."""
     present = study.questions.present
     if withheld == "all":
@@ -132,7 +134,7 @@ def _blind(study: Study, folds: Folds, weights: dict[str, float], withheld: str)
     return blend(list(tables.values()), [weights[name] for name in tables], present, study.solution.blend)
 
 
-def _withheld(study: Study, folds: Folds, withheld: str, entries: tuple[Entry, ...]) -> Study:
+def _withheld(study: Experiment, folds: Folds, withheld: str, entries: tuple[RankerSpec, ...]) -> Experiment:
     """The same study with something withheld, in a folder inside of its own."""
     folder = study.folder / f"without-{withheld}"
     place, questions = study.place._replace(folder=folder, contexts=None), study.questions
@@ -149,7 +151,7 @@ def _withheld(study: Study, folds: Folds, withheld: str, entries: tuple[Entry, .
     )
 
 
-def _with_list(entry: Entry, known: Questions, blanked: Questions, folder: Path) -> Entry:
+def _with_list(entry: RankerSpec, known: Questions, blanked: Questions, folder: Path) -> RankerSpec:
     """Its list of questions to drop names them by a hash, which is another where the prompt is blank."""
     if "drop" not in entry.train:
         return entry

@@ -16,11 +16,11 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256, write_json
-from training.crossval.ranker_spec import Entry, Place, entries_of
-from training.crossval.settings import Wish
+from training.crossval.ranker_spec import RankerSpec, RunPaths, specs_of
+from training.crossval.settings import CrossValidationSettings
 from training.loop.checks import require_there
 from training.loop.run_folder import Run
-from training.rankers.dataset import Lessons
+from training.rankers.dataset import RankerDataset
 from training.rankers.settings import FILES
 
 RUN, FOLDS = "run.json", "folds.parquet"
@@ -28,7 +28,7 @@ KIND = "kaggle-rag cross-validation"
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Experiment:
     """Everything a cross-validation works on.
 
     Attributes
@@ -37,10 +37,10 @@ class Study:
     tests : other question files, whose rows may repeat one of these.
     """
 
-    wish: Wish
+    wish: CrossValidationSettings
     solution: Solution
-    entries: tuple[Entry, ...]
-    place: Place
+    entries: tuple[RankerSpec, ...]
+    place: RunPaths
     questions: Questions
     contexts: list[QuestionContexts] | None
     tests: tuple[Path, ...]
@@ -50,7 +50,7 @@ class Study:
         return self.place.folder
 
     @classmethod
-    def open(cls, wish: Wish) -> Study:
+    def open(cls, wish: CrossValidationSettings) -> Experiment:
         """Read everything and check what is cheap to check; nothing is written.
 
         Raises
@@ -59,8 +59,8 @@ class Study:
         """
         solution = load(wish.solution, wish.changes)
         questions, contexts = _files(wish, solution)
-        entries = entries_of(solution, wish.solution.parent)
-        place = Place(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
+        entries = specs_of(solution, wish.solution.parent)
+        place = RunPaths(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
         named = (solution.questions,) if solution.questions != questions else ()
         tests = tuple(path for path in (*named, *wish.against) if path is not None)
         found = Gathered()
@@ -68,7 +68,7 @@ class Study:
             _require_folds(wish)
         lessons = None
         with found.check():
-            lessons = Lessons.read(questions, contexts, solution.limit)
+            lessons = RankerDataset.read(questions, contexts, solution.limit)
             _require_fewer_folds(wish, len(lessons))
         for path in tests:
             with found.check():
@@ -164,21 +164,21 @@ def read_run(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _require_folds(wish: Wish) -> None:
+def _require_folds(wish: CrossValidationSettings) -> None:
     if wish.folds < 2:
         raise ConfigError(f"--folds {wish.folds}", expected="two folds at least")
     if wish.fold is not None and not 0 <= wish.fold < wish.folds:
         raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
 
 
-def _require_fewer_folds(wish: Wish, questions: int) -> None:
+def _require_fewer_folds(wish: CrossValidationSettings, questions: int) -> None:
     if wish.folds > questions:
         raise ConfigError(
             f"--folds {wish.folds} of {questions:,} questions", expected="no more folds than questions"
         )
 
 
-def _check_files(found: Gathered, solution: Solution, entries: Sequence[Entry], place: Place) -> None:
+def _check_files(found: Gathered, solution: Solution, entries: Sequence[RankerSpec], place: RunPaths) -> None:
     """What of the rankers can be told by their files alone."""
     for number, entry in enumerate(entries):
         with found.check():
@@ -188,7 +188,7 @@ def _check_files(found: Gathered, solution: Solution, entries: Sequence[Entry], 
         check_models(found, solution, search=False, encodes=True)
 
 
-def _files(wish: Wish, solution: Solution) -> tuple[Path, Path | None]:
+def _files(wish: CrossValidationSettings, solution: Solution) -> tuple[Path, Path | None]:
     """Questions and contexts: those of the flags, else those of the solution."""
     questions = wish.questions or solution.questions
     if questions is None:

@@ -12,16 +12,16 @@ from kaggle_rag.config import MODELS
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.places import at
-from training.crossval.experiment import Study
-from training.crossval.ranker_spec import Entry
-from training.crossval.report import STACK, Verdict, stack_is_better
+from training.crossval.experiment import Experiment
+from training.crossval.ranker_spec import RankerSpec
+from training.crossval.report import STACK, Report, stack_is_better
 
 SOLUTION = "solution.yaml"
 # What a notebook gives itself: its own questions, and where to write.
 _NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
 
 
-def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict[str, Any]:
+def found_by(study: Experiment, verdict: Report, beside: Path | None = None) -> dict[str, Any]:
     """The keys ``rankers`` and ``stack`` of the solution that was found, with the folders of `train_all`.
 
     Paths are as the user gave them, or as a file in the folder ``beside`` names them.
@@ -38,14 +38,14 @@ def found_by(study: Study, verdict: Verdict, beside: Path | None = None) -> dict
     return told
 
 
-def with_a_say(study: Study, verdict: Verdict) -> list[tuple[Entry, float]]:
+def with_a_say(study: Experiment, verdict: Report) -> list[tuple[RankerSpec, float]]:
     """The rankers that are trained and listed, with their weights: all for a stack, else those above 0."""
     stacked = verdict.stack is not None and stack_is_better(verdict.stack)
     weighed = zip(study.entries, verdict.weights.weights)
     return [(entry, weight) for entry, weight in weighed if stacked or round(weight, 4)]
 
 
-def _options(study: Study, entry: Entry, beside: Path | None) -> dict[str, Any]:
+def _options(study: Experiment, entry: RankerSpec, beside: Path | None) -> dict[str, Any]:
     options = dict(entry.settings.options)
     if entry.command:
         options["folder"] = str(entry.run(study.place, None).out)
@@ -72,7 +72,7 @@ def lines_of(told: dict[str, Any]) -> list[str]:
     return [*lines, *(f"{key}: {told[key]}" for key in told if key != "rankers")]
 
 
-def train_all(study: Study, verdict: Verdict) -> Path:
+def train_all(study: Experiment, verdict: Report) -> Path:
     """Train each ranker that has a say on all questions, and write ``solution.yaml`` beside them.
 
     ``held_out`` still keeps a share of the questions to choose the best checkpoint by; 0 learns from all.

@@ -27,7 +27,7 @@ from training.rankers.settings import COMMANDS, FILES, MODELS, PATHS, RankerRun
 _GIVEN = ("questions", "contexts", "limit", "out", "folds", "fold", "validation", "validation_contexts")
 
 
-class Place(NamedTuple):
+class RunPaths(NamedTuple):
     """What the runs of all folds share: the files they learn from, and where they write."""
 
     folder: Path
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class RankerSpec:
     """One ranker.
 
     Attributes
@@ -54,7 +54,7 @@ class Entry:
     command: str | None
     train: dict[str, Any]
 
-    def run(self, place: Place, fold: int | None) -> RankerRun:
+    def run(self, place: RunPaths, fold: int | None) -> RankerRun:
         """The settings of one fold's run, or of one on all questions.
 
         Raises
@@ -71,7 +71,7 @@ class Entry:
         train = {key: value for key, value in self.train.items() if place.contexts or "weaker" not in key}
         return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
 
-    def check(self, place: Place) -> None:
+    def check(self, place: RunPaths) -> None:
         """Raise ``KitError`` for what is wrong with its settings, files and backbone, before any training."""
         if self.command is None:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
@@ -80,7 +80,7 @@ class Entry:
 
         require_family(self.command, self.run(place, 0).model)
 
-    def check_files(self, found: Gathered, place: Place) -> None:
+    def check_files(self, found: Gathered, place: RunPaths) -> None:
         """Keep what is wrong with settings, packages, files and the backbone's folder."""
         if self.command is None:
             return
@@ -90,12 +90,12 @@ class Entry:
                 require_extra(settings)
             check_backbone(found, settings)
 
-    def idle(self, place: Place) -> Iterator[str]:
+    def idle(self, place: RunPaths) -> Iterator[str]:
         """Settings of ``train`` that change nothing, a line each."""
         if self.command is not None:
             yield from (f"{self.name}: {line}" for line in idle(self.run(place, 0)))
 
-    def made_by(self, solution: Solution, place: Place, fold: int | None) -> dict[str, Any]:
+    def made_by(self, solution: Solution, place: RunPaths, fold: int | None) -> dict[str, Any]:
         """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""
         options = {key: value for key, value in self.settings.options.items() if key != "device"}
         if self.command is not None and fold is not None:
@@ -117,7 +117,7 @@ class Entry:
         return made
 
 
-def entries_of(solution: Solution, folder: Path) -> tuple[Entry, ...]:
+def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
     """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``folder``.
 
     Raises
@@ -125,7 +125,7 @@ def entries_of(solution: Solution, folder: Path) -> tuple[Entry, ...]:
     ConfigError : ``train`` of a ranker that is not trained, without a command, or with a setting that
         the cross-validation makes.
     """
-    entries: list[Entry] = []
+    entries: list[RankerSpec] = []
     for number, settings in enumerate(solution.rankers):
         where = f"rankers.{number}.train"
         train = dict(settings.train or {})
@@ -133,7 +133,7 @@ def entries_of(solution: Solution, folder: Path) -> tuple[Entry, ...]:
         at(train, PATHS, lambda value: beside(value, folder))
         at(train, MODELS, lambda value: model_beside(value, folder))
         name = _name(settings, train, {entry.name for entry in entries})
-        entries.append(Entry(name, settings, command, train))
+        entries.append(RankerSpec(name, settings, command, train))
     return tuple(entries)
 
 

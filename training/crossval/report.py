@@ -23,14 +23,14 @@ from kaggle_rag.evaluation.metrics import (
     ranks_of_answers,
 )
 from kaggle_rag.evaluation.slices import PositionBias, position_bias, slice_scores, slices_of
-from training.crossval.experiment import Study
+from training.crossval.experiment import Experiment
 
 OOF, STACK = "oof.parquet", "stack.npz"
 BLEND, STACKED = "blend", "stack"
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Report:
     """Tables of the rankers, of their blend and, if asked for, of their stack; how those were fitted."""
 
     tables: Mapping[str, Probabilities]
@@ -38,7 +38,7 @@ class Verdict:
     stack: FittedStack | None
 
 
-def mixes(study: Study, folds: Folds, tables: Mapping[str, Probabilities]) -> Verdict:
+def mixes(study: Experiment, folds: Folds, tables: Mapping[str, Probabilities]) -> Report:
     """Blend and stack the rankers; each fold by what was fitted on the others."""
     answers, present = study.questions.answers, study.questions.present
     weights = fit_weights(
@@ -50,10 +50,10 @@ def mixes(study: Study, folds: Folds, tables: Mapping[str, Probabilities]) -> Ve
         stack = fit_stack(tables, answers, present, kind=study.wish.stack, folds=folds, seed=study.wish.seed)
         stack.stack.save(study.folder / STACK)
         mixed[STACKED] = stack.held_out
-    return Verdict(mixed, weights, stack)
+    return Report(mixed, weights, stack)
 
 
-def judge(study: Study, folds: Folds, verdict: Verdict) -> dict[str, Any]:
+def judge(study: Experiment, folds: Folds, verdict: Report) -> dict[str, Any]:
     """All figures of a cross-validation, as plain JSON."""
     questions = study.questions
     counts = questions.present.sum(axis=1)
@@ -87,7 +87,7 @@ def _interval(values: npt.NDArray[np.float64]) -> dict[str, float]:
     return {key: round(value, 4) for key, value in dataclasses.asdict(bootstrap(values)).items()}
 
 
-def _weights(study: Study, rankers: list[str], verdict: Verdict) -> dict[str, Any]:
+def _weights(study: Experiment, rankers: list[str], verdict: Report) -> dict[str, Any]:
     fitted = verdict.weights
     written = [entry.settings.weight for entry in study.entries]
     found: dict[str, Any] = {
@@ -108,7 +108,7 @@ def _weights(study: Study, rankers: list[str], verdict: Verdict) -> dict[str, An
     return found
 
 
-def _stack(study: Study, fitted: FittedStack | None) -> dict[str, Any] | None:
+def _stack(study: Experiment, fitted: FittedStack | None) -> dict[str, Any] | None:
     if fitted is None:
         return None
     return {
@@ -118,7 +118,7 @@ def _stack(study: Study, fitted: FittedStack | None) -> dict[str, Any] | None:
     }
 
 
-def _slices(study: Study, table: Probabilities) -> list[dict[str, Any]]:
+def _slices(study: Experiment, table: Probabilities) -> list[dict[str, Any]]:
     questions = study.questions
     values = average_precisions(table, questions.answers, questions.present)
     found = slice_scores(values, slices_of(questions, best_evidence(study)))
@@ -127,7 +127,7 @@ def _slices(study: Study, table: Probabilities) -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(each), "text": str(each)} for each in partial]
 
 
-def best_evidence(study: Study) -> npt.NDArray[np.float64] | None:
+def best_evidence(study: Experiment) -> npt.NDArray[np.float64] | None:
     """The score of each question's best evidence, NaN where it has none."""
     if study.contexts is None:
         return None

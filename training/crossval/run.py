@@ -19,20 +19,20 @@ from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.processes import processes
-from training.crossval.experiment import Study
+from training.crossval.experiment import Experiment
 from training.crossval.final import found_by, lines_of, train_all
-from training.crossval.ranker_spec import Entry
+from training.crossval.ranker_spec import RankerSpec
 from training.crossval.report import OOF, judge, mixes
-from training.crossval.settings import Wish
+from training.crossval.settings import CrossValidationSettings
 from training.crossval.splitting import keep_leaks, keep_parts, make_parts
 
 METRICS = "metrics.json"
 
 
-class Job(NamedTuple):
+class FoldJob(NamedTuple):
     """A ranker that is trained for one fold and asked for its ``rows``, or (``None``) asked for all."""
 
-    entry: Entry
+    entry: RankerSpec
     fold: int | None
     rows: Folds
 
@@ -41,7 +41,7 @@ class Job(NamedTuple):
         return "all" if self.fold is None else f"fold-{self.fold}"
 
 
-def cross_validate(wish: Wish) -> dict[str, Any]:
+def cross_validate(wish: CrossValidationSettings) -> dict[str, Any]:
     """Make what is missing of a cross-validation, and give its metrics.
 
     With ``wish.fold`` only that fold is trained; what comes back may then only say which are missing.
@@ -55,7 +55,7 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
             "a cross-validation runs in one process", where="accelerate launch",
             cure="give each fold a process and a GPU of its own: --fold N",
         )  # fmt: skip
-    study = Study.open(wish)
+    study = Experiment.open(wish)
     # Folds that cannot be made leave no folder behind.
     made = None if study.place.folds.is_file() else make_parts(study)
     study.begin()
@@ -79,7 +79,7 @@ def cross_validate(wish: Wish) -> dict[str, Any]:
     return metrics | {"solution": str(train_all(study, verdict))} if wish.final else metrics
 
 
-def _warnings(study: Study) -> list[str]:
+def _warnings(study: Experiment) -> list[str]:
     """Settings that a cross-validation does not read, and rankers whose figures may be too good."""
     idle = [key for key in ("limits", "stack", "top") if key in study.solution.model_fields_set]
     return [f"{key} of the solution has no effect in a cross-validation" for key in idle] + [
@@ -96,7 +96,7 @@ def missing_folds(folds: Folds, tables: dict[str, Probabilities]) -> list[int]:
     return [int(fold) for fold in np.unique(np.concatenate(unasked))]
 
 
-def out_of_fold(study: Study, folds: Folds) -> dict[str, Probabilities]:
+def out_of_fold(study: Experiment, folds: Folds) -> dict[str, Probabilities]:
     """Each ranker's probabilities, ``(n, k)``; NaN in the rows of folds that are left to other sessions."""
     tables = {e.name: np.full(study.questions.present.shape, np.nan, np.float32) for e in study.entries}
     jobs = list(_jobs(study, folds))
@@ -115,16 +115,16 @@ def out_of_fold(study: Study, folds: Folds) -> dict[str, Probabilities]:
     return tables
 
 
-def _jobs(study: Study, folds: Folds) -> Iterator[Job]:
+def _jobs(study: Experiment, folds: Folds) -> Iterator[FoldJob]:
     """Fold by fold, all rankers in each: what is wrong with any of them is seen early."""
     every = np.arange(len(folds))
-    yield from (Job(entry, None, every) for entry in study.entries if not entry.command)
+    yield from (FoldJob(entry, None, every) for entry in study.entries if not entry.command)
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
-        yield from (Job(entry, int(fold), rows) for entry in study.entries if entry.command)
+        yield from (FoldJob(entry, int(fold), rows) for entry in study.entries if entry.command)
 
 
-def _made(study: Study, job: Job, made_by: dict[str, Any]) -> Predictions:
+def _made(study: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
     """The probabilities of a job's rows, by a ranker that did not learn from them."""
     start = time.perf_counter()
     options, earlier = dict(job.entry.settings.options), 0.0
@@ -146,7 +146,7 @@ def _made(study: Study, job: Job, made_by: dict[str, Any]) -> Predictions:
     return Predictions.of(questions, fold, {job.entry.name: table}, {"made by": made_by, "seconds": seconds})
 
 
-def _shared(study: Study, entry: Entry) -> dict[str, Any]:
+def _shared(study: Experiment, entry: RankerSpec) -> dict[str, Any]:
     """The encoder and the index, for a ranker that may ask for them."""
     if entry.settings.kind == "trained":
         return {}
@@ -164,12 +164,12 @@ def _shared(study: Study, entry: Entry) -> dict[str, Any]:
 class _Pace:
     """Says after each job how many are left, and how long they take where one of each ranker is done."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[FoldJob]) -> None:
         self.left = list(jobs)
         self.count = len(jobs)
         self.seconds: dict[str, float] = {}
 
-    def done(self, job: Job, seconds: float) -> None:
+    def done(self, job: FoldJob, seconds: float) -> None:
         self.left = [each for each in self.left if each is not job]
         self.seconds[job.entry.name] = seconds
         then = f"{len(self.left)} to go" if self.left else "all are there"
@@ -181,11 +181,11 @@ class _Pace:
         )
 
 
-def dry_run(wish: Wish) -> dict[str, Any]:
+def dry_run(wish: CrossValidationSettings) -> dict[str, Any]:
     """The folds, and what the training would take by one batch of each ranker; nothing is kept."""
     from training.rankers.train import dry_run as one_run
 
-    study = Study.open(wish)
+    study = Experiment.open(wish)
     parts = make_parts(study)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

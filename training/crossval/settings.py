@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
-class Wish:
+class CrossValidationSettings:
     """What the user asks for; see the flags of ``python -m training cross-validate``."""
 
     solution: Path

@@ -13,7 +13,7 @@ from kaggle_rag.evaluation.leaks import LeakReport, leak_report
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import sha256, write_json
-from training.crossval.experiment import Study
+from training.crossval.experiment import Experiment
 
 PAIRS, LEAKS = "duplicates.json", "leaks.json"
 
@@ -26,7 +26,7 @@ class Parts(NamedTuple):
     notes: tuple[str, ...]
 
 
-def make_parts(study: Study) -> Parts:
+def make_parts(study: Experiment) -> Parts:
     """Folds of groups; the same study gives the same ones."""
     questions = study.questions
     pairs = find_duplicates(questions, _vectors(study, questions))
@@ -36,7 +36,7 @@ def make_parts(study: Study) -> Parts:
     return Parts(folds, tuple(pairs), groups.notes)
 
 
-def keep_parts(study: Study, parts: Parts | None = None) -> Parts:
+def keep_parts(study: Experiment, parts: Parts | None = None) -> Parts:
     """The folds of the study's folder, made and written where they are not there yet."""
     if not study.place.folds.is_file():
         parts = parts or make_parts(study)
@@ -49,7 +49,7 @@ def keep_parts(study: Study, parts: Parts | None = None) -> Parts:
     return Parts(folds, tuple(Pair(**pair) for pair in kept["pairs"]), tuple(kept["notes"]))
 
 
-def keep_leaks(study: Study, parts: Parts) -> dict[str, Any]:
+def keep_leaks(study: Experiment, parts: Parts) -> dict[str, Any]:
     """What crosses folds, and what of the test files repeats a question; kept until the files change.
 
     The file lists every leak; what comes back only counts them.
@@ -73,7 +73,7 @@ def keep_leaks(study: Study, parts: Parts) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if key not in ("made of", "leaks")}
 
 
-def _report(study: Study) -> LeakReport | None:
+def _report(study: Experiment) -> LeakReport | None:
     if not study.tests:
         return None
     others = {str(path): Questions.read(path) for path in study.tests}
@@ -84,7 +84,7 @@ def _report(study: Study) -> LeakReport | None:
     return leak_report(study.questions, others, train_vectors=ours, vectors=vectors)
 
 
-def _vectors(study: Study, questions: Questions) -> Any:
+def _vectors(study: Experiment, questions: Questions) -> Any:
     """Embeddings by the default encoder, which the threshold of near-duplicates was chosen for."""
     if study.wish.alike == "words":
         return None

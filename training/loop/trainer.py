@@ -23,7 +23,7 @@ logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
 LOGS = 10
 
 
-class Careful:
+class TrainerMixin:
     """What both trainers do otherwise; put before the trainer's own class.
 
     No model card (it asks the hub about the base model), no pickled arguments in a checkpoint, and no

@@ -7,7 +7,7 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.faults import Gathered
 from training.loop.checks import _require_own, require_there
 from training.loop.run_folder import Run
-from training.rankers.dataset import Lessons
+from training.rankers.dataset import RankerDataset
 from training.rankers.settings import FILES, RankerRun
 
 
@@ -18,10 +18,10 @@ def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
         _require_own(Run(command, settings, FILES), dry)
     note = ""
     with found.check():
-        note = Lessons.read(settings.questions, settings.contexts, settings.limit).unread()
+        note = RankerDataset.read(settings.questions, settings.contexts, settings.limit).unread()
     if settings.validation:
         with found.check():
-            Lessons.read(settings.validation, settings.validation_contexts)
+            RankerDataset.read(settings.validation, settings.validation_contexts)
     check_backbone(found, settings)
     found.tell()
     if note:

@@ -20,7 +20,7 @@ from kaggle_rag.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Lessons:
+class RankerDataset:
     """Questions with their answers and contexts (``None`` where none are read).
 
     ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all the same.
@@ -31,7 +31,7 @@ class Lessons:
     weights: npt.NDArray[np.float64] | None = None
 
     @classmethod
-    def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> Lessons:
+    def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> RankerDataset:
         """Read both files, or of both the first questions.
 
         Raises
@@ -71,11 +71,11 @@ class Lessons:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Lessons:
+    def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> RankerDataset:
         chosen = [int(row) for row in rows]
         contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
         weights = self.weights[chosen] if self.weights is not None else None
-        return Lessons(self.questions.take(chosen), contexts, weights)
+        return RankerDataset(self.questions.take(chosen), contexts, weights)
 
     def items(self, chunks: int, form: Form) -> list[Item]:
         return items_of(self.questions, self.contexts, chunks, passages=form.embeds)

@@ -14,13 +14,13 @@ from kaggle_rag.evaluation.fold_table import articles_of, read_folds
 from kaggle_rag.evaluation.folds import group, group_folds
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
-from training.rankers.dataset import Lessons
+from training.rankers.dataset import RankerDataset
 from training.rankers.settings import RankerRun
 
 Mask = npt.NDArray[np.bool_]
 
 
-def split_lessons(settings: RankerRun) -> tuple[Lessons, Lessons]:
+def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     """Questions to learn from, and questions held out.
 
     The fold that is set aside is in neither: what the best checkpoint is chosen by must not be what
@@ -31,13 +31,13 @@ def split_lessons(settings: RankerRun) -> tuple[Lessons, Lessons]:
     ------
     KitError : a file that does not fit the questions; nothing is left to learn from.
     """
-    lessons = Lessons.read(settings.questions, settings.contexts, settings.limit)
+    lessons = RankerDataset.read(settings.questions, settings.contexts, settings.limit)
     weights = _weights(lessons.questions, settings)
     lessons = dataclasses.replace(lessons, weights=None if weights.min() == 1 else weights)
     if settings.folds is not None:
         lessons = lessons.take(np.flatnonzero(_others(lessons.questions, settings)))
     if settings.validation:
-        held = Lessons.read(settings.validation, settings.validation_contexts)
+        held = RankerDataset.read(settings.validation, settings.validation_contexts)
         out = np.zeros(len(lessons), dtype=bool)
         _warn_of_copies(lessons.questions, held.questions)
     else:
@@ -52,7 +52,7 @@ def split_lessons(settings: RankerRun) -> tuple[Lessons, Lessons]:
     return learnt, held
 
 
-def _share(lessons: Lessons, held_out: float, seed: int) -> Mask:
+def _share(lessons: RankerDataset, held_out: float, seed: int) -> Mask:
     """A share of the questions, near-duplicates and questions about one article on one side, ``(n,)``."""
     questions = lessons.questions
     if not held_out:
@@ -100,7 +100,7 @@ def _weights(questions: Questions, settings: RankerRun) -> npt.NDArray[np.float6
     return weights
 
 
-def _wanted(lessons: Lessons, settings: RankerRun) -> Mask:
+def _wanted(lessons: RankerDataset, settings: RankerRun) -> Mask:
     """Questions that may be learnt from: not dropped, and no near-duplicate in a file of ``exclude``."""
     wanted = np.ones(len(lessons), dtype=bool)
     for path in settings.exclude:

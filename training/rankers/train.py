@@ -27,7 +27,7 @@ from training.loop.loop import train
 from training.loop.run_folder import Run, require_room
 from training.loop.trainer import seconds_a_step, show
 from training.rankers.adversarial import require_embeddings
-from training.rankers.dataset import Changes, EpochQuestions, Lessons
+from training.rankers.dataset import Changes, EpochQuestions, RankerDataset
 from training.rankers.peft_methods import METHODS, with_method
 from training.rankers.settings import FILES, RankerRun
 from training.rankers.splits import split_lessons
@@ -119,7 +119,7 @@ def _memory(usage: Usage, state: int) -> str:
 
 
 def _fitted(
-    settings: RankerRun, learnt: Lessons, held: Lessons, work: Path, run: Run
+    settings: RankerRun, learnt: RankerDataset, held: RankerDataset, work: Path, run: Run
 ) -> tuple[RankerTrainer, dict[str, float]]:
     """The trainer at the end of its run, and the figures before it; smaller batches where memory ran out."""
     before: dict[str, float] | None = None
@@ -225,12 +225,17 @@ def _require_length(settings: RankerRun, backbone: Backbone) -> None:
 
 
 def _trainer(
-    settings: RankerRun, backbone: Backbone, card: RankerCard, learnt: Lessons, held: Lessons, work: Path
+    settings: RankerRun,
+    backbone: Backbone,
+    card: RankerCard,
+    learnt: RankerDataset,
+    held: RankerDataset,
+    work: Path,
 ) -> RankerTrainer:
     changes = Changes(settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed)
     weaker = None
     if settings.weaker_contexts:
-        weaker = Lessons(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
+        weaker = RankerDataset(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
     questions = EpochQuestions(
         learnt.items(settings.chunks, backbone.form),
         weaker.items(settings.chunks, backbone.form) if weaker else None,

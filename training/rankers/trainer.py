@@ -25,7 +25,7 @@ from kaggle_rag.models.devices import half_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.runtime.processes import is_first, processes
-from training.loop.trainer import LOGS, Careful, Patience, Progress, curves
+from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
 from training.rankers.saving import save_weights
@@ -78,7 +78,7 @@ LOSSES: dict[str, Callable[[torch.Tensor, dict[str, torch.Tensor], float], torch
 }
 
 
-class RankerTrainer(Careful, Trainer):  # type: ignore[misc]
+class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
     """Trains any backbone in any form by what its options score."""
 
     def __init__(

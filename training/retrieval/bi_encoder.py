@@ -16,10 +16,10 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.runtime.console import say
 from training.loop.library import BaseEvaluator
 from training.loop.run_folder import Run
-from training.loop.trainer import Careful
+from training.loop.trainer import TrainerMixin
 from training.retrieval.columns import prompted, rows_of
 from training.retrieval.corpus import encode_passages, encode_queries, nearest
-from training.retrieval.dataset import Held, Material, make_material
+from training.retrieval.dataset import EvalQuery, RetrievalDataset, make_dataset
 from training.retrieval.losses import RETRIEVER_LOSSES
 from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RetrieverSettings
@@ -29,7 +29,7 @@ from training.retrieval.trainer import make_trainer
 DEPTH = 10
 
 
-class _Trainer(Careful, SentenceTransformerTrainer):  # type: ignore[misc]
+class _BiEncoderTrainer(TrainerMixin, SentenceTransformerTrainer):  # type: ignore[misc]
     pass
 
 
@@ -39,7 +39,7 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
     It encodes as the kit will: through `Encoder`, with its prompts and its length.
     """
 
-    def __init__(self, encoder: Encoder, held: Sequence[Held], pool: Sequence[str]) -> None:
+    def __init__(self, encoder: Encoder, held: Sequence[EvalQuery], pool: Sequence[str]) -> None:
         super().__init__()
         self.encoder, self.held, self.pool = encoder, held, pool
 
@@ -72,10 +72,10 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
     set_seed(settings.seed)
     encoder = Encoder(settings.model, device=settings.device, untrained=True)
 
-    def material() -> Material:
-        return make_material(settings, encoder)
+    def material() -> RetrievalDataset:
+        return make_dataset(settings, encoder)
 
-    def trainer(material: Material, folder: Path) -> Any:
+    def trainer(material: RetrievalDataset, folder: Path) -> Any:
         return _trainer(settings, encoder, material, folder)
 
     if dry:
@@ -83,12 +83,12 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
     return learn(run, material, trainer, lambda folder: _save(encoder, folder))
 
 
-def _trainer(settings: RetrieverSettings, encoder: Encoder, material: Material, folder: Path) -> Any:
+def _trainer(settings: RetrieverSettings, encoder: Encoder, material: RetrievalDataset, folder: Path) -> Any:
     kind = RETRIEVER_LOSSES[settings.loss]
     card = encoder.card
     rows = rows_of(kind.rows, prompted(material.examples, card.query_prompt, card.passage_prompt))
     return make_trainer(
-        (_Trainer, SentenceTransformerTrainingArguments), settings, folder, encoder.model,
+        (_BiEncoderTrainer, SentenceTransformerTrainingArguments), settings, folder, encoder.model,
         kind.make(encoder.model, settings), Dataset.from_dict(rows),
         RetrievalEvaluator(encoder, material.held, material.pool) if material.held else None,
         distinct=kind.distinct, say=say,

@@ -29,7 +29,7 @@ Cosines = npt.NDArray[np.float32]
 _QUERIES = 256
 
 
-class Corpus(Protocol):
+class PassagePool(Protocol):
     """Passages by row number, searched by an encoder."""
 
     @property
@@ -88,7 +88,7 @@ class IndexedPassages:
 
 def open_corpus(
     settings: RetrieverSettings | RerankerSettings, golds: Sequence[str], encoder: Encoder | None
-) -> Corpus:
+) -> PassagePool:
     """The passages the settings name, or the golds alone.
 
     Parameters

@@ -18,10 +18,10 @@ from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
 from kaggle_rag.runtime.console import bar, say
 from training.loop.library import BaseEvaluator
 from training.loop.run_folder import Run
-from training.loop.trainer import Careful
+from training.loop.trainer import TrainerMixin
 from training.retrieval.bi_encoder import figures
 from training.retrieval.columns import rows_of
-from training.retrieval.dataset import Held, Material, make_material
+from training.retrieval.dataset import EvalQuery, RetrievalDataset, make_dataset
 from training.retrieval.losses import RERANKER_LOSSES
 from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RerankerSettings
@@ -29,7 +29,7 @@ from training.retrieval.teacher import soft_labels
 from training.retrieval.trainer import make_trainer
 
 
-class _Trainer(Careful, CrossEncoderTrainer):  # type: ignore[misc]
+class _CrossEncoderTrainer(TrainerMixin, CrossEncoderTrainer):  # type: ignore[misc]
     def write_weights(self, folder: Path, state: Any) -> None:
         pairmodel.save(self.model, folder)
 
@@ -40,7 +40,7 @@ class RerankingEvaluator(BaseEvaluator):  # type: ignore[misc]
     A positive that is not among the candidates is not found, whatever the scores are.
     """
 
-    def __init__(self, model: PairModel, held: Sequence[Held], pool: Sequence[str]) -> None:
+    def __init__(self, model: PairModel, held: Sequence[EvalQuery], pool: Sequence[str]) -> None:
         super().__init__()
         self.scorer, self.held, self.pool = CrossEncoder.of_model(model), held, pool
 
@@ -73,10 +73,10 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
     set_seed(settings.seed)
     model = load(settings)
 
-    def material() -> Material:
-        return make_material(settings)
+    def material() -> RetrievalDataset:
+        return make_dataset(settings)
 
-    def trainer(material: Material, folder: Path) -> Any:
+    def trainer(material: RetrievalDataset, folder: Path) -> Any:
         return _trainer(settings, model, material, folder)
 
     def save(folder: Path) -> None:
@@ -93,11 +93,11 @@ def load(settings: RerankerSettings) -> PairModel:
     return pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
 
 
-def _trainer(settings: RerankerSettings, model: PairModel, material: Material, folder: Path) -> Any:
+def _trainer(settings: RerankerSettings, model: PairModel, material: RetrievalDataset, folder: Path) -> Any:
     kind = RERANKER_LOSSES[settings.loss]
     labels = soft_labels(settings.teacher, material.examples, settings.device) if settings.teacher else None
     return make_trainer(
-        (_Trainer, CrossEncoderTrainingArguments), settings, folder, model,
+        (_CrossEncoderTrainer, CrossEncoderTrainingArguments), settings, folder, model,
         kind.make(model, settings), Dataset.from_dict(rows_of(kind.rows, material.examples, labels)),
         RerankingEvaluator(model, material.held, material.pool) if material.held else None,
         distinct=kind.distinct, say=say,

@@ -14,17 +14,17 @@ from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.text.normalise import same
 from training.retrieval.columns import rows_of
-from training.retrieval.corpus import Corpus, encode_queries, open_corpus
+from training.retrieval.corpus import PassagePool, encode_queries, open_corpus
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 from training.retrieval.mining import Example, mine_negatives, mine_positives
-from training.retrieval.queries import Lesson, draw, read_lessons, split, without
+from training.retrieval.queries import RetrievalQuery, draw, read_lessons, split, without
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 FILE = "material.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class EvalQuery:
     """A question of the evaluation: ``positive`` and ``candidates`` (nearest first) are rows of the pool."""
 
     query: str
@@ -33,11 +33,11 @@ class Held:
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class RetrievalDataset:
     """``pool`` holds the passages an evaluation ranks; ``notes`` says how many of what there were."""
 
     examples: list[Example]
-    held: list[Held]
+    held: list[EvalQuery]
     pool: list[str]
     notes: dict[str, int]
 
@@ -46,17 +46,19 @@ class Material:
             aside.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False), encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> Material:
+    def read(cls, folder: Path) -> RetrievalDataset:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return cls(
             [Example(**{**e, "negatives": tuple(e["negatives"])}) for e in found["examples"]],
-            [Held(**{**h, "candidates": tuple(h["candidates"])}) for h in found["held"]],
+            [EvalQuery(**{**h, "candidates": tuple(h["candidates"])}) for h in found["held"]],
             found["pool"],
             found["notes"],
         )
 
 
-def make_material(settings: RetrieverSettings | RerankerSettings, encoder: Encoder | None = None) -> Material:
+def make_dataset(
+    settings: RetrieverSettings | RerankerSettings, encoder: Encoder | None = None
+) -> RetrievalDataset:
     """Read, mine and split what the settings name.
 
     Raises
@@ -67,7 +69,7 @@ def make_material(settings: RetrieverSettings | RerankerSettings, encoder: Encod
     read = len(lessons)
     barred = [*settings.exclude, *([settings.validation] if settings.validation else [])]
     lessons = without(lessons, barred)
-    judged: list[Lesson] = []
+    judged: list[RetrievalQuery] = []
     if settings.validation:
         judged = read_lessons(settings.validation, settings.positive, settings.forms)
     corpus = open_corpus(settings, [x.positive for x in (*lessons, *judged) if x.positive], encoder)
@@ -84,11 +86,11 @@ def make_material(settings: RetrieverSettings | RerankerSettings, encoder: Encod
         "examples": len(examples), "passages ranked": len(pool),
     }  # fmt: skip
     _enough(settings, examples, notes)
-    return Material(examples, held, pool, notes)
+    return RetrievalDataset(examples, held, pool, notes)
 
 
 def _examples(
-    settings: RetrieverSettings | RerankerSettings, lessons: Sequence[Lesson], corpus: Corpus
+    settings: RetrieverSettings | RerankerSettings, lessons: Sequence[RetrievalQuery], corpus: PassagePool
 ) -> list[Example]:
     asked = draw(lessons, settings.queries, settings.seed)
     if not settings.negatives:
@@ -109,8 +111,8 @@ def _loss(settings: RetrieverSettings | RerankerSettings) -> Loss:
 
 
 def _evaluation(
-    settings: RetrieverSettings | RerankerSettings, judged: Sequence[Lesson], corpus: Corpus
-) -> tuple[list[Held], list[str]]:
+    settings: RetrieverSettings | RerankerSettings, judged: Sequence[RetrievalQuery], corpus: PassagePool
+) -> tuple[list[EvalQuery], list[str]]:
     """The questions held out, and the passages to rank: all, or look-alikes, golds and random ones."""
     if not judged:
         return [], []
@@ -128,7 +130,7 @@ def _evaluation(
     # Two rows of an index may hold one text.
     candidates = [dict.fromkeys(place[same(corpus.text(int(row)))] for row in rows) for rows in near]
     held = [
-        Held(query, place[same(str(lesson.positive))], tuple(mine))
+        EvalQuery(query, place[same(str(lesson.positive))], tuple(mine))
         for query, lesson, mine in zip(queries, judged, candidates)
     ]
     return held, list(pool.values())

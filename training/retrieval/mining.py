@@ -11,8 +11,8 @@ import numpy as np
 from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.runtime.console import bar
 from kaggle_rag.text.normalise import same
-from training.retrieval.corpus import Corpus, Cosines, encode_passages, encode_queries
-from training.retrieval.queries import Lesson
+from training.retrieval.corpus import Cosines, PassagePool, encode_passages, encode_queries
+from training.retrieval.queries import RetrievalQuery
 
 _WORD = re.compile(r"\w+")
 # Queries searched at once: bounds the rows and cosines that lie in memory.
@@ -37,7 +37,9 @@ def support(option: str, passage: str) -> float:
     return len(words & set(_WORD.findall(passage.lower()))) / len(words) if words else 0.0
 
 
-def mine_positives(lessons: Sequence[Lesson], corpus: Corpus, depth: int, least: float) -> list[Lesson]:
+def mine_positives(
+    lessons: Sequence[RetrievalQuery], corpus: PassagePool, depth: int, least: float
+) -> list[RetrievalQuery]:
     """The lessons that have a supporting passage, with it; one that has its gold keeps it.
 
     A passage supports the answer when it is among the ``depth`` nearest to prompt and right option,
@@ -58,7 +60,7 @@ def mine_positives(lessons: Sequence[Lesson], corpus: Corpus, depth: int, least:
     return [lesson for lesson in filled if lesson.positive is not None]
 
 
-def _supporting(lesson: Lesson, passages: Sequence[str], least: float) -> str | None:
+def _supporting(lesson: RetrievalQuery, passages: Sequence[str], least: float) -> str | None:
     for passage in passages:
         share = support(lesson.right, passage)
         if share >= least and share > max((support(o, passage) for o in lesson.wrong), default=0.0):
@@ -67,9 +69,9 @@ def _supporting(lesson: Lesson, passages: Sequence[str], least: float) -> str | 
 
 
 def mine_negatives(
-    lessons: Sequence[Lesson],
+    lessons: Sequence[RetrievalQuery],
     asked: Sequence[tuple[int, str]],
-    corpus: Corpus,
+    corpus: PassagePool,
     *,
     count: int,
     depth: int,
@@ -110,11 +112,11 @@ def mine_negatives(
     return examples
 
 
-def _is_negative(lesson: Lesson, passage: str, least: float) -> bool:
+def _is_negative(lesson: RetrievalQuery, passage: str, least: float) -> bool:
     return same(passage) != same(str(lesson.positive)) and support(lesson.right, passage) < least
 
 
-def _cosines(corpus: Corpus, queries: Vectors, golds: Sequence[str]) -> Cosines:
+def _cosines(corpus: PassagePool, queries: Vectors, golds: Sequence[str]) -> Cosines:
     """The cosine of each query to its own gold, ``(n,)``, by the encoder of the corpus."""
     distinct = list(dict.fromkeys(golds))
     place = {text: number for number, text in enumerate(distinct)}

@@ -18,7 +18,7 @@ from kaggle_rag.text.normalise import same
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class RetrievalQuery:
     """One question; ``positive`` is the passage that answers it, once it is known.
 
     ``forms`` are the queries it is asked by, a tuple a form. None of them says which option is right, and
@@ -41,7 +41,7 @@ class Lesson:
         return [o for i, o in enumerate(self.options) if o is not None and i != self.answer]
 
 
-def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list[Lesson]:
+def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list[RetrievalQuery]:
     """The questions of a file, each with an answer and, where a column is named, its gold passage.
 
     Raises
@@ -62,7 +62,7 @@ def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list
     ]  # fmt: skip
     asked = [queries_of(questions, (form,), (form,)) for form in forms]
     return [
-        Lesson(
+        RetrievalQuery(
             id_text(questions.ids[i]), questions.prompts[i], questions.options[i],
             int(questions.answers[i]), tuple(tuple(q.text for q in form[i]) for form in asked), golds[i],
         )
@@ -85,13 +85,15 @@ def _gold(row: dict[str, object], column: str, where: str) -> str:
     return text
 
 
-def without(lessons: Sequence[Lesson], paths: Sequence[Path]) -> list[Lesson]:
+def without(lessons: Sequence[RetrievalQuery], paths: Sequence[Path]) -> list[RetrievalQuery]:
     """The lessons whose prompt stands in none of these question files."""
     known = {same(prompt) for path in paths for prompt in Questions.read(path).prompts}
     return [lesson for lesson in lessons if same(lesson.prompt) not in known]
 
 
-def split(lessons: Sequence[Lesson], held_out: float, seed: int) -> tuple[list[Lesson], list[Lesson]]:
+def split(
+    lessons: Sequence[RetrievalQuery], held_out: float, seed: int
+) -> tuple[list[RetrievalQuery], list[RetrievalQuery]]:
     """Lessons to learn from and lessons held out, about ``held_out`` of them.
 
     Those of one positive, or where none is known of one prompt, stay on one side.
@@ -114,11 +116,11 @@ def split(lessons: Sequence[Lesson], held_out: float, seed: int) -> tuple[list[L
     )
 
 
-def _group(lesson: Lesson) -> str:
+def _group(lesson: RetrievalQuery) -> str:
     return same(lesson.positive or lesson.prompt)
 
 
-def draw(lessons: Sequence[Lesson], count: int, seed: int) -> list[tuple[int, str]]:
+def draw(lessons: Sequence[RetrievalQuery], count: int, seed: int) -> list[tuple[int, str]]:
     """``count`` queries a lesson, as (lesson, query), drawn without regard to the answer.
 
     Every form is as likely as every other, however many queries it has; a query may be drawn again.

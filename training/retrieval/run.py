@@ -14,15 +14,15 @@ from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.processes import processes
 from training.loop.loop import _evaluations, train
 from training.loop.run_folder import Run, require_room
-from training.retrieval.dataset import FILE, Material
+from training.retrieval.dataset import FILE, RetrievalDataset
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
-MakeTrainer = Callable[[Material, Path], Any]
+MakeTrainer = Callable[[RetrievalDataset, Path], Any]
 
 
 def learn(
     run: Run,
-    make_material: Callable[[], Material],
+    make_material: Callable[[], RetrievalDataset],
     make_trainer: MakeTrainer,
     save: Callable[[Path], object],
 ) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def learn(
     with run.begun() as work:
         if not (work / FILE).exists():
             make_material().write(work)
-        material = Material.read(work)
+        material = RetrievalDataset.read(work)
         say(", ".join(f"{count:,} {name}" for name, count in material.notes.items()))
         trainer = make_trainer(material, work)
         require_room(work, trainer.model)
@@ -66,7 +66,7 @@ def learn(
 
 def dry_run(
     settings: RetrieverSettings | RerankerSettings,
-    make_material: Callable[[], Material],
+    make_material: Callable[[], RetrievalDataset],
     make_trainer: MakeTrainer,
 ) -> dict[str, Any]:
     """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""

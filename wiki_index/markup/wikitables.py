@@ -50,7 +50,7 @@ class Cell:
         return " ".join(" ".join(self.lines).split())
 
 
-class Table:
+class WikiTable:
     """A table that is being read: its rows of cells; a caption is a row of one cell."""
 
     def __init__(self, attributes: str = "") -> None:
@@ -167,12 +167,12 @@ def without_tables(lines: Iterable[str], left_out: Counter[str]) -> Iterator[str
     A table that never closes ends before the next heading; infoboxes and the like are dropped, and
     ``left_out`` counts them.
     """
-    open_tables: list[Table] = []
+    open_tables: list[WikiTable] = []
     for line in lines:
         if open_tables and line.startswith("=="):
             yield from _closed(open_tables, depth=0)
         if (start := _START.match(line)) and len(open_tables) < _DEPTH:
-            open_tables.append(Table(start[1]))
+            open_tables.append(WikiTable(start[1]))
         elif not open_tables:
             yield line
         elif line.lstrip().startswith("|}"):
@@ -182,7 +182,7 @@ def without_tables(lines: Iterable[str], left_out: Counter[str]) -> Iterator[str
     yield from _closed(open_tables, depth=0)
 
 
-def _close(open_tables: list[Table], behind: str, left_out: Counter[str]) -> Iterator[str]:
+def _close(open_tables: list[WikiTable], behind: str, left_out: Counter[str]) -> Iterator[str]:
     table = open_tables.pop()
     rows = iter(()) if table.box else table.lines()
     if table.box:
@@ -195,7 +195,7 @@ def _close(open_tables: list[Table], behind: str, left_out: Counter[str]) -> Ite
         open_tables[-1].go_on(behind)
 
 
-def _closed(open_tables: list[Table], depth: int) -> Iterator[str]:
+def _closed(open_tables: list[WikiTable], depth: int) -> Iterator[str]:
     """Lines of the tables that never close, the outermost first."""
     for table in open_tables[depth:]:
         yield from table.lines()

@@ -15,7 +15,7 @@ from kaggle_rag.text.cleaning import whole
 from wiki_index.readers.base import Article, Reader, Skip
 
 
-class Document(NamedTuple):
+class CirrusDocument(NamedTuple):
     id: str
     fields: dict[str, Any]
 
@@ -23,7 +23,7 @@ class Document(NamedTuple):
 class Cirrus(Reader):
     """A ``…-cirrussearch-content.json.gz`` file."""
 
-    def records(self) -> Iterator[Document]:
+    def records(self) -> Iterator[CirrusDocument]:
         name: str | None = None
         number = 0
         for number, line in enumerate(text_lines(self.path), 1):
@@ -41,7 +41,7 @@ class Cirrus(Reader):
             if is_index:
                 name = str(fields["index"].get("_id") or "")
             else:
-                yield Document(name or str(fields.get("page_id") or ""), fields)
+                yield CirrusDocument(name or str(fields.get("page_id") or ""), fields)
                 name = None
         if name is not None:
             raise self._fault(f"the file ends before page {name}", number)
@@ -63,7 +63,7 @@ class Cirrus(Reader):
             cure="the download or copy may have been cut: fetch the file again",
         )
 
-    def article(self, record: Document) -> Article | Skip:
+    def article(self, record: CirrusDocument) -> Article | Skip:
         fields = record.fields
         if fields.get("namespace", 0) != 0:
             return Skip("namespace")
@@ -74,7 +74,7 @@ class Cirrus(Reader):
             is_rendered=True,
         )  # fmt: skip
 
-    def source(self, record: Document) -> str:
+    def source(self, record: CirrusDocument) -> str:
         return str(record.fields.get("text") or "")
 
 

@@ -21,7 +21,7 @@ _OPENS = re.compile(r"<doc\s+id=\"([^\"]*)\"(?:\s.*?)?\stitle=\"(.*)\"\s*>\s*")
 _CLOSES = "</doc>"
 
 
-class Document(NamedTuple):
+class ExtractedDocument(NamedTuple):
     id: str
     title: str
     text: str
@@ -30,7 +30,7 @@ class Document(NamedTuple):
 class Extracted(Reader):
     """A file of WikiExtractor, plain or compressed; the first line of an article repeats its title."""
 
-    def records(self) -> Iterator[Document]:
+    def records(self) -> Iterator[ExtractedDocument]:
         opened: re.Match[str] | None = None
         lines: list[str] = []
         number = 0
@@ -58,14 +58,14 @@ class Extracted(Reader):
             cure="run WikiExtractor again, or copy its file again: it may have been cut",
         )
 
-    def article(self, record: Document) -> Article:
+    def article(self, record: ExtractedDocument) -> Article:
         return Article(whole(record.id), whole(html.unescape(record.title)), record.text)
 
-    def source(self, record: Document) -> str:
+    def source(self, record: ExtractedDocument) -> str:
         return record.text
 
 
-def _document(opened: re.Match[str], lines: list[str]) -> Document:
+def _document(opened: re.Match[str], lines: list[str]) -> ExtractedDocument:
     if lines and lines[0].strip() == opened[2].strip():
         lines = lines[1:]
-    return Document(opened[1], opened[2], "".join(lines).strip("\r\n"))
+    return ExtractedDocument(opened[1], opened[2], "".join(lines).strip("\r\n"))

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 from kaggle_rag.text.mathematics import tex_to_text
 from kaggle_rag.text.template_parts import scripted
-from wiki_index.markup.wikitables import Cell, Table
+from wiki_index.markup.wikitables import Cell, WikiTable
 
 _VOID = {
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
@@ -65,7 +65,7 @@ class _Page(HTMLParser):
         self._open: list[_Element] = []
         self._hidden = 0
         self._texts: list[list[str]] = [[]]
-        self._tables: list[Table] = []
+        self._tables: list[WikiTable] = []
         # For each cell that is open, the lines of the tables inside it.
         self._beneath: list[list[str]] = []
         # One formula stands there twice: as MathML and as a picture.
@@ -123,7 +123,7 @@ class _Page(HTMLParser):
         if element.tag in _CELLS:
             self._beneath.append([])
         if element.tag == "table":
-            self._tables.append(Table())
+            self._tables.append(WikiTable())
         elif element.tag == "tr" and self._tables:
             self._tables[-1].rows.append([])
 

@@ -34,7 +34,7 @@ _ENCODING = re.compile(rb"\s*<\?xml\b[^>]{0,80}?\bencoding\s*=\s*[\"']([\w.-]{1,
 _NOWIKI = re.compile(r"<nowiki>[^<]*</nowiki>", re.IGNORECASE)
 
 
-class Page(NamedTuple):
+class MediaWikiPage(NamedTuple):
     """A page as the export holds it; ``text`` is wikitext."""
 
     id: str
@@ -49,7 +49,7 @@ class Page(NamedTuple):
 class MediaWiki(Reader):
     """A ``.xml`` export; of several revisions of a page, the last one counts."""
 
-    def records(self) -> Iterator[Page]:
+    def records(self) -> Iterator[MediaWikiPage]:
         encoding = _declared(self.path)
         if not _is_known(encoding):
             raise not_text(self.path, f"XML in {encoding} cannot be read", encoding)
@@ -74,7 +74,7 @@ class MediaWiki(Reader):
                     cure="the download or copy may have been cut: fetch the file again, compare its checksum",
                 ) from error
 
-    def article(self, record: Page) -> Article | Skip:
+    def article(self, record: MediaWikiPage) -> Article | Skip:
         if record.is_redirect or _REDIRECT.match(record.text):
             return Skip("redirect")
         # Dumps of other wiki software, and some tools' pieces of a dump, name no namespace but in the title.
@@ -92,7 +92,7 @@ class MediaWiki(Reader):
         text = plain(record.text, record.wiki, left_out)
         return Article(record.id, record.title, text, is_rendered=True, left_out=left_out)
 
-    def source(self, record: Page) -> str:
+    def source(self, record: MediaWikiPage) -> str:
         return rough_wikitext(record.text)
 
 
@@ -113,7 +113,7 @@ def _is_known(encoding: str) -> bool:
         return False
 
 
-def _pages(file: IO[bytes]) -> Iterator[Page]:
+def _pages(file: IO[bytes]) -> Iterator[MediaWikiPage]:
     events = ElementTree.iterparse(file, events=("start", "end"))
     root = next(events)[1]
     language = root.get("{http://www.w3.org/XML/1998/namespace}lang", "")
@@ -132,14 +132,14 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _page(element: ElementTree.Element, wiki: Site) -> Page:
+def _page(element: ElementTree.Element, wiki: Site) -> MediaWikiPage:
     fields = {_name(child): child for child in element}
     revision = {_name(child): child for child in fields.get("revision", ())}
 
     def value(of: dict[str, ElementTree.Element], name: str) -> str:
         return (of[name].text or "") if name in of else ""
 
-    return Page(
+    return MediaWikiPage(
         value(fields, "id").strip(),
         value(fields, "title"),
         value(fields, "ns").strip(),

@@ -8,7 +8,7 @@ import json
 from collections.abc import Generator, Sequence
 
 from kaggle_rag.index.dense import VECTORS_FILE
-from kaggle_rag.index.vectors import Layout, VectorWriter, calibrated_step
+from kaggle_rag.index.vectors import VectorLayout, VectorWriter, calibrated_step
 from kaggle_rag.runtime.console import Bar, progress
 from kaggle_rag.runtime.files import whole_file, write_json
 from wiki_index.plan import Plan
@@ -22,7 +22,7 @@ CALIBRATION = "calibration.json"
 _CALIBRATED_BY = 2_048
 
 
-def encode(plan: Plan, name: str, layout: Layout, shard_rows: Sequence[int]) -> None:
+def encode(plan: Plan, name: str, layout: VectorLayout, shard_rows: Sequence[int]) -> None:
     """Write the vectors of one dense retriever; shards that a killed build finished are left alone."""
     marks = [plan.dense(name) / ENCODED / f"{number:05d}" for number in range(len(shard_rows))]
     starts = [0, *itertools.accumulate(shard_rows)]
@@ -56,7 +56,7 @@ def _finished(
         yield number
 
 
-def layout_of(plan: Plan, name: str, precision: str, rows: int) -> Layout:
+def layout_of(plan: Plan, name: str, precision: str, rows: int) -> VectorLayout:
     """The layout of one retriever's vectors; int8 levels are measured once and kept."""
     dim, step = plan.encoders[name].card.dim, 0.0
     if precision == "int8":
@@ -64,7 +64,7 @@ def layout_of(plan: Plan, name: str, precision: str, rows: int) -> Layout:
         if not path.exists():
             write_json(path, {"step": _step(plan, name)})
         step = float(json.loads(path.read_text(encoding="utf-8"))["step"])
-    return Layout(rows, dim, precision, step)
+    return VectorLayout(rows, dim, precision, step)
 
 
 def _step(plan: Plan, name: str) -> float:

@@ -33,7 +33,7 @@ import torch
 from kaggle_rag.index.dense import VECTORS_FILE
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.manifest import EncoderCard
-from kaggle_rag.index.vectors import Layout, VectorWriter
+from kaggle_rag.index.vectors import VectorLayout, VectorWriter
 from kaggle_rag.runtime.console import Bar
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, KitError
 from wiki_index.plan import LOCAL, Cluster, Plan
@@ -104,7 +104,7 @@ def check(cluster: Cluster) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class EncodeJob:
     """What an actor is told.
 
     ``plan`` has no encoder; ``checkpoint`` is a folder or a name that each node resolves, ``card``
@@ -115,7 +115,7 @@ class Job:
     name: str
     card: EncoderCard
     checkpoint: str
-    layout: Layout
+    layout: VectorLayout
     token: Path
     share: Share
 
@@ -123,7 +123,7 @@ class Job:
 class Worker:
     """The actor."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: EncodeJob) -> None:
         self._job = job
 
     def open(self) -> None:
@@ -163,7 +163,7 @@ def _told_where() -> Iterator[None]:
 
 
 def spread(
-    plan: Plan, name: str, layout: Layout, starts: Sequence[int], todo: list[int], bar: Bar
+    plan: Plan, name: str, layout: VectorLayout, starts: Sequence[int], todo: list[int], bar: Bar
 ) -> Iterator[int]:
     """Encode the shards ``todo``; give the number of each when its vectors are on disk.
 
@@ -180,7 +180,9 @@ def spread(
         with _joined(cluster.address):
             bare = dataclasses.replace(plan, encoders={}, reuse=plan.reuse and plan.reuse.resolve())
             share = Share.of(cluster.device)
-            job = Job(bare, name, encoder.card, _found_anywhere(encoder.card.name), layout, token, share)
+            job = EncodeJob(
+                bare, name, encoder.card, _found_anywhere(encoder.card.name), layout, token, share
+            )
             for number in _Crew(job, starts, todo, bar).finished():
                 bar.update(int(starts[number + 1] - starts[number]))
                 yield number
@@ -197,7 +199,7 @@ def _found_anywhere(name: str) -> str:
 class _Crew:
     """The actors, and the shard that each is at (``None`` while it loads the encoder)."""
 
-    def __init__(self, job: Job, starts: Sequence[int], todo: list[int], bar: Bar) -> None:
+    def __init__(self, job: EncodeJob, starts: Sequence[int], todo: list[int], bar: Bar) -> None:
         self._job, self._starts, self._bar = job, starts, bar
         self._queue = deque(todo)
         self._busy: dict[Any, tuple[Any, int | None]] = {}

@@ -10,7 +10,7 @@ from crossval_toys import contexts_of, rows, solution, telling, trained, write_r
 from interrupts import stop_at
 
 from inference.checks import fitting_stack
-from inference.predict import Bench, predict
+from inference.predict import Resources, predict
 from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.predictions import Predictions
@@ -22,10 +22,10 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, Ki
 from kaggle_rag.sample import TRAIN
 from training.__main__ import main
 from training.crossval.compare import compare, text
-from training.crossval.experiment import Study
+from training.crossval.experiment import Experiment
 from training.crossval.report_text import text as told
 from training.crossval.run import cross_validate
-from training.crossval.settings import Wish
+from training.crossval.settings import CrossValidationSettings
 from training.crossval.splitting import make_parts
 from training.loop.trainer import Progress
 
@@ -33,7 +33,7 @@ CHANCE = 11 / 18
 
 
 def run(path, **changes):
-    return cross_validate(Wish(path, **{"folds": 2, "alike": "words", **changes}))
+    return cross_validate(CrossValidationSettings(path, **{"folds": 2, "alike": "words", **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def test_the_task_is_learnt_and_every_figure_is_there(learnt):
 def test_out_of_fold_predictions_are_those_of_the_model_that_did_not_see_the_row(learnt):
     folder, _ = learnt
     oof = Predictions.read(folder / "runs" / "a" / "oof.parquet")
-    study = Study.open(Wish(folder / "a", out=folder / "runs" / "a", folds=2, alike="words"))
+    study = Experiment.open(
+        CrossValidationSettings(folder / "a", out=folder / "runs" / "a", folds=2, alike="words")
+    )
     for fold in range(2):
         record = json.loads((folder / "runs" / "a" / "tiny" / f"fold-{fold}" / "training.json").read_text())
         assert record["plan"]["fold"] == fold
@@ -87,7 +89,7 @@ def test_what_can_only_be_memorised_is_at_chance_out_of_fold(tmp_path, monkeypat
     path = solution(tmp_path, made, [["?"] * 3] * 40, rankers=[trained(epochs=15, learning_rate=5e-3)])
     metrics = run(path, out=tmp_path / "run")
     assert abs(metrics["scores"]["tiny"]["map@3"]["mean"] - CHANCE) < 0.12
-    study = Study.open(Wish(path, out=tmp_path / "run", folds=2, alike="words"))
+    study = Experiment.open(CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words"))
     seen = np.flatnonzero(Predictions.read(tmp_path / "run" / "oof.parquet").folds != 0)
     questions = study.questions.take(seen)
     with TrainedRanker(tmp_path / "run" / "tiny" / "fold-0", device="cpu") as ranker:
@@ -105,7 +107,9 @@ def test_folds_keep_planted_copies_and_articles_together(tmp_path):
     articles = ["one" if 10 <= n < 16 else f"a{n}" for n in range(66)]
     path = solution(tmp_path, made, telling(made), articles=articles)
     for seed in range(5):
-        study = Study.open(Wish(path, out=tmp_path / "run", folds=4, seed=seed, alike="words"))
+        study = Experiment.open(
+            CrossValidationSettings(path, out=tmp_path / "run", folds=4, seed=seed, alike="words")
+        )
         parts = make_parts(study)
         assert (parts.folds[:6] == parts.folds[60:]).all() and len(set(parts.folds[10:16])) == 1
         assert np.bincount(parts.folds).min() >= 12 and len(parts.pairs) == 6
@@ -176,10 +180,10 @@ def test_the_final_rankers_answer_by_the_solution_that_was_written(tmp_path, mon
     assert [ranker.weight for ranker in given.rankers] == [0.5, 0.5]
     questions = Questions.read(flags["questions"])
     kept = read_contexts(flags["contexts_file"], questions)
-    table = predict(Bench.open(given), questions, kept, quiet=True)
+    table = predict(Resources.open(given), questions, kept, quiet=True)
     with TrainedRanker(str(tmp_path / "input/tiny/final"), device="cpu") as ranker:
         theirs = ranker.probabilities(questions, kept)
-    similar = predict(Bench.open(load(None, ["device=cpu"])), questions, kept, quiet=True)
+    similar = predict(Resources.open(load(None, ["device=cpu"])), questions, kept, quiet=True)
     assert np.allclose(table, (theirs + similar) / 2, atol=1e-6)
 
 
@@ -217,9 +221,9 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     (tmp_path / "pasted.yaml").write_text(f"{stack}\nrankers: {json.dumps(both)}\n")
     found = load(tmp_path / "pasted.yaml", flags={"questions": TRAIN, "contexts_file": contexts})
     kept = read_contexts(contexts, questions)
-    table = predict(Bench.open(found), questions, kept, quiet=True)
+    table = predict(Resources.open(found), questions, kept, quiet=True)
     each = [
-        predict(Bench.open(load(None, [f"rankers=[{json.dumps(one)}]"])), questions, kept, quiet=True)
+        predict(Resources.open(load(None, [f"rankers=[{json.dumps(one)}]"])), questions, kept, quiet=True)
         for one in both
     ]
     names = ("similarity", "similarity-2")

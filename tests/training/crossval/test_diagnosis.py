@@ -11,7 +11,7 @@ from crossval_toys import rows, solution, telling, trained
 from kaggle_rag.runtime.errors import ConfigError
 from training.__main__ import main
 from training.crossval.diagnosis import find_suspects, summary, wish_of
-from training.crossval.settings import Wish
+from training.crossval.settings import CrossValidationSettings
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.splits import split_lessons
 
@@ -83,7 +83,7 @@ def test_the_trainers_read_the_list(diagnosed):
 def test_the_question_can_be_withheld(tmp_path):
     made = rows(20, 0)
     path = solution(tmp_path, made, telling(made), rankers=[trained(epochs=1)])
-    wish = Wish(path, out=tmp_path / "run", folds=2, alike="words")
+    wish = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
     found = find_suspects(wish, "question")
     blank = pq.read_table(tmp_path / "run" / "without-question" / "questions.parquet").to_pydict()
     assert set(blank["prompt"]) == {"?"} and blank["A"] == [row["A"] for row in made]
@@ -94,7 +94,7 @@ def test_what_cannot_be_diagnosed_is_told(tmp_path, monkeypatch):
     made = rows(6, 0)
     path = solution(tmp_path, made, telling(made), rankers=[{"kind": "similarity"}])
     path.write_text("\n".join(line for line in path.read_text().split("\n") if "contexts_file" not in line))
-    wish = Wish(path, out=tmp_path / "run", folds=2, alike="words")
+    wish = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
     with pytest.raises(ConfigError, match="no contexts to withhold"):
         find_suspects(wish, "contexts")
     monkeypatch.setattr("sys.argv", ["training", "diagnose", str(path), "--out", str(tmp_path / "s.txt")])

@@ -10,7 +10,7 @@ from ranker_toys import WORDS, tokenizer
 from kaggle_rag.models.answering.features import Item
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.layouts import PAIR, Writer
-from training.rankers.dataset import Changes, EpochQuestions, Lessons, in_order, with_fewer_snippets
+from training.rankers.dataset import Changes, EpochQuestions, RankerDataset, in_order, with_fewer_snippets
 
 FORM = form_of("choice", "encoder")
 
@@ -103,5 +103,5 @@ def test_contexts_that_the_questions_bring_and_nothing_reads_are_told(tmp_path):
         path = tmp_path / "q.jsonl"
         told = [json.dumps({**row, "context": brought * (row["id"] == 1)}) for row in rows]
         path.write_text("\n".join(told))
-        note = Lessons.read(path, None).unread()
+        note = RankerDataset.read(path, None).unread()
         assert said in note and bool(said) == bool(note)

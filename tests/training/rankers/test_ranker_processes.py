@@ -45,12 +45,12 @@ def run(*command):
 LATE = """
 import os, runpy, sys, time
 import kaggle_rag.models.answering.scoring
-from training.loop.trainer import Careful
+from training.loop.trainer import TrainerMixin
 # A process asks the encoder as often as its texts need, the other one less often.
 kaggle_rag.models.answering.scoring._TEXTS = 4
-load = Careful._load_best_model
+load = TrainerMixin._load_best_model
 if os.environ["RANK"] == "1":
-    Careful._load_best_model = lambda self: (time.sleep(2), load(self))
+    TrainerMixin._load_best_model = lambda self: (time.sleep(2), load(self))
 sys.argv = ["training", *sys.argv[1:]]
 runpy.run_module("training", run_name="__main__")
 """

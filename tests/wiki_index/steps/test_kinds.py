@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from kaggle_rag.index.dense import Dense
 from kaggle_rag.index.kinds import KINDS, choose, factory_of, kind_of, lists_for, ram_of, simpler
 from kaggle_rag.index.manifest import DenseCard, EncoderCard
-from kaggle_rag.index.vectors import Layout, VectorStore, VectorWriter
+from kaggle_rag.index.vectors import VectorLayout, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import ConfigError, LimitError
 from wiki_index.steps.dense_index import make_index
 from wiki_index.steps.tune import tune
@@ -45,7 +45,7 @@ def nearest(vectors, queries):
 
 
 def store_of(folder, vectors, precision="fp32"):
-    layout = Layout(*vectors.shape, precision)
+    layout = VectorLayout(*vectors.shape, precision)
     writer = VectorWriter(folder / "vectors.npy", layout)
     writer.write(0, vectors)
     writer.close()

@@ -14,7 +14,7 @@ from build_toys import call, same
 from conftest import ROOT, write_corpus
 
 from kaggle_rag.index.index import Index
-from kaggle_rag.index.vectors import Layout
+from kaggle_rag.index.vectors import VectorLayout
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.text.units import Unit
@@ -242,12 +242,12 @@ def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, p
 
 
 def test_a_node_that_does_not_see_the_work_folder_says_so_and_does_not_make_it(plan, tmp_path):
-    from wiki_index.steps.ray_encode import Job, Share, Worker
+    from wiki_index.steps.ray_encode import EncodeJob, Share, Worker
 
     elsewhere = dataclasses.replace(plan, out=tmp_path / "not" / "mounted", encoders={})
     card = plan.encoders["tiny"].card
     token = elsewhere.work / ".token.part"
-    job = Job(elsewhere, "tiny", card, card.name, Layout(10, card.dim), token, Share(1, 0))
+    job = EncodeJob(elsewhere, "tiny", card, card.name, VectorLayout(10, card.dim), token, Share(1, 0))
     with pytest.raises(ArtifactError, match=r"on node .*does not see the work folder"):
         Worker(job).open()
     assert not (tmp_path / "not").exists()
