@@ -6,7 +6,7 @@ import random
 import yaml
 from ranker_toys import WORDS, backbone
 
-from kaggle_rag.data.contexts import Context, Evidence, QuestionContexts, write_contexts
+from kaggle_rag.data.contexts import Context, Evidence, QuestionContexts, lines_as_snippets, write_contexts
 from kaggle_rag.data.questions import Questions
 
 LEARN = {"command": "multiple-choice", "epochs": 4, "batch": 10, "learning_rate": 3e-3, "max_tokens": 32,
@@ -53,7 +53,10 @@ def contexts_of(path, questions, said, articles=None):
         article = articles[number] if articles else f"a{number}"
         contexts = [
             text
-            and Context(text, (Evidence(article, article, 5 * number + at, text, 0.5, "each", 0.5, "toy"),))
+            and Context(
+                lines_as_snippets(text),
+                (Evidence(article, article, 5 * number + at, text, 0.5, "each", 0.5, "toy"),),
+            )
             for at, text in enumerate(texts)
         ]
         found.append(QuestionContexts(None, tuple(contexts)))

@@ -23,8 +23,9 @@ from transformers import (
     T5Config,
 )  # fmt: skip
 
-from kaggle_rag.data.contexts import Context, QuestionContexts, write_contexts
+from kaggle_rag.data.contexts import Context, QuestionContexts, lines_as_snippets, write_contexts
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.models.answering.features import Item
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "frost", "grove", "heron"]
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]
@@ -73,6 +74,11 @@ BACKBONES = {
 
 ENCODERS = ("deberta-v2", "electra", "roberta", "bert")
 DECODERS = ("llama", "mistral", "phi3", "qwen2", "gemma")
+
+
+def asked(prompt, options, texts, answer):
+    """A question as a model meets it, each option with the lines of its text as snippets."""
+    return Item(prompt, tuple(options), tuple(map(lines_as_snippets, texts)), answer)
 
 
 def tokenizer(kind):
@@ -160,7 +166,7 @@ def files(folder, name, found):
         writer.writeheader()
         writer.writerows(found)
     read = Questions.read(questions)
-    made = [QuestionContexts(Context(text or "", ()), ()) for text in read.contexts]
+    made = [QuestionContexts(Context(lines_as_snippets(text or ""), ()), ()) for text in read.contexts]
     write_contexts(contexts, read, made, {})
     return questions, contexts
 

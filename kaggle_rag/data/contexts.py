@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,11 +39,59 @@ class Evidence(NamedTuple):
     retriever: str
 
 
-class Context(NamedTuple):
-    """``text`` fits the token budget; ``evidence`` has the best first."""
+class Snippet(NamedTuple):
+    """A piece of one article: passages that follow one another there.
 
+    ``title`` is empty where contexts are made without titles. ``score`` is that of its best passage, as in
+    `Evidence`; ``rows`` are its passages' rows in the index, or sentence numbers of an own context. Both are
+    unknown (``None``, none) where a file of an earlier version has the text alone.
+    """
+
+    title: str
     text: str
+    score: float | None = None
+    rows: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """What a model reads."""
+        return f"{self.title}: {self.text}" if self.title else self.text
+
+
+class Context(NamedTuple):
+    """``snippets`` fit the token budget together; of them and of ``evidence`` the best come first."""
+
+    snippets: tuple[Snippet, ...]
     evidence: tuple[Evidence, ...]
+
+    @property
+    def text(self) -> str:
+        """All snippets, a line each."""
+        return joined(self.snippets)
+
+
+def joined(snippets: Iterable[Snippet]) -> str:
+    """Snippets as the text that stands in a model's row, one below the other."""
+    return "\n".join(map(str, snippets))
+
+
+def lines_as_snippets(text: str) -> tuple[Snippet, ...]:
+    """Each line of a text as a snippet, as earlier versions kept them."""
+    return tuple(Snippet("", line) for line in text.split("\n")) if text else ()
+
+
+def paragraphs_as_snippets(text: str) -> tuple[Snippet, ...]:
+    """The paragraphs of a text that came with its question: only blank lines part it.
+
+    ``joined`` gives the very text again: blank lines stay at the end of the paragraph before them.
+    """
+    blanks = (blank for blank in _BLANK_LINES.finditer(text) if text[: blank.start()].strip())
+    cuts = [0, *(blank.end() for blank in blanks)]
+    parts = [text[start:end] for start, end in zip(cuts, [*(cut - 1 for cut in cuts[1:]), len(text)])]
+    return tuple(Snippet("", part) for part in parts if part)
+
+
+# The line end behind one blank line or more, in front of a line that has text.
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+(?=[^\S\n]*\S)")
 
 
 class QuestionContexts(NamedTuple):
@@ -64,6 +113,14 @@ class QuestionContexts(NamedTuple):
         return list(nearest.values())
 
 
+_SNIPPET = pa.struct(
+    [
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("score", pa.float64()),
+        ("rows", pa.list_(pa.int64())),
+    ]
+)
 _EVIDENCE = pa.struct(
     [
         ("article_id", pa.string()),
@@ -84,18 +141,20 @@ def write_contexts(
     contexts: Sequence[QuestionContexts],
     notes: Mapping[str, Any],
 ) -> None:
-    """Write ``id, question, option, context, evidence`` rows as Parquet, whole.
+    """Write ``id, question, option, context, snippets, evidence`` rows as Parquet, whole.
+
+    ``context`` is the text of the snippets, for people and other programs; rankers read the snippets.
 
     ``notes`` go to its metadata; ``question`` is a hash of prompt and options, because ids of train
     and test often are the same numbers; ``option`` is null for the context of a whole question.
     Ids keep their type where they share one.
     """
     rows = [
-        (key, mark, letter, context.text, [e._asdict() for e in context.evidence])
+        (key, mark, letter, context.text, *([part._asdict() for part in parts] for parts in context))
         for key, mark, found in zip(questions.ids, questions.fingerprints(), contexts)
         for letter, context in _lettered(found)
     ]
-    columns = list(zip(*rows)) or [()] * 5
+    columns = list(zip(*rows)) or [()] * 6
     # One type keeps it; several (1 and 2.5) become text, or the integers would become floats.
     same = len({type(key) for key in columns[0]}) <= 1
     try:
@@ -108,7 +167,8 @@ def write_contexts(
             "question": pa.array(columns[1], pa.string()),
             "option": pa.array(columns[2], pa.string()),
             "context": pa.array(columns[3], pa.string()),
-            "evidence": pa.array(columns[4], pa.list_(_EVIDENCE)),
+            "snippets": pa.array(columns[4], pa.list_(_SNIPPET)),
+            "evidence": pa.array(columns[5], pa.list_(_EVIDENCE)),
         }
     ).replace_schema_metadata({NOTES: json.dumps(notes, sort_keys=True)})
     with whole_file(path) as aside:
@@ -152,17 +212,28 @@ def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContex
             )
         if key in found:
             raise InputError(f"two rows for the question {key[0]!r}", where=f"{path}, row {number}")
-        try:
-            evidence = tuple(Evidence(**e) for e in row["evidence"] or [])
-        except TypeError:
-            raise InputError(
-                "column 'evidence' does not hold passages", where=f"{path}, row {number}", cure=_MAKE
-            ) from None
-        found[key] = Context(row["context"] or "", evidence)
+        found[key] = _context(row, f"{path}, row {number}")
     return [
         _of_question(found, id_text(key), options, path)
         for key, options in zip(questions.ids, questions.options)
     ]
+
+
+def _context(row: Mapping[str, Any], where: str) -> Context:
+    """The context of one row; files of earlier versions have its text and no snippets."""
+    try:
+        evidence = tuple(Evidence(**e) for e in row["evidence"] or [])
+    except TypeError:
+        raise InputError("column 'evidence' does not hold passages", where=where, cure=_MAKE) from None
+    if (cells := row.get("snippets")) is None:
+        text = row["context"] or ""
+        own = bool(evidence) and all(e.article_id == OWN for e in evidence)
+        return Context(paragraphs_as_snippets(text) if own else lines_as_snippets(text), evidence)
+    try:
+        snippets = tuple(Snippet(**{**cell, "rows": tuple(cell["rows"] or ())}) for cell in cells)
+    except (TypeError, KeyError):
+        raise InputError("column 'snippets' does not hold snippets", where=where, cure=_MAKE) from None
+    return Context(snippets, evidence)
 
 
 def _of_question(

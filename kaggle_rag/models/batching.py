@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.contexts import QuestionContexts, Snippet
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.features import Feature, Item
 from kaggle_rag.models.layouts import Writer
@@ -80,13 +80,15 @@ def items_of(
     ]
 
 
-def _snippets(found: QuestionContexts | None, place: int, chunks: int, passages: bool) -> str:
+def _snippets(
+    found: QuestionContexts | None, place: int, chunks: int, passages: bool
+) -> tuple[Snippet, ...]:
     context = found.of(place) if found else None
     if context is None:
-        return ""
-    alone = [" ".join(e.text.split()) for e in context.evidence] if passages else []
-    lines = alone or context.text.split("\n")
-    return "\n".join(lines[: chunks or None])
+        return ()
+    alone = [Snippet("", " ".join(e.text.split()), e.score, (e.row,)) for e in context.evidence]
+    snippets = alone if passages and alone else context.snippets
+    return tuple(snippets[: chunks or None])
 
 
 def _batches(features: Sequence[Feature], tokens: int) -> Iterator[npt.NDArray[np.int64]]:

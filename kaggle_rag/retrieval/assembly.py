@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from kaggle_rag.data.contexts import Snippet
 from kaggle_rag.index.passages import Passage
 from kaggle_rag.text.units import sentences
 
@@ -28,8 +29,8 @@ class Assembler:
     passage: Callable[[int], Passage | None]
     tokens: Callable[[str], int]
 
-    def __call__(self, ranked: Sequence[int]) -> str:
-        """The context of the passages at ``ranked`` rows, the best first.
+    def __call__(self, ranked: Sequence[int], scores: Sequence[float]) -> tuple[Snippet, ...]:
+        """The snippets of a context of the passages at ``ranked`` rows, the best first, and their scores.
 
         A hit is taken before its neighbours, its neighbours before the next hit; what does not fit
         is passed over. Snippets stand in the order of their best hit, passages inside a snippet in
@@ -45,7 +46,7 @@ class Assembler:
                     left -= cost
                 elif near == row and row not in best:
                     break
-        return "\n".join(self._snippets(best)) or self._first_sentences(ranked)
+        return self._snippets(best, scores) or self._first_sentences(ranked, scores)
 
     def _around(self, row: int) -> list[int]:
         """The row, then its neighbours in the same article, the nearer first, the later first."""
@@ -67,13 +68,13 @@ class Assembler:
         joined = any(
             side in best and self._article(side) == self._article(row) for side in (row - 1, row + 1)
         )
-        return 0 if joined else self.tokens(self._title(row))
+        return 0 if joined or not self._title(row) else self.tokens(f"{self._title(row)}: ")
 
     def _title(self, row: int) -> str:
         passage = self.passage(row)
-        return f"{passage.title}: " if self.titles and passage and passage.title else ""
+        return passage.title if self.titles and passage else ""
 
-    def _snippets(self, best: dict[int, int]) -> list[str]:
+    def _snippets(self, best: dict[int, int], scores: Sequence[float]) -> tuple[Snippet, ...]:
         runs: list[list[int]] = []
         for row in sorted(best):
             if runs and row == runs[-1][-1] + 1 and self._article(row) == self._article(runs[-1][-1]):
@@ -81,15 +82,22 @@ class Assembler:
             else:
                 runs.append([row])
         runs.sort(key=lambda run: min(best[row] for row in run))
-        return [self._title(run[0]) + " ".join(self._text(row) for row in run) for run in runs]
+        return tuple(
+            Snippet(
+                self._title(run[0]), " ".join(self._text(row) for row in run),
+                float(scores[min(best[row] for row in run)]), tuple(run),
+            )
+            for run in runs
+        )  # fmt: skip
 
-    def _first_sentences(self, ranked: Sequence[int]) -> str:
+    def _first_sentences(self, ranked: Sequence[int], scores: Sequence[float]) -> tuple[Snippet, ...]:
         """When not even the best passage fits whole: its first sentences, or words, that do."""
         if not ranked:
-            return ""
+            return ()
         text = self._text(ranked[0])
         kept = longest_prefix(sentences(text) or [text], self.budget, self.tokens)
-        return kept or longest_prefix(text.split(" "), self.budget, self.tokens)
+        kept = kept or longest_prefix(text.split(" "), self.budget, self.tokens)
+        return (Snippet("", kept, float(scores[0]), (ranked[0],)),) if kept else ()
 
 
 def longest_prefix(pieces: Sequence[str], budget: int, tokens: Callable[[str], int]) -> str:

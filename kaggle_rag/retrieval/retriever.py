@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.data.contexts import OWN, Context, Evidence, QuestionContexts
+from kaggle_rag.data.contexts import (
+    OWN,
+    Context,
+    Evidence,
+    QuestionContexts,
+    Snippet,
+    paragraphs_as_snippets,
+)
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.exact import is_affordable
@@ -163,20 +170,21 @@ class Retriever:
         settings, (queries, candidates) = self.settings, asked
         chosen = nearest_distinct(-scores, candidates.vectors, settings.keep, settings.near_duplicate)
         evidence = [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
-        return Context(self._text(evidence, candidates), tuple(evidence))
+        return Context(self._snippets(evidence, candidates), tuple(evidence))
 
-    def _text(self, evidence: Sequence[Evidence], candidates: Candidates) -> str:
+    def _snippets(self, evidence: Sequence[Evidence], candidates: Candidates) -> tuple[Snippet, ...]:
         """An own context that fits stays as it is; the rest is assembled from its evidence."""
         if candidates.whole is not None and self._tokens(candidates.whole) <= self.settings.tokens:
-            return candidates.whole
+            return paragraphs_as_snippets(candidates.whole)
         if not evidence:
             # Scraps that are no sentences leave nothing to choose from but their beginning.
-            return longest_prefix((candidates.whole or "").split(), self.settings.tokens, self._tokens)
+            kept = longest_prefix((candidates.whole or "").split(), self.settings.tokens, self._tokens)
+            return paragraphs_as_snippets(kept)
         assemble = Assembler(
             self.settings.tokens, self.settings.neighbours, self.settings.titles,
             candidates.passage, self._tokens,
         )  # fmt: skip
-        return assemble([e.row for e in evidence])
+        return assemble([e.row for e in evidence], [e.score for e in evidence])
 
     def _read(self, row: int) -> Passage | None:
         return self.index.passages[row] if 0 <= row < len(self.index) else None

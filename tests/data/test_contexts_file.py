@@ -1,15 +1,22 @@
 """The contexts file: what is written is read back, what is damaged is said."""
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kaggle_rag.data.contexts import (  # fmt: skip
+from kaggle_rag.data.contexts import (
     OWN,
     Context,
     Evidence,
     QuestionContexts,
+    Snippet,
+    joined,
+    lines_as_snippets,
+    paragraphs_as_snippets,
     read_contexts,
     read_notes,
     write_contexts,
@@ -25,7 +32,7 @@ def questions(*ids, **more):
 
 def context(text, *rows):
     return Context(
-        text,
+        tuple(Snippet("Iron" * (n % 2), line, n / 3, (n, n + 1)) for n, line in enumerate(text.split("\n"))),
         tuple(Evidence("7", "Iron", row, f"Fact {row}.", row / 3, "all", -row / 3, "minilm") for row in rows),
     )
 
@@ -48,7 +55,8 @@ def test_distances_keep_all_their_digits(tmp_path):
     write_contexts(tmp_path / "c.parquet", questions(1), [SHARED], {})
     (row,) = pq.read_table(tmp_path / "c.parquet").to_pylist()
     assert [e["distance"] for e in row["evidence"]] == [1.0, 3.0] and row["option"] is None
-    assert row["id"] == 1 and list(row) == ["id", "question", "option", "context", "evidence"]
+    assert row["id"] == 1 and list(row) == ["id", "question", "option", "context", "snippets", "evidence"]
+    assert row["context"] == "Fact.\nIron: É — 火"
 
 
 def test_notes_are_read_back_and_a_file_without_them_has_none(tmp_path):
@@ -102,5 +110,35 @@ def test_evidence_of_all_options_is_each_passage_once_nearest_first():
     far = Evidence("7", "Iron", 4, "t", 0.9, "B", 0.1, "minilm")
     own = Evidence(OWN, "", 4, "o", 0.5, "B", 0.5, OWN)
     other = Evidence("8", "Gold", 6, "g", 0.3, "B", 0.7, "bm25")
-    found = QuestionContexts(None, (Context("", (near,)), None, Context("", (other, own, far))))
+    found = QuestionContexts(None, (Context((), (near,)), None, Context((), (other, own, far))))
     assert found.evidence() == [near, other, own]
+
+
+def test_a_file_of_an_earlier_version_gives_its_lines_and_an_own_context_its_paragraphs(tmp_path):
+    """Before there were snippets the text alone was kept, whose lines were taken for them."""
+    own = Evidence(OWN, "", 0, "o", 0.5, "all", 0.5, OWN)
+    text = "Iron: It rusts.\nGold shines.\n \nTin melts."
+    texts = {(): lines_as_snippets(text), (own,): paragraphs_as_snippets(text)}
+    for evidence, snippets in texts.items():
+        found = QuestionContexts(Context(lines_as_snippets(text), evidence), ())
+        write_contexts(tmp_path / "c.parquet", questions(1), [found], {})
+        kept = pq.read_table(tmp_path / "c.parquet").drop_columns(["snippets"])
+        pq.write_table(kept, tmp_path / "d.parquet")
+        (read,) = read_contexts(tmp_path / "d.parquet", questions(1))
+        assert read.shared == Context(snippets, evidence) and read.shared.text == text
+    assert [str(s) for s in texts[own,]] == ["Iron: It rusts.\nGold shines.\n ", "Tin melts."]
+
+
+@given(st.text(st.sampled_from("a \n\t"), max_size=12))
+def test_paragraphs_joined_are_the_text_again_and_part_at_blank_lines_alone(text):
+    found = paragraphs_as_snippets(text)
+    assert joined(found) == text
+    assert len(found) == max(1, len([p for p in re.split(r"\n(?:[ \t]*\n)+", text.strip()) if p])) or not text
+
+
+def test_snippets_of_another_shape_are_one_message(tmp_path):
+    row = {"id": 1, "question": questions(1).fingerprints()[0], "option": None, "context": "", "evidence": []}
+    for snippets in ([{"text": "x"}], [3], "none"):
+        (tmp_path / "c.jsonl").write_text(json.dumps({**row, "snippets": snippets}) + "\n")
+        with pytest.raises(InputError, match="snippets"):
+            read_contexts(tmp_path / "c.jsonl", questions(1))

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranker_toys import SPECIAL, TEXT, WORDS, backbone, tokenizer
+from ranker_toys import SPECIAL, TEXT, WORDS, asked, backbone, tokenizer
 
-from kaggle_rag.models.answering.features import Item
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout, Writer
 from kaggle_rag.models.loading import load_backbone
@@ -35,7 +34,7 @@ options = st.lists(st.none() | texts, min_size=2, max_size=26).filter(
     lambda found: sum(option is not None for option in found) > 1
 )
 items = st.builds(
-    lambda found, words, answer: Item(
+    lambda found, words, answer: asked(
         "the right ?", tuple(found), tuple(" ".join(words) for _ in found),
         [p for p, o in enumerate(found) if o is not None][answer],
     ),
@@ -70,7 +69,7 @@ def test_a_batch_scores_each_option_as_if_it_were_alone(form, models, questions,
 
 def _alone(found, writer, item, place):
     """One option through the model by itself, without any padding."""
-    row = writer(item.contexts[place], item.prompt, item.options, place)
+    row = writer(item.context(place), item.prompt, item.options, place)
     ids = torch.tensor([row.ids["input_ids"]])
     if found.form.scored == "choice":
         kinds = torch.tensor([[row.ids["token_type_ids"]]])
@@ -85,7 +84,7 @@ def _alone(found, writer, item, place):
 def test_labels_are_only_there_when_all_answers_are(models):
     found = models["choice"]
     writer = Writer(found.tokenizer, PAIR, 32)
-    known = Item("the right ?", ("amber", "birch"), ("", ""), 1)
+    known = asked("the right ?", ("amber", "birch"), ("", ""), 1)
     features = [found.form.features(writer, item) for item in (known, known._replace(answer=-1))]
     assert found.collator()(features[:1])["labels"].tolist() == [1]
     assert "labels" not in found.collator()(features)
@@ -96,7 +95,7 @@ def test_rows_are_padded_on_the_tokenizers_side_and_numbered_from_their_first_to
     found = models["options"]
     collate = found.collator()
     writer = Writer(found.tokenizer, OPTION, 32)
-    item = Item("the right ?", ("amber", "birch cedar delta"), ("", ""), 0)
+    item = asked("the right ?", ("amber", "birch cedar delta"), ("", ""), 0)
     found.tokenizer.padding_side, before = side, found.tokenizer.padding_side
     batch = collate([found.form.features(writer, item)])
     found.tokenizer.padding_side = before
@@ -161,7 +160,7 @@ def test_rows_that_cannot_fit_still_give_an_answer(kind, form, tmp_path):
     if form == "letters":
         # The toy's vocabulary has five letters.
         many, letters = many[:5], letters[:5]
-    item = Item(" ".join(WORDS * 20), many, ("frost " * 50,) * len(many), 0)
+    item = asked(" ".join(WORDS * 20), many, ("frost " * 50,) * len(many), 0)
     batch = found.collator()([found.form.features(Writer(found.tokenizer, found.form.layout, 32), item)])
     logits = found.form.logits(found.model.eval(), batch)
     assert batch["input_ids"].shape[-1] <= 32 and logits.shape == (1, len(letters))
@@ -187,7 +186,7 @@ def test_a_template_that_cannot_be_filled_is_refused(parts, message):
 
 def test_letters_that_a_tokenizer_cannot_tell_apart_are_refused():
     made = tokenizer("llama")
-    item = Item("the right ?", tuple(WORDS[n % 8] for n in range(7)), ("",) * 7, 0)
+    item = asked("the right ?", tuple(WORDS[n % 8] for n in range(7)), ("",) * 7, 0)
     assert "F" not in SPECIAL + TEXT
     with pytest.raises(ConfigError, match="does not tell the letters apart"):
         FORMS["letters"]["decoder"].features(Writer(made, LETTER, 64), item)

@@ -3,10 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from ranker_toys import WORDS, backbone
+from ranker_toys import WORDS, asked, backbone
 
 from kaggle_rag.index.encoder import Encoder
-from kaggle_rag.models.answering.features import Item
 from kaggle_rag.models.answering.forms import FORMS, form_of
 from kaggle_rag.models.batching import score
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
@@ -17,8 +16,8 @@ from kaggle_rag.runtime.errors import ConfigError
 from training.rankers.trainer import LOSSES
 
 ITEMS = [
-    Item("the right ?", ("amber", None, "birch cedar delta", "frost"), ("grove amber",) * 4, 2),
-    Item("Is the right heron ?", ("ember", "heron grove"), ("delta " * 6,) * 2, 0),
+    asked("the right ?", ("amber", None, "birch cedar delta", "frost"), ("grove amber",) * 4, 2),
+    asked("Is the right heron ?", ("ember", "heron grove"), ("delta " * 6,) * 2, 0),
 ]
 AIR = "Air holds nitrogen and oxygen.\nCarbon dioxide is a gas that plants take in."
 LEAF = "A leaf is a part of a plant."
@@ -46,7 +45,7 @@ def test_letters_are_the_next_tokens_of_a_full_forward_pass(kind, tmp_path):
         logits = found.form.logits(found.model, batched(found))
         for row, item in enumerate(ITEMS):
             lines = "\n".join(f"{a}. {b}" for a, b in zip("ABCD", item.options) if b)
-            text = f"{item.contexts[0].strip()}\n\nQuestion: {item.prompt}\n{lines}\nAnswer:"
+            text = f"{item.context(0).strip()}\n\nQuestion: {item.prompt}\n{lines}\nAnswer:"
             said = found.model(**found.tokenizer(text, return_tensors="pt")).logits[0, -1]
             ids = [found.tokenizer(text + f" {letter}")["input_ids"][-1] for letter in LETTERS[row]]
             kept = logits[row][torch.tensor([o is not None for o in item.options] + [False] * 4)[:4]]
@@ -62,7 +61,7 @@ def test_options_are_the_mean_of_their_tokens_log_probabilities(kind, tmp_path):
             for place, option in enumerate(item.options):
                 if option is None:
                     continue
-                text = f"{item.contexts[0].strip()}\n\nQuestion: {item.prompt}\nAnswer:"
+                text = f"{item.context(0).strip()}\n\nQuestion: {item.prompt}\nAnswer:"
                 begin = len(found.tokenizer(text)["input_ids"])
                 ids = found.tokenizer(f"{text} {option}", return_tensors="pt")["input_ids"]
                 likely = found.model(input_ids=ids).logits[0].log_softmax(-1)
@@ -76,7 +75,7 @@ def test_options_of_a_decoder_are_its_own_loss_on_them(tmp_path):
     with torch.no_grad():
         logits = found.form.logits(found.model, batched(found))
         for row, item in enumerate(ITEMS):
-            text = f"{item.contexts[0].strip()}\n\nQuestion: {item.prompt}\nAnswer:"
+            text = f"{item.context(0).strip()}\n\nQuestion: {item.prompt}\nAnswer:"
             for place, option in enumerate(item.options):
                 if option is not None:
                     labels = found.tokenizer(option, return_tensors="pt")["input_ids"]
@@ -90,7 +89,7 @@ def test_letters_of_a_decoder_are_its_own_loss_on_them(tmp_path):
         logits = found.form.logits(found.model, batched(found))
         for row, item in enumerate(ITEMS):
             lines = "\n".join(f"{a}. {b}" for a, b in zip("ABCD", item.options) if b)
-            text = f"{item.contexts[0].strip()}\n\nQuestion: {item.prompt}\n{lines}\nAnswer:"
+            text = f"{item.context(0).strip()}\n\nQuestion: {item.prompt}\n{lines}\nAnswer:"
             read = found.tokenizer(text, return_tensors="pt")
             losses = []
             for letter in LETTERS[row]:
@@ -112,7 +111,7 @@ def test_a_binary_head_that_hears_of_the_others_by_hand(tmp_path):
             alone = []
             for place in there:
                 written = Writer(found.tokenizer, found.form.layout, 64)(
-                    item.contexts[place], item.prompt, item.options, place
+                    item.context(place), item.prompt, item.options, place
                 )
                 alone.append(found.model(input_ids=torch.tensor([written.ids["input_ids"]])).logits[0])
             for number, place in enumerate(there):
@@ -126,7 +125,7 @@ def test_a_binary_head_that_hears_of_the_others_by_hand(tmp_path):
 def test_scores_do_not_depend_on_how_questions_are_batched(kind, form, tokens, tmp_path):
     found = load(kind, form, tmp_path)
     items = [
-        Item("the right ?" * (1 + n % 3), tuple(WORDS[: 2 + n % 3]), ("frost " * n,) * (2 + n % 3), 0)
+        asked("the right ?" * (1 + n % 3), tuple(WORDS[: 2 + n % 3]), ("frost " * n,) * (2 + n % 3), 0)
         for n in range(9)
     ]
     whole = score(found, Writer(found.tokenizer, found.form.layout, 64), items, batch_tokens=tokens)
@@ -139,7 +138,7 @@ def test_scores_do_not_depend_on_how_questions_are_batched(kind, form, tokens, t
 def test_each_option_may_bring_its_own_context(tmp_path):
     """Letters read the lines of all contexts in turn, each once; other forms each option's own."""
     found = load("llama", "letters", tmp_path)
-    item = Item("the right ?", ("amber", "birch"), ("one\ntwo", "three\ntwo"), 0)
+    item = asked("the right ?", ("amber", "birch"), ("one\ntwo", "three\ntwo"), 0)
     shared = _Spelt(found.tokenizer, LETTER, 64)
     row = found.form.features(shared, item)
     assert shared.read == ["one\nthree\ntwo"] * 2 and len(row["input_ids"]) == 1
@@ -198,20 +197,20 @@ def test_a_bi_encoder_begins_as_the_training_free_ranker():
     encoder = Encoder(DEFAULT_ENCODER, device="cpu")
     found = load_backbone(DEFAULT_ENCODER, "bi-encoder", device="cpu")
     assert found.new == ()
-    asked = [
-        Item(
+    items = [
+        asked(
             "Which gas do plants take in?",
             ("oxygen", None, "carbon dioxide", "neon"),
             (AIR, "", AIR, LEAF),
             2,
         ),
-        Item("What is a heron?", ("a bird", "a stone of great hardness"), ("", ""), 0),
-        Item("What is a leaf?", ("a part of a plant", "a fish"), (LEAF, AIR), 0),
+        asked("What is a heron?", ("a bird", "a stone of great hardness"), ("", ""), 0),
+        asked("What is a leaf?", ("a part of a plant", "a fish"), (LEAF, AIR), 0),
     ]
-    scores = score(found, Writer(found.tokenizer, found.form.layout, 64), asked)
-    for row, item in enumerate(asked):
+    scores = score(found, Writer(found.tokenizer, found.form.layout, 64), items)
+    for row, item in enumerate(items):
         options = [option for option in item.options if option]
-        lines = [line for text in dict.fromkeys(item.contexts) for line in text.split("\n") if line]
+        lines = [str(snippet) for context in dict.fromkeys(item.contexts) for snippet in context]
         both = encoder.encode_queries([f"{item.prompt} {option}" for option in options])
         vectors = [encoder.encode_queries(options), both, encoder.encode_passages(lines)]
         views = Views(encoder.encode_queries([item.prompt])[0], *vectors, options, lines)
@@ -225,6 +224,6 @@ def test_a_bi_encoder_begins_as_the_training_free_ranker():
 def test_long_texts_of_a_bi_encoder_lose_their_ends(tmp_path):
     found = load("bert", "bi-encoder", tmp_path)
     writer = Writer(found.tokenizer, found.form.layout, 16)
-    long = Item("amber " * 40, ("birch " * 30, "cedar"), ("delta " * 50, "ember"), 1)
+    long = asked("amber " * 40, ("birch " * 30, "cedar"), ("delta " * 50, "ember"), 1)
     rows = found.form.features(writer, long)["input_ids"]
     assert [len(row) for row in rows] == [16, 16, 3, 10, 16, 16, 3]

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_rag.data.contexts import Snippet, joined
 from kaggle_rag.index.passages import Passage
 from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 
@@ -15,13 +16,16 @@ TITLES = ["Iron (metal)", "", "Äther"]
 # 18 passages: three articles of six.
 PASSAGES = [Passage(row // 6, str(row // 6), TITLES[row // 6], SENTENCES[row % 6]) for row in range(18)]
 
+SCORES = [1 / (1 + rank) for rank in range(18)]
+
 
 def passage(row):
     return PASSAGES[row] if 0 <= row < len(PASSAGES) else None
 
 
 def assembler(encoder, budget, neighbours=0, titles=False):
-    return Assembler(budget, neighbours, titles, passage, lambda text: int(encoder.count_tokens([text])[0]))
+    made = Assembler(budget, neighbours, titles, passage, lambda text: int(encoder.count_tokens([text])[0]))
+    return lambda ranked: joined(made(ranked, SCORES[: len(ranked)]))
 
 
 RANKED = st.lists(st.integers(0, 17), unique=True, min_size=1, max_size=8)
@@ -88,10 +92,20 @@ def counting_words(lengths, budget, neighbours=1, titles=False):
     )  # fmt: skip
 
 
+def text_of(made, ranked):
+    return joined(made(ranked, SCORES[: len(ranked)]))
+
+
 def test_neighbours_join_only_inside_an_article_and_stand_in_its_order():
-    assert counting_words([1] * 9, 100, titles=True)([5, 0]) == "T1: r4 r5\nT0: r0 r1"
+    assert text_of(counting_words([1] * 9, 100, titles=True), [5, 0]) == "T1: r4 r5\nT0: r0 r1"
 
 
 def test_what_does_not_fit_is_passed_over_and_a_long_first_hit_is_cut():
-    assert counting_words([1, 9, 1, 1], 3, neighbours=0)([1, 0, 3]) == "r0\nr3"
-    assert counting_words([9], 3)([0]) == "r0 r0 r0"
+    assert text_of(counting_words([1, 9, 1, 1], 3, neighbours=0), [1, 0, 3]) == "r0\nr3"
+    assert text_of(counting_words([9], 3), [0]) == "r0 r0 r0"
+
+
+def test_a_snippet_knows_its_title_its_passages_and_the_score_of_its_best_hit():
+    found = counting_words([1] * 9, 100, titles=True)([5, 0], [0.9, 0.8])
+    assert found == (Snippet("T1", "r4 r5", 0.9, (4, 5)), Snippet("T0", "r0 r1", 0.8, (0, 1)))
+    assert counting_words([9], 3)([0], [0.5]) == (Snippet("", "r0 r0 r0", 0.5, (0,)),)

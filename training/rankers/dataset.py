@@ -141,8 +141,9 @@ def in_order(item: Item, order: Sequence[int]) -> Item:
 def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:
     """The question with a share of its snippets left out: the same ones for all options."""
     kept: dict[str, bool] = {}
-    contexts = []
-    for context in item.contexts:
-        lines = [line for line in context.split("\n") if kept.setdefault(line, rng.random() >= share)]
-        contexts.append("\n".join(lines))
-    return item._replace(contexts=tuple(contexts))
+    return item._replace(
+        contexts=tuple(
+            tuple(snippet for snippet in context if kept.setdefault(str(snippet), rng.random() >= share))
+            for context in item.contexts
+        )
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kaggle_rag.data.contexts import lines_as_snippets
 from kaggle_rag.models.answering.features import Item
 from kaggle_rag.models.batching import score
 from kaggle_rag.models.card import RankerCard
@@ -24,7 +25,7 @@ _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 _PROBES = tuple(
     Item(
         f"Which of these {word} stands in the text?", ("the first one", "the second", "none of them"),
-        (f"Here {word} are told apart. The second is right.",) * 3, 1,
+        (lines_as_snippets(f"Here {word} are told apart. The second is right."),) * 3, 1,
     )
     for word in ("metals", "planets", "cells", "numbers")
 )  # fmt: skip

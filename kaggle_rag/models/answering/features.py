@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from kaggle_rag.data.contexts import Snippet, joined
 from kaggle_rag.models.layouts import Writer, Written
 from kaggle_rag.runtime.errors import ConfigError
 
@@ -17,7 +18,7 @@ class Item(NamedTuple):
 
     prompt: str
     options: tuple[str | None, ...]
-    contexts: tuple[str, ...]
+    contexts: tuple[tuple[Snippet, ...], ...]
     answer: int
 
     @property
@@ -28,6 +29,10 @@ class Item(NamedTuple):
     def places(self) -> list[int]:
         """Columns of the options that are there."""
         return [place for place, option in enumerate(self.options) if option is not None]
+
+    def context(self, place: int) -> str:
+        """The text of an option's context."""
+        return joined(self.contexts[place])
 
     def labelled(self, feature: Feature) -> Feature:
         """``feature`` with what every form needs to know beside its rows."""
@@ -41,13 +46,13 @@ def a_row_an_option(writer: Writer, item: Item) -> Feature:
 
 
 def _rows(write: Callable[..., Written], item: Item) -> Feature:
-    rows = [write(item.contexts[p], item.prompt, item.options, p).ids for p in item.places]
+    rows = [write(item.context(p), item.prompt, item.options, p).ids for p in item.places]
     return item.labelled({key: [row[key] for row in rows] for key in rows[0]})
 
 
 def an_answer_an_option(writer: Writer, item: Item) -> Feature:
     """Rows that end in an option, and which of their tokens are its own (``is_answer``)."""
-    rows = [writer(item.contexts[p], item.prompt, item.options, p) for p in item.places]
+    rows = [writer(item.context(p), item.prompt, item.options, p) for p in item.places]
     feature: Feature = {key: [row.ids[key] for row in rows] for key in rows[0].ids}
     return item.labelled({**feature, "is_answer": [row.is_answer for row in rows]})
 
@@ -55,11 +60,11 @@ def an_answer_an_option(writer: Writer, item: Item) -> Feature:
 def texts_apart(writer: Writer, item: Item) -> Feature:
     """Every text a row of its own: the question, the options, each behind the question, the snippets.
 
-    Snippets are the lines of all options' contexts, each once; ``snippets`` says how many there are.
+    Snippets are those of all options' contexts, each once; ``snippets`` says how many there are.
     """
     there = [(item.options[place] or "").strip() for place in item.places]
-    lines = dict.fromkeys(line.strip() for place in item.places for line in item.contexts[place].split("\n"))
-    snippets = [line for line in lines if line]
+    texts = dict.fromkeys(str(snippet).strip() for place in item.places for snippet in item.contexts[place])
+    snippets = [text for text in texts if text]
     both = [writer("", item.prompt, item.options, place).ids for place in item.places]
     rows = [
         writer.alone(item.prompt.strip()), *map(writer.alone, there), *both, *map(writer.alone, snippets)
@@ -97,12 +102,12 @@ def an_option_to_decode(writer: Writer, item: Item) -> Feature:
 
 
 def _shared(item: Item) -> str:
-    """The one context of a question; where every option has its own, their different lines in turn."""
+    """The one context of a question; where every option has its own, their different snippets in turn."""
     if len(set(item.contexts)) == 1:
-        return item.contexts[0]
-    split = [item.contexts[place].split("\n") for place in item.places]
-    turns = [line[n] for n in range(max(map(len, split))) for line in split if n < len(line)]
-    return "\n".join(dict.fromkeys(turns))
+        return item.context(0)
+    split = [item.contexts[place] for place in item.places]
+    turns = [snippets[n] for n in range(max(map(len, split))) for snippets in split if n < len(snippets)]
+    return "\n".join(dict.fromkeys(map(str, turns)))
 
 
 def _answer(writer: Writer, item: Item, place: int) -> list[int]:

@@ -5,9 +5,9 @@ import json
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from ranker_toys import WORDS, tokenizer
+from ranker_toys import WORDS, asked, tokenizer
 
-from kaggle_rag.models.answering.features import Item
+from kaggle_rag.data.contexts import lines_as_snippets
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.layouts import PAIR, Writer
 from training.rankers.dataset import Changes, EpochQuestions, RankerDataset, in_order, with_fewer_snippets
@@ -18,7 +18,7 @@ FORM = form_of("choice", "encoder")
 def item(number, width=5):
     """Every option has a context that says which question and which option it belongs to."""
     options = tuple(WORDS[(number + n) % 8] for n in range(width))
-    return Item("the right ?", options, tuple(f"{option} frost" for option in options), number % width)
+    return asked("the right ?", options, [f"{option} frost" for option in options], number % width)
 
 
 def questions(count=40, others=None, **changes):
@@ -68,7 +68,8 @@ def test_without_shuffling_the_options_stay():
 
 
 def test_a_share_of_the_questions_reads_the_weaker_context():
-    weaker = [found._replace(contexts=("heron heron",) * 5) for found in map(item, range(200))]
+    other = (lines_as_snippets("heron heron"),) * 5
+    weaker = [found._replace(contexts=other) for found in map(item, range(200))]
     lesson = questions(200, weaker, weaker=0.25)
     share = sum(read(lesson, row)[1][0] == ["heron", "heron"] for row in range(200))
     # Binomial(200, 0.25): 50 with a standard deviation of 6.1.
@@ -79,7 +80,7 @@ def test_a_share_of_the_questions_reads_the_weaker_context():
 
 @given(st.permutations(range(4)), st.integers(-1, 3))
 def test_an_order_moves_option_context_and_answer_together(order, answer):
-    known = Item("?", ("a", None, "c", "d"), ("x", "y", "z", "w"), answer)
+    known = asked("?", ("a", None, "c", "d"), ("x", "y", "z", "w"), answer)
     found = in_order(known, order)
     assert sorted(map(str, found.options)) == sorted(map(str, known.options))
     pairs = dict(zip(known.options, known.contexts))
@@ -89,9 +90,9 @@ def test_an_order_moves_option_context_and_answer_together(order, answer):
 
 def test_the_same_snippets_are_left_out_for_all_options():
     lines = [f"line {number}" for number in range(400)]
-    known = Item("?", ("a", "b"), ("\n".join(lines), "\n".join(reversed(lines))), 0)
+    known = asked("?", ("a", "b"), ("\n".join(lines), "\n".join(reversed(lines))), 0)
     found = with_fewer_snippets(known, 0.3, np.random.default_rng(0))
-    first, second = (context.split("\n") for context in found.contexts)
+    first, second = ([str(snippet) for snippet in context] for context in found.contexts)
     assert first == second[::-1] and first == [line for line in lines if line in set(first)]
     # Binomial(400, 0.7): 280 with a standard deviation of 9.2.
     assert 240 < len(first) < 320
