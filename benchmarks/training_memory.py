@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
 from benchmarks.common import Watch, parser, report
-from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import show_size
 from training.rankers.dataset import Changes, EpochQuestions

@@ -25,7 +25,7 @@ from transformers import (
 
 from kaggle_rag.data.contexts import Context, QuestionContexts, lines_as_snippets, write_contexts
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.models.answering.features import Item
+from kaggle_rag.models.answering.item import Item
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "frost", "grove", "heron"]
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]

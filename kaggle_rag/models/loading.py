@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
+from kaggle_rag.models.answering.base import AnswerForm
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
-from kaggle_rag.models.answering.forms import DECODER, Form, family_of, form_of
+from kaggle_rag.models.answering.forms import DECODER, family_of, form_of
 from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
 from kaggle_rag.models.card import RankerCard, require_base
 from kaggle_rag.models.checkpoints import resolve
@@ -25,7 +26,7 @@ class Backbone(NamedTuple):
 
     model: Any
     tokenizer: Any
-    form: Form
+    form: AnswerForm
     family: str
     new: tuple[str, ...]
     """Modules that the checkpoint did not have: they know nothing yet, and must be trained."""
@@ -36,7 +37,7 @@ class Backbone(NamedTuple):
         # Adapters that put virtual tokens before a row number the tokens themselves.
         virtual = getattr(getattr(self.model, "active_peft_config", None), "is_prompt_learning", False)
         numbered = self.family == DECODER and not virtual
-        return DataCollatorForMultipleChoice(self.tokenizer, 8 if on_gpu else None, numbered)
+        return self.form.collator(self.tokenizer, 8 if on_gpu else None, numbered)
 
 
 def load_backbone(

@@ -14,7 +14,7 @@ from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.forms import form_of
-from kaggle_rag.models.batching import _TOKENS, items_of, score
+from kaggle_rag.models.answering.item import items_of
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
 from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
@@ -131,13 +131,14 @@ class TrainedRanker:
         ------
         CheckpointError : an adapter's backbone is not on this machine, or a file is damaged.
         """
+        from kaggle_rag.models.answering.base import TOKENS
         from kaggle_rag.models.description import config_of
         from kaggle_rag.models.loading import family_in
         from kaggle_rag.models.memory import Reading, estimate
 
         own = [] if self.bare or not self.card.base else [resolve(self.base or self.card.base).path]
         folders = [*own, self.folder]
-        rows = max(_OPTIONS, (self.batch_tokens or _TOKENS[self.device.split(":")[0]]) // self.max_tokens)
+        rows = max(_OPTIONS, (self.batch_tokens or TOKENS[self.device.split(":")[0]]) // self.max_tokens)
         form = form_of(self.card.form, family_in(str(folders[0])))
         found = estimate(
             folders,
@@ -171,7 +172,7 @@ class TrainedRanker:
             raise RuntimeError("the ranker is used outside of its with block")
         items = items_of(questions, contexts, self.chunks, passages=self._backbone.form.embeds)
         writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
-        logits = score(self._backbone, writer, items, self.batch_tokens)
+        logits = self._backbone.form.score(self._backbone, writer, items, self.batch_tokens)
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
             raise CheckpointError(
                 f"the answers to {lost:,} of {len(items):,} questions are no numbers in {self.precision}",

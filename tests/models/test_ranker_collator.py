@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranker_toys import SPECIAL, TEXT, WORDS, asked, backbone, tokenizer
 
-from kaggle_rag.models.answering.forms import FORMS
+from kaggle_rag.models.answering.forms import form_of
+from kaggle_rag.models.answering.options import Options
+from kaggle_rag.models.answering.per_option import Binary, Choice
 from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout, Writer
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.runtime.errors import ConfigError
@@ -49,7 +51,7 @@ def test_a_batch_scores_each_option_as_if_it_were_alone(form, models, questions,
     """Widths of 2 to 26 in one batch, options missing in the middle, contexts of any length."""
     found = models[form]
     writer = Writer(found.tokenizer, found.form.layout, 48)
-    features = [found.form.features(writer, item) for item in questions]
+    features = [found.form.encode(writer, item) for item in questions]
     collate = found.collator()
     collate.pad_to_multiple_of = multiple
     batch = collate(features)
@@ -71,10 +73,10 @@ def _alone(found, writer, item, place):
     """One option through the model by itself, without any padding."""
     row = writer(item.context(place), item.prompt, item.options, place)
     ids = torch.tensor([row.ids["input_ids"]])
-    if found.form.scored == "choice":
+    if isinstance(found.form, Choice):
         kinds = torch.tensor([[row.ids["token_type_ids"]]])
         return float(found.model(input_ids=ids[None], token_type_ids=kinds).logits)
-    if found.form.scored == "binary":
+    if isinstance(found.form, Binary):
         return float(found.model(input_ids=ids).logits)
     likely = found.model(input_ids=ids).logits[0].log_softmax(-1)
     own = [t for t, mine in enumerate(row.is_answer) if mine]
@@ -85,7 +87,7 @@ def test_labels_are_only_there_when_all_answers_are(models):
     found = models["choice"]
     writer = Writer(found.tokenizer, PAIR, 32)
     known = asked("the right ?", ("amber", "birch"), ("", ""), 1)
-    features = [found.form.features(writer, item) for item in (known, known._replace(answer=-1))]
+    features = [found.form.encode(writer, item) for item in (known, known._replace(answer=-1))]
     assert found.collator()(features[:1])["labels"].tolist() == [1]
     assert "labels" not in found.collator()(features)
 
@@ -97,7 +99,7 @@ def test_rows_are_padded_on_the_tokenizers_side_and_numbered_from_their_first_to
     writer = Writer(found.tokenizer, OPTION, 32)
     item = asked("the right ?", ("amber", "birch cedar delta"), ("", ""), 0)
     found.tokenizer.padding_side, before = side, found.tokenizer.padding_side
-    batch = collate([found.form.features(writer, item)])
+    batch = collate([found.form.encode(writer, item)])
     found.tokenizer.padding_side = before
     short, long = batch["attention_mask"][0].tolist()
     gap = [0] * (len(long) - sum(short))
@@ -161,11 +163,11 @@ def test_rows_that_cannot_fit_still_give_an_answer(kind, form, tmp_path):
         # The toy's vocabulary has five letters.
         many, letters = many[:5], letters[:5]
     item = asked(" ".join(WORDS * 20), many, ("frost " * 50,) * len(many), 0)
-    batch = found.collator()([found.form.features(Writer(found.tokenizer, found.form.layout, 32), item)])
+    batch = found.collator()([found.form.encode(Writer(found.tokenizer, found.form.layout, 32), item)])
     logits = found.form.logits(found.model.eval(), batch)
     assert batch["input_ids"].shape[-1] <= 32 and logits.shape == (1, len(letters))
     assert torch.isfinite(logits).all() and (logits > -1e30).all()
-    if found.form.scored == "options":
+    if isinstance(found.form, Options):
         assert batch["is_answer"].any(-1).all()
 
 
@@ -189,7 +191,7 @@ def test_letters_that_a_tokenizer_cannot_tell_apart_are_refused():
     item = asked("the right ?", tuple(WORDS[n % 8] for n in range(7)), ("",) * 7, 0)
     assert "F" not in SPECIAL + TEXT
     with pytest.raises(ConfigError, match="does not tell the letters apart"):
-        FORMS["letters"]["decoder"].features(Writer(made, LETTER, 64), item)
+        form_of("letters", "decoder").encode(Writer(made, LETTER, 64), item)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama", "t5", "qwen2"])

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from ranker_toys import WORDS, asked, backbone
 
 from kaggle_rag.index.encoder import Encoder
-from kaggle_rag.models.answering.forms import FORMS, form_of
-from kaggle_rag.models.batching import score
+from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.models.layouts import LETTER, OPTION, Writer
 from kaggle_rag.models.loading import load_backbone
@@ -35,7 +34,7 @@ def load(kind, form, folder, **options):
 
 def batched(found, layout=None, items=ITEMS):
     writer = Writer(found.tokenizer, layout or found.form.layout, 64)
-    return found.collator()([found.form.features(writer, item) for item in items])
+    return found.collator()([found.form.encode(writer, item) for item in items])
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma"])
@@ -128,9 +127,10 @@ def test_scores_do_not_depend_on_how_questions_are_batched(kind, form, tokens, t
         asked("the right ?" * (1 + n % 3), tuple(WORDS[: 2 + n % 3]), ("frost " * n,) * (2 + n % 3), 0)
         for n in range(9)
     ]
-    whole = score(found, Writer(found.tokenizer, found.form.layout, 64), items, batch_tokens=tokens)
+    writer = Writer(found.tokenizer, found.form.layout, 64)
+    whole = found.form.score(found, writer, items, batch_tokens=tokens)
     for row, item in enumerate(items):
-        one = score(found, Writer(found.tokenizer, found.form.layout, 64), [item])
+        one = found.form.score(found, Writer(found.tokenizer, found.form.layout, 64), [item])
         assert whole[row, : len(item.options)] == pytest.approx(one[0], abs=2e-5)
         assert (whole[row, len(item.options) :] < -1e38).all()
 
@@ -140,10 +140,10 @@ def test_each_option_may_bring_its_own_context(tmp_path):
     found = load("llama", "letters", tmp_path)
     item = asked("the right ?", ("amber", "birch"), ("one\ntwo", "three\ntwo"), 0)
     shared = _Spelt(found.tokenizer, LETTER, 64)
-    row = found.form.features(shared, item)
+    row = found.form.encode(shared, item)
     assert shared.read == ["one\nthree\ntwo"] * 2 and len(row["input_ids"]) == 1
     own = _Spelt(found.tokenizer, OPTION, 64)
-    FORMS["options"]["decoder"].features(own, item)
+    form_of("options", "decoder").encode(own, item)
     assert own.read == ["one\ntwo", "three\ntwo"]
 
 
@@ -207,7 +207,7 @@ def test_a_bi_encoder_begins_as_the_training_free_ranker():
         asked("What is a heron?", ("a bird", "a stone of great hardness"), ("", ""), 0),
         asked("What is a leaf?", ("a part of a plant", "a fish"), (LEAF, AIR), 0),
     ]
-    scores = score(found, Writer(found.tokenizer, found.form.layout, 64), items)
+    scores = found.form.score(found, Writer(found.tokenizer, found.form.layout, 64), items)
     for row, item in enumerate(items):
         options = [option for option in item.options if option]
         lines = [str(snippet) for context in dict.fromkeys(item.contexts) for snippet in context]
@@ -225,5 +225,5 @@ def test_long_texts_of_a_bi_encoder_lose_their_ends(tmp_path):
     found = load("bert", "bi-encoder", tmp_path)
     writer = Writer(found.tokenizer, found.form.layout, 16)
     long = asked("amber " * 40, ("birch " * 30, "cedar"), ("delta " * 50, "ember"), 1)
-    rows = found.form.features(writer, long)["input_ids"]
+    rows = found.form.encode(writer, long)["input_ids"]
     assert [len(row) for row in rows] == [16, 16, 3, 10, 16, 16, 3]

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
-from kaggle_rag.models.answering.features import Feature, Item
-from kaggle_rag.models.answering.forms import Form
-from kaggle_rag.models.batching import items_of
+from kaggle_rag.models.answering.base import AnswerForm
+from kaggle_rag.models.answering.item import Feature, Item, items_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import InputError
 
@@ -77,7 +76,7 @@ class RankerDataset:
         weights = self.weights[chosen] if self.weights is not None else None
         return RankerDataset(self.questions.take(chosen), contexts, weights)
 
-    def items(self, chunks: int, form: Form) -> list[Item]:
+    def items(self, chunks: int, form: AnswerForm) -> list[Item]:
         return items_of(self.questions, self.contexts, chunks, passages=form.embeds)
 
 
@@ -103,7 +102,7 @@ class EpochQuestions:
         self,
         items: Sequence[Item],
         weaker: Sequence[Item] | None,
-        form: Form,
+        form: AnswerForm,
         writer: Writer,
         changes: Changes,
         weights: npt.NDArray[np.float64] | None = None,
@@ -124,7 +123,7 @@ class EpochQuestions:
             item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
         if self.changes.shuffle:
             item = in_order(item, [int(place) for place in rng.permutation(len(item.options))])
-        feature = self.form.features(self.writer, item)
+        feature = self.form.encode(self.writer, item)
         return feature if self.weights is None else {**feature, "weight": float(self.weights[row])}
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaggle_rag.data.contexts import lines_as_snippets
-from kaggle_rag.models.answering.features import Item
-from kaggle_rag.models.batching import score
+from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.layouts import Writer
@@ -78,7 +77,8 @@ def _require_mergeable(unmerged: Backbone, folder: Path) -> None:
 
 def _answers(backbone: Backbone, card: RankerCard) -> Any:
     backbone.model.eval()
-    return score(backbone, Writer(backbone.tokenizer, card.layout, card.max_tokens), _PROBES)
+    writer = Writer(backbone.tokenizer, card.layout, card.max_tokens)
+    return backbone.form.score(backbone, writer, _PROBES)
 
 
 def _merged(

@@ -243,7 +243,7 @@ def _trainer(
         learnt.weights,
     )  # fmt: skip
     # The widest question says at once whether the form can hold so many options.
-    backbone.form.features(questions.writer, max(questions.items, key=lambda item: len(item.options)))
+    backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
     judged = held.items(settings.chunks, backbone.form)
     return make_ranker_trainer(settings, backbone, card, questions, judged, work, say)
 

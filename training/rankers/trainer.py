@@ -17,8 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.evaluation.metrics import accuracy, map_at_k, ranks_of_answers
-from kaggle_rag.models.answering.features import Item
-from kaggle_rag.models.batching import score
+from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import half_of
@@ -147,7 +146,9 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         with self.compute_loss_context_manager():
             writer = Writer(self.backbone.tokenizer, self.card.layout, self.card.max_tokens)
             asked = self.model_wrapped if divided else None
-            return score(self.backbone, writer, items, asked=asked, quiet=not is_first())
+            return self.backbone.form.score(
+                self.backbone, writer, items, wrapper=asked, quiet=not is_first()
+            )
 
     def write_weights(self, folder: Path, state: Any) -> None:
         save_weights(self.model, folder, state)

@@ -44,10 +44,10 @@ def run(*command):
 # The second process comes late to the best weights, as it may on a busy machine.
 LATE = """
 import os, runpy, sys, time
-import kaggle_rag.models.answering.scoring
+import kaggle_rag.models.answering.bi_encoder
 from training.loop.trainer import TrainerMixin
 # A process asks the encoder as often as its texts need, the other one less often.
-kaggle_rag.models.answering.scoring._TEXTS = 4
+kaggle_rag.models.answering.bi_encoder._TEXTS = 4
 load = TrainerMixin._load_best_model
 if os.environ["RANK"] == "1":
     TrainerMixin._load_best_model = lambda self: (time.sleep(2), load(self))

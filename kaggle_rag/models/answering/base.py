@@ -1,0 +1,151 @@
+"""What every form of answering has: rows of a question, a batch of them, and a number an option."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
+from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.layouts import Layout, Writer
+from kaggle_rag.runtime.console import progress
+
+Batch = dict[str, torch.Tensor]
+# Padded tokens in one forward pass where the settings do not say.
+TOKENS = {"cpu": 2_048, "cuda": 16_384}
+# Of a batch: what no backbone reads, in every form.
+_OURS = ("present", "labels", "weights")
+
+
+class Asked(Protocol):
+    """Of `kaggle_rag.models.loading.Backbone`: the model, and what puts questions into its batches."""
+
+    @property
+    def model(self) -> Any: ...
+
+    def collator(self) -> DataCollatorForMultipleChoice: ...
+
+
+class AnswerForm(ABC):
+    """A form in which a family of backbones answers.
+
+    Training and inference call the same methods: `encode` and `collate` make batches, `logits` scores one.
+    Inference calls `score`, which is given questions: a form that shares a prefix between options, or keeps
+    an encoder's output, overrides it.
+
+    Attributes
+    ----------
+    auto : the class of transformers that loads the backbone.
+    layout : the texts of a row, unless the settings name others.
+    loss : what it is trained by, unless told otherwise.
+    collator : puts features into batches.
+    own_keys : keys of a batch that the form reads itself, beside those that the backbone reads.
+    """
+
+    auto: ClassVar[str]
+    layout: ClassVar[Layout]
+    loss: ClassVar[str] = "cross-entropy"
+    collator: ClassVar[type[DataCollatorForMultipleChoice]] = DataCollatorForMultipleChoice
+    own_keys: ClassVar[tuple[str, ...]] = ()
+    has_head: ClassVar[bool] = False
+    """Whether a head is trained beside the backbone (a language model answers in words)."""
+    embeds: ClassVar[bool] = False
+    """Whether the backbone gives vectors of texts; a pooler that it has is not asked."""
+
+    @abstractmethod
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        """The rows of token ids of one question."""
+
+    @abstractmethod
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        """``(batch, options)`` float32, absent options at the lowest float; a softmax gives probabilities."""
+
+    def score(
+        self,
+        backbone: Asked,
+        writer: Writer,
+        items: Sequence[Item],
+        batch_tokens: int | None = None,
+        wrapper: Any = None,
+        *,
+        quiet: bool = False,
+    ) -> npt.NDArray[np.float64]:
+        """Logits of each question's options, ``(n, k)``, in batches of questions of like length.
+
+        Parameters
+        ----------
+        batch_tokens : padded tokens in one forward pass (default: 2,048 on a CPU, 16,384 on a GPU).
+        wrapper : asked in place of the backbone's model, where that is wrapped for several devices.
+        """
+        model = wrapper if wrapper is not None else backbone.model
+        device = backbone.model.device
+        collate = backbone.collator()
+        features = [self.encode(writer, item) for item in items]
+        tokens = batch_tokens or TOKENS[device.type]
+        widest = max(len(item.options) for item in items)
+        out = np.full((len(items), widest), np.finfo(np.float32).min, np.float64)
+        with progress(len(items), "rank", "question", disable=quiet or len(items) < 100) as bar:
+            for rows in _batches(features, tokens):
+                batch = {k: v.to(device) for k, v in collate([features[row] for row in rows]).items()}
+                with torch.inference_mode():
+                    logits = self.logits(model, batch)
+                out[rows, : logits.shape[1]] = logits.cpu().numpy()
+                bar.update(len(rows))
+        return out
+
+    def inputs(self, batch: Batch) -> Batch:
+        """What the backbone reads of a batch, ``(batch, rows, tokens)``."""
+        return {key: value for key, value in batch.items() if key not in (*_OURS, *self.own_keys)}
+
+    def flat(self, batch: Batch) -> Batch:
+        """The same, the rows of all questions one below the other, ``(batch x rows, tokens)``."""
+        return {key: value.flatten(0, 1) for key, value in self.inputs(batch).items()}
+
+
+def _batches(features: Sequence[Feature], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Questions of like length, the longest first, of at most so many padded tokens (or one question)."""
+    long = np.array([max(map(len, feature["input_ids"])) for feature in features])
+    rows = np.array([len(feature["input_ids"]) for feature in features])
+    order = np.argsort(-long, kind="stable")
+    begin = 0
+    while begin < len(order):
+        sizes = (
+            np.maximum.accumulate(rows[order[begin:]])
+            * long[order[begin]]
+            * np.arange(1, len(order) - begin + 1)
+        )
+        count = max(1, int(np.searchsorted(sizes, tokens, side="right")))
+        yield order[begin : begin + count]
+        begin += count
+
+
+def masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """``(batch, options)`` float32 with absent options at the lowest float."""
+    logits = logits.float()
+    return logits.masked_fill(~batch["present"], torch.finfo(logits.dtype).min)
+
+
+def mean_likelihood(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``(rows, tokens, vocabulary)`` logits to the mean log-probability of ``ids`` where ``mask`` is.
+
+    The mean, since a sum punishes long options (Brown et al. 2020, section 2.4).
+    """
+    chosen = logits.gather(2, ids[..., None])[..., 0] - logits.logsumexp(2)
+    return (chosen * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def start_token(model: Any) -> int:
+    """What a decoder begins with."""
+    # Behind the wrapper of a model that is trained on several devices.
+    return int(getattr(model, "module", model).config.decoder_start_token_id)
+
+
+def answer_ids(writer: Writer, item: Item, place: int) -> list[int]:
+    """What a decoder says to choose an option."""
+    text = writer.answer(item.prompt, item.options, place).strip()
+    return list(writer.tokenizer(text_target=text, verbose=False)["input_ids"])

@@ -1,0 +1,82 @@
+"""Questions as models meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from kaggle_rag.data.contexts import QuestionContexts, Snippet, joined
+from kaggle_rag.data.questions import Questions
+
+# The rows of one question, as a form encodes them.
+Feature = dict[str, Any]
+
+
+class Item(NamedTuple):
+    """A question as a model meets it: ``contexts`` one an option; ``answer`` a column, -1 unknown."""
+
+    prompt: str
+    options: tuple[str | None, ...]
+    contexts: tuple[tuple[Snippet, ...], ...]
+    answer: int
+
+    @property
+    def present(self) -> list[bool]:
+        return [option is not None for option in self.options]
+
+    @property
+    def places(self) -> list[int]:
+        """Columns of the options that are there."""
+        return [place for place, option in enumerate(self.options) if option is not None]
+
+    def context(self, place: int) -> str:
+        """The text of an option's context."""
+        return joined(self.contexts[place])
+
+    def shared_context(self) -> str:
+        """The one context of a question; where every option has its own, their different snippets in turn."""
+        if len(set(self.contexts)) == 1:
+            return self.context(0)
+        split = [self.contexts[place] for place in self.places]
+        turns = [snippets[n] for n in range(max(map(len, split))) for snippets in split if n < len(snippets)]
+        return "\n".join(dict.fromkeys(map(str, turns)))
+
+    def labelled(self, feature: Feature) -> Feature:
+        """``feature`` with what every form needs to know beside its rows."""
+        known = {"labels": self.answer} if self.answer >= 0 else {}
+        return {**feature, "present": self.present, **known}
+
+
+def items_of(
+    questions: Questions,
+    contexts: Sequence[QuestionContexts] | None,
+    snippets: int,
+    *,
+    passages: bool = False,
+) -> list[Item]:
+    """The questions, each option with the first ``snippets`` of its context (0: all).
+
+    With ``passages`` these are the passages that were found, without their neighbours and titles: what is
+    embedded alone is compared best when it says one thing.
+    """
+    return [
+        Item(
+            prompt,
+            options,
+            tuple(_snippets(found, place, snippets, passages) for place in range(len(options))),
+            int(answer),
+        )
+        for prompt, options, answer, found in zip(
+            questions.prompts, questions.options, questions.answers, contexts or repeat(None)
+        )
+    ]
+
+
+def _snippets(found: QuestionContexts | None, place: int, most: int, passages: bool) -> tuple[Snippet, ...]:
+    context = found.of(place) if found else None
+    if context is None:
+        return ()
+    alone = [Snippet("", " ".join(e.text.split()), e.score, (e.row,)) for e in context.evidence]
+    snippets = alone if passages and alone else context.snippets
+    return tuple(snippets[: most or None])

@@ -1,0 +1,101 @@
+"""All options are read at once, and one letter is said: the cheapest form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+import torch
+
+from kaggle_rag.models import layouts
+from kaggle_rag.models.answering.base import AnswerForm, Batch, answer_ids, masked, start_token
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
+from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.runtime.errors import ConfigError
+
+
+class LetterCollator(DataCollatorForMultipleChoice):
+    """One row a question, ``(b, 1, t)``, and each option's token, ``choices`` ``(b, k)`` int64."""
+
+    def laid_out(self, feature: Feature, rows: Sequence[Any], wide: int) -> Sequence[Any]:
+        return rows
+
+    def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
+        choices = [spread(feature, feature["choices"], wide, 0) for feature in features]
+        return {"choices": torch.tensor(choices)}
+
+
+class Letters(AnswerForm):
+    """The next token's logits of the options' letters."""
+
+    auto = "AutoModelForCausalLM"
+    layout = layouts.LETTER
+    collator = LetterCollator
+    own_keys = ("choices",)
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        """One row up to where the letters part, and the token by which each goes on (``choices``)."""
+        context = item.shared_context()
+        rows = [writer(context, item.prompt, item.options, p).ids["input_ids"] for p in item.places]
+        shared = _shared_start(rows)
+        choices = _parted([row[shared:] for row in rows])
+        return item.labelled(
+            {"input_ids": [rows[0][:shared]], "attention_mask": [[1] * shared], "choices": choices}
+        )
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        # The head is as wide as the vocabulary: only the last position is asked for.
+        found = model(**self.flat(batch), logits_to_keep=1).logits[:, -1].float()
+        return masked(found.gather(1, batch["choices"]), batch)
+
+
+class DecodedLetterCollator(LetterCollator):
+    """The same, and what the decoder has said before the letters part, ``said`` ``(b, s)`` int64."""
+
+    def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
+        said = torch.tensor([feature["said"] for feature in features], dtype=torch.int64)
+        return {**super().own_tensors(features, wide, batch), "said": said}
+
+
+class DecodedLetters(AnswerForm):
+    """The decoder's logits of the options' letters, of an encoder-decoder."""
+
+    auto = "AutoModelForSeq2SeqLM"
+    layout = layouts.LETTER
+    collator = DecodedLetterCollator
+    own_keys = ("choices", "said")
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        """The row an encoder reads, what the decoder has said (``said``), and each letter's token."""
+        read = writer.question(item.shared_context(), item.prompt, item.options, item.places[0]).ids
+        answers = [answer_ids(writer, item, place) for place in item.places]
+        shared = _shared_start(answers)
+        choices = _parted([answer[shared:] for answer in answers])
+        return item.labelled(
+            {**{k: [v] for k, v in read.items()}, "said": answers[0][:shared], "choices": choices}
+        )
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        device = batch["input_ids"].device
+        start = torch.full((len(batch["present"]), 1), start_token(model), device=device)
+        said = torch.cat([start, batch["said"]], dim=1)
+        found = model(**self.flat(batch), decoder_input_ids=said).logits[:, -1].float()
+        return masked(found.gather(1, batch["choices"]), batch)
+
+
+def _shared_start(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens by which all rows begin alike."""
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows)))
+
+
+def _parted(rests: Sequence[Sequence[int]]) -> list[int]:
+    choices = [rest[0] if rest else -1 for rest in rests]
+    if -1 in choices or len(set(choices)) < len(choices):
+        raise ConfigError(
+            "the backbone's tokenizer does not tell the letters apart by one token",
+            where="form: letters",
+            cure="take form: options",
+        )
+    return choices

@@ -1,0 +1,95 @@
+"""How likely is each option as what follows the question?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kaggle_rag.models import layouts
+from kaggle_rag.models.answering.base import (
+    AnswerForm,
+    Batch,
+    answer_ids,
+    masked,
+    mean_likelihood,
+    start_token,
+)
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
+from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.layouts import Writer
+
+
+class AnswerCollator(DataCollatorForMultipleChoice):
+    """Rows an option, and which of their tokens are its own, ``is_answer`` ``(b, k, t)`` bool."""
+
+    def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
+        rows = [row for each in features for row in spread(each, each["is_answer"], wide, [False])]
+        long = batch["input_ids"].shape[-1]
+        gaps = [[False] * (long - len(row)) for row in rows]
+        left = self.tokenizer.padding_side == "left"
+        padded = [[*gap, *row] if left else [*row, *gap] for row, gap in zip(rows, gaps)]
+        return {"is_answer": torch.tensor(padded).view(len(features), wide, -1)}
+
+
+class Options(AnswerForm):
+    """Mean log-likelihood of each option's own tokens behind the question.
+
+    Rows are padded on the left, so that all answers end where the row does.
+    """
+
+    auto = "AutoModelForCausalLM"
+    layout = layouts.OPTION
+    collator = AnswerCollator
+    own_keys = ("is_answer",)
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        """Rows that end in an option, and which of their tokens are its own (``is_answer``)."""
+        rows = [writer(item.context(p), item.prompt, item.options, p) for p in item.places]
+        feature: Feature = {key: [row.ids[key] for row in rows] for key in rows[0].ids}
+        return item.labelled({**feature, "is_answer": [row.is_answer for row in rows]})
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        questions, wide, tokens = batch["input_ids"].shape
+        is_answer = batch["is_answer"].view(-1, tokens)
+        longest = tokens - int(torch.nonzero(is_answer.any(0))[0])
+        found = model(**self.flat(batch), logits_to_keep=longest + 1).logits[:, -longest - 1 : -1].float()
+        said = batch["input_ids"].view(-1, tokens)[:, -longest:]
+        likely = mean_likelihood(found, said, is_answer[:, -longest:])
+        return masked(likely.view(questions, wide), batch)
+
+
+class DecodedAnswerCollator(DataCollatorForMultipleChoice):
+    """Rows an option for the encoder, and ``answers`` ``(b, k, u)`` int64, -1 behind their ends."""
+
+    def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
+        rows = [row for each in features for row in spread(each, each["answers"], wide, [-1])]
+        long = max(map(len, rows))
+        padded = [[*row, *[-1] * (long - len(row))] for row in rows]
+        return {"answers": torch.tensor(padded).view(len(features), wide, -1)}
+
+
+class DecodedOptions(AnswerForm):
+    """Mean log-likelihood of each option as the decoder's answer."""
+
+    auto = "AutoModelForSeq2SeqLM"
+    layout = layouts.OPTION
+    collator = DecodedAnswerCollator
+    own_keys = ("answers",)
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        """A row an option for the encoder, and the option for the decoder (``answers``)."""
+        rows = [writer.question(item.context(p), item.prompt, item.options, p).ids for p in item.places]
+        answers = [answer_ids(writer, item, place) for place in item.places]
+        return item.labelled({**{key: [row[key] for row in rows] for key in rows[0]}, "answers": answers})
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        questions, wide, tokens = batch["answers"].shape
+        answers = batch["answers"].view(-1, tokens)
+        mask = answers >= 0
+        start = torch.full((len(answers), 1), start_token(model), device=answers.device)
+        said = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
+        found = model(**self.flat(batch), decoder_input_ids=said).logits.float()
+        likely = mean_likelihood(found, answers.clamp(min=0), mask)
+        return masked(likely.view(questions, wide), batch)

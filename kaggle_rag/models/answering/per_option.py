@@ -1,0 +1,58 @@
+"""Forms that judge a row an option by a head: all options in one softmax, or each alone, right or wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kaggle_rag.models import layouts
+from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
+from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.layouts import Writer
+
+
+class _RowAnOption(AnswerForm):
+    has_head = True
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        rows = [writer(item.context(p), item.prompt, item.options, p).ids for p in item.places]
+        return item.labelled({key: [row[key] for row in rows] for key in rows[0]})
+
+
+class Choice(_RowAnOption):
+    """A multiple-choice head: it takes ``(batch, options, tokens)`` as it is."""
+
+    auto = "AutoModelForMultipleChoice"
+    layout = layouts.PAIR
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        return masked(model(**self.inputs(batch)).logits, batch)
+
+
+class Binary(_RowAnOption):
+    """A classification head over each row alone.
+
+    With two labels the second one's mean over the other options is added: "is it right, given what
+    else is offered?" (the first-placed team's head had the mean of the other options as an input).
+    """
+
+    auto = "AutoModelForSequenceClassification"
+    layout = layouts.PAIR
+    loss = "binary"
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        questions, options = batch["present"].shape
+        found = model(**self.flat(batch)).logits.float().view(questions, options, -1)
+        own = found[..., 0]
+        if found.shape[-1] == 1:
+            return masked(own, batch)
+        said = found[..., 1] * batch["present"]
+        others = (batch["present"].sum(1, keepdim=True) - 1).clamp(min=1)
+        return masked(own + (said.sum(1, keepdim=True) - said) / others, batch)
+
+
+class BinaryPrompt(Binary):
+    """The same over a row that asks in words, judged at its last token."""
+
+    layout = layouts.BINARY
