@@ -107,7 +107,7 @@ def _contexts(arguments: argparse.Namespace) -> int:
     solution, faults = _solution(arguments)
     check_contexts(solution, faults)
     _tell_idle(solution, arguments)
-    from inference.predict import contexts_to_file
+    from inference.contexts import contexts_to_file
 
     wrote = contexts_to_file(solution)
     print(f"{solution.out}: " + ("ready" if wrote else "was there already for these inputs; nothing to do"))
@@ -155,7 +155,7 @@ def _ask(arguments: argparse.Namespace) -> int:
             print(f"error: {question}", file=sys.stderr)
             wrong = EXIT_USER_ERROR
             continue
-        from inference.predict import Resources
+        from kaggle_rag.rankers.resources import Resources
 
         if arguments.prompt is not None:
             result = answer(Resources.open(solution), question)

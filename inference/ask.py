@@ -15,7 +15,7 @@ from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from inference.predict import Resources
+    from kaggle_rag.rankers.resources import Resources
 
 _SHOWN = 5
 
@@ -80,18 +80,18 @@ def _typed(label: str) -> str:
 class Session:
     """Answers questions one after the other by models that are opened once."""
 
-    def __init__(self, bench: Resources) -> None:
+    def __init__(self, resources: Resources) -> None:
         from inference.checks import asked_rankers
         from inference.predict import require_room
         from kaggle_rag.rankers.registry import make_ranker
 
-        self.bench, self.retriever = bench, bench.retriever()
+        self.resources, self.retriever = resources, resources.retriever()
         self._open = ExitStack()
         with ExitStack() as opened:
             self.rankers = []
-            for each in asked_rankers(bench.solution):
-                made = make_ranker(each.kind, each.options, encoder=bench.encoder, index=bench.index)
-                require_room(made, bench.solution)
+            for each in asked_rankers(resources.solution):
+                made = make_ranker(each.kind, each.options, encoder=resources.encoder, index=resources.index)
+                require_room(made, resources.solution)
                 self.rankers.append(opened.enter_context(made))
             self._open = opened.pop_all()
 
@@ -109,15 +109,16 @@ class Session:
 
         found = self.retriever(question)
         tables = [ranker.probabilities(question, found) for ranker in self.rankers]
-        return _told(question, found, mixed(self.bench.solution, tables, question)[0])
+        return _told(question, found, mixed(self.resources.solution, tables, question)[0])
 
 
-def answer(bench: Resources, question: Questions) -> dict[str, Any]:
+def answer(resources: Resources, question: Questions) -> dict[str, Any]:
     """The answer to a single question; rankers give their memory back one after the other."""
-    from inference.predict import find_contexts, predict
+    from inference.contexts import find_contexts
+    from inference.predict import predict
 
-    found = find_contexts(bench, question, quiet=True)
-    return _told(question, found, predict(bench, question, found, quiet=True)[0])
+    found = find_contexts(resources, question, quiet=True)
+    return _told(question, found, predict(resources, question, found, quiet=True)[0])
 
 
 def _told(question: Questions, found: Any, table: Any) -> dict[str, Any]:

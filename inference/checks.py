@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from inference.needs import require_limits
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions, id_text
@@ -14,6 +13,7 @@ from kaggle_rag.data.submission import is_submission, read_ids
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.checks import check_models, check_ranker
+from kaggle_rag.rankers.needs import require_limits
 from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
 

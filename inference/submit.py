@@ -42,13 +42,15 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
     KitError : before anything is computed for bad questions, settings or a foreign sample.
     """
     check(solution, without_contexts=without_contexts, sample=sample)
-    from inference.predict import Resources, contexts_for, predict
+    from inference.contexts import contexts_for
+    from inference.predict import predict
+    from kaggle_rag.rankers.resources import Resources
 
     assert solution.questions and solution.out
     questions = read_questions(solution)
-    bench = Resources.open(_needed(solution, without_contexts))
-    contexts = contexts_for(bench, questions, without=without_contexts)
-    table = predict(bench, questions, contexts)
+    resources = Resources.open(_needed(solution, without_contexts))
+    contexts = contexts_for(resources, questions, without=without_contexts)
+    table = predict(resources, questions, contexts)
     write_submission(solution.out, questions.ids, top_letters(table, questions.present, solution.top))
     validate(solution.out, questions.ids, questions.options)
     _tell_partial(solution)

@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from kaggle_rag.runtime.errors import ConfigError, LimitError, show_size
+
+if TYPE_CHECKING:
+    pass
 
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
@@ -160,3 +163,12 @@ class _Sampler(threading.Thread):
         self._done.set()
         self.join()
         return int(max(self._peak, self._process.memory_info().rss))
+
+
+@contextmanager
+def stage(name: str, quiet: bool) -> Iterator[None]:
+    """Measure a stage, and say on stderr what it took."""
+    with measured(name) as usage:
+        yield
+    if not quiet:
+        print(usage, file=sys.stderr)

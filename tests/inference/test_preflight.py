@@ -228,7 +228,7 @@ def test_a_bare_program_lists_its_commands(name):
 def test_a_question_after_the_other_by_models_that_are_opened_once(
     facts_index, tmp_path, monkeypatch, capsys
 ):
-    from inference.predict import Resources
+    from kaggle_rag.rankers.resources import Resources
 
     opened = []
     real = Resources.open.__func__

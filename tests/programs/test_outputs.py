@@ -13,7 +13,7 @@ import pytest
 from question_tables import ROWS
 
 from inference import __main__ as program
-from inference.batches import ContextBatches
+from inference.context_batches import ContextBatches
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions

@@ -15,7 +15,7 @@ from ranker_toys import WORDS, backbone, task
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForMultipleChoice, AutoTokenizer, BertConfig, BertForMultipleChoice
 
-from inference.predict import Resources, make_rankers, predict
+from inference.predict import make_rankers, predict
 from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions
@@ -23,6 +23,7 @@ from kaggle_rag.models.description import described
 from kaggle_rag.models.layouts import PRESETS, Layout, Writer, layout_of, special_ids
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError, LimitError
 from kaggle_rag.runtime.faults import Faults
 
@@ -296,14 +297,14 @@ def test_the_index_is_closed_before_a_large_ranker_and_opened_again(middling, fa
         "folder": str(middling), "form": "choice", "max_tokens": 64, "device": "cpu", "template": "own",
     }}  # fmt: skip
     settings = [f"rankers=[{json.dumps(large)}, {{kind: similarity}}]", f"index={facts_index}", "device=cpu"]
-    bench = Resources.open(load(None, settings))
+    resources = Resources.open(load(None, settings))
     questions = Questions.read(told["validation"])
-    first = predict(bench, questions, None, quiet=True)
-    assert bench.index is None and bench.encoder is None
+    first = predict(resources, questions, None, quiet=True)
+    assert resources.index is None and resources.encoder is None
     alone = predict(Resources.open(load(None, ["device=cpu"])), questions, None, quiet=True)
     assert abs(first - alone).max() < 1e-6
-    assert bench.retriever().index.manifest and bench.encoder is not None
-    assert (predict(bench, questions, None, quiet=True) == first).all()
+    assert resources.retriever().index.manifest and resources.encoder is not None
+    assert (predict(resources, questions, None, quiet=True) == first).all()
 
 
 def test_a_token_beyond_the_embedding(tmp_path):

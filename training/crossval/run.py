@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError
@@ -150,15 +150,11 @@ def _shared(study: Experiment, entry: RankerSpec) -> dict[str, Any]:
     """The encoder and the index, for a ranker that may ask for them."""
     if entry.settings.kind == "trained":
         return {}
-    from kaggle_rag.index.encoder import Encoder
-    from kaggle_rag.index.index import Index
+    from kaggle_rag.rankers.resources import Resources
 
-    solution = study.solution
-    if solution.index is None:
-        return {"encoder": Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device)}
-    index = Index(solution.index)
-    encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
-    return {"encoder": encoder, "index": index}
+    # Contexts are there already: no further retriever is asked.
+    opened = Resources.open(study.solution.model_copy(update={"contexts": ContextSettings()}))
+    return {"encoder": opened.encoder, "index": opened.index}
 
 
 class _Pace:

@@ -10,13 +10,14 @@ from crossval_toys import contexts_of, rows, solution, telling, trained, write_r
 from interrupts import stop_at
 
 from inference.checks import fitting_stack
-from inference.predict import Resources, predict
+from inference.predict import predict
 from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.stacking import Stack, option_features
 from kaggle_rag.evaluation.metrics import average_precisions
+from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, KitError
 from kaggle_rag.sample import TRAIN

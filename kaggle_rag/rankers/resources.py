@@ -1,0 +1,74 @@
+"""Index, encoders and re-ranker, opened once and given back: what the stages of one run share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from kaggle_rag.config import Solution
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.models.devices import device_of
+from kaggle_rag.rankers.needs import require_limits
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.limits import release
+
+if TYPE_CHECKING:
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+    from kaggle_rag.retrieval.retriever import Retriever
+
+@dataclasses.dataclass
+class Resources:
+    """What the stages of one run share: the index and the encoder, opened once."""
+
+    solution: Solution
+    index: Index | None
+    encoder: Encoder | None
+    others: dict[str, Encoder] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def open(cls, solution: Solution) -> Resources:
+        require_limits(solution, search=solution.index is not None, device=device_of(solution.device))
+        if solution.index is None:
+            return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
+        index = Index(solution.index)
+        encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
+        others = {
+            name: Encoder.of_index(
+                index.dense[name].card.encoder, name=solution.encoders.get(name), device=solution.device
+            )
+            for name in solution.contexts.retrievers
+            if name in index.dense and name != index.manifest.default
+        }
+        return cls(solution, index, encoder, others)
+
+    def close(self) -> None:
+        """Give the memory of index and encoders back; `open_again` takes it up."""
+        self.index, self.encoder, self.others = None, None, {}
+        release()
+
+    def open_again(self) -> None:
+        """Open what `close` closed; nothing where all is open."""
+        if self.encoder is None:
+            fresh = Resources.open(self.solution)
+            self.index, self.encoder, self.others = fresh.index, fresh.encoder, fresh.others
+
+    def retriever(self) -> Retriever:
+        """The retriever of the settings over the open index."""
+        from kaggle_rag.retrieval.retriever import Retriever
+
+        self.open_again()
+        if self.index is None or self.encoder is None:
+            raise ConfigError("no index to find contexts in", expected="--index")
+        settings, device = self.solution.contexts, self.solution.device
+        reranker = _reranker(settings.reranker, device)
+        return Retriever(self.index, self.encoder, settings, self.others, reranker)
+
+
+def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
+    if not name:
+        return None
+    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+
+    return CrossEncoder(name, device)
