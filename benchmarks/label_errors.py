@@ -24,7 +24,7 @@ from kaggle_rag.sample import ARTICLES, TRAIN
 
 # One pass: a second one begins to learn the wrong labels by heart.
 _TRAIN = {
-    "command": "multiple-choice", "form": "bi-encoder", "chunks": 3, "max_tokens": 64, "epochs": 1,
+    "command": "multiple-choice", "form": "bi-encoder", "snippets": 3, "max_tokens": 64, "epochs": 1,
     "batch": 16, "learning_rate": 5e-5, "held_out": 0,
 }  # fmt: skip
 

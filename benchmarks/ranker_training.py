@@ -73,11 +73,7 @@ TASKS = {
 
 def train(settings: Mapping[str, Any]) -> Path:
     """The ranker's folder, trained unless it is there; killed, it goes on where it was."""
-    names = {"contexts": "contexts_file"}
-    flags = [
-        word for key, value in settings.items()
-        for word in ("--" + names.get(key, key).replace("_", "-"), value)
-    ]  # fmt: skip
+    flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), value)]
     kit("training", "multiple-choice", *flags)
     return Path(settings["out"])
 
@@ -132,7 +128,7 @@ def main() -> int:
     for path, out in contexts.items():
         kit("inference", "contexts", "--questions", path, "--index", index, "--out", out, *changes)
     settings = {
-        "questions": learnt, "contexts": contexts[learnt], "exclude": judged, "out": folder / "ranker",
+        "questions": learnt, "contexts_file": contexts[learnt], "exclude": judged, "out": folder / "ranker",
         **({"epochs": 0.2} if arguments.quick else {}),
     }  # fmt: skip
     config = HERE / f"ranker_{arguments.task}.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 from kaggle_rag.data.contexts import read_contexts, write_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.console import progress
-from kaggle_rag.runtime.files import write_json
+from kaggle_rag.runtime.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from kaggle_rag.retrieval.retriever import Retriever
 
 NOTES = "notes.json"
+
+
+class _BatchFolder(WorkFolder):
+    """Batches of other inputs took minutes, and would never be joined: they are cleared away."""
+
+    def worth_keeping(self) -> bool:
+        return False
 
 
 class ContextBatches:
@@ -32,10 +38,10 @@ class ContextBatches:
 
     def __init__(self, out: Path, questions: Questions, notes: Mapping[str, Any], size: int) -> None:
         self.out, self.questions, self.notes, self.size = out, questions, dict(notes), size
-        self.folder = out.with_name(f".{out.name}.batches")
-        if not self._mine():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            write_json(self.folder / NOTES, {**self.notes, "batch": size})
+        self.work = _BatchFolder(
+            out.with_name(f".{out.name}.batches"), {**self.notes, "batch": size}, "contexts stage",
+            file=NOTES, cure="wait until it ends",
+        )  # fmt: skip
 
     def fill(self, retriever: Retriever) -> None:
         """Find the contexts of every batch that is not there."""
@@ -52,17 +58,10 @@ class ContextBatches:
         for start in range(0, len(self.questions), self.size):
             found += read_contexts(self._path(start), self._batch(start))
         write_contexts(self.out, self.questions, found, self.notes)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.work.folder)
 
     def _batch(self, start: int) -> Questions:
         return self.questions.take(range(start, min(start + self.size, len(self.questions))))
 
     def _path(self, start: int) -> Path:
-        return self.folder / f"{start:07d}.parquet"
-
-    def _mine(self) -> bool:
-        try:
-            found = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
-            return bool(found == {**self.notes, "batch": self.size})
-        except (OSError, ValueError):
-            return False
+        return self.work.folder / f"{start:07d}.parquet"

@@ -52,7 +52,7 @@ def contexts_to_file(solution: Solution) -> bool:
         _refuse_other(solution.out, found, notes)
     retriever = Resources.open(solution).retriever()
     batches = ContextBatches(solution.out, questions, notes, retriever.batch)
-    with stage("contexts", quiet=False):
+    with batches.work.claimed(), stage("contexts", quiet=False):
         batches.fill(retriever)
         batches.join()
     return True

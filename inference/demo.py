@@ -26,7 +26,7 @@ from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
 
 # Forty seconds on two cores: a hundred questions, and the upper third of the encoder.
 _TRAINING = {
-    "form": "bi-encoder", "chunks": 4, "max-tokens": 64, "epochs": 2, "learning-rate": 5e-5, "held-out": 0,
+    "form": "bi-encoder", "snippets": 4, "max-tokens": 64, "epochs": 2, "learning-rate": 5e-5, "held-out": 0,
     "frozen-layers": 4, "frozen-embeddings": True,
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ def demo(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     index, ranker, contexts = out / "index", out / "ranker", out / "contexts.parquet"
     taught = out / "train_contexts.parquet"
-    trained = {"kind": "trained", "options": {"folder": str(ranker.absolute()), "chunks": 8}}
+    trained = {"kind": "trained", "options": {"folder": str(ranker.absolute()), "snippets": 8}}
     alone = _solution(out / "trained.yaml", [trained])
     both = _solution(out / "solution.yaml", [{"kind": "similarity"}, trained])
     submissions = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -39,6 +40,8 @@ class Section(BaseModel):
     """What every settings model shares: unknown keys are faults, and nothing changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    OLD_KEYS: ClassVar[Mapping[str, str]] = {}
+    """Keys by the names they had in the version before; they work, and a line says today's name."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -105,6 +108,10 @@ class ContextSettings(Section):
     )
 
 
+# Options of rankers by the names they had in the version before.
+OLD_OPTIONS = {"chunks": "snippets"}
+
+
 class RankerSettings(Section):
     """One ranker of the ensemble."""
 
@@ -115,6 +122,11 @@ class RankerSettings(Section):
         None,
         description="how python -m training cross-validate trains it: {command: multiple-choice, model: ...}",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _by_new_names(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return by_new_names(options, OLD_OPTIONS)
 
 
 class LimitSettings(Section):
@@ -197,7 +209,6 @@ def read_settings(
     *,
     paths: Sequence[str] = (),
     models: Sequence[str] = (),
-    renamed: Mapping[str, str] | None = None,
 ) -> Settings:
     """`load` for any settings model.
 
@@ -206,47 +217,54 @@ def read_settings(
     paths : patterns (`kaggle_rag.runtime.places.at`) of the keys that hold paths, which are relative to the
         file.
     models : the same of keys that hold folders or names of models.
-    renamed : today's name of a key to the field that holds it; the field's own name still works, and a
-        line says the new one.
     """
-    return validated(
-        model, _values(path, changes, flags, paths=paths, models=models, renamed=renamed), path or "settings"
-    )
+    values = _values(model, path, changes, flags, paths=paths, models=models)
+    return validated(model, values, path or "settings")
 
 
 def _values(
+    model: type[Section],
     path: str | Path | None,
     changes: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     *,
     paths: Sequence[str],
     models: Sequence[str],
-    renamed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The settings as plain values, their paths resolved."""
-    values = _read(Path(path)) if path else {}
-    for name, field in (renamed or {}).items():
-        if field in values:
-            told = f"note: the setting {field} is now called {name}; the old name still works"
-            print(told, file=sys.stderr)
-        elif name in values:
-            values[field] = values.pop(name)
+    values = by_new_names(_read(Path(path)) if path else {}, model.OLD_KEYS)
     if path:
         folder = Path(path).parent
         at(values, paths, lambda value: beside(value, folder))
         at(values, models, lambda value: model_beside(value, folder))
     for change in changes:
         _set(values, change)
+    values = by_new_names(values, model.OLD_KEYS)
     values |= {key: value for key, value in (flags or {}).items() if value not in (None, {})}
     at(values, (*paths, *models), plain)
     return values
+
+
+def by_new_names(values: Mapping[str, Any], old: Mapping[str, str]) -> dict[str, Any]:
+    """``values`` with their ``old`` keys under today's names, and a note for each; one that is there wins."""
+    named = dict(values)
+    for key in old.keys() & named.keys():
+        _tell_renamed(key, old[key])
+        named.setdefault(old[key], named[key])
+        del named[key]
+    return named
+
+
+@functools.cache
+def _tell_renamed(old: str, new: str) -> None:
+    print(f"note: the setting {old} is now called {new}; the old name still works", file=sys.stderr)
 
 
 def load_partly(
     path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> tuple[Solution, list[KitError]]:
     """`load`, but give the settings that fit beside the faults of the others, so that all can be checked."""
-    values = _values(path, changes, flags, paths=PATHS, models=MODELS)
+    values = _values(Solution, path, changes, flags, paths=PATHS, models=MODELS)
     try:
         return validated(Solution, values, path or "settings"), []
     except ConfigError as error:
@@ -276,6 +294,7 @@ def _drop(values: dict[str, Any], place: Sequence[Any]) -> None:
 
 def validated(model: type[Settings], values: Mapping[str, Any], where: str | Path) -> Settings:
     """The settings of a mapping; raise ``ConfigError`` with all its faults."""
+    values = by_new_names(values, model.OLD_KEYS)
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -188,6 +188,6 @@ def task(folder, count=256, judged=60, words=WORDS, prompts=()):
     questions, contexts = files(folder, "train", made[0])
     validation, validation_contexts = files(folder, "valid", made[1])
     return {
-        "questions": questions, "contexts": contexts, "validation": validation,
+        "questions": questions, "contexts_file": contexts, "validation": validation,
         "validation_contexts": validation_contexts, "max_tokens": 48, "batch": 16, "device": "cpu",
     }  # fmt: skip

@@ -86,10 +86,6 @@ tokenizer of any kind (spm.model, spiece.model, tokenizer.model, vocab.txt). OUT
 tokenizer.json, and is only written when both give the same tokens, weights and answers."""
 
 
-# Settings by the one name that all programs use, where the field has an older one.
-_NEW = {"contexts": "contexts_file"}
-
-
 def _ranker_help(command: str, model: str) -> str:
     forms = [f"  {name:<9} {', '.join(families)}" for name, families in FORMS.items()]
     methods = [f"  {name:<9} {method.text}" for name, method in METHODS.items()]
@@ -142,11 +138,11 @@ def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
         unset = field.is_required() or field.default in (None, ())
         told = f"{field.description}{'' if unset else f' (default: {_show(field.default)})'}"
         parser.add_argument(
-            "--" + _NEW.get(name, name).replace("_", "-"), dest=name, nargs="+" if many else None,
+            "--" + name.replace("_", "-"), dest=name, nargs="+" if many else None,
             metavar=_metavar(field.annotation), help=told.replace("%", "%%"),
         )  # fmt: skip
-        if name in _NEW:
-            parser.add_argument("--" + name, action=OldName, const=_NEW[name], help=argparse.SUPPRESS)
+    for old, new in model.OLD_KEYS.items():
+        parser.add_argument("--" + old, dest=new, action=OldName, help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
 
@@ -177,7 +173,7 @@ def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     keys = ranker_settings if ranks else retrieval_settings
     found = read_settings(
         model, arguments.config, getattr(arguments, "changes", ()), flags, paths=keys.PATHS,
-        models=keys.MODELS, renamed={new: old for old, new in _NEW.items() if old in model.model_fields},
+        models=keys.MODELS,
     )  # fmt: skip
     for line in (idle_of_ranker if ranks else idle_of_retrieval)(found):
         print("note: " + line, file=sys.stderr)

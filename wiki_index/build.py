@@ -14,8 +14,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.dense import FAISS_FILE, VECTORS_FILE, Dense
 from kaggle_rag.index.encoder import Encoder
@@ -27,6 +25,7 @@ from kaggle_rag.index.vectors import VectorStore
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import seal, verify, write_json
 from kaggle_rag.runtime.limits import Need, Usage, measured, require
+from kaggle_rag.runtime.work_folder import WorkFolder, differing
 from wiki_index.forecast import check_disk, kinds_for, precision_of, stored_in
 from wiki_index.plan import BASE_RAM, Plan
 from wiki_index.steps.dense_index import GROWING, make_index
@@ -36,10 +35,8 @@ from wiki_index.steps.shard_encoder import older
 from wiki_index.steps.split import SPLIT, split
 from wiki_index.steps.tune import asked, halves, tune
 
-SETTINGS, LOCK, CARD = "settings.json", ".lock", "card.json"
+SETTINGS, CARD = "settings.json", "card.json"
 _LANGUAGE = re.compile("[a-z]{2,3}(-[a-z]+)*")
-# A work folder without settings holds these only: just locked, or finished but for its name.
-_SCAFFOLD = {LOCK, SPLIT, MANIFEST, "passages", DENSE, LEXICAL}
 
 
 def build(plan: Plan) -> list[Usage]:
@@ -56,25 +53,43 @@ def build(plan: Plan) -> list[Usage]:
     settings = plan.settings()
     if _already_built(plan, settings):
         return []
-    plan.work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(plan.work / LOCK, timeout=0):
-            _take_over(plan, settings)
-            usages = _steps(plan, settings)
-            _tidy(plan)
-    except Timeout:
-        raise ArtifactError(
-            "another build is writing here", where=plan.work, cure="wait for it, or choose another OUT"
-        ) from None
-    (plan.work / LOCK).unlink(missing_ok=True)
-    plan.work.rename(plan.out)
+    folder = _BuildFolder(plan, settings)
+    with folder.claimed():
+        usages = _steps(plan, settings)
+        _tidy(plan)
+        folder.publish(plan.work, plan.out)
     return usages
+
+
+class _BuildFolder(WorkFolder):
+    """``OUT.building``. Before vectors were computed, a build with other settings starts over."""
+
+    nested = frozenset({"asked"})
+
+    def __init__(self, plan: Plan, settings: dict[str, Any]) -> None:
+        cure = "choose another OUT, or remove that folder to start over"
+        super().__init__(plan.work, settings, "build", file=SETTINGS, cure=cure)
+
+    def stored_key(self) -> dict[str, Any] | None:
+        if (self.folder / SETTINGS).exists() or not (self.folder / MANIFEST).exists():
+            return super().stored_key()
+        # Killed between the last two steps: the manifest says whose it is, and more.
+        manifest = dataclasses.asdict(Manifest.read(self.folder))
+        return {name: manifest.get(name) for name in self.key or manifest}
+
+    def require_a_build(self) -> None:
+        """Raise where the folder holds no build at all: that can be told before an encoder is loaded."""
+        if not self.is_empty() and self.stored_key() is None:
+            raise ArtifactError("this folder holds something else", where=self.folder, cure=self.cure)
+
+    def worth_keeping(self) -> bool:
+        return (self.folder / MANIFEST).exists() or any((self.folder / DENSE).glob(f"*/{ENCODED}/*"))
 
 
 def check_places(plan: Plan) -> None:
     """Raise for whatever can be told before an encoder is loaded: its libraries take seconds."""
     _refuse_places(plan)
-    _refuse_strangers(plan)
+    _BuildFolder(plan, {}).require_a_build()
     require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
     if plan.questions:
         Questions.read(plan.questions)
@@ -116,7 +131,8 @@ def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
     if not (plan.out / MANIFEST).exists():
         return False
     manifest = Manifest.read(plan.out)
-    if other := _differing(settings, dataclasses.asdict(manifest)):
+    found = {name: value for name, value in dataclasses.asdict(manifest).items() if name in settings}
+    if other := differing(settings, found, _BuildFolder.nested):
         raise ArtifactError(
             f"an index with another {other} is there already",
             where=plan.out,
@@ -126,22 +142,10 @@ def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
     return True
 
 
-def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    """The keys whose values differ, those of the inner table ``asked`` by their own names."""
-    names = []
-    for key, value in wanted.items():
-        there = found.get(key)
-        if isinstance(value, dict) and isinstance(there, dict) and key == "asked":
-            names += [inner for inner in value if value[inner] != there.get(inner)]
-        elif there != value:
-            names.append(key)
-    return ", ".join(names)
-
-
 def _steps(plan: Plan, settings: dict[str, Any]) -> list[Usage]:
     if (plan.work / MANIFEST).exists():
         return []
-    _enter(plan, settings)
+    _enter(plan)
     usages: list[Usage] = []
 
     def step(title: str, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -197,51 +201,10 @@ def _tuned(plan: Plan, dense: Dense, encoder: Encoder, shards: int) -> DenseCard
     return tune(dense, queries, plan.recall)
 
 
-def _refuse_strangers(plan: Plan) -> None:
-    """Raise when the work folder holds something that is no build."""
-    if not plan.work.exists() or isinstance(_settings_there(plan), dict):
-        return
-    if (plan.work / SETTINGS).exists() or {child.name for child in plan.work.iterdir()} - _SCAFFOLD:
-        raise ArtifactError("this folder holds something else", where=plan.work, cure="choose another OUT")
-
-
-def _settings_there(plan: Plan) -> Any:
-    """The settings of the build in the work folder; ``None`` where they cannot be read."""
-    try:
-        return json.loads((plan.work / SETTINGS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        # Killed between the last two steps: the manifest says whose it is.
-        there = (plan.work / MANIFEST).exists()
-        return dataclasses.asdict(Manifest.read(plan.work)) if there else None
-    except ValueError:
-        return None
-
-
-def _take_over(plan: Plan, settings: dict[str, Any]) -> None:
-    """Refuse a build of other settings once vectors were paid for; before that, start it over."""
-    found = _settings_there(plan)
-    other = _differing(settings, found) if isinstance(found, dict) else ""
-    if not other:
-        return
-    if (plan.work / MANIFEST).exists() or any((plan.work / DENSE).glob(f"*/{ENCODED}/*")):
-        raise ArtifactError(
-            f"an unfinished build with another {other} is there",
-            where=plan.work,
-            cure="choose another OUT, or remove that folder to start over",
-        )
-    for child in plan.work.iterdir():
-        if child.is_dir():
-            shutil.rmtree(child)
-        elif child.name != LOCK:
-            child.unlink()
-
-
-def _enter(plan: Plan, settings: dict[str, Any]) -> None:
+def _enter(plan: Plan) -> None:
     """Take up the work folder: remove what a killed writer left aside."""
     for part in plan.work.rglob(".*.part"):
         shutil.rmtree(part) if part.is_dir() else part.unlink()
-    if not (plan.work / SETTINGS).exists():
-        write_json(plan.work / SETTINGS, settings)
     (plan.work / "passages").mkdir(exist_ok=True)
     for name in plan.encoders:
         plan.dense(name).mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ class RankerCard:
     ----------
     form : a key of `kaggle_rag.models.answering.forms.FORMS`.
     layout : the texts that options were laid out in.
-    max_tokens, chunks : longest row, and snippets of a context that were read in training (0: all).
+    max_tokens, snippets : longest row, and snippets of a context that were read in training (0: all).
     labels : of a binary head; 2 where it hears of the other options too.
     base, base_sha256 : the backbone an adapter belongs to; empty where the weights are whole.
     nf4 : whether the backbone was in 4 bits when the adapter was trained.
@@ -33,7 +33,7 @@ class RankerCard:
     form: str
     layout: Layout
     max_tokens: int
-    chunks: int
+    snippets: int
     labels: int
     base: str
     base_sha256: str
@@ -77,6 +77,8 @@ class RankerCard:
         if own != fields_sha256(found):
             raise ArtifactError(f"{CARD} was changed after it was written", where=folder, cure=_AGAIN)
         verify(folder, found.pop("files"), of="ranker")
+        # The version before called them chunks.
+        found.setdefault("snippets", found.get("chunks"))
         fields = {field.name: found[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
 

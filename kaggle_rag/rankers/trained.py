@@ -38,7 +38,7 @@ class TrainedRanker:
     base : where an adapter's backbone lies on this machine (default: the name it was trained by).
     device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
     precision : ``fp32``, ``fp16``, ``bf16``; by default the half precision a GPU has, fp32 on a CPU.
-    chunks : snippets of a context that are read, which may be more than in training (0: all that fit).
+    snippets : how many of a context are read, which may be more than in training (0: all that fit).
     max_tokens : longest row read (default: that of training).
     batch_tokens : padded tokens in one forward pass.
     form : of a checkpoint without ``ranker.json``; a folder with one knows its form.
@@ -53,7 +53,7 @@ class TrainedRanker:
         base: str | None = None,
         device: str | None = None,
         precision: str | None = None,
-        chunks: int | None = None,
+        snippets: int | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         form: str | None = None,
@@ -65,7 +65,7 @@ class TrainedRanker:
         self.template, self.load_in_4bit = template, load_in_4bit
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
-        _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1), chunks=(chunks, 0))
+        _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1), snippets=(snippets, 0))
         self.card = _bare_card(self, max_tokens) if self.bare else RankerCard.read(self.folder)
         if form not in (None, self.card.form):
             raise ConfigError(
@@ -76,7 +76,7 @@ class TrainedRanker:
         if precision not in (None, *PRECISIONS):
             raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(PRECISIONS))
         self._given = (device and device_of(device), precision)
-        self.chunks = self.card.chunks if chunks is None else chunks
+        self.snippets = self.card.snippets if snippets is None else snippets
         self.max_tokens = max_tokens or self.card.max_tokens
         self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
@@ -170,7 +170,7 @@ class TrainedRanker:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
         if self._backbone is None:
             raise RuntimeError("the ranker is used outside of its with block")
-        items = items_of(questions, contexts, self.chunks, passages=self._backbone.form.embeds)
+        items = items_of(questions, contexts, self.snippets, passages=self._backbone.form.embeds)
         writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
         logits = self._backbone.form.score(self._backbone, writer, items, self.batch_tokens)
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
@@ -236,7 +236,7 @@ def _bare_card(ranker: TrainedRanker, max_tokens: int | None) -> RankerCard:
 
     own = form_of(str(ranker.form), family_in(str(ranker.folder))).layout
     return RankerCard(
-        str(ranker.form), layout_of(own, ranker.template), max_tokens, chunks=0, labels=1, base="",
+        str(ranker.form), layout_of(own, ranker.template), max_tokens, snippets=0, labels=1, base="",
         base_sha256="", nf4=False,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ class OldName(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
     ) -> None:
         new = "--" + (self.const or self.dest).replace("_", "-")
-        print(f"note: {option} is now called {new}; the old name still works", file=sys.stderr)
+        print(f"note: the flag {option} is now called {new}; the old name still works", file=sys.stderr)
         setattr(namespace, self.dest, values)
 
 

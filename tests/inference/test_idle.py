@@ -99,7 +99,7 @@ RUN = {"questions": "q.csv", "out": "o", "model": "m"}
 MINED = {**RUN, "passages": "p.txt"}
 FALSE = [
     (MultipleChoiceRun, RUN, {"adversarial_size": 0.2}, "adversarial_size has no effect"),
-    (MultipleChoiceRun, RUN, {"drop_snippets": 0.2}, "drop_snippets has no effect without contexts"),
+    (MultipleChoiceRun, RUN, {"drop_snippets": 0.2}, "drop_snippets has no effect without contexts_file"),
     (MultipleChoiceRun, RUN, {"shuffle_options": False}, "shuffle_options has no effect in the form choice"),
     (COMMANDS["causal"], {**RUN, "form": "letters"}, {"shuffle_options": False}, ""),
     (MultipleChoiceRun, {**RUN, "template": {"first": "{options}"}}, {"shuffle_options": False}, ""),

@@ -10,6 +10,7 @@ from model_toys import tiny_model
 from question_tables import ROWS
 
 from inference import __main__ as program
+from kaggle_rag import config
 from kaggle_rag.config import RankerSettings, load
 from kaggle_rag.data.submission import read_submission
 from kaggle_rag.rankers.checks import check_ranker
@@ -101,9 +102,9 @@ def test_a_reranker_counts_by_the_headers_of_its_files(facts_index, questions, t
     assert code != 2 or "'contexts' would need" not in said
 
 
-@pytest.mark.parametrize("option", ["max_tokens", "batch_tokens", "chunks"])
+@pytest.mark.parametrize("option", ["max_tokens", "batch_tokens", "snippets"])
 def test_numbers_of_a_ranker_that_mean_nothing_are_refused(option, tmp_path):
-    least = 0 if option == "chunks" else 1
+    least = 0 if option == "snippets" else 1
     with pytest.raises(ConfigError, match=f"rankers.options.{option}.*\n.*{least} or more"):
         make_ranker("trained", {"folder": str(tmp_path), option: least - 1})
 
@@ -261,12 +262,29 @@ def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypat
     ):  # fmt: skip
         arguments = _parser().parse_args(["multiple-choice", "--config", str(tmp_path / "r.yaml"), *words])
         found = _settings(arguments, MultipleChoiceRun)
-        assert str(found.contexts) == ("d.parquet" if words else str(tmp_path / "c.parquet"))
+        assert str(found.contexts_file) == ("d.parquet" if words else str(tmp_path / "c.parquet"))
         assert ("--contexts-file" in capsys.readouterr().err) == noted
     (tmp_path / "r.yaml").write_text("contexts: c.parquet\nquestions: q.csv\nout: o\nmodel: m\n")
     arguments = _parser().parse_args(["multiple-choice", "--config", str(tmp_path / "r.yaml")])
-    assert str(_settings(arguments, MultipleChoiceRun).contexts) == str(tmp_path / "c.parquet")
+    config._tell_renamed.cache_clear()
+    assert str(_settings(arguments, MultipleChoiceRun).contexts_file) == str(tmp_path / "c.parquet")
     assert "now called contexts_file" in capsys.readouterr().err
+
+
+def test_keys_by_their_old_names_work_and_a_line_says_the_new_one(tmp_path, capsys):
+    from training.__main__ import _parser, _settings
+    from training.rankers.settings import MultipleChoiceRun
+
+    words = ["multiple-choice", "--questions", "q.csv", "--out", "o", "--model", "m"]
+    (tmp_path / "r.yaml").write_text("chunks: 3\n")
+    for more in (["--config", str(tmp_path / "r.yaml")], ["--set", "chunks=3"], ["--chunks", "3"]):
+        config._tell_renamed.cache_clear()
+        assert _settings(_parser().parse_args([*words, *more]), MultipleChoiceRun).snippets == 3
+        assert "chunks is now called" in capsys.readouterr().err
+    config._tell_renamed.cache_clear()
+    found = load(None, ["rankers=[{kind: trained, options: {folder: r, chunks: 5}}]"])
+    assert found.rankers[0].options == {"folder": "r", "snippets": 5}
+    assert capsys.readouterr().err.count("chunks is now called snippets") == 1
 
 
 def test_one_encoder_has_one_place():

@@ -141,7 +141,7 @@ def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(facts_index, e
     again = ContextBatches(out, table, {"of": "these"}, 1)
     again.fill(dying)
     again.join()
-    assert asked == [1, 2, 3, 3] and not again.folder.exists()
+    assert asked == [1, 2, 3, 3] and not again.work.folder.exists()
     together = [found.shared.text for found in retriever(table)]
     assert [found.shared.text for found in read_contexts(out, table)] == together
     assert json.loads(pq.read_schema(out).metadata[b"kaggle_rag"]) == {"of": "these"}
@@ -149,15 +149,18 @@ def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(facts_index, e
 
 def test_batches_made_with_other_settings_are_not_taken_up(questions, tmp_path):
     table = Questions.read(questions)
-    first = ContextBatches(tmp_path / "c.parquet", table, {"keep": 1}, 9)
-    (first.folder / "0000000.parquet").write_text("made with keep 1")
-    assert (
-        ContextBatches(tmp_path / "c.parquet", table, {"keep": 1}, 9)
-        .folder.joinpath("0000000.parquet")
-        .exists()
-    )
-    second = ContextBatches(tmp_path / "c.parquet", table, {"keep": 2}, 9)
-    assert [path.name for path in second.folder.iterdir()] == ["notes.json"]
+
+
+    def held(keep):
+        """What a stage finds in its folder."""
+        with ContextBatches(tmp_path / "c.parquet", table, {"keep": keep}, 9).work.claimed() as folder:
+            names = sorted(path.name for path in folder.iterdir())
+            (folder / "0000000.parquet").write_text(f"made with keep {keep}")
+        return names
+
+    assert held(1) == [".lock", "notes.json"]
+    assert held(1) == [".lock", "0000000.parquet", "notes.json"]
+    assert held(2) == [".lock", "notes.json"]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +269,6 @@ def test_a_file_made_in_batches_names_a_missing_context(tmp_path, questions):
     batches = ContextBatches(tmp_path / "c.parquet", table, {}, 9)
     from kaggle_rag.data.contexts import write_contexts
 
-    write_contexts(batches.folder / "0000000.parquet", table.take([0]), [], {})
+    write_contexts(batches.work.folder / "0000000.parquet", table.take([0]), [], {})
     with pytest.raises(ArtifactError, match="no context for the question '1'"):
         batches.join()

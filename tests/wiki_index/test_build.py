@@ -22,9 +22,10 @@ from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.index.passages import Passage, write_shard
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.runtime.files import fields_sha256
+from kaggle_rag.runtime.work_folder import LOCK
 from kaggle_rag.text.units import Unit
 from wiki_index import __main__ as program
-from wiki_index.build import LOCK, SETTINGS, build
+from wiki_index.build import SETTINGS, build
 from wiki_index.corpus import Corpus
 from wiki_index.forecast import forecast
 from wiki_index.plan import Plan
@@ -71,8 +72,8 @@ def test_interrupted_at_any_file_the_same_command_ends_with_the_same_bytes(
                 build(plan)
             except KeyboardInterrupt:
                 assert not list(plan.work.rglob("*.part")) and not plan.out.exists()
-    # settings, 4 shards of text, split.json, 4 marks of vectors, FAISS, its card, the manifest.
-    assert runs == 13 and same(plan.out, whole) and not plan.work.exists()
+    # settings, 4 shards of text, split.json, 4 marks of vectors, FAISS, its card, the manifest, the name.
+    assert runs == 14 and same(plan.out, whole) and not plan.work.exists()
 
 
 @pytest.mark.parametrize("seen", ["split.json", "dense/minilm/index.faiss", "dense/minilm/card.json"])
@@ -232,7 +233,7 @@ def test_what_was_left_out_is_told_the_same_behind_a_kill(tiny, tmp_path, monkey
         "left out, sections: Sources once",
     ]
     command[2] = tmp_path / "out"
-    for step in ("split.write_shard", "build.encode", "build.make_index"):
+    for step in ("steps.split.write_shard", "build.encode", "build.make_index"):
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(f"wiki_index.{step}", interrupted)
             patched.setattr(sys, "argv", ["wiki_index", *map(str, command)])

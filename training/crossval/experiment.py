@@ -16,6 +16,7 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256, write_json
+from kaggle_rag.runtime.work_folder import WorkFolder
 from training.crossval.ranker_spec import RankerSpec, RunPaths, specs_of
 from training.crossval.settings import CrossValidationSettings
 from training.loop.checks import require_there
@@ -25,6 +26,17 @@ from training.rankers.settings import FILES
 
 RUN, FOLDS = "run.json", "folds.parquet"
 KIND = "kaggle-rag cross-validation"
+
+
+class _ExperimentFolder(WorkFolder):
+    """The folder is what is wanted itself; several processes may train its folds side by side."""
+
+    state = ""
+
+    def stored_key(self) -> dict[str, Any] | None:
+        found = super().stored_key() or {}
+        decided = found.get("decided") if found.get("kind") == KIND else None
+        return decided if isinstance(decided, dict) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +113,10 @@ class Experiment:
 
     def refuse_strangers(self) -> None:
         """Raise ``ArtifactError`` where the folder holds anything but this cross-validation."""
-        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
-            return
-        found = read_run(self.folder)
-        ours, theirs = self.decided, found["decided"]
-        differing = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
-        if differing:
-            raise ArtifactError(
-                f"a cross-validation with another {', '.join(differing)} is there", where=self.folder,
-                cure="choose another --out, or remove that folder first",
-            )  # fmt: skip
+        _ExperimentFolder(
+            self.folder, self.decided, "cross-validation", file=RUN,
+            cure="choose another --out, or remove that folder first",
+        ).require_ours()  # fmt: skip
         # Folds that were trained with other settings are told before this run is written down as theirs.
         for fold in range(self.wish.folds if self.place.folds.is_file() else 0):
             for entry in self.entries:

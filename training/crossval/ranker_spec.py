@@ -24,7 +24,10 @@ from training.rankers.idle import idle
 from training.rankers.settings import COMMANDS, FILES, MODELS, PATHS, RankerRun
 
 # What the cross-validation decides of every training run.
-_GIVEN = ("questions", "contexts", "limit", "out", "folds", "fold", "validation", "validation_contexts")
+_GIVEN = (
+    "questions", "contexts", "contexts_file", "limit", "out", "folds", "fold", "validation",
+    "validation_contexts",
+)  # fmt: skip
 
 
 class RunPaths(NamedTuple):
@@ -63,7 +66,7 @@ class RankerSpec:
         """
         assert self.command is not None
         given: dict[str, Any] = {
-            "questions": place.questions, "contexts": place.contexts, "limit": place.limit,
+            "questions": place.questions, "contexts_file": place.contexts, "limit": place.limit,
             "out": place.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
         }  # fmt: skip
         if fold is not None:

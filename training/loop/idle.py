@@ -9,7 +9,7 @@ from kaggle_rag.config import Section
 # A setting, and the one without which it has no effect.
 _NEEDS = {
     "adversarial_size": "adversarial", "adversarial_from": "adversarial", "weaker": "weaker_contexts",
-    "drop_snippets": "contexts", "margin": "negatives",
+    "drop_snippets": "contexts_file", "margin": "negatives",
 }  # fmt: skip
 # What only an evaluation asks.
 _JUDGED = ("metric", "pool", "candidates")

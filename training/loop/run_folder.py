@@ -6,22 +6,20 @@ is learnt the model is written there, and becomes ``OUT`` in one rename.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from kaggle_rag.index.manifest import MANIFEST, Manifest
 from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import require_space, sha256, write_json
 from kaggle_rag.runtime.processes import _wait_for_all, is_first, processes
+from kaggle_rag.runtime.work_folder import WorkFolder, differing, read_json
 
-RECORD, PLAN, MODEL, LOCK = "training.json", "plan.json", "model", ".lock"
+RECORD, PLAN, MODEL = "training.json", "plan.json", "model"
 
 
 def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool = False) -> None:
@@ -54,6 +52,10 @@ class Run:
         self.work = self.out.with_name(self.out.name + ".training")
         self.checkpoint = resolve(settings.model)
         self.plan = _plan(kind, settings, files, self.checkpoint.sha256)
+        self.folder = WorkFolder(
+            self.work, self.plan, "training run", file=PLAN,
+            cure="rerun its own command to resume it, choose another OUT, or remove that folder",
+        )  # fmt: skip
 
     def finished(self) -> dict[str, Any] | None:
         """The record of this very run when OUT holds it.
@@ -66,10 +68,10 @@ class Run:
             return None
         if not self.out.exists():
             return None
-        record = _read(self.out / RECORD)
+        record = read_json(self.out / RECORD)
         if record is None or "plan" not in record:
             raise ArtifactError("OUT holds something else", where=self.out, cure="choose another OUT")
-        if other := _differing(self.plan, record["plan"]):
+        if other := differing(self.plan, record["plan"]):
             raise ArtifactError(
                 f"a model trained with another {other} is there already",
                 where=self.out,
@@ -82,8 +84,7 @@ class Run:
     def require_own(self) -> None:
         """Raise ``ArtifactError`` where OUT or the work folder hold anything but this run; write nothing."""
         self.finished()
-        if self.work.exists():
-            self._refuse_strangers()
+        self.folder.require_ours()
 
     @contextmanager
     def begun(self) -> Iterator[Path]:
@@ -96,47 +97,13 @@ class Run:
         if not is_first():
             yield self.work
             return
-        if self.work.exists():
-            self._refuse_strangers()
-        self.work.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.work / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise ArtifactError(
-                "another run is training here", where=self.work, cure="wait for it, or choose another OUT"
-            ) from None
-        try:
+        with self.folder.claimed():
             if self.finished():
                 raise ArtifactError(
                     "another process has just finished this run", where=self.out,
-                    cure="give the command again: it then tells what was learnt",
+                    cure="rerun the same command: it then tells what was learnt",
                 )  # fmt: skip
-            write_json(self.work / PLAN, self.plan)
             yield self.work
-        finally:
-            lock.release()
-            if self._came_to_nothing():
-                shutil.rmtree(self.work, ignore_errors=True)
-
-    def _refuse_strangers(self) -> None:
-        found = _read(self.work / PLAN)
-        if self._came_to_nothing():
-            return
-        if found is None:
-            raise ArtifactError(
-                "this folder holds something else", where=self.work, cure="choose another OUT"
-            )
-        if other := _differing(self.plan, found):
-            raise ArtifactError(
-                f"an unfinished run with another {other} is there",
-                where=self.work,
-                cure="type its command again to go on, choose another OUT, or remove that folder",
-            )
-
-    def _came_to_nothing(self) -> bool:
-        """Whether nothing was learnt, such as by a misspelt setting."""
-        return self.work.exists() and {child.name for child in self.work.iterdir()} <= {LOCK, PLAN}
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint; one that was cut while it was written is removed."""
@@ -167,15 +134,14 @@ class Run:
         save(made)
         result["sha256"] = weights_sum(made)
         write_json(made / RECORD, record)
-        made.replace(self.out)
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.folder.publish(made, self.out)
         return record
 
 
 def _is_whole(checkpoint: Path) -> bool:
     """The first process writes its state last; the others write their generators' states when they come."""
     drawn = ["rng_state.pth"] if processes() == 1 else [f"rng_state_{n}.pth" for n in range(processes())]
-    return _read(checkpoint / "trainer_state.json") is not None and all(
+    return read_json(checkpoint / "trainer_state.json") is not None and all(
         (checkpoint / name).is_file() for name in drawn
     )
 
@@ -207,15 +173,3 @@ def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[st
     if index := getattr(settings, "index", None):
         plan["index"] = sha256(index / MANIFEST)
     return {"program": kind, **plan, "model": model}
-
-
-def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    return ", ".join(key for key in sorted({*wanted, *found}) if found.get(key) != wanted.get(key))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -18,7 +18,7 @@ def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
         _require_own(Run(command, settings, FILES), dry)
     note = ""
     with found.check():
-        note = RankerDataset.read(settings.questions, settings.contexts, settings.limit).unread()
+        note = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit).unread()
     if settings.validation:
         with found.check():
             RankerDataset.read(settings.validation, settings.validation_contexts)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
-from kaggle_rag.models.answering.base import AnswerForm
 from kaggle_rag.models.answering.item import Feature, Item, items_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from kaggle_rag.models.answering.base import AnswerForm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,8 @@ class RankerDataset:
         weights = self.weights[chosen] if self.weights is not None else None
         return RankerDataset(self.questions.take(chosen), contexts, weights)
 
-    def items(self, chunks: int, form: AnswerForm) -> list[Item]:
-        return items_of(self.questions, self.contexts, chunks, passages=form.embeds)
+    def items(self, snippets: int, form: AnswerForm) -> list[Item]:
+        return items_of(self.questions, self.contexts, snippets, passages=form.embeds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.config import Section
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.models.layouts import PRESETS
+from training.loop.settings import TrainingSettings
 from training.rankers.peft_methods import METHODS
 
 # Files that decide what is learnt, and all keys that are relative to the YAML file.
-FILES = ("questions", "contexts", "validation", "validation_contexts", "weaker_contexts", "drop", "folds")
+FILES = (
+    "questions", "contexts_file", "validation", "validation_contexts", "weaker_contexts", "drop", "folds",
+)  # fmt: skip
 PATHS = (*FILES, "out", "exclude")
 # Folders or names of models.
 MODELS = ("model",)
@@ -49,17 +53,14 @@ class AdapterSettings(PeftSettings):
     )
 
 
-class RankerRun(Section):
+class RankerRun(TrainingSettings):
     """What every ranker is trained by."""
 
-    questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
-    contexts: Path | None = Field(
+    OLD_KEYS: ClassVar[Mapping[str, str]] = {"contexts": "contexts_file", "chunks": "snippets"}
+
+    contexts_file: Path | None = Field(
         None, description="their contexts.parquet, by python -m inference contexts (default: none are read)"
     )
-    limit: int | None = Field(
-        None, ge=1, description="for trying things: learn from the first questions of the file only"
-    )
-    out: Path = Field(description="folder to write the ranker to")
     model: str = Field(description="the backbone: a folder, or a name")
     form: Annotated[str, _known(FORMS, "form")] = Field("choice", description="one of " + ", ".join(FORMS))
     peft: PeftSettings = PeftSettings()
@@ -70,7 +71,7 @@ class RankerRun(Section):
         "template.first and template.second with {context}, {prompt}, {option}",
     )
     max_tokens: int = Field(512, ge=16, description="longest row read, in tokens; the context is cut to it")
-    chunks: int = Field(0, ge=0, description="snippets of a context that are read (0: all that fit)")
+    snippets: int = Field(0, ge=0, description="snippets of a context that are read (0: all that fit)")
     shuffle_options: bool = Field(True, description="draw a new order of the options every epoch")
     drop_snippets: float = Field(
         0.0, ge=0, lt=1, description="share of the snippets left out in training, drawn every epoch"
@@ -79,12 +80,11 @@ class RankerRun(Section):
         None, description="contexts of another quality for the same questions, mixed in in training"
     )
     weaker: float = Field(0.2, ge=0, le=1, description="share of the questions that read them")
-    validation: Path | None = Field(None, description="questions to evaluate on, instead of held_out")
     validation_contexts: Path | None = Field(None, description="their contexts")
     held_out: float = Field(
         0.1, ge=0, le=0.5,
-        description="share of the questions kept for evaluation; near-duplicates and questions about one "
-        "article stay together",
+        description="share of the questions kept for evaluation; near-duplicates stay together, and so do "
+        "questions about one article",
     )  # fmt: skip
     folds: Path | None = Field(
         None, description="a table with id and fold, as cross-validate writes it; one of them is set aside"
@@ -92,28 +92,21 @@ class RankerRun(Section):
     fold: int | None = Field(
         None, ge=0, description="the fold that this run never sees; held_out is taken of the others"
     )
-    exclude: tuple[Path, ...] = Field(
-        (), description="question files not to learn from: near-duplicates of theirs are dropped"
-    )
     drop: Path | None = Field(
         None,
         description="a list by python -m training diagnose: its label errors and contradictions are dropped",
     )
     drop_weight: float = Field(0.0, ge=0, lt=1, description="let them count for so much instead")
-    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the questions")
     batch: int = Field(8, ge=1, description="questions in a batch")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
     learning_rate: float = Field(2e-5, gt=0, lt=1, description="highest learning rate")
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
         "cosine", description="how it falls"
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which it rises from 0")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="each layer learns by this much less than the one above it"
     )
     frozen_layers: int = Field(0, ge=0, description="lowest layers that are not trained")
     frozen_embeddings: bool = Field(False, description="leave the embeddings as they are")
-    weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's weight decay")
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit", "adafactor"] = Field(
         "adamw", description="8-bit and paged ones need bitsandbytes"
     )
@@ -129,26 +122,19 @@ class RankerRun(Section):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="mixed precision (auto: the half precision that the GPU has; fp32 on a CPU)"
     )
-    evaluations: int = Field(1, ge=1, le=1000, description="evaluations and checkpoints an epoch")
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a gain")
-    seed: int = Field(0, ge=0, description="seed of every draw")
-    device: str | None = Field(None, description="cpu or cuda (default: cuda where there is one)")
-    report_to: Literal["none", "tensorboard", "wandb"] = Field("none", description="where curves are logged")
 
     @model_validator(mode="after")
     def _evaluated(self) -> RankerRun:
-        if self.patience and not (self.held_out or self.validation):
-            raise ValueError("patience needs an evaluation: give validation, or held_out above 0")
         if (self.folds is None) != (self.fold is None):
             raise ValueError("folds and fold belong together: give both, or none")
         if self.drop_weight and not self.drop:
             raise ValueError("drop_weight without drop")
         if self.validation_contexts and not self.validation:
             raise ValueError("validation_contexts without validation")
-        if self.validation and self.contexts and not self.validation_contexts:
+        if self.validation and self.contexts_file and not self.validation_contexts:
             raise ValueError("validation needs validation_contexts where contexts are read")
-        if self.weaker_contexts and not self.contexts:
-            raise ValueError("weaker_contexts without contexts")
+        if self.weaker_contexts and not self.contexts_file:
+            raise ValueError("weaker_contexts without contexts_file")
         if (self.frozen_layers or self.frozen_embeddings) and self.peft.method != "full":
             raise ValueError(
                 "frozen_layers and frozen_embeddings belong to peft.method full: an adapter freezes all"

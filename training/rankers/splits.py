@@ -31,7 +31,7 @@ def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     ------
     KitError : a file that does not fit the questions; nothing is left to learn from.
     """
-    lessons = RankerDataset.read(settings.questions, settings.contexts, settings.limit)
+    lessons = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
     weights = _weights(lessons.questions, settings)
     lessons = dataclasses.replace(lessons, weights=None if weights.min() == 1 else weights)
     if settings.folds is not None:

@@ -201,7 +201,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     checkpoint = resolve(settings.model)
     adapted = bool(method.config)
     card = RankerCard(
-        form=settings.form, layout=layout, max_tokens=settings.max_tokens, chunks=settings.chunks,
+        form=settings.form, layout=layout, max_tokens=settings.max_tokens, snippets=settings.snippets,
         labels=2 if settings.others else 1, base=settings.model if adapted else "",
         base_sha256=checkpoint.sha256 if adapted else "", nf4=method.nf4,
     )  # fmt: skip
@@ -237,14 +237,14 @@ def _trainer(
     if settings.weaker_contexts:
         weaker = RankerDataset(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
     questions = EpochQuestions(
-        learnt.items(settings.chunks, backbone.form),
-        weaker.items(settings.chunks, backbone.form) if weaker else None,
+        learnt.items(settings.snippets, backbone.form),
+        weaker.items(settings.snippets, backbone.form) if weaker else None,
         backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
         learnt.weights,
     )  # fmt: skip
     # The widest question says at once whether the form can hold so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
-    judged = held.items(settings.chunks, backbone.form)
+    judged = held.items(settings.snippets, backbone.form)
     return make_ranker_trainer(settings, backbone, card, questions, judged, work, say)
 
 

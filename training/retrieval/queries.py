@@ -10,8 +10,10 @@ import numpy as np
 
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
-from kaggle_rag.data.questions import NO_ANSWER, Questions, id_text
+from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text
 from kaggle_rag.data.tables import read_rows
+from kaggle_rag.evaluation.duplicates import find_duplicates, find_shared
+from kaggle_rag.evaluation.folds import group
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.text.normalise import same
@@ -86,38 +88,57 @@ def _gold(row: dict[str, object], column: str, where: str) -> str:
 
 
 def without(lessons: Sequence[RetrievalQuery], paths: Sequence[Path]) -> list[RetrievalQuery]:
-    """The lessons whose prompt stands in none of these question files."""
-    known = {same(prompt) for path in paths for prompt in Questions.read(path).prompts}
-    return [lesson for lesson in lessons if same(lesson.prompt) not in known]
+    """The questions that are near-duplicates of none in these files (`kaggle_rag.evaluation.duplicates`).
+
+    A prompt that stands there is enough, whatever its options are: it is what would be asked.
+    """
+    known: set[int] = set()
+    prompts: set[str] = set()
+    for path in paths if lessons else ():
+        theirs = Questions.read(path)
+        known |= {pair.left for pair in find_shared(_table(lessons), theirs)}
+        prompts |= {same(prompt) for prompt in theirs.prompts}
+    return [
+        lesson
+        for number, lesson in enumerate(lessons)
+        if number not in known and same(lesson.prompt) not in prompts
+    ]
 
 
 def split(
     lessons: Sequence[RetrievalQuery], held_out: float, seed: int
 ) -> tuple[list[RetrievalQuery], list[RetrievalQuery]]:
-    """Lessons to learn from and lessons held out, about ``held_out`` of them.
+    """Questions to learn from and questions held out, about ``held_out`` of them.
 
-    Those of one positive, or where none is known of one prompt, stay on one side.
+    Near-duplicates, and those of one positive, stay on one side.
     """
-    groups = sorted({_group(lesson) for lesson in lessons})
-    order = np.random.default_rng(seed).permutation(len(groups))
-    sizes: dict[str, int] = {}
-    for lesson in lessons:
-        sizes[_group(lesson)] = sizes.get(_group(lesson), 0) + 1
-    held: set[str] = set()
-    count = 0
-    for place in order:
-        if count >= held_out * len(lessons):
-            break
-        held.add(groups[place])
-        count += sizes[groups[place]]
+    if not held_out or not lessons:
+        return list(lessons), []
+    duplicates = find_duplicates(_table(lessons))
+    labels = group(len(lessons), duplicates, [_key(lesson) for lesson in lessons]).labels
+    sizes = np.bincount(labels)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    # Groups in a drawn order, until there are enough questions in them.
+    before = np.cumsum(sizes[order]) - sizes[order]
+    held = np.isin(labels, order[before < held_out * len(lessons)])
     return (
-        [lesson for lesson in lessons if _group(lesson) not in held],
-        [lesson for lesson in lessons if _group(lesson) in held],
+        [lesson for lesson, out in zip(lessons, held) if not out],
+        [lesson for lesson, out in zip(lessons, held) if out],
     )
 
 
-def _group(lesson: RetrievalQuery) -> str:
-    return same(lesson.positive or lesson.prompt)
+def _key(lesson: RetrievalQuery) -> str | None:
+    return same(lesson.positive) if lesson.positive else None
+
+
+def _table(lessons: Sequence[RetrievalQuery]) -> Questions:
+    """The questions as a table again."""
+    rows = [
+        {"id": lesson.id, "prompt": lesson.prompt, "answer": LETTERS[lesson.answer],
+         **dict(zip(LETTERS, lesson.options))}
+        for lesson in lessons
+    ]  # fmt: skip
+    return Questions.from_rows(rows, "questions")
 
 
 def draw(lessons: Sequence[RetrievalQuery], count: int, seed: int) -> list[tuple[int, str]]:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kaggle_rag.config import Form, Section
+from kaggle_rag.config import Form
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from training.loop.settings import TrainingSettings
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
 # Keys of a YAML file that are relative to it.
@@ -24,14 +25,9 @@ def _known(table: dict[str, Loss], name: str) -> str:
     return name
 
 
-class _Run(Section):
+class _Run(TrainingSettings):
     """What a retriever and a re-ranker are both trained by."""
 
-    questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
-    limit: int | None = Field(
-        None, ge=1, description="for trying things: learn from the first questions of the file only"
-    )
-    out: Path = Field(description="folder to write the trained model to")
     model: str = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(
         None,
@@ -45,14 +41,6 @@ class _Run(Section):
     encoder: str | None = Field(
         None,
         description="where the index's encoder lies now (same weights); without an index: what mines",
-    )
-    validation: Path | None = Field(None, description="questions to evaluate on, instead of --held-out")
-    held_out: float = Field(
-        0.1, ge=0, lt=1,
-        description="share of the questions kept for evaluation; questions of one positive stay together",
-    )  # fmt: skip
-    exclude: tuple[Path, ...] = Field(
-        (), description="question files not to learn from: rows with a prompt of theirs are dropped"
     )
     forms: tuple[Form, ...] = Field(
         ("all", "each"), min_length=1, description="the forms questions are asked in, as contexts.forms"
@@ -68,21 +56,13 @@ class _Run(Section):
     support: float = Field(
         1.0, gt=0, le=1, description="share of an option's words that a passage supporting it must hold"
     )
-    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the examples")
     batch: int = Field(64, ge=2, description="examples in a batch")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="highest learning rate")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which it rises from 0")
-    weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's weight decay")
-    evaluations: int = Field(1, ge=1, le=1000, description="evaluations and checkpoints an epoch")
     pool: int = Field(
         5000, ge=10,
         description="passages an evaluation ranks: all up to this number, else mined and random ones",
     )  # fmt: skip
     metric: Metric = Field("ndcg@10", description="what the best checkpoint is chosen by")
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a gain")
-    seed: int = Field(0, ge=0, description="seed of every draw")
-    device: str | None = Field(None, description="cpu or cuda (default: cuda where there is one)")
     report_to: Literal["none", "tensorboard"] = Field("none", description="where curves are logged")
 
     @model_validator(mode="after")
@@ -91,8 +71,6 @@ class _Run(Section):
             raise ValueError("passages and index are both given: name one")
         if not (self.positive or self.passages or self.index):
             raise ValueError("nothing to learn from: give positive (a column), passages or index")
-        if self.patience and not (self.held_out or self.validation):
-            raise ValueError("patience needs an evaluation: give validation, or held_out above 0")
         return self
 
 

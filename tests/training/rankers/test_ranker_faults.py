@@ -59,7 +59,7 @@ def changed(folder, name, change):
 def test_questions_that_teach_nothing(name, change, message, told, tmp_path, capsys, monkeypatch):
     questions, contexts = changed(tmp_path, name, change)
     code, said = train(told, capsys, monkeypatch, "multiple-choice", tmp_path / "out",
-                       model=told["models"]["bert"], questions=questions, contexts=contexts)  # fmt: skip
+                       model=told["models"]["bert"], questions=questions, contexts_file=contexts)  # fmt: skip
     assert code == 2 and message in said and not (tmp_path / "out.training").exists()
 
 
@@ -115,7 +115,7 @@ def test_all_faults_of_a_training_are_told_at_once(told, tmp_path, capsys, monke
     questions, contexts = changed(tmp_path, "one", lambda row: row | {"answer": "A"})
     wrong = {"model": tmp_path / "gone", "exclude": tmp_path / "no.csv", "drop": "list.csv"}
     code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out",
-                       questions=questions, contexts=contexts, **wrong)  # fmt: skip
+                       questions=questions, contexts_file=contexts, **wrong)  # fmt: skip
     assert code == 2 and "4 things must be mended" in said, said
     for fault in ("gone", "all 32 answers are A", "no.csv", "list.csv"):
         assert fault in said, fault
@@ -134,7 +134,8 @@ def test_more_options_than_a_model_has_letters_for(told, tmp_path, capsys, monke
     wide |= dict(zip("ABCDEFG", WORDS)) | {"id": "wide", "answer": "B"}
     questions, contexts = files(tmp_path, "wide", [*rows(20, 0), wide])
     code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out", "--form", "letters",
-                       model=told["models"]["llama"], questions=questions, contexts=contexts)  # fmt: skip
+                       model=told["models"]["llama"], questions=questions,
+                       contexts_file=contexts)  # fmt: skip
     assert code == 2 and "does not tell the letters apart" in said and "form: options" in said
 
 
@@ -143,12 +144,12 @@ def test_27_options_and_contexts_of_other_questions(told, tmp_path, capsys, monk
     (tmp_path / "wide.csv").write_text(",".join(["id", "prompt", *names, "answer"]) + "\n"
                                        + ",".join(["1", "p", *names, "AA"]) + "\n")  # fmt: skip
     code, said = train(told, capsys, monkeypatch, "multiple-choice", tmp_path / "out",
-                       model=told["models"]["bert"], questions=tmp_path / "wide.csv", contexts=None,
+                       model=told["models"]["bert"], questions=tmp_path / "wide.csv", contexts_file=None,
                        validation=None, validation_contexts=None)  # fmt: skip
     assert code == 2 and "AA" in said
     code, said = train(
         told, capsys, monkeypatch, "multiple-choice", tmp_path / "out", model=told["models"]["bert"],
-        contexts=told["told"]["validation_contexts"],
+        contexts_file=told["told"]["validation_contexts"],
     )  # fmt: skip
     assert code == 2 and "contexts" in said and not (tmp_path / "out").exists()
 

@@ -56,7 +56,7 @@ def spelt(folder):
     for name, seed, count in (("questions", 0, 160), ("validation", 1, 60)):
         found = [row | {"context": row["answer"]} for row in rows(count, seed)]
         made[name], contexts = files(folder, name, found)
-        made["contexts" if seed == 0 else "validation_contexts"] = contexts
+        made["contexts_file" if seed == 0 else "validation_contexts"] = contexts
     # The letter would be another's after a shuffle.
     return made | {"shuffle_options": False}
 

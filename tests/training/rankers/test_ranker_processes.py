@@ -30,7 +30,6 @@ def told(tmp_path_factory):
 
 def flags(told, **changes):
     settings = {**told, "learning_rate": 1e-3, "epochs": 2, **changes}
-    settings["contexts_file"] = settings.pop("contexts")
     return [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
 
 

@@ -37,7 +37,7 @@ def test_held_out_keeps_copies_and_articles_together(tmp_path):
     run = settings(tmp_path, made, held_out=0.2)
     contexts = contexts_of(tmp_path / "c.parquet", run.questions, telling(made), articles)
     for seed in range(5):
-        changed = run.model_copy(update={"contexts": contexts, "seed": seed})
+        changed = run.model_copy(update={"contexts_file": contexts, "seed": seed})
         learnt, held = split_lessons(changed)
         assert ids(learnt) | ids(held) == {row["id"] for row in made} and not ids(learnt) & ids(held)
         assert 18 <= len(held) <= 26

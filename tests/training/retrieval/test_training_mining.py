@@ -106,11 +106,23 @@ def test_the_nearest_by_all_cosines():
 
 
 def test_questions_of_one_positive_are_held_out_together(lessons):
-    many = [dataclasses.replace(lessons[0], id=str(i), positive=f"Fact {i % 20}") for i in range(200)]
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice([*"bdfgklmnrst"], 6)) for _ in range(2000)]
+    many = [
+        dataclasses.replace(
+            lessons[0], id=str(i), prompt=" ".join(words[10 * i : 10 * i + 7]),
+            options=tuple(words[10 * i + 7 : 10 * i + 10]), positive=f"Fact {i % 20}",
+        )
+        for i in range(200)
+    ]  # fmt: skip
     learnt, held = split(many, 0.25, 0)
     assert len(held) == 50 and len(learnt) == 150
     assert not {x.positive for x in learnt} & {x.positive for x in held}
     assert split(many, 0.25, 1)[1] != held and split(many, 0.0, 0) == (many, [])
+    # The same question again, with another positive, follows its twin.
+    twins = [*many, *(dataclasses.replace(x, id="t" + x.id, positive=f"Other {x.id}") for x in many)]
+    learnt, held = split(twins, 0.25, 0)
+    assert held and not {x.prompt for x in learnt} & {x.prompt for x in held}
 
 
 def test_questions_of_another_file_are_not_learnt_from(lessons, tmp_path):
