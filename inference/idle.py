@@ -51,7 +51,7 @@ def _idle_without(solution: Solution, why: str) -> Iterator[str]:
     if solution.encoders:
         yield f"encoders has no effect: with {why} nothing is searched"
     if not uses_encoder(solution) and solution.encoder:
-        yield "encoder has no effect: no ranker with a say asks it"
+        yield "encoder has no effect: no ranker with nonzero weight asks it"
 
 
 def _idle_search(solution: Solution) -> Iterator[str]:
@@ -89,10 +89,10 @@ def _idle_mix(solution: Solution) -> Iterator[str]:
             yield "rankers.*.weight has no effect: the stack mixes the rankers"
         return
     if len(asked_rankers(solution)) == 1 and "blend" in solution.model_fields_set:
-        yield "blend has no effect: one ranker alone has a say"
+        yield "blend has no effect: only one ranker has nonzero weight"
     for number, each in enumerate(solution.rankers):
         if not each.weight:
-            yield f"rankers.{number} ({each.kind}) has no say: its weight is 0"
+            yield f"rankers.{number} ({each.kind}) is not asked: its weight is 0"
 
 
 def _idle_rankers(solution: Solution, *, sure: bool) -> Iterator[str]:

@@ -169,7 +169,7 @@ class Solution(Section):
     @classmethod
     def _some_weight(cls, rankers: tuple[RankerSettings, ...]) -> tuple[RankerSettings, ...]:
         if not sum(ranker.weight for ranker in rankers):
-            raise ValueError("all weights are 0: one ranker at least must have a say")
+            raise ValueError("all weights are 0: at least one ranker needs a nonzero weight")
         return rankers
 
 

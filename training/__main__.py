@@ -33,7 +33,7 @@ QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and answ
 column with the passage that answers; without it passages that support the answer are looked for in
 --passages or --index. Queries are the forms the retriever asks in: none says which option is right.
 
-The work happens in OUT.training. Killed at any point, the same command goes on from the last
+The work happens in OUT.training. Killed at any point, the same command resumes from the last
 checkpoint. OUT is then an encoder: python -m wiki_index build CORPUS INDEX --encoder OUT"""
 
 _RERANKER = """\
@@ -56,7 +56,7 @@ The contexts file is what python -m inference contexts wrote for QUESTIONS; with
 from the words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
 lists known ones with their memory.
 
-The work happens in OUT.training. Killed at any point, the same command goes on from the last
+The work happens in OUT.training. Killed at any point, the same command resumes from the last
 checkpoint. OUT is then a ranker of solution.yaml: {{kind: trained, options: {{folder: OUT}}}}
 
 {tables}"""

@@ -34,7 +34,7 @@ bytes as UTF-8, a list of texts line by line; structures are refused. Of a folde
 archivers leave (__MACOSX, ._*, .ipynb_checkpoints) are passed over. Redirects, disambiguations and pages
 outside the articles' namespace are left out; the manifest counts them.
 
-The work happens in OUT.building. Killed at any point, the same command goes on where it was and
+The work happens in OUT.building. Killed at any point, the same command resumes where it was and
 ends with the same bytes.
 
 With --workers ray the shards are encoded where a cluster has room, on its GPUs if it has some, and a

@@ -89,7 +89,7 @@ class Predictions:
             raise ArtifactError(
                 f"no predictions of this kit ({type(error).__name__})", where=path,
                 expected="a file that python -m training cross-validate wrote",
-                cure="give that command again: it goes on where it was",
+                cure="rerun that command: it resumes where it was",
             ) from error  # fmt: skip
 
 

@@ -243,7 +243,7 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
                 f"not JSON: {str(error).replace('line 1 ', '')}",
                 where=where,
                 expected="one object a line",
-                cure="mend the line, or fetch the file again if it ends there",
+                cure="fix the line, or fetch the file again if it ends there",
             ) from error
         if not isinstance(row, dict):
             raise InputError(

@@ -89,8 +89,8 @@ def run_program(main: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt as stop:
         print(
-            "interrupted: only whole files were written. Give the same command again: builds, contexts and "
-            "trainings go on where they were.",
+            "interrupted: only whole files were written. Rerun the same command: builds, contexts and "
+            "trainings resume where they were.",
             file=sys.stderr,
         )
         return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
@@ -134,8 +134,8 @@ def as_fault(error: OSError) -> KitError:
         return LimitError(
             "the disk is full",
             where=where,
-            cure="free some space or write to another disk, and give the same command again: a build and the "
-            "contexts stage go on with what they have beside OUT; no file has its name before it is whole",
+            cure="free some space or write to another disk, and rerun the same command: a build and the "
+            "contexts stage resume from what they have beside OUT; no file has its name before it is whole",
         )
     if isinstance(error, PermissionError):
         return InputError("no permission to read or write here", where=where, cure="choose another path")
@@ -151,5 +151,5 @@ def as_fault(error: OSError) -> KitError:
     return InputError(
         f"the system refuses this: {error.strerror}",
         where=where,
-        cure="choose another path, or see to the disk",
+        cure="choose another path, or check the disk",
     )

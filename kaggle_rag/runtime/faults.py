@@ -12,7 +12,7 @@ class Faults(KitError):
     """What several checks found, in one message."""
 
     def __init__(self, faults: Sequence[KitError]) -> None:
-        super().__init__(f"{len(faults)} things must be mended:")
+        super().__init__(f"{len(faults)} things must be fixed:")
         told = "\n".join(f"* {fault}".replace("\n", "\n  ") for fault in faults)
         self.args = (f"{self.args[0]}\n{told}",)
 

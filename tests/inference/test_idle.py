@@ -35,7 +35,7 @@ def told(changes, program="submit", **how):
         (["contexts_file=c.parquet", "contexts.hits=3"], "contexts has no effect"),
         (["blend=ranks"], "blend has no effect"),
         (["stack=s.npz", "blend=ranks"], "the stack mixes"),
-        (["rankers=[{kind: similarity}, {kind: trained, weight: 0}]"], "rankers.1 (trained) has no say"),
+        (["rankers=[{kind: similarity}, {kind: trained, weight: 0}]"], "rankers.1 (trained) is not asked"),
         (["rankers=[{kind: similarity, options: {temperature: 2}}]"], "rankers.0.options.temperature has no"),
         (["device=cpu", "limits.gpu=8GB"], "limits.gpu has no effect"),
     ],

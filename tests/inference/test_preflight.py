@@ -79,7 +79,7 @@ def checked(folder, settings):
 def test_a_limit_that_is_too_small_is_told_with_the_other_faults(facts_index, questions, tmp_path):
     settings = {"questions": str(questions), "index": str(facts_index), "out": "s.csv"}
     code, said = checked(tmp_path, settings | {"limits": {"ram": "500MB"}, "rankers": [{"kind": "x"}]})
-    assert code == 2 and "2 things must be mended" in said
+    assert code == 2 and "2 things must be fixed" in said
     assert "'answering' would need about 1.00 GB of RAM" in said and "no ranker 'x'" in said
 
 

@@ -53,7 +53,7 @@ def test_damage_is_named(damage, said, tmp_path):
         (InputError("wrong", where="q.csv", expected="right", cure="mend"), 2, "do this:  mend"),
         (OSError(errno.ENOSPC, "no space", "/disk"), 2, "the disk is full"),
         (FileNotFoundError(errno.ENOENT, "none", "x.csv"), 2, "x.csv: no such file"),
-        (KeyboardInterrupt(), 130, "go on where they were"),
+        (KeyboardInterrupt(), 130, "resume where they were"),
     ],
 )
 def test_what_the_user_can_mend_is_one_message(fault, code, said, capsys):

@@ -50,7 +50,7 @@ def _read(folder: Path, ranker: str) -> _Scored:
     configuration = read_run(folder)
     if not (folder / OOF).is_file():
         raise ArtifactError(
-            "this cross-validation is not finished", where=folder, cure="give its command again: it goes on"
+            "this cross-validation is not finished", where=folder, cure="rerun its command: it resumes"
         )
     found = Predictions.read(folder / OOF)
     if ranker not in found.tables:

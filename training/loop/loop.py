@@ -32,7 +32,7 @@ def train(trainer: Any, last: Path | None) -> None:
         raise ArtifactError(
             "the checkpoint holds more than numbers, or is damaged",
             where=last or "",
-            cure="remove that folder; the run then goes on from the checkpoint before it, or from the start",
+            cure="remove that folder; the run then resumes from the checkpoint before it, or from the start",
         ) from error
 
 

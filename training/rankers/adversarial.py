@@ -40,7 +40,7 @@ def require_embeddings(model: Any) -> None:
         raise ConfigError(
             "fgm disturbs embeddings, and none is trained here",
             where="adversarial",
-            cure="take awp, or train all weights",
+            cure="use awp, or train all weights",
         )
 
 

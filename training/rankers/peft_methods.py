@@ -131,14 +131,14 @@ def _require_fit(name: str, backbone: Backbone) -> None:
         raise ConfigError(
             f"{name} puts tokens before a row, which the head of this form cannot take",
             where="peft.method",
-            cure="take lora, or form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
+            cure="use lora, or form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
         )
     # peft asks the same, but only in the first forward pass.
     if name == "prefix" and not keys:
         raise ConfigError(
             "prefix gives keys and values, which this backbone does not take from outside",
             where="peft.method",
-            cure="take lora, or prompt",
+            cure="use lora, or prompt",
         )
 
 
@@ -150,7 +150,7 @@ def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
             raise ConfigError(
                 f"{name} does not train {module!r}, which this checkpoint does not have",
                 where="peft.method",
-                cure="take lora, or start from a checkpoint with that head",
+                cure="use lora, or start from a checkpoint with that head",
             )
 
 

@@ -154,5 +154,5 @@ def _enough(
             f"{distinct:,} different positives do not fill a batch of {settings.batch}, in which each may "
             f"stand once ({told})",
             where=settings.questions,
-            cure="take a smaller --batch, or another --loss",
+            cure="use a smaller --batch, or another --loss",
         )

@@ -96,6 +96,6 @@ def _parted(rests: Sequence[Sequence[int]]) -> list[int]:
         raise ConfigError(
             "the backbone's tokenizer does not tell the letters apart by one token",
             where="form: letters",
-            cure="take form: options",
+            cure="use form: options",
         )
     return choices

@@ -352,7 +352,7 @@ def test_faults_of_folds_questions_files_and_rankers_are_told_at_once(tmp_path):
     made[2] |= {"answer": ""}
     wrong = [trained(model="nowhere"), {"kind": "similarity", "options": {"temperature": "hot"}}]
     path = solution(tmp_path, made, None, rankers=wrong)
-    with pytest.raises(KitError, match="5 things must be mended") as raised:
+    with pytest.raises(KitError, match="5 things must be fixed") as raised:
         run(path, folds=1, against=(tmp_path / "none.csv",), out=tmp_path / "run")
     for said in ("--folds 1", "1 of 6 questions have no answer", "none.csv", "'nowhere'", "cannot be 'hot'"):
         assert said in str(raised.value), said

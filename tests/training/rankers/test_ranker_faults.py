@@ -95,7 +95,7 @@ def test_the_command_that_fits_a_backbone_is_told(
          "down_proj"),
         ("causal", "llama", ["--set", "peft.method=full", "--set", "peft.options.r=3"], "has no settings"),
         ("causal", "llama", ["--adversarial", "fgm"], "fgm disturbs embeddings"),
-        ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "take lora, or form: binary"),
+        ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "use lora, or form: binary"),
         ("multiple-choice", "bert", ["--max-tokens", "65"], "reads 64 tokens at most, 65 were asked for"),
         ("multiple-choice", "roberta", ["--max-tokens", "64"], "reads 63 tokens at most"),
         ("multiple-choice", "bert", ["--frozen-layers", "3"], "the backbone has 2 layers"),
@@ -116,14 +116,14 @@ def test_all_faults_of_a_training_are_told_at_once(told, tmp_path, capsys, monke
     wrong = {"model": tmp_path / "gone", "exclude": tmp_path / "no.csv", "drop": "list.csv"}
     code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out",
                        questions=questions, contexts_file=contexts, **wrong)  # fmt: skip
-    assert code == 2 and "4 things must be mended" in said, said
+    assert code == 2 and "4 things must be fixed" in said, said
     for fault in ("gone", "all 32 answers are A", "no.csv", "list.csv"):
         assert fault in said, fault
     code, said = program(
         capsys, monkeypatch, "retriever", "--questions", tmp_path / "q.csv", "--model", tmp_path / "gone",
         "--passages", tmp_path / "p.txt", "--out", tmp_path / "out",
     )  # fmt: skip
-    assert code == 2 and "3 things must be mended" in said, said
+    assert code == 2 and "3 things must be fixed" in said, said
     assert all(fault in said for fault in ("q.csv", "gone", "p.txt"))
     assert not list(tmp_path.glob("out*"))
 
