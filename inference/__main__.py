@@ -135,10 +135,10 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from inference.score import score, text
+    from inference.score import score
 
     result = score(arguments.submission, arguments.solution, arguments.limit)
-    print(json.dumps(result, indent=2) if arguments.json else text(result))
+    print(json.dumps(result.as_json(), indent=2) if arguments.json else result.text())
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, check_ids
 from kaggle_rag.data.submission import ranks_in_submission, validate
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.evaluation.metrics import (
+    Interval,
     accuracy,
     average_precision_at_k,
     bootstrap,
@@ -24,7 +25,47 @@ from kaggle_rag.evaluation.metrics import (
 from kaggle_rag.runtime.errors import InputError
 
 
-def score(submission: Path, solution: Path, limit: int | None = None) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class ScoreReport:
+    """What a submission is worth.
+
+    Attributes
+    ----------
+    map_at_3 : its mean, with a 95 % bootstrap interval.
+    letters : those of the longest prediction.
+    map_at_k, precision_at_k : by k from 1 to ``letters``.
+    """
+
+    map_at_3: Interval
+    accuracy: float
+    questions: int
+    letters: int
+    map_at_k: dict[int, float]
+    precision_at_k: dict[int, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures as plain JSON."""
+        return {
+            "map@3": self.map_at_3.mean, "low": self.map_at_3.low, "high": self.map_at_3.high,
+            "accuracy": self.accuracy, "questions": self.questions, "letters": self.letters,
+            "map@k": self.map_at_k, "precision@k": self.precision_at_k,
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """The figures as a person reads them."""
+        found = self.map_at_3
+        lines = [
+            f"MAP@3 {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}] (95 %), "
+            f"accuracy {self.accuracy:.4f}, {self.questions:,} questions",
+            "",
+            f"{'k':>3}{'MAP@k':>9}{'precision@k':>14}",
+        ]
+        for k, value in self.map_at_k.items():
+            lines.append(f"{k:>3}{value:>9.4f}{self.precision_at_k[k]:>14.4f}")
+        return "\n".join(lines)
+
+
+def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreReport:
     """Score a submission file.
 
     Parameters
@@ -32,37 +73,13 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> dict[st
     submission : ``id,prediction`` rows.
     solution : the questions with an ``answer`` column, or a table of ``id`` and ``answer`` alone.
     limit : score the first questions only, by a submission that may hold no others.
-
-    Returns
-    -------
-    ``map@3``, its 95 % interval ``low`` and ``high``, ``accuracy``, ``questions``; ``letters``, those of
-    the longest prediction, and ``map@k`` and ``precision@k`` by ``k`` from 1 to that.
     """
     ranks, letters = _ranked(submission, solution, limit)
-    interval = bootstrap(average_precision_at_k(ranks))
-    return {
-        "map@3": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "accuracy": accuracy(ranks),
-        "questions": len(ranks),
-        "letters": letters,
-        "map@k": {k: map_at_k(ranks, k) for k in range(1, letters + 1)},
-        "precision@k": {k: precision_at_k(ranks, k) for k in range(1, letters + 1)},
-    }
-
-
-def text(result: Mapping[str, Any]) -> str:
-    """The figures as a person reads them."""
-    lines = [
-        f"MAP@3 {result['map@3']:.4f} [{result['low']:.4f}, {result['high']:.4f}] (95 %), "
-        f"accuracy {result['accuracy']:.4f}, {result['questions']:,} questions",
-        "",
-        f"{'k':>3}{'MAP@k':>9}{'precision@k':>14}",
-    ]
-    for k, value in result["map@k"].items():
-        lines.append(f"{k:>3}{value:>9.4f}{result['precision@k'][k]:>14.4f}")
-    return "\n".join(lines)
+    upto = range(1, letters + 1)
+    return ScoreReport(
+        bootstrap(average_precision_at_k(ranks)), accuracy(ranks), len(ranks), letters,
+        {k: map_at_k(ranks, k) for k in upto}, {k: precision_at_k(ranks, k) for k in upto},
+    )  # fmt: skip
 
 
 def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:

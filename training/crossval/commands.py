@@ -139,10 +139,10 @@ def run_cross_validate(arguments: argparse.Namespace) -> int:
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    from training.crossval.compare import compare, text
+    from training.crossval.compare import compare
 
     found = compare(arguments.runs, arguments.ranker)
-    _print(arguments, found, text(found))
+    _print(arguments, found.as_json(), found.text())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaggle_rag.data.predictions import Predictions
-from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_bootstrap
+from kaggle_rag.evaluation.metrics import (
+    Comparison,
+    Interval,
+    average_precisions,
+    bootstrap,
+    paired_bootstrap,
+)
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from training.crossval.experiment import read_run
 from training.crossval.report import BLEND, OOF
@@ -24,7 +31,66 @@ class _Scored(NamedTuple):
     answers: dict[str, int]
 
 
-def compare(folders: Sequence[Path], ranker: str = BLEND) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class ComparedRun:
+    """One run, and what it is worth against the first on the questions that both have.
+
+    Attributes
+    ----------
+    score : MAP@3 over its own questions.
+    shared : questions of both with the same answer; ``other_answers`` have another one in the first run.
+    against : ``None`` for the first run itself.
+    """
+
+    folder: Path
+    questions: int
+    score: Interval
+    shared: int = 0
+    other_answers: int = 0
+    against: Comparison | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        row = {"run": str(self.folder), "questions": self.questions, "map@3": str(self.score),
+               "mean": self.score.mean}  # fmt: skip
+        if self.against is None:
+            return row
+        return {
+            **row, "shared": self.shared, "other answers": self.other_answers,
+            "difference": dataclasses.asdict(self.against.difference), "p": self.against.p_value,
+            "distinguishable": self.against.distinguishable, "text": str(self.against),
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparisonReport:
+    """Runs side by side: what was set otherwise (a value a run), and what each is worth."""
+
+    ranker: str
+    differences: dict[str, list[Any]]
+    runs: tuple[ComparedRun, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The table as plain JSON."""
+        return {
+            "ranker": self.ranker, "differences": self.differences,
+            "runs": [run.as_json() for run in self.runs],
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """The table as a person reads it."""
+        wide = max(len(str(run.folder)) for run in self.runs)
+        lines = [f"{'run':<{wide}}  questions  MAP@3 of {self.ranker:<14}  against the first"]
+        for run in self.runs:
+            against = f"{run.against} on {run.shared:,} questions" if run.against else "-"
+            if run.other_answers:
+                against += f" ({run.other_answers:,} more have other answers)"
+            lines.append(f"{run.folder!s:<{wide}}  {run.questions:>9,}  {run.score!s:<23}  {against}")
+        lines.append("")
+        lines += [f"{key}: {' | '.join(map(str, each))}" for key, each in self.differences.items()]
+        return "\n".join(lines if self.differences else [*lines, "the same configuration"])
+
+
+def compare(folders: Sequence[Path], ranker: str = BLEND) -> ComparisonReport:
     """Table runs; each is compared with the first on the questions that both have, with the same answer.
 
     Raises
@@ -39,11 +105,11 @@ def compare(folders: Sequence[Path], ranker: str = BLEND) -> dict[str, Any]:
     settings = [_flat(run.configuration) for run in runs]
     keys = sorted({key for each in settings for key in each})
     differing = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
-    return {
-        "ranker": ranker,
-        "differences": {key: [each.get(key) for each in settings] for key in differing},
-        "runs": [_row(runs[0], run) for run in runs],
-    }
+    return ComparisonReport(
+        ranker,
+        {key: [each.get(key) for each in settings] for key in differing},
+        tuple(_against(runs[0], run) for run in runs),
+    )
 
 
 def _read(folder: Path, ranker: str) -> _Scored:
@@ -76,11 +142,10 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     }
 
 
-def _row(first: _Scored, run: _Scored) -> dict[str, Any]:
+def _against(first: _Scored, run: _Scored) -> ComparedRun:
     score = bootstrap(list(run.values.values()))
-    row = {"run": str(run.folder), "questions": len(run.values), "map@3": str(score), "mean": score.mean}
     if run is first:
-        return row
+        return ComparedRun(run.folder, len(run.values), score)
     both = [mark for mark in first.values if mark in run.values]
     if not both:
         raise InputError(
@@ -92,23 +157,4 @@ def _row(first: _Scored, run: _Scored) -> dict[str, Any]:
         raise InputError(f"no question has the answer it has in {first.folder}", where=run.folder)
     ours, theirs = ([each.values[mark] for mark in same] for each in (run, first))
     found = paired_bootstrap(ours, theirs)
-    return {
-        **row, "shared": len(same), "other answers": len(both) - len(same),
-        "difference": {"mean": found.difference.mean, "low": found.difference.low,
-                       "high": found.difference.high},
-        "p": found.p_value, "distinguishable": found.distinguishable, "text": str(found),
-    }  # fmt: skip
-
-
-def text(found: dict[str, Any]) -> str:
-    """The table as a person reads it."""
-    wide = max(len(row["run"]) for row in found["runs"])
-    lines = [f"{'run':<{wide}}  questions  MAP@3 of {found['ranker']:<14}  against the first"]
-    for row in found["runs"]:
-        against = f"{row['text']} on {row['shared']:,} questions" if "text" in row else "-"
-        if row.get("other answers"):
-            against += f" ({row['other answers']:,} more have other answers)"
-        lines.append(f"{row['run']:<{wide}}  {row['questions']:>9,}  {row['map@3']:<23}  {against}")
-    lines.append("")
-    lines += [f"{key}: {' | '.join(map(str, each))}" for key, each in found["differences"].items()]
-    return "\n".join(lines if found["differences"] else [*lines, "the same configuration"])
+    return ComparedRun(run.folder, len(run.values), score, len(same), len(both) - len(same), found)

@@ -22,7 +22,7 @@ from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, KitError
 from kaggle_rag.sample import TRAIN
 from training.__main__ import main
-from training.crossval.compare import compare, text
+from training.crossval.compare import compare
 from training.crossval.experiment import Experiment
 from training.crossval.report_text import text as told
 from training.crossval.run import cross_validate
@@ -249,16 +249,17 @@ def call(*arguments):
 def test_two_seeds_are_not_distinguishable_and_a_broken_run_is(learnt, capsys):
     folder = learnt[0] / "runs"
     found = compare([folder / "a", folder / "b", folder / "broken"])
-    _, seed, broken = found["runs"]
-    assert not seed["distinguishable"] and "not distinguishable" in seed["text"] and seed["shared"] == 200
-    assert broken["distinguishable"] and broken["difference"]["high"] < 0 and broken["p"] < 0.01
+    _, seed, broken = found.runs
+    assert not seed.against.distinguishable and "not distinguishable" in str(seed.against)
+    assert seed.shared == 200 and broken.against.distinguishable
+    assert broken.against.difference.high < 0 and broken.against.p_value < 0.01
     contexts = str(learnt[0] / "solution.parquet")
-    assert found["differences"] == {
+    assert found.differences == {
         "contexts": [contexts, contexts, "none"],
         "rankers.tiny.train.epochs": [4, 4, 1],
         "rankers.tiny.train.seed": [None, 1, None],
     }
-    assert "rankers.tiny.train.seed: None | 1 | None" in text(found)
+    assert "rankers.tiny.train.seed: None | 1 | None" in found.text()
     assert call("compare", str(folder / "a"), str(folder / "b"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["runs"][1]["shared"] == 200
 
@@ -298,9 +299,9 @@ def test_runs_are_paired_by_prompt_and_options_and_by_answer(tmp_path):
     first = predictions(tmp_path / "a", names, "ABABAB")
     # Another order, one question more, one answer changed, the first two wrong.
     other = predictions(tmp_path / "b", [*names[::-1], "new"], "BABABBA", wrong=2)
-    row = compare([first, other])["runs"][1]
-    assert (row["questions"], row["shared"], row["other answers"]) == (7, 5, 1)
-    assert row["difference"]["mean"] == pytest.approx(-2 * 0.5 / 5)
+    run = compare([first, other]).runs[1]
+    assert (run.questions, run.shared, run.other_answers) == (7, 5, 1)
+    assert run.against.difference.mean == pytest.approx(-2 * 0.5 / 5)
     with pytest.raises(InputError, match="no question of it stands in"):
         compare([first, predictions(tmp_path / "c", ["else"], "A")])
     with pytest.raises(ConfigError, match="no ranker 'tiny'"):
