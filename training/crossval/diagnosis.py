@@ -45,7 +45,7 @@ _WIDTH = 150
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """Everything that speaks against the questions of a study; ``bits`` ``(n,)`` is their V-information.
+    """All that speaks against the questions of an experiment; ``bits`` ``(n,)`` is their V-information.
 
     ``refused`` says why the rankers' own word against questions is not listed; empty where it is.
     """
@@ -71,23 +71,23 @@ def find_suspects(
     ------
     KitError : as `cross_validate`; no such ranker; nothing to withhold.
     """
-    study = Experiment.open(wish)
-    withheld = withhold or ("contexts" if study.contexts is not None else "question")
-    if withheld == "contexts" and study.contexts is None:
+    experiment = Experiment.open(wish)
+    withheld = withhold or ("contexts" if experiment.contexts is not None else "question")
+    if withheld == "contexts" and experiment.contexts is None:
         raise ConfigError("there are no contexts to withhold", where="--withhold", expected="question or all")
-    names = [entry.name for entry in study.entries]
+    names = [spec.name for spec in experiment.specs]
     if ranker is not None and ranker not in names:
         raise ConfigError(f"no ranker {ranker!r}", where="--ranker", expected="one of " + ", ".join(names))
     metrics = cross_validate(dataclasses.replace(wish, fold=None))
     weights = {ranker: 1.0} if ranker else metrics["weights"]["weights"]
-    found = Predictions.read(study.folder / OOF)
+    found = Predictions.read(experiment.folder / OOF)
     seen = found.tables[ranker or BLEND]
-    blind = _blind(study, found.folds, weights, withheld)
-    questions = study.questions
+    blind = _blind(experiment, found.folds, weights, withheld)
+    questions = experiment.questions
     bits = pointwise_information(seen, blind, questions.answers)
     refused = _refused(seen, bits, questions, withheld)
-    suspects = diagnose(questions, None if refused else seen, blind, keep_parts(study).pairs)
-    _keep(study.folder / INFORMATION, questions, seen, bits)
+    suspects = diagnose(questions, None if refused else seen, blind, keep_parts(experiment).pairs)
+    _keep(experiment.folder / INFORMATION, questions, seen, bits)
     return Findings(questions, suspects, bits, withheld, refused)
 
 
@@ -123,41 +123,45 @@ def wish_of(folder: Path) -> CrossValidationSettings:
     )  # fmt: skip
 
 
-def _blind(study: Experiment, folds: Folds, weights: dict[str, float], withheld: str) -> Probabilities:
+def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], withheld: str) -> Probabilities:
     """Out-of-fold probabilities of the same rankers without the input, ``(n, k)``."""
-    present = study.questions.present
+    present = experiment.questions.present
     if withheld == "all":
         return np.asarray(present / present.sum(axis=1, keepdims=True), dtype=np.float32)
     say(f"without {withheld}:")
-    wanted = tuple(entry for entry in study.entries if weights.get(entry.name))
-    tables = out_of_fold(_withheld(study, folds, withheld, wanted), folds)
-    return blend(list(tables.values()), [weights[name] for name in tables], present, study.solution.blend)
+    wanted = tuple(spec for spec in experiment.specs if weights.get(spec.name))
+    tables = out_of_fold(_withheld(experiment, folds, withheld, wanted), folds)
+    return blend(
+        list(tables.values()), [weights[name] for name in tables], present, experiment.solution.blend
+    )
 
 
-def _withheld(study: Experiment, folds: Folds, withheld: str, entries: tuple[RankerSpec, ...]) -> Experiment:
-    """The same study with something withheld, in a folder inside of its own."""
-    folder = study.folder / f"without-{withheld}"
-    place, questions = study.place._replace(folder=folder, contexts=None), study.questions
+def _withheld(
+    experiment: Experiment, folds: Folds, withheld: str, specs: tuple[RankerSpec, ...]
+) -> Experiment:
+    """The same experiment with something withheld, in a folder inside of its own."""
+    folder = experiment.folder / f"without-{withheld}"
+    place, questions = experiment.place._replace(folder=folder, contexts=None), experiment.questions
     if withheld == "question":
         nothing = tuple(_NOTHING for _ in questions.prompts)
         questions = dataclasses.replace(questions, prompts=nothing)
         place = place._replace(questions=folder / "questions.parquet", folds=folder / FOLDS)
         _write_questions(place.questions, questions)
         write_folds(place.folds, questions, folds)
-        entries = tuple(_with_list(entry, study.questions, questions, folder) for entry in entries)
-    wish = dataclasses.replace(study.wish, fold=None)
+        specs = tuple(_with_list(spec, experiment.questions, questions, folder) for spec in specs)
+    wish = dataclasses.replace(experiment.wish, fold=None)
     return dataclasses.replace(
-        study, wish=wish, place=place, entries=entries, questions=questions, contexts=None
+        experiment, wish=wish, place=place, specs=specs, questions=questions, contexts=None
     )
 
 
-def _with_list(entry: RankerSpec, known: Questions, blanked: Questions, folder: Path) -> RankerSpec:
+def _with_list(spec: RankerSpec, known: Questions, blanked: Questions, folder: Path) -> RankerSpec:
     """Its list of questions to drop names them by a hash, which is another where the prompt is blank."""
-    if "drop" not in entry.train:
-        return entry
-    path = folder / f"drop-{entry.name}.csv"
-    write_suspects(path, blanked, read_suspects(entry.train["drop"], known))
-    return dataclasses.replace(entry, train={**entry.train, "drop": str(path)})
+    if "drop" not in spec.train:
+        return spec
+    path = folder / f"drop-{spec.name}.csv"
+    write_suspects(path, blanked, read_suspects(spec.train["drop"], known))
+    return dataclasses.replace(spec, train={**spec.train, "drop": str(path)})
 
 
 def _write_questions(path: Path, questions: Questions) -> None:

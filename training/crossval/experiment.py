@@ -51,7 +51,7 @@ class Experiment:
 
     wish: CrossValidationSettings
     solution: Solution
-    entries: tuple[RankerSpec, ...]
+    specs: tuple[RankerSpec, ...]
     place: RunPaths
     questions: Questions
     contexts: list[QuestionContexts] | None
@@ -71,7 +71,7 @@ class Experiment:
         """
         solution = load(wish.solution, wish.changes)
         questions, contexts = _files(wish, solution)
-        entries = specs_of(solution, wish.solution.parent)
+        specs = specs_of(solution, wish.solution.parent)
         place = RunPaths(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
         named = (solution.questions,) if solution.questions != questions else ()
         tests = tuple(path for path in (*named, *wish.against) if path is not None)
@@ -85,19 +85,19 @@ class Experiment:
         for path in tests:
             with found.check():
                 require_there(path)
-        _check_files(found, solution, entries, place)
+        _check_files(found, solution, specs, place)
         found.tell()
         assert lessons
-        for note in (lessons.unread(), *(f"note: {line}" for entry in entries for line in entry.idle(place))):
+        for note in (lessons.unread(), *(f"note: {line}" for spec in specs for line in spec.idle(place))):
             if note:
                 say(note)
-        for entry in entries:
+        for spec in specs:
             with found.check():
-                entry.check(place)
+                spec.check(place)
         found.tell()
-        study = cls(wish, solution, entries, place, lessons.questions, lessons.contexts, tests)
-        study.refuse_strangers()
-        return study
+        experiment = cls(wish, solution, specs, place, lessons.questions, lessons.contexts, tests)
+        experiment.refuse_strangers()
+        return experiment
 
     @property
     def decided(self) -> dict[str, Any]:
@@ -119,9 +119,9 @@ class Experiment:
         ).require_ours()  # fmt: skip
         # Folds that were trained with other settings are told before this run is written down as theirs.
         for fold in range(self.wish.folds if self.place.folds.is_file() else 0):
-            for entry in self.entries:
-                if entry.command:
-                    Run(entry.command, entry.run(self.place, fold), FILES).require_own()
+            for spec in self.specs:
+                if spec.command:
+                    Run(spec.command, spec.run(self.place, fold), FILES).require_own()
 
     def begin(self) -> None:
         """Write what is asked for, so that runs can be compared by it."""
@@ -131,7 +131,7 @@ class Experiment:
     def told(self) -> dict[str, Any]:
         """The configuration, as a person compares it."""
         rankers = {
-            entry.name: entry.settings.model_dump(mode="json", exclude_none=True) for entry in self.entries
+            spec.name: spec.settings.model_dump(mode="json", exclude_none=True) for spec in self.specs
         }
         wish = {key: _plain(value) for key, value in dataclasses.asdict(self.wish).items()}
         files = {"questions": str(self.place.questions), "contexts": str(self.place.contexts or "none")}
@@ -184,13 +184,13 @@ def _require_fewer_folds(wish: CrossValidationSettings, questions: int) -> None:
         )
 
 
-def _check_files(found: Gathered, solution: Solution, entries: Sequence[RankerSpec], place: RunPaths) -> None:
+def _check_files(found: Gathered, solution: Solution, specs: Sequence[RankerSpec], place: RunPaths) -> None:
     """What of the rankers can be told by their files alone."""
-    for number, entry in enumerate(entries):
+    for number, spec in enumerate(specs):
         with found.check():
-            check_ranker(entry.settings, f"rankers.{number}", trained_here=bool(entry.command))
-        entry.check_files(found, place)
-    if any(entry.settings.kind != "trained" for entry in entries):
+            check_ranker(spec.settings, f"rankers.{number}", trained_here=bool(spec.command))
+        spec.check_files(found, place)
+    if any(spec.settings.kind != "trained" for spec in specs):
         check_models(found, solution, search=False, encodes=True)
 
 

@@ -21,7 +21,7 @@ SOLUTION = "solution.yaml"
 _NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
 
 
-def found_by(study: Experiment, verdict: Report, beside: Path | None = None) -> dict[str, Any]:
+def found_by(experiment: Experiment, verdict: Report, beside: Path | None = None) -> dict[str, Any]:
     """The keys ``rankers`` and ``stack`` of the solution that was found, with the folders of `train_all`.
 
     Paths are as the user gave them, or as a file in the folder ``beside`` names them.
@@ -29,28 +29,28 @@ def found_by(study: Experiment, verdict: Report, beside: Path | None = None) -> 
     stacked = verdict.stack is not None and stack_is_better(verdict.stack)
     told: dict[str, Any] = {
         "rankers": [
-            {"kind": entry.settings.kind, "weight": round(weight, 4), **_options(study, entry, beside)}
-            for entry, weight in with_a_say(study, verdict)
+            {"kind": spec.settings.kind, "weight": round(weight, 4), **_options(experiment, spec, beside)}
+            for spec, weight in with_a_say(experiment, verdict)
         ]
     }
     if stacked:
-        told["stack"] = _path(study.folder / STACK, beside)
+        told["stack"] = _path(experiment.folder / STACK, beside)
     return told
 
 
-def with_a_say(study: Experiment, verdict: Report) -> list[tuple[RankerSpec, float]]:
+def with_a_say(experiment: Experiment, verdict: Report) -> list[tuple[RankerSpec, float]]:
     """The rankers that are trained and listed, with their weights: all for a stack, else those above 0."""
     stacked = verdict.stack is not None and stack_is_better(verdict.stack)
-    weighed = zip(study.entries, verdict.weights.weights)
-    return [(entry, weight) for entry, weight in weighed if stacked or round(weight, 4)]
+    weighed = zip(experiment.specs, verdict.weights.weights)
+    return [(spec, weight) for spec, weight in weighed if stacked or round(weight, 4)]
 
 
-def _options(study: Experiment, entry: RankerSpec, beside: Path | None) -> dict[str, Any]:
-    options = dict(entry.settings.options)
-    if entry.command:
-        options["folder"] = str(entry.run(study.place, None).out)
+def _options(experiment: Experiment, spec: RankerSpec, beside: Path | None) -> dict[str, Any]:
+    options = dict(spec.settings.options)
+    if spec.command:
+        options["folder"] = str(spec.run(experiment.place, None).out)
     if "folder" in options:
-        options["folder"] = _path(options["folder"], beside, there=bool(entry.command))
+        options["folder"] = _path(options["folder"], beside, there=bool(spec.command))
     if "base" in options:
         options["base"] = _path(options["base"], beside, there=False)
     return {"options": options} if options else {}
@@ -72,26 +72,26 @@ def lines_of(told: dict[str, Any]) -> list[str]:
     return [*lines, *(f"{key}: {told[key]}" for key in told if key != "rankers")]
 
 
-def train_all(study: Experiment, verdict: Report) -> Path:
+def train_all(experiment: Experiment, verdict: Report) -> Path:
     """Train each ranker that has a say on all questions, and write ``solution.yaml`` beside them.
 
     ``held_out`` still keeps a share of the questions to choose the best checkpoint by; 0 learns from all.
     """
     from training.rankers.train import train_ranker
 
-    told = found_by(study, verdict, study.folder)
-    for entry, _ in with_a_say(study, verdict):
-        if entry.command:
-            say(f"{entry.name}: on all questions")
-            train_ranker(entry.command, entry.run(study.place, None))
-    kept = study.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
-    at(kept, ("index", *MODELS), lambda path: _path(path, study.folder, there=False))
+    told = found_by(experiment, verdict, experiment.folder)
+    for spec, _ in with_a_say(experiment, verdict):
+        if spec.command:
+            say(f"{spec.name}: on all questions")
+            train_ranker(spec.command, spec.run(experiment.place, None))
+    kept = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
+    at(kept, ("index", *MODELS), lambda path: _path(path, experiment.folder, there=False))
     lines = [
         "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
         *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),
         *lines_of(told),
     ]
-    path = study.folder / SOLUTION
+    path = experiment.folder / SOLUTION
     with whole_file(path) as aside:
         aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -128,16 +128,16 @@ def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
     ConfigError : ``train`` of a ranker that is not trained, without a command, or with a setting that
         the cross-validation makes.
     """
-    entries: list[RankerSpec] = []
+    specs: list[RankerSpec] = []
     for number, settings in enumerate(solution.rankers):
         where = f"rankers.{number}.train"
         train = dict(settings.train or {})
         command = None if settings.train is None else _command(settings, train, where)
         at(train, PATHS, lambda value: beside(value, folder))
         at(train, MODELS, lambda value: model_beside(value, folder))
-        name = _name(settings, train, {entry.name for entry in entries})
-        entries.append(RankerSpec(name, settings, command, train))
-    return tuple(entries)
+        name = _name(settings, train, {spec.name for spec in specs})
+        specs.append(RankerSpec(name, settings, command, train))
+    return tuple(specs)
 
 
 def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str:

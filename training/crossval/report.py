@@ -38,34 +38,41 @@ class Report:
     stack: FittedStack | None
 
 
-def mixes(study: Experiment, folds: Folds, tables: Mapping[str, Probabilities]) -> Report:
+def mixes(experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities]) -> Report:
     """Blend and stack the rankers; each fold by what was fitted on the others."""
-    answers, present = study.questions.answers, study.questions.present
+    answers, present = experiment.questions.answers, experiment.questions.present
     weights = fit_weights(
-        list(tables.values()), answers, present, study.solution.blend, folds=folds, seed=study.wish.seed
+        list(tables.values()),
+        answers,
+        present,
+        experiment.solution.blend,
+        folds=folds,
+        seed=experiment.wish.seed,
     )
     mixed = {**tables, BLEND: weights.held_out}
     stack = None
-    if study.wish.stack:
-        stack = fit_stack(tables, answers, present, kind=study.wish.stack, folds=folds, seed=study.wish.seed)
-        stack.stack.save(study.folder / STACK)
+    if experiment.wish.stack:
+        stack = fit_stack(
+            tables, answers, present, kind=experiment.wish.stack, folds=folds, seed=experiment.wish.seed
+        )
+        stack.stack.save(experiment.folder / STACK)
         mixed[STACKED] = stack.held_out
     return Report(mixed, weights, stack)
 
 
-def judge(study: Experiment, folds: Folds, verdict: Report) -> dict[str, Any]:
+def judge(experiment: Experiment, folds: Folds, verdict: Report) -> dict[str, Any]:
     """All figures of a cross-validation, as plain JSON."""
-    questions = study.questions
+    questions = experiment.questions
     counts = questions.present.sum(axis=1)
-    rankers = [entry.name for entry in study.entries]
+    rankers = [spec.name for spec in experiment.specs]
     return {
         "questions": len(questions),
         "folds": np.bincount(folds).tolist(),
         "chance": round(chance_map_at_k(counts), 4),
         "scores": {name: scores(questions, folds, table) for name, table in verdict.tables.items()},
-        "weights": _weights(study, rankers, verdict),
-        "stack": _stack(study, verdict.stack),
-        "slices": _slices(study, verdict.tables[BLEND]),
+        "weights": _weights(experiment, rankers, verdict),
+        "stack": _stack(experiment, verdict.stack),
+        "slices": _slices(experiment, verdict.tables[BLEND]),
         "position bias": {name: _bias(questions, table) for name, table in verdict.tables.items()},
     }
 
@@ -87,9 +94,9 @@ def _interval(values: npt.NDArray[np.float64]) -> dict[str, float]:
     return {key: round(value, 4) for key, value in dataclasses.asdict(bootstrap(values)).items()}
 
 
-def _weights(study: Experiment, rankers: list[str], verdict: Report) -> dict[str, Any]:
+def _weights(experiment: Experiment, rankers: list[str], verdict: Report) -> dict[str, Any]:
     fitted = verdict.weights
-    written = [entry.settings.weight for entry in study.entries]
+    written = [spec.settings.weight for spec in experiment.specs]
     found: dict[str, Any] = {
         "weights": dict(zip(rankers, (round(weight, 4) for weight in fitted.weights))),
         "tried": fitted.tried and dict(zip(rankers, (round(weight, 4) for weight in fitted.tried))),
@@ -98,9 +105,9 @@ def _weights(study: Experiment, rankers: list[str], verdict: Report) -> dict[str
         "refused": fitted.refused,
     }
     if len(set(written)) > 1:
-        answers, present = study.questions.answers, study.questions.present
+        answers, present = experiment.questions.answers, experiment.questions.present
         tables = [verdict.tables[name] for name in rankers]
-        theirs = blend(tables, written, present, study.solution.blend)
+        theirs = blend(tables, written, present, experiment.solution.blend)
         ours, before = (
             average_precisions(table, answers, present) for table in (verdict.tables[BLEND], theirs)
         )
@@ -108,30 +115,30 @@ def _weights(study: Experiment, rankers: list[str], verdict: Report) -> dict[str
     return found
 
 
-def _stack(study: Experiment, fitted: FittedStack | None) -> dict[str, Any] | None:
+def _stack(experiment: Experiment, fitted: FittedStack | None) -> dict[str, Any] | None:
     if fitted is None:
         return None
     return {
-        "kind": study.wish.stack,
+        "kind": experiment.wish.stack,
         "against equal weights": str(fitted.comparison),
         "better": stack_is_better(fitted),
     }
 
 
-def _slices(study: Experiment, table: Probabilities) -> list[dict[str, Any]]:
-    questions = study.questions
+def _slices(experiment: Experiment, table: Probabilities) -> list[dict[str, Any]]:
+    questions = experiment.questions
     values = average_precisions(table, questions.answers, questions.present)
-    found = slice_scores(values, slices_of(questions, best_evidence(study)))
+    found = slice_scores(values, slices_of(questions, best_evidence(experiment)))
     # A slice of all questions has no rest to differ from.
     partial = [each for each in found if each.questions < len(questions)]
     return [{**dataclasses.asdict(each), "text": str(each)} for each in partial]
 
 
-def best_evidence(study: Experiment) -> npt.NDArray[np.float64] | None:
+def best_evidence(experiment: Experiment) -> npt.NDArray[np.float64] | None:
     """The score of each question's best evidence, NaN where it has none."""
-    if study.contexts is None:
+    if experiment.contexts is None:
         return None
-    found = [context.evidence()[:1] for context in study.contexts]
+    found = [context.evidence()[:1] for context in experiment.contexts]
     return np.array([each[0].score if each else np.nan for each in found], dtype=np.float64)
 
 

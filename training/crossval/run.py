@@ -32,7 +32,7 @@ METRICS = "metrics.json"
 class FoldJob(NamedTuple):
     """A ranker that is trained for one fold and asked for its ``rows``, or (``None``) asked for all."""
 
-    entry: RankerSpec
+    spec: RankerSpec
     fold: int | None
     rows: Folds
 
@@ -55,38 +55,38 @@ def cross_validate(wish: CrossValidationSettings) -> dict[str, Any]:
             "a cross-validation runs in one process", where="accelerate launch",
             cure="give each fold a process and a GPU of its own: --fold N",
         )  # fmt: skip
-    study = Experiment.open(wish)
+    experiment = Experiment.open(wish)
     # Folds that cannot be made leave no folder behind.
-    made = None if study.place.folds.is_file() else make_parts(study)
-    study.begin()
-    parts = keep_parts(study, made)
-    for note in (*parts.notes, *_warnings(study)):
+    made = None if experiment.place.folds.is_file() else make_parts(experiment)
+    experiment.begin()
+    parts = keep_parts(experiment, made)
+    for note in (*parts.notes, *_warnings(experiment)):
         say("note: " + note)
-    leaks = keep_leaks(study, parts)
-    tables = out_of_fold(study, parts.folds)
+    leaks = keep_leaks(experiment, parts)
+    tables = out_of_fold(experiment, parts.folds)
     if missing := missing_folds(parts.folds, tables):
-        return {"run": str(study.folder), "missing folds": missing}
-    verdict = mixes(study, parts.folds, tables)
-    Predictions.of(study.questions, parts.folds, verdict.tables, {}).write(study.folder / OOF)
-    paste = lines_of(found_by(study, verdict))
+        return {"run": str(experiment.folder), "missing folds": missing}
+    verdict = mixes(experiment, parts.folds, tables)
+    Predictions.of(experiment.questions, parts.folds, verdict.tables, {}).write(experiment.folder / OOF)
+    paste = lines_of(found_by(experiment, verdict))
     metrics = {
-        "run": str(study.folder),
-        **judge(study, parts.folds, verdict),
+        "run": str(experiment.folder),
+        **judge(experiment, parts.folds, verdict),
         "leaks": leaks,
         "paste": paste,
     }
-    write_json(study.folder / METRICS, metrics)
-    return metrics | {"solution": str(train_all(study, verdict))} if wish.final else metrics
+    write_json(experiment.folder / METRICS, metrics)
+    return metrics | {"solution": str(train_all(experiment, verdict))} if wish.final else metrics
 
 
-def _warnings(study: Experiment) -> list[str]:
+def _warnings(experiment: Experiment) -> list[str]:
     """Settings that a cross-validation does not read, and rankers whose figures may be too good."""
-    idle = [key for key in ("limits", "stack", "top") if key in study.solution.model_fields_set]
+    idle = [key for key in ("limits", "stack", "top") if key in experiment.solution.model_fields_set]
     return [f"{key} of the solution has no effect in a cross-validation" for key in idle] + [
-        f"{entry.name} is asked as it is: the questions it was trained on may be among these "
+        f"{spec.name} is asked as it is: the questions it was trained on may be among these "
         "(give it train, and it is trained for each fold)"
-        for entry in study.entries
-        if entry.settings.kind == "trained" and not entry.command
+        for spec in experiment.specs
+        if spec.settings.kind == "trained" and not spec.command
     ]
 
 
@@ -96,64 +96,66 @@ def missing_folds(folds: Folds, tables: dict[str, Probabilities]) -> list[int]:
     return [int(fold) for fold in np.unique(np.concatenate(unasked))]
 
 
-def out_of_fold(study: Experiment, folds: Folds) -> dict[str, Probabilities]:
+def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities]:
     """Each ranker's probabilities, ``(n, k)``; NaN in the rows of folds that are left to other sessions."""
-    tables = {e.name: np.full(study.questions.present.shape, np.nan, np.float32) for e in study.entries}
-    jobs = list(_jobs(study, folds))
+    tables = {
+        e.name: np.full(experiment.questions.present.shape, np.nan, np.float32) for e in experiment.specs
+    }
+    jobs = list(_jobs(experiment, folds))
     pace = _Pace(jobs)
     for job in jobs:
-        made_by = job.entry.made_by(study.solution, study.place, job.fold)
-        path = study.folder / job.entry.name / f"{job.name}.parquet"
+        made_by = job.spec.made_by(experiment.solution, experiment.place, job.fold)
+        path = experiment.folder / job.spec.name / f"{job.name}.parquet"
         found = Predictions.read(path) if path.is_file() else None
         if found is None or found.notes["made by"] != made_by:
-            if study.wish.fold is not None and job.fold not in (None, study.wish.fold):
+            if experiment.wish.fold is not None and job.fold not in (None, experiment.wish.fold):
                 continue
-            found = _made(study, job, made_by)
+            found = _made(experiment, job, made_by)
             found.write(path)
         pace.done(job, found.notes["seconds"])
-        tables[job.entry.name][job.rows] = found.tables[job.entry.name]
+        tables[job.spec.name][job.rows] = found.tables[job.spec.name]
     return tables
 
 
-def _jobs(study: Experiment, folds: Folds) -> Iterator[FoldJob]:
+def _jobs(experiment: Experiment, folds: Folds) -> Iterator[FoldJob]:
     """Fold by fold, all rankers in each: what is wrong with any of them is seen early."""
     every = np.arange(len(folds))
-    yield from (FoldJob(entry, None, every) for entry in study.entries if not entry.command)
+    yield from (FoldJob(spec, None, every) for spec in experiment.specs if not spec.command)
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
-        yield from (FoldJob(entry, int(fold), rows) for entry in study.entries if entry.command)
+        yield from (FoldJob(spec, int(fold), rows) for spec in experiment.specs if spec.command)
 
 
-def _made(study: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
+def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
     """The probabilities of a job's rows, by a ranker that did not learn from them."""
     start = time.perf_counter()
-    options, earlier = dict(job.entry.settings.options), 0.0
-    if job.entry.settings.kind == "trained":
-        options.setdefault("device", study.solution.device)
-    if job.entry.command is not None and job.fold is not None:
+    options, earlier = dict(job.spec.settings.options), 0.0
+    if job.spec.settings.kind == "trained":
+        options.setdefault("device", experiment.solution.device)
+    if job.spec.command is not None and job.fold is not None:
         from training.rankers.train import train_ranker
 
-        run = job.entry.run(study.place, job.fold)
-        earlier = float(train_ranker(job.entry.command, run)["result"]["seconds"])
+        run = job.spec.run(experiment.place, job.fold)
+        earlier = float(train_ranker(job.spec.command, run)["result"]["seconds"])
         options["folder"] = str(run.out)
-    questions = study.questions.take(job.rows)
-    contexts = study.contexts and [study.contexts[row] for row in job.rows]
-    with make_ranker(job.entry.settings.kind, options, **_shared(study, job.entry)) as ranker:
+    questions = experiment.questions.take(job.rows)
+    contexts = experiment.contexts and [experiment.contexts[row] for row in job.rows]
+    with make_ranker(job.spec.settings.kind, options, **_shared(experiment, job.spec)) as ranker:
         table = ranker.probabilities(questions, contexts)
     # A finished run that is taken up cost its time before.
     seconds = round(max(earlier, time.perf_counter() - start), 1)
     fold = np.full(len(job.rows), -1 if job.fold is None else job.fold)
-    return Predictions.of(questions, fold, {job.entry.name: table}, {"made by": made_by, "seconds": seconds})
+    return Predictions.of(questions, fold, {job.spec.name: table}, {"made by": made_by, "seconds": seconds})
 
 
-def _shared(study: Experiment, entry: RankerSpec) -> dict[str, Any]:
+def _shared(experiment: Experiment, spec: RankerSpec) -> dict[str, Any]:
     """The encoder and the index, for a ranker that may ask for them."""
-    if entry.settings.kind == "trained":
+    if spec.settings.kind == "trained":
         return {}
     from kaggle_rag.rankers.resources import Resources
 
     # Contexts are there already: no further retriever is asked.
-    opened = Resources.open(study.solution.model_copy(update={"contexts": ContextSettings()}))
+    opened = Resources.open(experiment.solution.model_copy(update={"contexts": ContextSettings()}))
     return {"encoder": opened.encoder, "index": opened.index}
 
 
@@ -167,12 +169,12 @@ class _Pace:
 
     def done(self, job: FoldJob, seconds: float) -> None:
         self.left = [each for each in self.left if each is not job]
-        self.seconds[job.entry.name] = seconds
+        self.seconds[job.spec.name] = seconds
         then = f"{len(self.left)} to go" if self.left else "all are there"
-        if self.left and all(each.entry.name in self.seconds for each in self.left):
-            then += ", about " + duration(sum(self.seconds[each.entry.name] for each in self.left))
+        if self.left and all(each.spec.name in self.seconds for each in self.left):
+            then += ", about " + duration(sum(self.seconds[each.spec.name] for each in self.left))
         say(
-            f"[{self.count - len(self.left)}/{self.count}] {job.entry.name}, {job.name}: "
+            f"[{self.count - len(self.left)}/{self.count}] {job.spec.name}, {job.name}: "
             f"{duration(seconds)}; {then}"
         )
 
@@ -181,16 +183,16 @@ def dry_run(wish: CrossValidationSettings) -> dict[str, Any]:
     """The folds, and what the training would take by one batch of each ranker; nothing is kept."""
     from training.rankers.train import dry_run as one_run
 
-    study = Experiment.open(wish)
-    parts = make_parts(study)
+    experiment = Experiment.open(wish)
+    parts = make_parts(experiment)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        place = study.place._replace(folder=Path(folder), folds=Path(folder) / "folds.parquet")
-        write_folds(place.folds, study.questions, parts.folds)
-        for entry in study.entries:
-            if entry.command:
-                say(f"{entry.name}: one batch of fold 0")
-                seconds[entry.name] = one_run(entry.run(place, 0))["seconds"] * wish.folds
+        place = experiment.place._replace(folder=Path(folder), folds=Path(folder) / "folds.parquet")
+        write_folds(place.folds, experiment.questions, parts.folds)
+        for spec in experiment.specs:
+            if spec.command:
+                say(f"{spec.name}: one batch of fold 0")
+                seconds[spec.name] = one_run(spec.run(place, 0))["seconds"] * wish.folds
     return {
         "dry run": True,
         "folds": np.bincount(parts.folds).tolist(),

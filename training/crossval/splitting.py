@@ -26,40 +26,40 @@ class Parts(NamedTuple):
     notes: tuple[str, ...]
 
 
-def make_parts(study: Experiment) -> Parts:
-    """Folds of groups; the same study gives the same ones."""
-    questions = study.questions
-    pairs = find_duplicates(questions, _vectors(study, questions))
-    most = max(1, len(questions) // study.wish.folds)
-    groups = group(len(questions), pairs, articles_of(study.contexts), most=most)
-    folds = group_folds(groups.labels, questions.answers, study.wish.folds, study.wish.seed)
+def make_parts(experiment: Experiment) -> Parts:
+    """Folds of groups; the same experiment gives the same ones."""
+    questions = experiment.questions
+    pairs = find_duplicates(questions, _vectors(experiment, questions))
+    most = max(1, len(questions) // experiment.wish.folds)
+    groups = group(len(questions), pairs, articles_of(experiment.contexts), most=most)
+    folds = group_folds(groups.labels, questions.answers, experiment.wish.folds, experiment.wish.seed)
     return Parts(folds, tuple(pairs), groups.notes)
 
 
-def keep_parts(study: Experiment, parts: Parts | None = None) -> Parts:
-    """The folds of the study's folder, made and written where they are not there yet."""
-    if not study.place.folds.is_file():
-        parts = parts or make_parts(study)
+def keep_parts(experiment: Experiment, parts: Parts | None = None) -> Parts:
+    """The folds of the experiment's folder, made and written where they are not there yet."""
+    if not experiment.place.folds.is_file():
+        parts = parts or make_parts(experiment)
         found = {"notes": parts.notes, "pairs": [pair._asdict() for pair in parts.pairs]}
-        write_json(study.folder / PAIRS, found)
+        write_json(experiment.folder / PAIRS, found)
         # Written last: where the folds are, the rest is too.
-        write_folds(study.place.folds, study.questions, parts.folds)
-    kept = json.loads((study.folder / PAIRS).read_text(encoding="utf-8"))
-    folds = read_folds(study.place.folds, study.questions)
+        write_folds(experiment.place.folds, experiment.questions, parts.folds)
+    kept = json.loads((experiment.folder / PAIRS).read_text(encoding="utf-8"))
+    folds = read_folds(experiment.place.folds, experiment.questions)
     return Parts(folds, tuple(Pair(**pair) for pair in kept["pairs"]), tuple(kept["notes"]))
 
 
-def keep_leaks(study: Experiment, parts: Parts) -> dict[str, Any]:
+def keep_leaks(experiment: Experiment, parts: Parts) -> dict[str, Any]:
     """What crosses folds, and what of the test files repeats a question; kept until the files change.
 
     The file lists every leak; what comes back only counts them.
     """
-    made_of = {str(path): sha256(path) for path in study.tests}
-    path = study.folder / LEAKS
+    made_of = {str(path): sha256(path) for path in experiment.tests}
+    path = experiment.folder / LEAKS
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     # Without files to hold against, an earlier report that has some still holds.
     if kept.get("made of") != made_of and not (kept and not made_of):
-        report = _report(study)
+        report = _report(experiment)
         kept = {
             "made of": made_of,
             "near-duplicates": len(parts.pairs),
@@ -73,22 +73,24 @@ def keep_leaks(study: Experiment, parts: Parts) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if key not in ("made of", "leaks")}
 
 
-def _report(study: Experiment) -> LeakReport | None:
-    if not study.tests:
+def _report(experiment: Experiment) -> LeakReport | None:
+    if not experiment.tests:
         return None
-    others = {str(path): Questions.read(path) for path in study.tests}
-    ours = _vectors(study, study.questions)
+    others = {str(path): Questions.read(path) for path in experiment.tests}
+    ours = _vectors(experiment, experiment.questions)
     if ours is None:
-        return leak_report(study.questions, others)
-    vectors = {name: _vectors(study, other) for name, other in others.items()}
-    return leak_report(study.questions, others, train_vectors=ours, vectors=vectors)
+        return leak_report(experiment.questions, others)
+    vectors = {name: _vectors(experiment, other) for name, other in others.items()}
+    return leak_report(experiment.questions, others, train_vectors=ours, vectors=vectors)
 
 
-def _vectors(study: Experiment, questions: Questions) -> Any:
+def _vectors(experiment: Experiment, questions: Questions) -> Any:
     """Embeddings by the default encoder, which the threshold of near-duplicates was chosen for."""
-    if study.wish.alike == "words":
+    if experiment.wish.alike == "words":
         return None
     from kaggle_rag.index.encoder import Encoder
 
     say(f"embedding {len(questions):,} questions")
-    return Encoder(DEFAULT_ENCODER, device=study.solution.device).encode_passages(embedding_texts(questions))
+    return Encoder(DEFAULT_ENCODER, device=experiment.solution.device).encode_passages(
+        embedding_texts(questions)
+    )

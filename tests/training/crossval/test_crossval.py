@@ -67,7 +67,7 @@ def test_the_task_is_learnt_and_every_figure_is_there(learnt):
 def test_out_of_fold_predictions_are_those_of_the_model_that_did_not_see_the_row(learnt):
     folder, _ = learnt
     oof = Predictions.read(folder / "runs" / "a" / "oof.parquet")
-    study = Experiment.open(
+    experiment = Experiment.open(
         CrossValidationSettings(folder / "a", out=folder / "runs" / "a", folds=2, alike="words")
     )
     for fold in range(2):
@@ -75,9 +75,11 @@ def test_out_of_fold_predictions_are_those_of_the_model_that_did_not_see_the_row
         assert record["plan"]["fold"] == fold
         inside = np.flatnonzero(oof.folds == fold)
         with TrainedRanker(folder / "runs" / "a" / "tiny" / f"fold-{fold}", device="cpu") as ranker:
-            asked = ranker.probabilities(study.questions.take(inside), [study.contexts[n] for n in inside])
+            asked = ranker.probabilities(
+                experiment.questions.take(inside), [experiment.contexts[n] for n in inside]
+            )
         assert np.allclose(oof.tables["tiny"][inside], asked, atol=1e-6)
-    assert oof.marks == tuple(study.questions.fingerprints())
+    assert oof.marks == tuple(experiment.questions.fingerprints())
 
 
 def test_what_can_only_be_memorised_is_at_chance_out_of_fold(tmp_path, monkeypatch):
@@ -90,11 +92,11 @@ def test_what_can_only_be_memorised_is_at_chance_out_of_fold(tmp_path, monkeypat
     path = solution(tmp_path, made, [["?"] * 3] * 40, rankers=[trained(epochs=15, learning_rate=5e-3)])
     metrics = run(path, out=tmp_path / "run")
     assert abs(metrics["scores"]["tiny"]["map@3"]["mean"] - CHANCE) < 0.12
-    study = Experiment.open(CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words"))
+    experiment = Experiment.open(CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words"))
     seen = np.flatnonzero(Predictions.read(tmp_path / "run" / "oof.parquet").folds != 0)
-    questions = study.questions.take(seen)
+    questions = experiment.questions.take(seen)
     with TrainedRanker(tmp_path / "run" / "tiny" / "fold-0", device="cpu") as ranker:
-        table = ranker.probabilities(questions, [study.contexts[row] for row in seen])
+        table = ranker.probabilities(questions, [experiment.contexts[row] for row in seen])
     assert average_precisions(table, questions.answers, questions.present).mean() > 0.9
 
 
@@ -108,10 +110,10 @@ def test_folds_keep_planted_copies_and_articles_together(tmp_path):
     articles = ["one" if 10 <= n < 16 else f"a{n}" for n in range(66)]
     path = solution(tmp_path, made, telling(made), articles=articles)
     for seed in range(5):
-        study = Experiment.open(
+        experiment = Experiment.open(
             CrossValidationSettings(path, out=tmp_path / "run", folds=4, seed=seed, alike="words")
         )
-        parts = make_parts(study)
+        parts = make_parts(experiment)
         assert (parts.folds[:6] == parts.folds[60:]).all() and len(set(parts.folds[10:16])) == 1
         assert np.bincount(parts.folds).min() >= 12 and len(parts.pairs) == 6
 
