@@ -89,8 +89,8 @@ def test_a_first_article_that_cannot_be_read_is_told_before_an_encoder_is_loaded
 def test_questions_that_make_no_sense_are_refused_before_a_model_is_loaded(
     command, said, places, monkeypatch, capsys
 ):
-    for loading in ("sentence_model.sentence_model", "encoder.sentence_bert"):
-        monkeypatch.setattr(f"kaggle_rag.retrieval.{loading}", lambda *_, **__: pytest.fail("loaded"))
+    for loading in ("models.sentence_model.sentence_model", "index.encoder.sentence_bert"):
+        monkeypatch.setattr(f"kaggle_rag.{loading}", lambda *_, **__: pytest.fail("loaded"))
     assert call(monkeypatch, *(part.format(**places) for part in command)) == 2
     assert said in capsys.readouterr().err
 

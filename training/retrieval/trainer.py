@@ -78,6 +78,18 @@ class DistinctBatches(SeededBatches):
         return batch, left
 
 
+class _Epochs(TrainerCallback):  # type: ignore[misc]
+    """Tells the batches which epoch it is.
+
+    In a resumed epoch, accelerate 1.12 wraps them to skip what was seen, and the epoch does not get through:
+    the rest of a later epoch was then drawn as if it were the first.
+    """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # A resumed epoch begins at its fraction.
+        kwargs["train_dataloader"].batch_sampler.epoch = int(state.epoch + 1e-6)
+
+
 def make_trainer(
     kind: tuple[type, type],
     settings: RetrieverSettings | RerankerSettings,
@@ -115,7 +127,7 @@ def make_trainer(
     )  # fmt: skip
     # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    callbacks: list[TrainerCallback] = [Progress(say)]
+    callbacks: list[TrainerCallback] = [Progress(say), _Epochs()]
     if settings.patience:
         callbacks.append(Patience(settings.patience))
     if settings.report_to == "tensorboard":

@@ -71,9 +71,9 @@ from pathlib import Path
 gate = Path(__file__).parent
 
 def keep():
-    while not hasattr(sys.modules.get("wiki_index.steps.encode"), "ShardEncoder"):
+    while not hasattr(sys.modules.get("wiki_index.steps.shard_encoder"), "ShardEncoder"):
         time.sleep(0.001)
-    kind = sys.modules["wiki_index.steps.encode"].ShardEncoder
+    kind = sys.modules["wiki_index.steps.shard_encoder"].ShardEncoder
     write = kind.write
     def gated(self, number, start):
         if number > 2 and not (gate / "open").exists():
