@@ -26,7 +26,8 @@ def test_the_same_key_goes_on_and_nothing_done_leaves_nothing(tmp_path):
     folder = begin(tmp_path, {"seed": 1}, "a")
     assert json.loads((folder / "key.json").read_text()) == {"seed": 1}
     # Whether the file of the lock stays depends on the version of filelock.
-    assert {path.name for path in begin(tmp_path, {"seed": 1}, "b").iterdir()} - {LOCK} == {"a", "b", "key.json"}
+    again = begin(tmp_path, {"seed": 1}, "b")
+    assert {path.name for path in again.iterdir()} - {LOCK} == {"a", "b", "key.json"}
 
 
 def test_work_of_another_key_is_refused_by_what_differs_and_untouched(tmp_path):
