@@ -21,7 +21,6 @@ from typing import Any
 
 from benchmarks.common import kit, parser, report, written_rows
 from benchmarks.open_book import index_of, rows_of
-from kaggle_rag.config import read_settings
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.ensembling.blending import blend, fit_weights
 from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, chance_map_at_k, paired_bootstrap
@@ -29,6 +28,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.settings import read_settings
 from training.loop.run_folder import RECORD
 from training.rankers.dataset import RankerDataset
 from training.rankers.settings import MultipleChoiceRun

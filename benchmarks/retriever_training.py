@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import first_rows, parser, report
-from kaggle_rag.config import read_settings
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.evaluation.metrics import paired_bootstrap
@@ -26,6 +25,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.queries import queries_of
+from kaggle_rag.runtime.settings import read_settings
 from kaggle_rag.text.normalise import same
 from training.loop.run_folder import RECORD
 from training.retrieval.corpus import nearest, read_passages

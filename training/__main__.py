@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from kaggle_rag.config import Section, read_settings
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.runtime.errors import EXIT_USER_ERROR, run_program, show_size
 from kaggle_rag.runtime.flags import OldName, commands_listed
+from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
 from training.rankers import settings as ranker_settings
 from training.rankers.extra import require_extra

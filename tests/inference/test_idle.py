@@ -7,11 +7,12 @@ from question_tables import ROWS
 
 from inference import __main__ as program
 from inference.idle import idle
-from kaggle_rag.config import load, validated
+from kaggle_rag.config import load
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.settings import validated
 from training.__main__ import _parser, _settings
 from training.rankers.idle import idle as idle_of_ranker
 from training.rankers.settings import COMMANDS, MultipleChoiceRun, RankerRun

@@ -10,11 +10,11 @@ from model_toys import tiny_model
 from question_tables import ROWS
 
 from inference import __main__ as program
-from kaggle_rag import config
 from kaggle_rag.config import RankerSettings, load
 from kaggle_rag.data.submission import read_submission
 from kaggle_rag.rankers.checks import check_ranker
 from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.runtime import settings
 from kaggle_rag.runtime.errors import ConfigError, run_program
 from kaggle_rag.runtime.faults import Gathered
 
@@ -266,7 +266,7 @@ def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypat
         assert ("--contexts-file" in capsys.readouterr().err) == noted
     (tmp_path / "r.yaml").write_text("contexts: c.parquet\nquestions: q.csv\nout: o\nmodel: m\n")
     arguments = _parser().parse_args(["multiple-choice", "--config", str(tmp_path / "r.yaml")])
-    config._tell_renamed.cache_clear()
+    settings._tell_renamed.cache_clear()
     assert str(_settings(arguments, MultipleChoiceRun).contexts_file) == str(tmp_path / "c.parquet")
     assert "now called contexts_file" in capsys.readouterr().err
 
@@ -278,10 +278,10 @@ def test_keys_by_their_old_names_work_and_a_line_says_the_new_one(tmp_path, caps
     words = ["multiple-choice", "--questions", "q.csv", "--out", "o", "--model", "m"]
     (tmp_path / "r.yaml").write_text("chunks: 3\n")
     for more in (["--config", str(tmp_path / "r.yaml")], ["--set", "chunks=3"], ["--chunks", "3"]):
-        config._tell_renamed.cache_clear()
+        settings._tell_renamed.cache_clear()
         assert _settings(_parser().parse_args([*words, *more]), MultipleChoiceRun).snippets == 3
         assert "chunks is now called" in capsys.readouterr().err
-    config._tell_renamed.cache_clear()
+    settings._tell_renamed.cache_clear()
     found = load(None, ["rankers=[{kind: trained, options: {folder: r, chunks: 5}}]"])
     assert found.rankers[0].options == {"folder": "r", "snippets": 5}
     assert capsys.readouterr().err.count("chunks is now called snippets") == 1

@@ -11,8 +11,9 @@ import yaml
 from conftest import ROOT
 
 from inference import __main__ as inference_program
-from kaggle_rag.config import Solution, validated
+from kaggle_rag.config import Solution
 from kaggle_rag.data.submission import read_submission
+from kaggle_rag.runtime.settings import validated
 from kaggle_rag.sample import ARTICLES, TEST, TRAIN
 from training import __main__ as training_program
 from training.rankers.settings import COMMANDS

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kaggle_rag.config import RankerSettings, Solution, validated
+from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.models.card import CARD
 from kaggle_rag.models.checkpoints import weights_sum
@@ -17,6 +17,7 @@ from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.places import at, beside, model_beside
+from kaggle_rag.runtime.settings import validated
 from training.loop.run_folder import Run
 from training.rankers.checks import check_backbone
 from training.rankers.extra import require_extra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaggle_rag.config import Section
+from kaggle_rag.runtime.settings import Section
 
 # A setting, and the one without which it has no effect.
 _NEEDS = {

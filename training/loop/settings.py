@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kaggle_rag.config import Section
+from kaggle_rag.runtime.settings import Section
 
 
 class TrainingSettings(Section):

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kaggle_rag.config import Section
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.models.layouts import PRESETS
+from kaggle_rag.runtime.settings import Section
 from training.loop.settings import TrainingSettings
 from training.rankers.peft_methods import METHODS
 

@@ -163,7 +163,7 @@ def test_weighed_losses_are_the_weighed_mean_of_the_losses_of_each_question(smoo
 
 
 def test_an_unknown_fold_setting_is_told_with_its_name(tmp_path):
-    from kaggle_rag.config import validated
+    from kaggle_rag.runtime.settings import validated
 
     with pytest.raises(ConfigError, match="folds and fold belong together"):
         validated(

@@ -1,0 +1,243 @@
+"""Settings as documented models, from YAML and flags; every fault is reported at once, in the user's keys."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ValidationInfo as Info
+from pydantic_core import PydanticCustomError
+
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.places import at, beside, model_beside, plain
+
+
+def _takes(annotation: Any, kinds: Collection[Any]) -> bool:
+    """Whether a field may be of one of these kinds."""
+    return annotation in kinds or any(_takes(part, kinds) for part in get_args(annotation))
+
+
+class Section(BaseModel):
+    """What every settings model shares: unknown keys are faults, and nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    OLD_KEYS: ClassVar[Mapping[str, str]] = {}
+    """Keys by the names they had in the version before; they work, and a line says today's name."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_yes_for_a_number(cls, value: Any, info: Info) -> Any:
+        """YAML's ``yes`` is the number 1 to pydantic, which nobody meant."""
+        field = cls.model_fields[info.field_name or ""]
+        if (
+            isinstance(value, bool)
+            and _takes(field.annotation, (int, float))
+            and not _takes(field.annotation, (bool, Any))
+        ):
+            raise PydanticCustomError("int_type" if _takes(field.annotation, (int,)) else "float_type", "")
+        return value
+
+
+# What PyYAML calls a text that it was not given as a file.
+_NAMELESS = '"<unicode string>"'
+Settings = TypeVar("Settings", bound=Section)
+
+
+def read_settings(
+    model: type[Settings],
+    path: str | Path | None,
+    changes: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    paths: Sequence[str] = (),
+    models: Sequence[str] = (),
+) -> Settings:
+    """`load` for any settings model.
+
+    Parameters
+    ----------
+    paths : patterns (`kaggle_rag.runtime.places.at`) of the keys that hold paths, which are relative to the
+        file.
+    models : the same of keys that hold folders or names of models.
+    """
+    values = plain_values(model, path, changes, flags, paths=paths, models=models)
+    return validated(model, values, path or "settings")
+
+
+def plain_values(
+    model: type[Section],
+    path: str | Path | None,
+    changes: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    paths: Sequence[str],
+    models: Sequence[str],
+) -> dict[str, Any]:
+    """The settings as plain values, their paths resolved."""
+    values = by_new_names(_read(Path(path)) if path else {}, model.OLD_KEYS)
+    if path:
+        folder = Path(path).parent
+        at(values, paths, lambda value: beside(value, folder))
+        at(values, models, lambda value: model_beside(value, folder))
+    for change in changes:
+        _set(values, change)
+    values = by_new_names(values, model.OLD_KEYS)
+    values |= {key: value for key, value in (flags or {}).items() if value not in (None, {})}
+    at(values, (*paths, *models), plain)
+    return values
+
+
+def by_new_names(values: Mapping[str, Any], old: Mapping[str, str]) -> dict[str, Any]:
+    """``values`` with their ``old`` keys under today's names, and a note for each; one that is there wins."""
+    named = dict(values)
+    for key in old.keys() & named.keys():
+        _tell_renamed(key, old[key])
+        named.setdefault(old[key], named[key])
+        del named[key]
+    return named
+
+
+@functools.cache
+def _tell_renamed(old: str, new: str) -> None:
+    print(f"note: the setting {old} is now called {new}; the old name still works", file=sys.stderr)
+
+
+def drop(values: dict[str, Any], place: Sequence[Any]) -> None:
+    """Take out the innermost key that leads to a fault; a fault inside of a list takes the list with it."""
+    inside, key = values, place[0]
+    for part in place[1:]:
+        if not (isinstance(inside.get(key), dict) and part in inside[key]):
+            break
+        inside, key = inside[key], part
+    inside.pop(key, None)
+
+
+def validated(model: type[Settings], values: Mapping[str, Any], where: str | Path) -> Settings:
+    """The settings of a mapping; raise ``ConfigError`` with all its faults."""
+    values = by_new_names(values, model.OLD_KEYS)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = error.errors()
+        # A list whose only item is at fault counts as empty too: the inner fault says it better.
+        inner = {fault["loc"][:depth] for fault in faults for depth in range(1, len(fault["loc"]))}
+        lines = _together([_fault(fault, model, values) for fault in faults if fault["loc"] not in inner])
+        raise ConfigError(
+            f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
+            where=where,
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=path, cure="check the spelling of the path") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the file is not in UTF-8 (byte {error.start + 1:,} is 0x{error.object[error.start]:02x})",
+            where=path,
+            cure=f"save it as UTF-8, or: iconv -f CP1252 -t UTF-8 '{path.name}' > new.yaml",
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        said = str(error).replace(_NAMELESS, repr(path.name))
+        tabs = "'\\t'" in said
+        raise ConfigError(
+            f"not readable as YAML: {said}", where=path, cure="indent with spaces, not tabs" if tabs else ""
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError("the file holds no settings", where=path, expected="key: value lines")
+    return values
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which a key that stands twice is a fault, not a silent choice of the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} and below: {twice!r} stands twice")
+        return dict(super().construct_mapping(node, deep))
+
+
+def _set(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot read --set {change!r}", expected="KEY=VALUE, such as contexts.per=option")
+    *parents, last = key.strip().split(".")
+    section = values
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {change!r}: {parent!r} is not a section")
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change!r}: the value is not YAML") from error
+
+
+def _together(faults: Sequence[tuple[str, str, str]]) -> list[str]:
+    """One line a key: where several forms are allowed, pydantic tells a fault for each of them."""
+    wants: dict[tuple[str, str], dict[str, None]] = {}
+    for key, want, given in faults:
+        wants.setdefault((key, given), {})[want] = None
+    return [f"{key}: " + ", or ".join(told) + given for (key, given), told in wants.items()]
+
+
+def _fault(fault: Any, model: type[BaseModel], values: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Key, what is wanted there and what was given; an unknown key names the known one most like it."""
+    key = ".".join(map(str, _place(fault, values)))
+    if fault["type"] == "missing":
+        return key, "not given", ""
+    if fault["type"] != "extra_forbidden":
+        return key or "together", _words(fault), f" (given: {fault['input']!r})" if key else ""
+    for part in fault["loc"][:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            kinds = (annotation, *get_args(annotation))
+            model = next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), model)
+    close = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, 1)
+    hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(model.model_fields)
+    return key, f"no such setting; {hint}", ""
+
+
+def _place(fault: Any, values: Any) -> list[Any]:
+    """The keys that lead to a fault, without what pydantic calls the forms that a value may have."""
+    place: list[Any] = []
+    for part in fault["loc"]:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return [*place, part] if fault["type"] == "missing" else place
+        place.append(part)
+    return place
+
+
+# What pydantic calls kinds of values, in the words of YAML.
+_KINDS = {
+    "tuple": "a list", "list": "a list", "dict": "key: value lines", "mapping": "key: value lines",
+    "model": "key: value lines", "string": "text", "int": "a whole number", "float": "a number",
+    "bool": "true or false", "path": "a path", "none": "nothing",
+}  # fmt: skip
+
+
+def _words(fault: Any) -> str:
+    """A fault as a person would tell it."""
+    kind, _, way = fault["type"].rpartition("_")
+    if fault["type"] == "too_short":
+        return f"should hold at least {fault['ctx']['min_length']}"
+    if fault["type"] == "invalid_key":
+        return "no name of a setting"
+    if fault["type"] == "int_from_float":
+        kind = "int"
+    elif way not in ("type", "parsing"):
+        return str(fault["msg"].removeprefix("Value error, ").replace("Input should", "should"))
+    return f"should be {_KINDS.get(kind.removesuffix('_attributes'), kind)}"
