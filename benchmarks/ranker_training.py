@@ -78,7 +78,7 @@ def train(settings: Mapping[str, Any]) -> Path:
     return Path(settings["out"])
 
 
-def answers(lessons: RankerDataset, ranker: Path) -> dict[str, Probabilities]:
+def answers(dataset: RankerDataset, ranker: Path) -> dict[str, Probabilities]:
     """Probabilities of both rankers, ``(n, k)`` each."""
     encoder = Encoder(DEFAULT_ENCODER)
     tables = {}
@@ -86,7 +86,7 @@ def answers(lessons: RankerDataset, ranker: Path) -> dict[str, Probabilities]:
         ("similarity", "similarity", {}), ("trained", "trained", {"folder": str(ranker)})
     ):  # fmt: skip
         with make_ranker(kind, options, encoder=encoder, index=None) as made:
-            tables[name] = made.probabilities(lessons.questions, lessons.contexts)
+            tables[name] = made.probabilities(dataset.questions, dataset.contexts)
     return tables
 
 

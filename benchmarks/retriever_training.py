@@ -29,7 +29,7 @@ from kaggle_rag.runtime.settings import read_settings
 from kaggle_rag.text.normalise import same
 from training.loop.run_folder import RECORD
 from training.retrieval.corpus import nearest, read_passages
-from training.retrieval.queries import read_lessons, split, without
+from training.retrieval.queries import read_queries, split, without
 from training.retrieval.settings import RetrieverSettings
 
 HERE = Path(__file__).parent
@@ -96,11 +96,11 @@ def seen_facts(data: Path) -> set[str]:
     """The facts the retriever was trained on, spelled alike."""
     flags = {"questions": data / "mcq/openbookqa_train.csv", "out": "unused"}
     settings = read_settings(RetrieverSettings, HERE / "retriever_training.yaml", (), flags)
-    lessons = without(
-        read_lessons(settings.questions, settings.positive, settings.forms), [data / "mcq/openbookqa_dev.csv"]
+    questions = without(
+        read_queries(settings.questions, settings.positive, settings.forms), [data / "mcq/openbookqa_dev.csv"]
     )
-    learnt, _ = split(lessons, settings.held_out, settings.seed)
-    return {same(str(lesson.positive)) for lesson in learnt}
+    learnt, _ = split(questions, settings.held_out, settings.seed)
+    return {same(str(question.positive)) for question in learnt}
 
 
 def held_out_rows(folder: Path) -> list[dict[str, str]]:

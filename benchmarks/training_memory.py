@@ -83,12 +83,12 @@ def one(name: str, model: Path, size: str) -> dict[str, Any]:
     given = {"precision": "fp32", **changes, "epochs": 1, "max_tokens": tokens, "form": "binary"}
     settings = RankerRun(questions=model, out=model, model=str(model), device=device, **given)
     backbone, card = prepared(settings)
-    lessons = EpochQuestions(
+    rows = EpochQuestions(
         questions(count, tokens), None, backbone.form, Writer(backbone.tokenizer, card.layout, tokens),
         Changes(shuffle=True, drop_snippets=0, weaker=0, seed=0),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, Watch() as watch:
-        trainer = make_ranker_trainer(settings, backbone, card, lessons, [], Path(folder), lambda line: None)
+        trainer = make_ranker_trainer(settings, backbone, card, rows, [], Path(folder), lambda line: None)
         trainer.args.save_strategy = "no"
         start = time.perf_counter()
         trainer.train()

@@ -78,24 +78,24 @@ class Experiment:
         found = Gathered()
         with found.check():
             _require_folds(wish)
-        lessons = None
+        dataset = None
         with found.check():
-            lessons = RankerDataset.read(questions, contexts, solution.limit)
-            _require_fewer_folds(wish, len(lessons))
+            dataset = RankerDataset.read(questions, contexts, solution.limit)
+            _require_fewer_folds(wish, len(dataset))
         for path in tests:
             with found.check():
                 require_there(path)
         _check_files(found, solution, specs, place)
         found.tell()
-        assert lessons
-        for note in (lessons.unread(), *(f"note: {line}" for spec in specs for line in spec.idle(place))):
+        assert dataset
+        for note in (dataset.unread(), *(f"note: {line}" for spec in specs for line in spec.idle(place))):
             if note:
                 say(note)
         for spec in specs:
             with found.check():
                 spec.check(place)
         found.tell()
-        experiment = cls(wish, solution, specs, place, lessons.questions, lessons.contexts, tests)
+        experiment = cls(wish, solution, specs, place, dataset.questions, dataset.contexts, tests)
         experiment.refuse_strangers()
         return experiment
 

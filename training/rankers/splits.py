@@ -31,19 +31,19 @@ def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     ------
     KitError : a file that does not fit the questions; nothing is left to learn from.
     """
-    lessons = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
-    weights = _weights(lessons.questions, settings)
-    lessons = dataclasses.replace(lessons, weights=None if weights.min() == 1 else weights)
+    dataset = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
+    weights = _weights(dataset.questions, settings)
+    dataset = dataclasses.replace(dataset, weights=None if weights.min() == 1 else weights)
     if settings.folds is not None:
-        lessons = lessons.take(np.flatnonzero(_others(lessons.questions, settings)))
+        dataset = dataset.take(np.flatnonzero(_others(dataset.questions, settings)))
     if settings.validation:
         held = RankerDataset.read(settings.validation, settings.validation_contexts)
-        out = np.zeros(len(lessons), dtype=bool)
-        _warn_of_copies(lessons.questions, held.questions)
+        out = np.zeros(len(dataset), dtype=bool)
+        _warn_of_copies(dataset.questions, held.questions)
     else:
-        out = _share(lessons, settings.held_out, settings.seed)
-        held = lessons.take(np.flatnonzero(out))
-    learnt = lessons.take(np.flatnonzero(~out & _wanted(lessons, settings)))
+        out = _share(dataset, settings.held_out, settings.seed)
+        held = dataset.take(np.flatnonzero(out))
+    learnt = dataset.take(np.flatnonzero(~out & _wanted(dataset, settings)))
     if not len(learnt):
         raise InputError(
             "no question is left to learn from", where=settings.questions,
@@ -52,17 +52,17 @@ def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     return learnt, held
 
 
-def _share(lessons: RankerDataset, held_out: float, seed: int) -> Mask:
+def _share(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     """A share of the questions, near-duplicates and questions about one article on one side, ``(n,)``."""
-    questions = lessons.questions
+    questions = dataset.questions
     if not held_out:
-        return np.zeros(len(lessons), dtype=bool)
+        return np.zeros(len(dataset), dtype=bool)
     count = max(2, round(1 / held_out))
-    most = max(1, len(lessons) // count)
-    groups = group(len(lessons), find_duplicates(questions), articles_of(lessons.contexts), most=most)
+    most = max(1, len(dataset) // count)
+    groups = group(len(dataset), find_duplicates(questions), articles_of(dataset.contexts), most=most)
     if (apart := len(np.unique(groups.labels))) < 2:
         raise InputError(
-            f"none of the {len(lessons):,} questions can be held out: all are near-duplicates of each other, "
+            f"none of the {len(dataset):,} questions can be held out: all are near-duplicates of each other, "
             "or about one article",
             where="held_out",
             cure="give validation (another file), or held_out: 0",
@@ -72,7 +72,7 @@ def _share(lessons: RankerDataset, held_out: float, seed: int) -> Mask:
     folds = group_folds(groups.labels, questions.answers, count, seed)
     # Where one large group fills a fold alone, it is not that one.
     sizes = np.bincount(folds, minlength=count)
-    return np.asarray(folds == np.argmin(np.abs(sizes - held_out * len(lessons))), dtype=np.bool_)
+    return np.asarray(folds == np.argmin(np.abs(sizes - held_out * len(dataset))), dtype=np.bool_)
 
 
 def _others(questions: Questions, settings: RankerRun) -> Mask:
@@ -100,15 +100,15 @@ def _weights(questions: Questions, settings: RankerRun) -> npt.NDArray[np.float6
     return weights
 
 
-def _wanted(lessons: RankerDataset, settings: RankerRun) -> Mask:
+def _wanted(dataset: RankerDataset, settings: RankerRun) -> Mask:
     """Questions that may be learnt from: not dropped, and no near-duplicate in a file of ``exclude``."""
-    wanted = np.ones(len(lessons), dtype=bool)
+    wanted = np.ones(len(dataset), dtype=bool)
     for path in settings.exclude:
-        shared = sorted({pair.left for pair in find_shared(lessons.questions, Questions.read(path))})
+        shared = sorted({pair.left for pair in find_shared(dataset.questions, Questions.read(path))})
         say(f"{path}: {len(shared):,} questions are near-duplicates of its rows, and not learnt from")
         wanted[shared] = False
-    if lessons.weights is not None:
-        wanted &= lessons.weights > 0
+    if dataset.weights is not None:
+        wanted &= dataset.weights > 0
     return wanted
 
 

@@ -167,13 +167,13 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 class EachStep(TrainerCallback):  # type: ignore[misc]
     """Tells the questions which epoch it is, and the moving average that the weights have moved."""
 
-    def __init__(self, lessons: EpochQuestions) -> None:
-        self.lessons = lessons
+    def __init__(self, dataset: EpochQuestions) -> None:
+        self.dataset = dataset
         self.average: MovingAverage | None = None
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # A resumed epoch begins at its fraction.
-        self.lessons.epoch = int(state.epoch + 1e-6)
+        self.dataset.epoch = int(state.epoch + 1e-6)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.average:
@@ -194,24 +194,24 @@ def make_ranker_trainer(
     settings: RankerRun,
     backbone: Backbone,
     card: RankerCard,
-    lessons: EpochQuestions,
+    dataset: EpochQuestions,
     judged: Sequence[Item],
     folder: Path,
     say: Callable[[str], object],
 ) -> RankerTrainer:
-    """A trainer that is ready to learn ``lessons`` and is judged by ``judged`` (empty: never)."""
-    each_step = EachStep(lessons)
+    """A trainer that is ready to learn ``dataset`` and is judged by ``judged`` (empty: never)."""
+    each_step = EachStep(dataset)
     callbacks = [each_step, Progress(say)]
     if settings.patience:
         callbacks.append(Patience(settings.patience))
     if settings.report_to == "tensorboard" and is_first():
         callbacks.append(curves(settings.out))
-    arguments = _arguments(settings, backbone.model.device.type, len(lessons), folder, judged=bool(judged))
+    arguments = _arguments(settings, backbone.model.device.type, len(dataset), folder, judged=bool(judged))
     # On two GPUs one process would split each batch by copying the model: that is what accelerate is for.
     arguments._n_gpu = min(1, arguments.n_gpu)
     trainer = RankerTrainer(
         backbone, card, settings, judged, args=arguments,
-        train_dataset=lessons, eval_dataset=list(judged) or None, callbacks=callbacks,
+        train_dataset=dataset, eval_dataset=list(judged) or None, callbacks=callbacks,
     )  # fmt: skip
     each_step.average = trainer.average
     trainer.remove_callback(PrinterCallback)

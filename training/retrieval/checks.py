@@ -8,7 +8,7 @@ from kaggle_rag.runtime.faults import Gathered
 from training.loop.checks import _require_own
 from training.loop.run_folder import Run
 from training.retrieval.corpus import read_passages
-from training.retrieval.queries import read_lessons, without
+from training.retrieval.queries import read_queries, without
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
@@ -20,10 +20,10 @@ def require_finder(command: str, settings: RetrieverSettings | RerankerSettings,
     with found.check():
         resolve(settings.model)
     with found.check():
-        without(read_lessons(settings.questions, settings.positive, settings.forms), settings.exclude)
+        without(read_queries(settings.questions, settings.positive, settings.forms), settings.exclude)
     if settings.validation:
         with found.check():
-            read_lessons(settings.validation, settings.positive, settings.forms)
+            read_queries(settings.validation, settings.positive, settings.forms)
     if settings.passages:
         with found.check():
             read_passages(settings.passages)

@@ -17,7 +17,7 @@ from training.retrieval.columns import rows_of
 from training.retrieval.corpus import PassagePool, encode_queries, open_corpus
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 from training.retrieval.mining import Example, mine_negatives, mine_positives
-from training.retrieval.queries import RetrievalQuery, draw, read_lessons, split, without
+from training.retrieval.queries import RetrievalQuery, draw, read_queries, split, without
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 FILE = "material.json"
@@ -65,24 +65,26 @@ def make_dataset(
     ------
     InputError : a fault of a file, or too little to learn from.
     """
-    lessons = read_lessons(settings.questions, settings.positive, settings.forms)[: settings.limit]
-    read = len(lessons)
+    questions = read_queries(settings.questions, settings.positive, settings.forms)[: settings.limit]
+    read = len(questions)
     barred = [*settings.exclude, *([settings.validation] if settings.validation else [])]
-    lessons = without(lessons, barred)
+    questions = without(questions, barred)
     judged: list[RetrievalQuery] = []
     if settings.validation:
-        judged = read_lessons(settings.validation, settings.positive, settings.forms)
-    corpus = open_corpus(settings, [x.positive for x in (*lessons, *judged) if x.positive], encoder)
-    left = len(lessons)
-    lessons, judged = (mine_positives(x, corpus, settings.depth, settings.support) for x in (lessons, judged))
+        judged = read_queries(settings.validation, settings.positive, settings.forms)
+    corpus = open_corpus(settings, [x.positive for x in (*questions, *judged) if x.positive], encoder)
+    left = len(questions)
+    questions, judged = (
+        mine_positives(x, corpus, settings.depth, settings.support) for x in (questions, judged)
+    )
     if not settings.validation:
-        lessons, judged = split(lessons, settings.held_out, settings.seed)
-    examples = _examples(settings, lessons, corpus)
+        questions, judged = split(questions, settings.held_out, settings.seed)
+    examples = _examples(settings, questions, corpus)
     held, pool = _evaluation(settings, judged, corpus)
     notes = {
         "questions": read, "excluded": read - left,
-        "without a positive": left - len(lessons) - (0 if settings.validation else len(judged)),
-        "learnt from": len(lessons), "held out": len(judged), "passages": len(corpus),
+        "without a positive": left - len(questions) - (0 if settings.validation else len(judged)),
+        "learnt from": len(questions), "held out": len(judged), "passages": len(corpus),
         "examples": len(examples), "passages ranked": len(pool),
     }  # fmt: skip
     _enough(settings, examples, notes)
@@ -90,13 +92,13 @@ def make_dataset(
 
 
 def _examples(
-    settings: RetrieverSettings | RerankerSettings, lessons: Sequence[RetrievalQuery], corpus: PassagePool
+    settings: RetrieverSettings | RerankerSettings, questions: Sequence[RetrievalQuery], corpus: PassagePool
 ) -> list[Example]:
-    asked = draw(lessons, settings.queries, settings.seed)
+    asked = draw(questions, settings.queries, settings.seed)
     if not settings.negatives:
-        return [Example(lessons[i].id, query, str(lessons[i].positive)) for i, query in asked]
+        return [Example(questions[i].id, query, str(questions[i].positive)) for i, query in asked]
     examples = mine_negatives(
-        lessons, asked, corpus,
+        questions, asked, corpus,
         count=settings.negatives, depth=settings.depth, margin=settings.margin, least=settings.support,
         seed=settings.seed,
     )  # fmt: skip
@@ -117,21 +119,21 @@ def _evaluation(
     if not judged:
         return [], []
     count = settings.candidates if isinstance(settings, RerankerSettings) else settings.depth
-    queries = [lesson.forms[0][0] for lesson in judged]
+    queries = [question.forms[0][0] for question in judged]
     _, near = corpus.search(encode_queries(corpus.encoder, queries), count)
     rows = np.arange(len(corpus))
     if len(corpus) > settings.pool:
         drawn = np.random.default_rng(settings.seed).choice(len(corpus), settings.pool, replace=False)
         mined = np.unique(near)
         rows = np.concatenate([mined, np.setdiff1d(drawn, mined)[: max(0, settings.pool - len(mined))]])
-    texts = [*(corpus.text(int(row)) for row in rows), *(str(lesson.positive) for lesson in judged)]
+    texts = [*(corpus.text(int(row)) for row in rows), *(str(question.positive) for question in judged)]
     pool = {same(text): text for text in texts}
     place = {key: number for number, key in enumerate(pool)}
     # Two rows of an index may hold one text.
     candidates = [dict.fromkeys(place[same(corpus.text(int(row)))] for row in rows) for rows in near]
     held = [
-        EvalQuery(query, place[same(str(lesson.positive))], tuple(mine))
-        for query, lesson, mine in zip(queries, judged, candidates)
+        EvalQuery(query, place[same(str(question.positive))], tuple(mine))
+        for query, question, mine in zip(queries, judged, candidates)
     ]
     return held, list(pool.values())
 

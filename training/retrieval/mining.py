@@ -38,38 +38,38 @@ def support(option: str, passage: str) -> float:
 
 
 def mine_positives(
-    lessons: Sequence[RetrievalQuery], corpus: PassagePool, depth: int, least: float
+    questions: Sequence[RetrievalQuery], corpus: PassagePool, depth: int, least: float
 ) -> list[RetrievalQuery]:
-    """The lessons that have a supporting passage, with it; one that has its gold keeps it.
+    """The questions that have a supporting passage, with it; one that has its gold keeps it.
 
     A passage supports the answer when it is among the ``depth`` nearest to prompt and right option,
     holds at least the share ``least`` of the right option's words, and more than of any wrong one.
     The nearest such passage is taken. The answer finds the passage; it stands in no query.
     """
-    without = [lesson for lesson in lessons if lesson.positive is None]
+    without = [question for question in questions if question.positive is None]
     found = {}
     with bar("mine positives", len(without)) as shown:
         for start in range(0, len(without), _BATCH):
             part = without[start : start + _BATCH]
             queries = encode_queries(corpus.encoder, [f"{x.prompt} {x.right}" for x in part])
             _, rows = corpus.search(queries, depth)
-            for lesson, near in zip(part, rows):
-                found[lesson.id] = _supporting(lesson, [corpus.text(int(row)) for row in near], least)
+            for question, near in zip(part, rows):
+                found[question.id] = _supporting(question, [corpus.text(int(row)) for row in near], least)
                 shown.update()
-    filled = [dataclasses.replace(x, positive=x.positive or found.get(x.id)) for x in lessons]
-    return [lesson for lesson in filled if lesson.positive is not None]
+    filled = [dataclasses.replace(x, positive=x.positive or found.get(x.id)) for x in questions]
+    return [question for question in filled if question.positive is not None]
 
 
-def _supporting(lesson: RetrievalQuery, passages: Sequence[str], least: float) -> str | None:
+def _supporting(question: RetrievalQuery, passages: Sequence[str], least: float) -> str | None:
     for passage in passages:
-        share = support(lesson.right, passage)
-        if share >= least and share > max((support(o, passage) for o in lesson.wrong), default=0.0):
+        share = support(question.right, passage)
+        if share >= least and share > max((support(o, passage) for o in question.wrong), default=0.0):
             return passage
     return None
 
 
 def mine_negatives(
-    lessons: Sequence[RetrievalQuery],
+    questions: Sequence[RetrievalQuery],
     asked: Sequence[tuple[int, str]],
     corpus: PassagePool,
     *,
@@ -89,31 +89,31 @@ def mine_negatives(
 
     Parameters
     ----------
-    asked : (lesson, query) pairs, as `training.retrieval.queries.draw` gives them; every lesson has its
+    asked : (question, query) pairs, as `training.retrieval.queries.draw` gives them; every question has its
         positive.
     """
     rng = np.random.default_rng(seed)
     examples = []
     with bar("mine negatives", len(asked)) as shown:
         for start in range(0, len(asked), _BATCH):
-            part = [(lessons[number], query) for number, query in asked[start : start + _BATCH]]
+            part = [(questions[number], query) for number, query in asked[start : start + _BATCH]]
             queries = encode_queries(corpus.encoder, [query for _, query in part])
             cosines, rows = corpus.search(queries, depth)
-            ceilings = _cosines(corpus, queries, [str(lesson.positive) for lesson, _ in part]) * margin
-            for (lesson, query), near, values, ceiling in zip(part, rows, cosines, ceilings):
+            ceilings = _cosines(corpus, queries, [str(question.positive) for question, _ in part]) * margin
+            for (question, query), near, values, ceiling in zip(part, rows, cosines, ceilings):
                 others = rng.integers(0, len(corpus), _DRAWS * count)
                 kept: dict[str, str] = {}
                 for row in (*near[values <= ceiling], *others):
                     text = corpus.text(int(row))
-                    if len(kept) < count and _is_negative(lesson, text, least):
+                    if len(kept) < count and _is_negative(question, text, least):
                         kept.setdefault(same(text), text)
-                examples.append(Example(lesson.id, query, str(lesson.positive), tuple(kept.values())))
+                examples.append(Example(question.id, query, str(question.positive), tuple(kept.values())))
                 shown.update()
     return examples
 
 
-def _is_negative(lesson: RetrievalQuery, passage: str, least: float) -> bool:
-    return same(passage) != same(str(lesson.positive)) and support(lesson.right, passage) < least
+def _is_negative(question: RetrievalQuery, passage: str, least: float) -> bool:
+    return same(passage) != same(str(question.positive)) and support(question.right, passage) < least
 
 
 def _cosines(corpus: PassagePool, queries: Vectors, golds: Sequence[str]) -> Cosines:

@@ -43,7 +43,7 @@ class RetrievalQuery:
         return [o for i, o in enumerate(self.options) if o is not None and i != self.answer]
 
 
-def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list[RetrievalQuery]:
+def read_queries(path: Path, positive: str | None, forms: Sequence[str]) -> list[RetrievalQuery]:
     """The questions of a file, each with an answer and, where a column is named, its gold passage.
 
     Raises
@@ -51,8 +51,8 @@ def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list
     InputError : a question without an answer, no such column, an empty positive.
     """
     rows = list(read_rows(path))
-    questions = Questions.from_rows(rows, str(path)) if rows else Questions.read(path)
-    if missing := np.flatnonzero(questions.answers == NO_ANSWER).tolist():
+    table = Questions.from_rows(rows, str(path)) if rows else Questions.read(path)
+    if missing := np.flatnonzero(table.answers == NO_ANSWER).tolist():
         raise InputError(
             f"{len(missing):,} of {len(rows):,} questions have no answer",
             where=f"{path}, row {missing[0] + 1}, column answer",
@@ -62,13 +62,13 @@ def read_lessons(path: Path, positive: str | None, forms: Sequence[str]) -> list
     golds = [None] * len(rows) if positive is None else [
         _gold(row, positive, f"{path}, row {n}") for n, row in enumerate(rows, 1)
     ]  # fmt: skip
-    asked = [queries_of(questions, (form,), (form,)) for form in forms]
+    asked = [queries_of(table, (form,), (form,)) for form in forms]
     return [
         RetrievalQuery(
-            id_text(questions.ids[i]), questions.prompts[i], questions.options[i],
-            int(questions.answers[i]), tuple(tuple(q.text for q in form[i]) for form in asked), golds[i],
+            id_text(table.ids[i]), table.prompts[i], table.options[i],
+            int(table.answers[i]), tuple(tuple(q.text for q in form[i]) for form in asked), golds[i],
         )
-        for i in range(len(questions))
+        for i in range(len(table))
     ]  # fmt: skip
 
 
@@ -87,69 +87,69 @@ def _gold(row: dict[str, object], column: str, where: str) -> str:
     return text
 
 
-def without(lessons: Sequence[RetrievalQuery], paths: Sequence[Path]) -> list[RetrievalQuery]:
+def without(questions: Sequence[RetrievalQuery], paths: Sequence[Path]) -> list[RetrievalQuery]:
     """The questions that are near-duplicates of none in these files (`kaggle_rag.evaluation.duplicates`).
 
     A prompt that stands there is enough, whatever its options are: it is what would be asked.
     """
     known: set[int] = set()
     prompts: set[str] = set()
-    for path in paths if lessons else ():
+    for path in paths if questions else ():
         theirs = Questions.read(path)
-        known |= {pair.left for pair in find_shared(_table(lessons), theirs)}
+        known |= {pair.left for pair in find_shared(_table(questions), theirs)}
         prompts |= {same(prompt) for prompt in theirs.prompts}
     return [
-        lesson
-        for number, lesson in enumerate(lessons)
-        if number not in known and same(lesson.prompt) not in prompts
+        question
+        for number, question in enumerate(questions)
+        if number not in known and same(question.prompt) not in prompts
     ]
 
 
 def split(
-    lessons: Sequence[RetrievalQuery], held_out: float, seed: int
+    questions: Sequence[RetrievalQuery], held_out: float, seed: int
 ) -> tuple[list[RetrievalQuery], list[RetrievalQuery]]:
     """Questions to learn from and questions held out, about ``held_out`` of them.
 
     Near-duplicates, and those of one positive, stay on one side.
     """
-    if not held_out or not lessons:
-        return list(lessons), []
-    duplicates = find_duplicates(_table(lessons))
-    labels = group(len(lessons), duplicates, [_key(lesson) for lesson in lessons]).labels
+    if not held_out or not questions:
+        return list(questions), []
+    duplicates = find_duplicates(_table(questions))
+    labels = group(len(questions), duplicates, [_key(question) for question in questions]).labels
     sizes = np.bincount(labels)
     order = np.random.default_rng(seed).permutation(len(sizes))
     # Groups in a drawn order, until there are enough questions in them.
     before = np.cumsum(sizes[order]) - sizes[order]
-    held = np.isin(labels, order[before < held_out * len(lessons)])
+    held = np.isin(labels, order[before < held_out * len(questions)])
     return (
-        [lesson for lesson, out in zip(lessons, held) if not out],
-        [lesson for lesson, out in zip(lessons, held) if out],
+        [question for question, out in zip(questions, held) if not out],
+        [question for question, out in zip(questions, held) if out],
     )
 
 
-def _key(lesson: RetrievalQuery) -> str | None:
-    return same(lesson.positive) if lesson.positive else None
+def _key(question: RetrievalQuery) -> str | None:
+    return same(question.positive) if question.positive else None
 
 
-def _table(lessons: Sequence[RetrievalQuery]) -> Questions:
+def _table(questions: Sequence[RetrievalQuery]) -> Questions:
     """The questions as a table again."""
     rows = [
-        {"id": lesson.id, "prompt": lesson.prompt, "answer": LETTERS[lesson.answer],
-         **dict(zip(LETTERS, lesson.options))}
-        for lesson in lessons
+        {"id": question.id, "prompt": question.prompt, "answer": LETTERS[question.answer],
+         **dict(zip(LETTERS, question.options))}
+        for question in questions
     ]  # fmt: skip
     return Questions.from_rows(rows, "questions")
 
 
-def draw(lessons: Sequence[RetrievalQuery], count: int, seed: int) -> list[tuple[int, str]]:
-    """``count`` queries a lesson, as (lesson, query), drawn without regard to the answer.
+def draw(questions: Sequence[RetrievalQuery], count: int, seed: int) -> list[tuple[int, str]]:
+    """``count`` queries a question, as (question, query), drawn without regard to the answer.
 
     Every form is as likely as every other, however many queries it has; a query may be drawn again.
     """
     rng = np.random.default_rng(seed)
     drawn = []
-    for number, lesson in enumerate(lessons):
+    for number, question in enumerate(questions):
         for _ in range(count):
-            form = lesson.forms[rng.integers(len(lesson.forms))]
+            form = question.forms[rng.integers(len(question.forms))]
             drawn.append((number, form[rng.integers(len(form))]))
     return drawn

@@ -27,23 +27,23 @@ def questions(count=40, others=None, **changes):
     return EpochQuestions(found, others, FORM, Writer(tokenizer("bert"), PAIR, 48), Changes(**settings))
 
 
-def read(lesson, row):
+def read(dataset, row):
     """The options, their contexts and the right option of a feature, out of its tokens."""
-    feature, words = lesson[row], lesson.writer.tokenizer
+    feature, words = dataset[row], dataset.writer.tokenizer
     rows = [words.convert_ids_to_tokens(ids) for ids in feature["input_ids"]]
     return [r[-2] for r in rows], [r[1 : r.index("</s>")] for r in rows], rows[feature["labels"]][-2]
 
 
 def test_options_are_shuffled_every_epoch_and_labels_and_contexts_move_with_them():
-    lesson, orders, places = questions(), set(), []
+    dataset, orders, places = questions(), set(), []
     for epoch in range(6):
-        lesson.epoch = epoch
-        for row in range(len(lesson)):
-            options, contexts, right = read(lesson, row)
+        dataset.epoch = epoch
+        for row in range(len(dataset)):
+            options, contexts, right = read(dataset, row)
             known = item(row)
             assert sorted(options) == sorted(known.options) and right == known.options[known.answer]
             assert [context[0] for context in contexts] == options
-            places.append(lesson[row]["labels"])
+            places.append(dataset[row]["labels"])
             if row == 0:
                 orders.add(tuple(options))
     assert len(orders) >= 4
@@ -63,15 +63,15 @@ def test_everything_is_drawn_from_seed_epoch_and_row_alone():
 
 
 def test_without_shuffling_the_options_stay():
-    lesson = questions(shuffle=False)
-    assert all(read(lesson, row)[0] == list(item(row).options) for row in range(40))
+    dataset = questions(shuffle=False)
+    assert all(read(dataset, row)[0] == list(item(row).options) for row in range(40))
 
 
 def test_a_share_of_the_questions_reads_the_weaker_context():
     other = (lines_as_snippets("heron heron"),) * 5
     weaker = [found._replace(contexts=other) for found in map(item, range(200))]
-    lesson = questions(200, weaker, weaker=0.25)
-    share = sum(read(lesson, row)[1][0] == ["heron", "heron"] for row in range(200))
+    dataset = questions(200, weaker, weaker=0.25)
+    share = sum(read(dataset, row)[1][0] == ["heron", "heron"] for row in range(200))
     # Binomial(200, 0.25): 50 with a standard deviation of 6.1.
     assert 25 < share < 75
     never = questions(200, weaker, weaker=0.0)

@@ -22,8 +22,8 @@ def settings(folder, made, **changes):
     return MultipleChoiceRun(questions=questions, out=folder / "out", model="none", **changes)
 
 
-def ids(lessons):
-    return set(lessons.questions.ids)
+def ids(dataset):
+    return set(dataset.questions.ids)
 
 
 def test_held_out_keeps_copies_and_articles_together(tmp_path):

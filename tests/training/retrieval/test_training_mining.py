@@ -13,7 +13,7 @@ from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.text.normalise import same
 from training.retrieval.corpus import ListedPassages, nearest, read_passages
 from training.retrieval.mining import mine_negatives, mine_positives, support
-from training.retrieval.queries import draw, read_lessons, split, without
+from training.retrieval.queries import draw, read_queries, split, without
 from training.retrieval.trainer import DistinctBatches, SeededBatches
 
 FACTS = [
@@ -32,12 +32,12 @@ ROWS = [
 
 
 @pytest.fixture
-def lessons(tmp_path):
+def questions(tmp_path):
     with (tmp_path / "q.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ROWS[0])
         writer.writeheader()
         writer.writerows(ROWS)
-    return read_lessons(tmp_path / "q.csv", None, ("all", "each"))
+    return read_queries(tmp_path / "q.csv", None, ("all", "each"))
 
 
 def test_support_is_the_share_of_the_options_words():
@@ -46,50 +46,50 @@ def test_support_is_the_share_of_the_options_words():
     assert support("iro", "rust is iron oxide") == 0.0 and support("?", "rust") == 0.0
 
 
-def test_no_query_says_which_option_is_right(lessons):
-    assert lessons[0].forms == (
+def test_no_query_says_which_option_is_right(questions):
+    assert questions[0].forms == (
         ("What pollinates flowers? stones bees the moon",),
         tuple(f"What pollinates flowers? {option}" for option in ("stones", "bees", "the moon")),
     )
-    drawn = draw(lessons[:1] * 2000, 1, 0)
+    drawn = draw(questions[:1] * 2000, 1, 0)
     shares = {query: sum(query == each for _, each in drawn) / 2000 for query in {q for _, q in drawn}}
     # Both forms alike, and within the second form every option alike: the right one is not preferred.
-    assert shares[lessons[0].forms[0][0]] == pytest.approx(1 / 2, abs=0.05)
-    assert all(shares[query] == pytest.approx(1 / 6, abs=0.04) for query in lessons[0].forms[1])
+    assert shares[questions[0].forms[0][0]] == pytest.approx(1 / 2, abs=0.05)
+    assert all(shares[query] == pytest.approx(1 / 6, abs=0.04) for query in questions[0].forms[1])
 
 
-def test_the_nearest_supporting_passage_is_the_positive(lessons, encoder):
-    found = mine_positives(lessons, ListedPassages(FACTS, encoder), 10, 1.0)
+def test_the_nearest_supporting_passage_is_the_positive(questions, encoder):
+    found = mine_positives(questions, ListedPassages(FACTS, encoder), 10, 1.0)
     # 'iron' stands in four facts; the nearest to prompt and answer is taken. Gneiss stands in none.
-    assert [lesson.id for lesson in found] == ["1", "2"]
+    assert [question.id for question in found] == ["1", "2"]
     assert found[0].positive == FACTS[0 + 3]
     asked = encoder.encode_queries(["Which metal is attracted? iron"])
     holding = [fact for fact in FACTS if "iron" in fact.split()]
     assert found[1].positive == holding[int((encoder.encode_passages(holding) @ asked[0]).argmax())]
 
 
-def test_a_passage_that_holds_a_wrong_option_as_well_supports_nothing(lessons, encoder):
+def test_a_passage_that_holds_a_wrong_option_as_well_supports_nothing(questions, encoder):
     both = ["bees and stones and the moon pollinate flowers"]
-    assert mine_positives(lessons, ListedPassages(both, encoder), 5, 1.0) == []
+    assert mine_positives(questions, ListedPassages(both, encoder), 5, 1.0) == []
 
 
-def test_hard_negatives_are_those_of_a_brute_force(lessons, encoder):
+def test_hard_negatives_are_those_of_a_brute_force(questions, encoder):
     corpus = ListedPassages(FACTS, encoder)
-    found = mine_positives(lessons, corpus, 10, 1.0)
+    found = mine_positives(questions, corpus, 10, 1.0)
     asked = draw(found, 4, 0)
     examples = mine_negatives(found, asked, corpus, count=3, depth=10, margin=0.95, least=1.0, seed=0)
     vectors = encoder.encode_passages(FACTS)
     hard = 0
     for (number, query), example in zip(asked, examples):
-        lesson = found[number]
+        question = found[number]
         cosines = vectors @ encoder.encode_queries([query])[0]
-        top = 0.95 * cosines[FACTS.index(lesson.positive)]
-        right = lesson.right.lower()
+        top = 0.95 * cosines[FACTS.index(question.positive)]
+        right = question.right.lower()
         expected = [
             FACTS[row] for row in np.argsort(-cosines)
-            if cosines[row] <= top and right not in FACTS[row].split() and FACTS[row] != lesson.positive
+            if cosines[row] <= top and right not in FACTS[row].split() and FACTS[row] != question.positive
         ][:3]  # fmt: skip
-        assert example.query == query and example.positive == lesson.positive
+        assert example.query == query and example.positive == question.positive
         assert list(example.negatives[: len(expected)]) == expected
         assert not any(right in text.split() for text in example.negatives)
         assert len(set(example.negatives)) == len(example.negatives)
@@ -105,12 +105,12 @@ def test_the_nearest_by_all_cosines():
     assert cosines.shape == (700, 5) and (np.diff(cosines, axis=1) <= 0).all()
 
 
-def test_questions_of_one_positive_are_held_out_together(lessons):
+def test_questions_of_one_positive_are_held_out_together(questions):
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice([*"bdfgklmnrst"], 6)) for _ in range(2000)]
     many = [
         dataclasses.replace(
-            lessons[0], id=str(i), prompt=" ".join(words[10 * i : 10 * i + 7]),
+            questions[0], id=str(i), prompt=" ".join(words[10 * i : 10 * i + 7]),
             options=tuple(words[10 * i + 7 : 10 * i + 10]), positive=f"Fact {i % 20}",
         )
         for i in range(200)
@@ -125,9 +125,9 @@ def test_questions_of_one_positive_are_held_out_together(lessons):
     assert held and not {x.prompt for x in learnt} & {x.prompt for x in held}
 
 
-def test_questions_of_another_file_are_not_learnt_from(lessons, tmp_path):
+def test_questions_of_another_file_are_not_learnt_from(questions, tmp_path):
     (tmp_path / "dev.csv").write_text("id,prompt,A,B\nx,what  POLLINATES flowers?,a,b\n")
-    assert [x.id for x in without(lessons, [tmp_path / "dev.csv"])] == ["2", "3"]
+    assert [x.id for x in without(questions, [tmp_path / "dev.csv"])] == ["2", "3"]
 
 
 def test_passages_are_read_from_lines_or_a_column_and_stand_once(tmp_path, encoder):
