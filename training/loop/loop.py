@@ -1,4 +1,4 @@
-"""The order of a run, the same for both kinds: material, a first evaluation, learning, the best weights."""
+"""Learning from a checkpoint, or from the start, and what its evaluations found."""
 
 from __future__ import annotations
 

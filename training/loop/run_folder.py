@@ -1,6 +1,6 @@
 """The folder of a run: begun, resumed, finished in one rename; a stranger's work is never touched.
 
-The work happens in ``OUT.training``, which holds the plan, the material and the checkpoints. When all
+The work happens in ``OUT.training``, which holds the plan, the dataset and the checkpoints. When all
 is learnt the model is written there, and becomes ``OUT`` in one rename.
 """
 

@@ -72,25 +72,25 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
     set_seed(settings.seed)
     encoder = Encoder(settings.model, device=settings.device, untrained=True)
 
-    def material() -> RetrievalDataset:
+    def dataset() -> RetrievalDataset:
         return make_dataset(settings, encoder)
 
-    def trainer(material: RetrievalDataset, folder: Path) -> Any:
-        return _trainer(settings, encoder, material, folder)
+    def trainer(dataset: RetrievalDataset, folder: Path) -> Any:
+        return _trainer(settings, encoder, dataset, folder)
 
     if dry:
-        return dry_run(settings, material, trainer)
-    return learn(run, material, trainer, lambda folder: _save(encoder, folder))
+        return dry_run(settings, dataset, trainer)
+    return learn(run, dataset, trainer, lambda folder: _save(encoder, folder))
 
 
-def _trainer(settings: RetrieverSettings, encoder: Encoder, material: RetrievalDataset, folder: Path) -> Any:
+def _trainer(settings: RetrieverSettings, encoder: Encoder, dataset: RetrievalDataset, folder: Path) -> Any:
     kind = RETRIEVER_LOSSES[settings.loss]
     card = encoder.card
-    rows = rows_of(kind.rows, prompted(material.examples, card.query_prompt, card.passage_prompt))
+    rows = rows_of(kind.rows, prompted(dataset.examples, card.query_prompt, card.passage_prompt))
     return make_trainer(
         (_BiEncoderTrainer, SentenceTransformerTrainingArguments), settings, folder, encoder.model,
         kind.make(encoder.model, settings), Dataset.from_dict(rows),
-        RetrievalEvaluator(encoder, material.held, material.pool) if material.held else None,
+        RetrievalEvaluator(encoder, dataset.held, dataset.pool) if dataset.held else None,
         distinct=kind.distinct, say=say,
     )  # fmt: skip
 

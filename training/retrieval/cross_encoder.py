@@ -73,16 +73,16 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
     set_seed(settings.seed)
     model = load(settings)
 
-    def material() -> RetrievalDataset:
+    def dataset() -> RetrievalDataset:
         return make_dataset(settings)
 
-    def trainer(material: RetrievalDataset, folder: Path) -> Any:
-        return _trainer(settings, model, material, folder)
+    def trainer(dataset: RetrievalDataset, folder: Path) -> Any:
+        return _trainer(settings, model, dataset, folder)
 
     def save(folder: Path) -> None:
         pairmodel.save(model, folder)
 
-    return dry_run(settings, material, trainer) if dry else learn(run, material, trainer, save)
+    return dry_run(settings, dataset, trainer) if dry else learn(run, dataset, trainer, save)
 
 
 def load(settings: RerankerSettings) -> PairModel:
@@ -93,12 +93,12 @@ def load(settings: RerankerSettings) -> PairModel:
     return pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
 
 
-def _trainer(settings: RerankerSettings, model: PairModel, material: RetrievalDataset, folder: Path) -> Any:
+def _trainer(settings: RerankerSettings, model: PairModel, dataset: RetrievalDataset, folder: Path) -> Any:
     kind = RERANKER_LOSSES[settings.loss]
-    labels = soft_labels(settings.teacher, material.examples, settings.device) if settings.teacher else None
+    labels = soft_labels(settings.teacher, dataset.examples, settings.device) if settings.teacher else None
     return make_trainer(
         (_CrossEncoderTrainer, CrossEncoderTrainingArguments), settings, folder, model,
-        kind.make(model, settings), Dataset.from_dict(rows_of(kind.rows, material.examples, labels)),
-        RerankingEvaluator(model, material.held, material.pool) if material.held else None,
+        kind.make(model, settings), Dataset.from_dict(rows_of(kind.rows, dataset.examples, labels)),
+        RerankingEvaluator(model, dataset.held, dataset.pool) if dataset.held else None,
         distinct=kind.distinct, say=say,
     )  # fmt: skip

@@ -22,7 +22,7 @@ MakeTrainer = Callable[[RetrievalDataset, Path], Any]
 
 def learn(
     run: Run,
-    make_material: Callable[[], RetrievalDataset],
+    make_dataset: Callable[[], RetrievalDataset],
     make_trainer: MakeTrainer,
     save: Callable[[Path], object],
 ) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def learn(
 
     with run.begun() as work:
         if not (work / FILE).exists():
-            make_material().write(work)
-        material = RetrievalDataset.read(work)
-        say(", ".join(f"{count:,} {name}" for name, count in material.notes.items()))
-        trainer = make_trainer(material, work)
+            make_dataset().write(work)
+        dataset = RetrievalDataset.read(work)
+        say(", ".join(f"{count:,} {name}" for name, count in dataset.notes.items()))
+        trainer = make_trainer(dataset, work)
         require_room(work, trainer.model)
         before = trainer.evaluator() if trainer.evaluator else {}
         if before:
@@ -59,22 +59,22 @@ def learn(
             "best step": trainer.state.best_global_step or trainer.state.global_step,
             "seconds": round(time.perf_counter() - start, 1),
             "evaluations": _evaluations(trainer),
-            "notes": material.notes,
+            "notes": dataset.notes,
         }
         return run.finish(save, result)
 
 
 def dry_run(
     settings: RetrieverSettings | RerankerSettings,
-    make_material: Callable[[], RetrievalDataset],
+    make_dataset: Callable[[], RetrievalDataset],
     make_trainer: MakeTrainer,
 ) -> dict[str, Any]:
     """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
     from training.loop.trainer import seconds_a_step
 
-    material = make_material()
+    dataset = make_dataset()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(material, Path(folder))
+        trainer = make_trainer(dataset, Path(folder))
         start = time.perf_counter()
         before = trainer.evaluator() if trainer.evaluator else {}
         judging = time.perf_counter() - start
@@ -89,5 +89,5 @@ def dry_run(
         "steps": math.ceil(settings.epochs * an_epoch),
         "steps an epoch": an_epoch,
         "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
-        "notes": material.notes,
+        "notes": dataset.notes,
     }
