@@ -111,7 +111,7 @@ def test_a_ranker_without_weight_is_neither_trained_nor_listed(tmp_path):
     (tmp_path / "base").mkdir()
     entries[1].settings.options["base"] = str(tmp_path / "base")
     weights = FittedWeights((0.0, 1.0), None, None, None, "", np.zeros((1, 2), np.float32))
-    study = types.SimpleNamespace(entries=entries, place=None, folder=tmp_path / "run")
+    study = types.SimpleNamespace(specs=entries, place=None, folder=tmp_path / "run")
     told = found_by(study, Report({}, weights, None), study.folder)
     options = {"folder": str(Path("..") / "b"), "base": str(Path("..") / "base")}
     assert told == {"rankers": [{"kind": "trained", "weight": 1.0, "options": options}]}
