@@ -20,13 +20,23 @@ examples:
 QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and, where it has them,
 context and is_question. Rows that bring a context are answered from it, the others from the index."""
 
+_OVERVIEW = """\
+examples:
+  python -m inference submit --check --config solution.yaml
+  python -m inference contexts --questions test.csv --index index/ --out contexts.parquet
+  python -m inference submit --questions test.csv --contexts-file contexts.parquet --out submission.csv
+  python -m inference score submission.csv train.csv
+
+COMMAND --help lists its flags; docs/settings.md, what a solution.yaml may hold."""
+
 _FLAGS = ("questions", "index", "contexts_file", "out", "encoder", "encoders", "device", "top", "limit")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m inference", description="Answer multiple-choice questions from an index."
-    )
+        prog="python -m inference", description="Answer multiple-choice questions from an index.",
+        epilog=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter
     contexts = commands.add_parser("contexts", help="find and write the context of each question")

@@ -86,6 +86,17 @@ tokenizer of any kind (spm.model, spiece.model, tokenizer.model, vocab.txt). OUT
 tokenizer.json, and is only written when both give the same tokens, weights and answers."""
 
 
+_OVERVIEW = """\
+examples:
+  python -m training multiple-choice --questions train.csv --contexts-file contexts.parquet \\
+      --model deberta-base/ --out deberta/
+  python -m training causal --config ranker.yaml --set peft.method=qlora --dry-run
+  python -m training cross-validate solution.yaml --folds 5 --final
+  python -m training retriever --questions train.csv --index index/ --out my-encoder/
+
+COMMAND --help lists every setting with its default. Killed at any point, the same command resumes."""
+
+
 def _ranker_help(command: str, model: str) -> str:
     forms = [f"  {name:<9} {', '.join(families)}" for name, families in FORMS.items()]
     methods = [f"  {name:<9} {method.text}" for name, method in METHODS.items()]
@@ -97,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description="Train the models that find the evidence, and those that read it.",
+        epilog=_OVERVIEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     programs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter

@@ -51,10 +51,21 @@ numbers and formulae that are in the one and not in the other; and counts holes 
 that stand for what was lost before the corpus was made."""
 
 
+_OVERVIEW = """\
+examples:
+  python -m wiki_index check --corpus wikipedia/20231101.en/ --every 100
+  python -m wiki_index build wikipedia/20231101.en/ index/ --ram 2GB --lexical --dry-run
+  python -m wiki_index build wikipedia/20231101.en/ index/ --ram 2GB --lexical
+  python -m wiki_index search index/ "Which moon of Saturn has an atmosphere?" -k 5
+
+COMMAND --help lists its flags. Killed at any point, the same build resumes."""
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m wiki_index", description="Build, search and check an index of passages."
-    )
+        prog="python -m wiki_index", description="Build, search and check an index of passages.",
+        epilog=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (what, epilog, flags) in _COMMANDS.items():
         flags(
