@@ -17,7 +17,7 @@ examples:
   python -m wiki_index build wikipedia/20231101.en/ index/ --ram 4GB --lexical
   python -m wiki_index build enwiki-20250101-pages-articles-multistream.xml.bz2 index/
   python -m wiki_index build notes/ index/ --unit window:254/64 --encoder BAAI/bge-small-en-v1.5 --online
-  python -m wiki_index build new/ index2/ --reuse index/        (encodes only what changed)
+  python -m wiki_index build new/ index2/ --reuse index/        # encodes only what changed
   python -m wiki_index build wikipedia/20231101.en/ /nfs/index --workers ray --ray-address auto
 
 CORPUS is a file, or a folder of files, of these formats:

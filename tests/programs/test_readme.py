@@ -1,5 +1,6 @@
 """README and docs: every command is one that the programs take, every link is there, the examples run."""
 
+import argparse
 import re
 import shlex
 import shutil
@@ -29,26 +30,42 @@ PARSERS = {
 HISTORY = {"results.md", "log.md", "CHANGELOG.md"}
 
 
+_COMMAND = re.compile(r"^[ !$]*(?:\S+=\S+ )?(?:\S*/)?python -m (wiki_index|inference|training) (.*)")
+
+
 def blocks(page, kind):
     return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
+def commands_in(text):
+    """Every line ``python -m PROGRAM …``, with its continuations and without its comment."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if found := _COMMAND.search(line):
+            yield pytest.param(found[1], shlex.split(found[2], comments=True), id=found[0].strip()[:80])
+
+
 def commands():
-    """Every line ``python -m PROGRAM …`` of a block, with its continuations and without its comment."""
     for page in PAGES:
         for block in blocks(page, "") if page.name not in HISTORY else ():
-            for line in block.replace("\\\n", " ").splitlines():
-                if found := re.search(r"python -m (wiki_index|inference|training) (.*)", line):
-                    yield pytest.param(found[1], shlex.split(found[2], comments=True), id=found[0][:70])
+            yield from commands_in(block)
 
 
-@pytest.mark.parametrize(("program", "words"), list(commands()))
+def examples():
+    """Those of ``--help``, of the programs and of their commands."""
+    for make in PARSERS.values():
+        parser = make()
+        inner = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+        for each in (parser, *inner.choices.values()):
+            yield from commands_in(each.epilog or "")
+
+
+@pytest.mark.parametrize(("program", "words"), [*commands(), *examples()])
 def test_every_command_is_one_that_the_program_takes(program, words):
     PARSERS[program]().parse_args(words)
 
 
 def test_there_are_commands_in_every_page():
-    assert len(list(commands())) >= 40
+    assert len(list(commands())) >= 40 and len(list(examples())) >= 20
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,8 +15,8 @@ CROSS_VALIDATE = """\
 examples:
   python -m training cross-validate solution.yaml --folds 5 --against test.csv
   python -m training cross-validate solution.yaml --questions train.csv --contexts-file train.parquet
-  python -m training cross-validate solution.yaml --fold 2       (each fold in a session of its own)
-  python -m training cross-validate solution.yaml --final        (then ready to submit)
+  python -m training cross-validate solution.yaml --fold 2       # each fold in a session of its own
+  python -m training cross-validate solution.yaml --final        # then ready to submit
 
 In solution.yaml a ranker says how it is trained; one without train is asked as it is:
   questions: train.csv
