@@ -11,7 +11,16 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from kaggle_rag.runtime.errors import ConfigError, KitError
 from kaggle_rag.runtime.limits import parse_size
-from kaggle_rag.runtime.settings import Section, by_new_names, drop, plain_values, read_settings, validated
+from kaggle_rag.runtime.settings import (
+    ModelName,
+    ModelsInside,
+    Section,
+    by_new_names,
+    drop,
+    plain_values,
+    read_settings,
+    validated,
+)
 
 
 def _size(value: Any) -> int | None:
@@ -52,7 +61,7 @@ class ContextSettings(Section):
     merge: Literal["best", "best+mean"] = Field(
         "best", description="scores of a passage for several queries: the best, or the best and the mean"
     )
-    reranker: str | None = Field(
+    reranker: ModelName | None = Field(
         None, description="a cross-encoder (folder or hub name) that reads question and passage together"
     )
     rerank: int = Field(50, ge=1, le=1000, description="best candidates a context that it reads")
@@ -85,7 +94,9 @@ class RankerSettings(Section):
 
     kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="its weight in the blend")
-    options: dict[str, Any] = Field(default_factory=dict, description="settings of that ranker")
+    options: Annotated[dict[str, Any], ModelsInside(("folder", "base"))] = Field(
+        default_factory=dict, description="settings of that ranker"
+    )
     train: dict[str, Any] | None = Field(
         None,
         description="how python -m training cross-validate trains it: {command: multiple-choice, model: ...}",
@@ -111,8 +122,8 @@ class Solution(Section):
     index: Path | None = Field(None, description="folder written by python -m wiki_index build")
     contexts_file: Path | None = Field(None, description="a ready contexts.parquet, instead of an index")
     out: Path | None = Field(None, description="the file to write")
-    encoder: str | None = Field(None, description="where the index's encoder lies on this machine")
-    encoders: dict[str, str] = Field(
+    encoder: ModelName | None = Field(None, description="where the index's encoder lies on this machine")
+    encoders: dict[str, ModelName] = Field(
         default_factory=dict,
         description="the same of its further retrievers: {name of the retriever: folder or hub name}",
     )
@@ -141,9 +152,6 @@ class Solution(Section):
         return rankers
 
 
-PATHS = ("questions", "index", "contexts_file", "out", "stack")
-# Each a folder or the name of a model: a path where there is such a folder.
-MODELS = ("encoder", "encoders.*", "contexts.reranker", "rankers.*.options.folder", "rankers.*.options.base")
 
 
 def load(
@@ -161,14 +169,14 @@ def load(
     ------
     ConfigError : listing every unknown key and every value that does not fit.
     """
-    return read_settings(Solution, path, changes, flags, paths=PATHS, models=MODELS)
+    return read_settings(Solution, path, changes, flags)
 
 
 def load_partly(
     path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> tuple[Solution, list[KitError]]:
     """`load`, but give the settings that fit beside the faults of the others, so that all can be checked."""
-    values = plain_values(Solution, path, changes, flags, paths=PATHS, models=MODELS)
+    values = plain_values(Solution, path, changes, flags)
     try:
         return validated(Solution, values, path or "settings"), []
     except ConfigError as error:

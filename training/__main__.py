@@ -14,12 +14,10 @@ from kaggle_rag.runtime.errors import EXIT_USER_ERROR, run_program, show_size
 from kaggle_rag.runtime.flags import OldName, commands_listed
 from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
-from training.rankers import settings as ranker_settings
 from training.rankers.extra import require_extra
 from training.rankers.idle import idle as idle_of_ranker
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
-from training.retrieval import settings as retrieval_settings
 from training.retrieval.idle import idle as idle_of_retrieval
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
@@ -183,11 +181,7 @@ def _show(value: Any) -> str:
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
     ranks = issubclass(model, RankerRun)
-    keys = ranker_settings if ranks else retrieval_settings
-    found = read_settings(
-        model, arguments.config, getattr(arguments, "changes", ()), flags, paths=keys.PATHS,
-        models=keys.MODELS,
-    )  # fmt: skip
+    found = read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags)
     for line in (idle_of_ranker if ranks else idle_of_retrieval)(found):
         print("note: " + line, file=sys.stderr)
     return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -54,19 +55,12 @@ def read_settings(
     path: str | Path | None,
     changes: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
-    *,
-    paths: Sequence[str] = (),
-    models: Sequence[str] = (),
 ) -> Settings:
-    """`load` for any settings model.
+    """Read a settings file (or the defaults), apply ``KEY=VALUE`` changes, then the flags given.
 
-    Parameters
-    ----------
-    paths : patterns (`kaggle_rag.runtime.places.at`) of the keys that hold paths, which are relative to the
-        file.
-    models : the same of keys that hold folders or names of models.
+    Fields of the type ``Path`` are relative to the file, and so are those of `ModelName` that are folders.
     """
-    values = plain_values(model, path, changes, flags, paths=paths, models=models)
+    values = plain_values(model, path, changes, flags)
     return validated(model, values, path or "settings")
 
 
@@ -75,22 +69,70 @@ def plain_values(
     path: str | Path | None,
     changes: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
-    *,
-    paths: Sequence[str],
-    models: Sequence[str],
 ) -> dict[str, Any]:
     """The settings as plain values, their paths resolved."""
     values = by_new_names(_read(Path(path)) if path else {}, model.OLD_KEYS)
     if path:
-        folder = Path(path).parent
-        at(values, paths, lambda value: beside(value, folder))
-        at(values, models, lambda value: model_beside(value, folder))
+        resolve(values, model, Path(path).parent)
     for change in changes:
         _set(values, change)
     values = by_new_names(values, model.OLD_KEYS)
     values |= {key: value for key, value in (flags or {}).items() if value not in (None, {})}
-    at(values, (*paths, *models), plain)
+    paths, models = keys_of(model)
+    at(values, [*paths, *models], plain)
     return values
+
+
+class _Model:
+    """Of a field: a folder, or the name of a model that is looked up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelsInside:
+    """Of a table of free keys: those that hold models."""
+
+    keys: tuple[str, ...]
+
+
+ModelName = Annotated[str, _Model()]
+
+
+def keys_of(model: type[Section]) -> tuple[list[str], list[str]]:
+    """Patterns (`kaggle_rag.runtime.places.at`) of the keys of paths, and of those of models."""
+    paths: list[str] = []
+    models: list[str] = []
+    for name, field in model.model_fields.items():
+        _collect([field.annotation, *field.metadata], name, paths, models)
+    return list(dict.fromkeys(paths)), list(dict.fromkeys(models))
+
+
+def _collect(parts: Iterable[Any], key: str, paths: list[str], models: list[str]) -> None:
+    """Add what the parts of an annotation, and its marks, say of a key."""
+    for part in parts:
+        if isinstance(part, _Model):
+            models.append(key)
+        elif isinstance(part, ModelsInside):
+            models += [f"{key}.{inner}" for inner in part.keys]
+        elif part is Path:
+            paths.append(key)
+        elif isinstance(part, type) and issubclass(part, Section):
+            for found, own in zip((paths, models), keys_of(part)):
+                found += [f"{key}.{inner}" for inner in own]
+        elif get_origin(part) in (tuple, list):
+            _collect(get_args(part), f"{key}.*", paths, models)
+        elif get_origin(part) is dict:
+            _collect(get_args(part)[1:], f"{key}.*", paths, models)
+        elif get_origin(part) is Annotated:
+            _collect([part.__origin__, *part.__metadata__], key, paths, models)
+        else:
+            _collect(get_args(part), key, paths, models)
+
+
+def resolve(values: dict[str, Any], model: type[Section], folder: Path) -> None:
+    """Make the paths and models of a settings file in ``folder`` relative to it, in place."""
+    paths, models = keys_of(model)
+    at(values, paths, lambda value: beside(value, folder))
+    at(values, models, lambda value: model_beside(value, folder))
 
 
 def by_new_names(values: Mapping[str, Any], old: Mapping[str, str]) -> dict[str, Any]:

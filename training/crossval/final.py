@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
-from kaggle_rag.config import MODELS
+from kaggle_rag.config import Solution
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.places import at
+from kaggle_rag.runtime.settings import keys_of
 from training.crossval.experiment import Experiment
 from training.crossval.ranker_spec import RankerSpec
 from training.crossval.report import STACK, Report, stack_is_better
@@ -85,7 +86,7 @@ def train_all(experiment: Experiment, verdict: Report) -> Path:
             say(f"{spec.name}: on all questions")
             train_ranker(spec.command, spec.run(experiment.place, None))
     kept = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
-    at(kept, ("index", *MODELS), lambda path: _path(path, experiment.folder, there=False))
+    at(kept, ["index", *keys_of(Solution)[1]], lambda path: _path(path, experiment.folder, there=False))
     lines = [
         "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
         *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),

@@ -16,13 +16,12 @@ from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
-from kaggle_rag.runtime.places import at, beside, model_beside
-from kaggle_rag.runtime.settings import validated
+from kaggle_rag.runtime.settings import resolve, validated
 from training.loop.run_folder import Run
 from training.rankers.checks import check_backbone
 from training.rankers.extra import require_extra
 from training.rankers.idle import idle
-from training.rankers.settings import COMMANDS, FILES, MODELS, PATHS, RankerRun
+from training.rankers.settings import COMMANDS, FILES, RankerRun
 
 # What the cross-validation decides of every training run.
 _GIVEN = (
@@ -134,8 +133,7 @@ def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
         where = f"rankers.{number}.train"
         train = dict(settings.train or {})
         command = None if settings.train is None else _command(settings, train, where)
-        at(train, PATHS, lambda value: beside(value, folder))
-        at(train, MODELS, lambda value: model_beside(value, folder))
+        resolve(train, COMMANDS.get(command or "", RankerRun), folder)
         name = _name(settings, train, {spec.name for spec in specs})
         specs.append(RankerSpec(name, settings, command, train))
     return tuple(specs)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.models.layouts import PRESETS
-from kaggle_rag.runtime.settings import Section
+from kaggle_rag.runtime.settings import ModelName, Section
 from training.loop.settings import TrainingSettings
 from training.rankers.peft_methods import METHODS
 
@@ -18,9 +18,6 @@ from training.rankers.peft_methods import METHODS
 FILES = (
     "questions", "contexts_file", "validation", "validation_contexts", "weaker_contexts", "drop", "folds",
 )  # fmt: skip
-PATHS = (*FILES, "out", "exclude")
-# Folders or names of models.
-MODELS = ("model",)
 
 
 def _known(table: dict[str, Any], what: str) -> Any:
@@ -61,7 +58,7 @@ class RankerRun(TrainingSettings):
     contexts_file: Path | None = Field(
         None, description="their contexts.parquet, by python -m inference contexts (default: none are read)"
     )
-    model: str = Field(description="the backbone: a folder, or a name")
+    model: ModelName = Field(description="the backbone: a folder, or a name")
     form: Annotated[str, _known(FORMS, "form")] = Field("choice", description="one of " + ", ".join(FORMS))
     peft: PeftSettings = PeftSettings()
     others: bool = Field(False, description="binary form: the head hears of the other options too")

@@ -9,13 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.config import Form
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.runtime.settings import ModelName
 from training.loop.settings import TrainingSettings
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
-# Keys of a YAML file that are relative to it.
-PATHS = ("questions", "out", "passages", "index", "validation", "exclude")
-# Folders or names of models.
-MODELS = ("model", "teacher", "encoder")
 Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
 
 
@@ -28,7 +25,7 @@ def _known(table: dict[str, Loss], name: str) -> str:
 class _Run(TrainingSettings):
     """What a retriever and a re-ranker are both trained by."""
 
-    model: str = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
+    model: ModelName = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(
         None,
         description="column of QUESTIONS with the passage that answers (without it, such passages are "
@@ -38,7 +35,7 @@ class _Run(TrainingSettings):
         None, description="passages to search: .txt with one a line, or a table with a column text"
     )
     index: Path | None = Field(None, description="an index to search instead, by python -m wiki_index build")
-    encoder: str | None = Field(
+    encoder: ModelName | None = Field(
         None,
         description="where the index's encoder lies now (same weights); without an index: what mines",
     )
@@ -107,7 +104,7 @@ class RerankerSettings(_Run):
     negatives: int = Field(4, ge=1, le=50, description="hard negatives an example")
     batch: int = Field(32, ge=2, description="examples in a batch")
     candidates: int = Field(50, ge=2, le=1000, description="nearest passages re-ranked in an evaluation")
-    teacher: str | None = Field(
+    teacher: ModelName | None = Field(
         None,
         description="soft labels: a cross-encoder's folder or name, or a table with id, passage, score",
     )
