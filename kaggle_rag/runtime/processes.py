@@ -18,7 +18,7 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _wait_for_all() -> None:
+def wait_for_all() -> None:
     """Go on when every process has come here."""
     if processes() > 1:
         from accelerate import PartialState

@@ -15,7 +15,7 @@ def require_there(path: Path) -> None:
         raise InputError("no such file", where=path, cure="check the spelling of the path")
 
 
-def _require_own(run: Run, dry: bool) -> None:
+def require_own(run: Run, dry: bool) -> None:
     """A dry run writes nothing; of several processes the first one may be about to make the folder."""
     if is_first() and not dry:
         run.require_own()

@@ -36,7 +36,7 @@ def train(trainer: Any, last: Path | None) -> None:
         ) from error
 
 
-def _evaluations(trainer: Any) -> list[dict[str, Any]]:
+def evaluations_of(trainer: Any) -> list[dict[str, Any]]:
     """The figures of every evaluation, those before an interruption too (the trainer's state keeps them)."""
     return [
         {"step": line["step"], **{k.removeprefix("eval_"): v for k, v in line.items() if "@" in k}}

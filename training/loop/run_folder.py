@@ -16,7 +16,7 @@ from kaggle_rag.index.manifest import MANIFEST, Manifest
 from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import require_space, sha256, write_json
-from kaggle_rag.runtime.processes import _wait_for_all, is_first, processes
+from kaggle_rag.runtime.processes import is_first, processes, wait_for_all
 from kaggle_rag.runtime.work_folder import WorkFolder, differing, read_json
 
 RECORD, PLAN, MODEL = "training.json", "plan.json", "model"
@@ -124,7 +124,7 @@ class Run:
         ``save`` is called in every process, because none may hold all of the weights.
         """
         # The best weights are read from the work folder, which the first process removes below.
-        _wait_for_all()
+        wait_for_all()
         made = self.work / MODEL
         record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
         if not is_first():

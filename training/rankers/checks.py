@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.faults import Gathered
-from training.loop.checks import _require_own, require_there
+from training.loop.checks import require_own, require_there
 from training.loop.run_folder import Run
 from training.rankers.dataset import RankerDataset
 from training.rankers.settings import FILES, RankerRun
@@ -15,7 +15,7 @@ def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
     """Raise ``KitError`` for all that is wrong with the inputs of a ranker."""
     found = Gathered()
     with found.check():
-        _require_own(Run(command, settings, FILES), dry)
+        require_own(Run(command, settings, FILES), dry)
     note = ""
     with found.check():
         note = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit).unread()

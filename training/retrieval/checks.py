@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.runtime.faults import Gathered
-from training.loop.checks import _require_own
+from training.loop.checks import require_own
 from training.loop.run_folder import Run
 from training.retrieval.corpus import read_passages
 from training.retrieval.queries import read_queries, without
@@ -16,7 +16,7 @@ def require_finder(command: str, settings: RetrieverSettings | RerankerSettings,
     """Raise ``KitError`` for all that is wrong with the inputs of a retriever or a re-ranker."""
     found = Gathered()
     with found.check():
-        _require_own(Run(command, settings), dry)
+        require_own(Run(command, settings), dry)
     with found.check():
         resolve(settings.model)
     with found.check():

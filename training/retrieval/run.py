@@ -12,7 +12,7 @@ from typing import Any
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.processes import processes
-from training.loop.loop import _evaluations, train
+from training.loop.loop import evaluations_of, train
 from training.loop.run_folder import Run, require_room
 from training.retrieval.dataset import FILE, RetrievalDataset
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
@@ -58,7 +58,7 @@ def learn(
             "steps": trainer.state.global_step,
             "best step": trainer.state.best_global_step or trainer.state.global_step,
             "seconds": round(time.perf_counter() - start, 1),
-            "evaluations": _evaluations(trainer),
+            "evaluations": evaluations_of(trainer),
             "notes": dataset.notes,
         }
         return run.finish(save, result)
