@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import parser, report
+from benchmarks.common import parser, report, score_tables
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.metrics import (
@@ -23,7 +23,7 @@ from kaggle_rag.evaluation.metrics import (
 )
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
-from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker
+from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.sample import ARTICLES, TRAIN
@@ -46,7 +46,7 @@ def compare(
     """One row of the main table, and one of the table of all scores."""
     contexts = Retriever(index, encoder, ContextSettings())(questions, progress=True)
     with SimilarityRanker(encoder, index) as ranker:
-        tables = ranker.tables(questions, contexts, list(SCORES))
+        tables = score_tables(ranker, questions, contexts)
         ranks = {score: ranked(questions, table) for score, table in tables.items()}
         seen = average_precision_at_k(ranks[ranker.score])
     # Without contexts the similarity ranker has only `words_only` to go by.

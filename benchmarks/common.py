@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.tables import read_rows
+from kaggle_rag.rankers.scores import Scores
+from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, score_of
 from kaggle_rag.runtime.files import whole_file, write_json
 from kaggle_rag.runtime.limits import anonymous_memory, measured
 
@@ -53,6 +59,18 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None
         print(f"\n{note}")
     if json_file:
         write_json(json_file, {"title": title, "note": note, "rows": [dict(row) for row in rows]})
+
+
+def score_tables(
+    ranker: SimilarityRanker, questions: Questions, contexts: Sequence[QuestionContexts]
+) -> dict[str, Scores]:
+    """Every training-free score, ``(n, k)``, 0 where an option is absent; all is encoded once."""
+    present = questions.present
+    tables = {name: np.zeros(present.shape) for name in SCORES}
+    for row, views in enumerate(ranker.views(questions, contexts)):
+        for name, table in tables.items():
+            table[row, present[row]] = score_of(name, views)
+    return tables
 
 
 def kit(*command: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import index_of_texts, parser, report
+from benchmarks.common import index_of_texts, parser, report, score_tables
 from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.data.questions import Questions
@@ -25,7 +25,7 @@ from kaggle_rag.data.tables import read_rows
 from kaggle_rag.evaluation.metrics import average_precision_at_k, map_at_k, paired_bootstrap, ranks_of_answers
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
-from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker
+from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.rankers.weighed import TEMPERATURE
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import InputError, run_program
@@ -134,7 +134,7 @@ def calibration_error(sure: np.ndarray, right: np.ndarray, bins: int = 10) -> fl
 def judged(name: str, questions: Questions, index: Index, encoder: Encoder) -> tuple[dict, dict, dict]:
     """A row of each table: MAP@3 of the scores, the default against the others, how sure it is."""
     with SimilarityRanker(encoder, index) as ranker:
-        tables = ranker.tables(questions, retrieved(questions, index, encoder), list(SCORES))
+        tables = score_tables(ranker, questions, retrieved(questions, index, encoder))
     present, answers = questions.present, questions.answers
     for a, b in SUMS:
         tables[f"{a} + {b}"] = standardised(tables[a], present) + standardised(tables[b], present)

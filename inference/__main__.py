@@ -115,11 +115,11 @@ def _contexts(arguments: argparse.Namespace) -> int:
     from inference.checks import check_contexts
 
     solution, faults = _solution(arguments)
-    check_contexts(solution, faults)
+    inputs = check_contexts(solution, faults)
     _tell_idle(solution, arguments)
     from inference.contexts import contexts_to_file
 
-    wrote = contexts_to_file(solution)
+    wrote = contexts_to_file(solution, inputs.questions)
     print(f"{solution.out}: " + ("ready" if wrote else "was there already for these inputs; nothing to do"))
     return 0
 

@@ -109,15 +109,14 @@ class Session:
 
         found = self.retriever(question)
         tables = [ranker.probabilities(question, found) for ranker in self.rankers]
-        return _told(question, found, mixed(self.resources.solution, tables, question)[0])
+        return _told(question, found, mixed(self.resources.solution, tables, question.present)[0])
 
 
 def answer(resources: Resources, question: Questions) -> dict[str, Any]:
     """The answer to a single question; rankers give their memory back one after the other."""
-    from inference.contexts import find_contexts
     from inference.predict import predict
 
-    found = find_contexts(resources, question, quiet=True)
+    found = resources.retriever()(question)
     return _told(question, found, predict(resources, question, found, quiet=True)[0])
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_rag.config import RankerSettings, Solution
-from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.submission import is_submission, read_ids
 from kaggle_rag.ensembling.stacking import Stack
@@ -56,15 +57,23 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
         ) from error
 
 
-def read_questions(solution: Solution) -> Questions:
-    """The questions, or the first of them where a limit is set."""
-    assert solution.questions
-    questions = Questions.read(solution.questions)
-    return questions.take(range(min(solution.limit, len(questions)))) if solution.limit else questions
+class Inputs(NamedTuple):
+    """What a run reads, once.
+
+    Attributes
+    ----------
+    questions : those of the file, or the first ``limit`` of them.
+    left_out : questions that a limit leaves out.
+    contexts : those of a contexts file; ``None`` without one.
+    """
+
+    questions: Questions
+    left_out: int = 0
+    contexts: list[QuestionContexts] | None = None
 
 
-def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> None:
-    """Raise all faults of a run of ``contexts``."""
+def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Inputs:
+    """Raise all faults of a run of ``contexts``; what was read to find them comes back."""
     found = Gathered()
     found.faults += faults
     with found.check():
@@ -72,18 +81,21 @@ def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> None:
     if solution.out:
         with found.check():
             check_out(solution, {".parquet"})
+    inputs = None
     if solution.questions:
         with found.check():
-            Questions.read(solution.questions)
+            inputs = _limited(Questions.read(solution.questions), solution.limit)
     check_models(found, solution, search=True, encodes=True)
     _check_ram(found, solution, search=True)
     found.tell()
+    assert inputs
+    return inputs
 
 
 def check_submit(
     solution: Solution, *, without_contexts: bool, sample: Path | None, faults: Sequence[KitError] = ()
-) -> None:
-    """Raise all faults of a run of ``submit``."""
+) -> Inputs:
+    """Raise all faults of a run of ``submit``; what was read to find them comes back."""
     found = Gathered()
     found.faults += faults
     with found.check():
@@ -94,21 +106,29 @@ def check_submit(
         with found.check():
             check_out(solution, {".csv"}, [sample] if sample else [])
             _refuse_other_file(solution.out)
-    questions = None
+    inputs = None
     if solution.questions:
         with found.check():
             questions = Questions.read(solution.questions)
-    if sample is not None and questions is not None:
+            inputs = _limited(questions, solution.limit)
+    if inputs and sample is not None:
         with found.check():
             _same_ids(questions, sample)
-    if solution.contexts_file and questions is not None and not without_contexts:
+    if inputs and solution.contexts_file and not without_contexts:
         with found.check():
-            read_contexts(solution.contexts_file, read_questions(solution))
+            inputs = inputs._replace(contexts=read_contexts(solution.contexts_file, inputs.questions))
     search = not without_contexts and solution.contexts_file is None
     check_models(found, solution, search=search, encodes=search or uses_encoder(solution))
     _check_ram(found, solution, search=search)
     check_rankers(found, solution)
     found.tell()
+    assert inputs
+    return inputs
+
+
+def _limited(questions: Questions, limit: int | None) -> Inputs:
+    left_out = len(questions) - min(limit or len(questions), len(questions))
+    return Inputs(questions.take(range(len(questions) - left_out)) if left_out else questions, left_out)
 
 
 def check_ask(solution: Solution, faults: Sequence[KitError] = ()) -> None:

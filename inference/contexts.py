@@ -1,15 +1,14 @@
-"""The contexts stage: in memory, or on disk batch by batch."""
+"""The contexts stage on disk, batch by batch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from inference.checks import check_contexts, read_questions
 from inference.context_batches import ContextBatches
 from kaggle_rag.config import Solution
-from kaggle_rag.data.contexts import QuestionContexts, read_contexts, read_notes
+from kaggle_rag.data.contexts import read_contexts, read_notes
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.manifest import MANIFEST
@@ -18,27 +17,13 @@ from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.limits import stage
 
-if TYPE_CHECKING:
-    pass
 
-
-def find_contexts(
-    resources: Resources, questions: Questions, *, quiet: bool = False
-) -> list[QuestionContexts]:
-    """The contexts stage in memory."""
-    retriever = resources.retriever()
-    with stage("contexts", quiet):
-        return retriever(questions, progress=not quiet)
-
-
-def contexts_to_file(solution: Solution) -> bool:
+def contexts_to_file(solution: Solution, questions: Questions) -> bool:
     """The contexts stage on disk; ``False`` when ``out`` holds these very contexts already.
 
     Every batch of questions is kept beside ``out`` until all are there, so a killed run goes on.
     """
-    check_contexts(solution)
-    assert solution.questions and solution.index and solution.out
-    questions = read_questions(solution)
+    assert solution.out
     notes = _notes(solution)
     found = read_notes(solution.out)
     if found == notes:
@@ -66,17 +51,6 @@ def _refuse_other(out: Path, found: dict[str, Any], notes: dict[str, Any]) -> No
         f"contexts with other {' and '.join(differing or ['notes'])} are there already", where=out,
         cure="choose another --out, or remove that file first",
     )  # fmt: skip
-
-
-def contexts_for(
-    resources: Resources, questions: Questions, *, without: bool = False
-) -> list[QuestionContexts] | None:
-    """Contexts from the file or the index the solution names; ``None`` when asked to do without."""
-    if without:
-        return None
-    if resources.solution.contexts_file is not None:
-        return read_contexts(resources.solution.contexts_file, questions)
-    return find_contexts(resources, questions)
 
 
 def _notes(solution: Solution) -> dict[str, Any]:

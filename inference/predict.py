@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from inference.checks import asked_rankers, fitting_stack
 from kaggle_rag.config import LimitSettings, Solution
@@ -21,9 +23,6 @@ from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.errors import CheckpointError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.limits import require, stage
-
-if TYPE_CHECKING:
-    pass
 
 # Weights of a ranker before which the index is closed: opening it again costs a second.
 _LARGE = 200_000_000
@@ -91,15 +90,17 @@ def predict(
                 found[place] = ranker.probabilities(questions, contexts)
         for note in ranker.notes:
             print(f"note: {note}", file=sys.stderr)
-    return mixed(resources.solution, [found[place] for place in range(len(asked))], questions)
+    return mixed(resources.solution, [found[place] for place in range(len(asked))], questions.present)
 
 
-def mixed(solution: Solution, tables: Sequence[Probabilities], questions: Questions) -> Probabilities:
-    """The blend or the stack of the tables of `asked_rankers`."""
+def mixed(
+    solution: Solution, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]
+) -> Probabilities:
+    """The blend or the stack of the tables of `asked_rankers`; ``present`` ``(n, k)``: options that exist."""
     if solution.stack:
-        return fitting_stack(solution).mixed(tables, questions.present)
+        return fitting_stack(solution).mixed(tables, present)
     weights = [each.weight for each in asked_rankers(solution)]
-    return blend(tables, weights, questions.present, solution.blend)
+    return blend(tables, weights, present, solution.blend)
 
 
 def require_room(made: Ranker, solution: Solution) -> int:

@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,17 @@ _VISIBLE = re.compile("[^\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _OPTIONAL = ("answer", "context", "is_question")
 _TABLE = "id, prompt, A, B, ... (up to Z); answer, context and is_question may be there"
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class Question(NamedTuple):
+    """One row of `Questions`, with the meaning of its columns."""
+
+    id: Any
+    prompt: str
+    options: tuple[str | None, ...]
+    answer: int
+    context: str | None
+    is_question: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +65,10 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[Question]:
+        columns = (self.ids, self.prompts, self.options, self.answers.tolist(), self.contexts)
+        return map(Question, *columns, self.is_question.tolist())
 
     @property
     def width(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from kaggle_rag.data.contexts import OWN, Evidence, QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
-from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.questions import Question, Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import Vectors
@@ -46,6 +47,15 @@ SCORES: dict[str, Callable[[Views], Scores]] = {
     "bm25": bm25,
     "words_only": words_only,
 }
+
+
+def score_of(name: str, views: Views) -> Scores:
+    """Scores ``(k,)`` of the options that are there, by a formula of `SCORES`.
+
+    A question without evidence gets `words_only` from every formula.
+    """
+    score = SCORES[name] if len(views.evidence) else words_only
+    return score(views)
 
 
 class SimilarityRanker:
@@ -95,38 +105,24 @@ class SimilarityRanker:
         self, questions: Questions, contexts: Sequence[QuestionContexts] | None
     ) -> Probabilities:
         """See `kaggle_rag.rankers.base.Ranker`."""
-        table = self.tables(questions, contexts, [self.score])[self.score]
-        return softmax(table / self.temperature, questions.present)
-
-    def tables(
-        self,
-        questions: Questions,
-        contexts: Sequence[QuestionContexts] | None,
-        names: Sequence[str],
-    ) -> dict[str, Scores]:
-        """Raw scores ``(n, k)`` by each of the named formulas, everything being encoded once.
-
-        Absent options have 0. A question without evidence gets `words_only` from every formula.
-        """
-        tables = {name: np.zeros((len(questions), questions.width)) for name in names}
+        present = questions.present
+        scores = np.zeros(present.shape)
         for row, views in enumerate(self.views(questions, contexts)):
-            for name, table in tables.items():
-                score = SCORES[name] if len(views.evidence) else words_only
-                table[row, questions.present[row]] = score(views)
-        return tables
+            scores[row, present[row]] = score_of(self.score, views)
+        return softmax(scores / self.temperature, present)
 
     def views(
         self, questions: Questions, contexts: Sequence[QuestionContexts] | None
     ) -> Iterator[Views]:
         """Each question as the scores see it, in order."""
-        for start in range(0, len(questions), _BATCH):
-            rows = range(start, min(start + _BATCH, len(questions)))
-            evidence = [contexts[row].evidence() if contexts is not None else [] for row in rows]
-            yield from self._views(questions.take(rows), evidence)
+        pairs = zip(questions, contexts or itertools.repeat(None))
+        while batch := list(itertools.islice(pairs, _BATCH)):
+            evidence = [found.evidence() if found else [] for _, found in batch]
+            yield from self._views([question for question, _ in batch], evidence)
 
-    def _views(self, questions: Questions, evidence: Sequence[Sequence[Evidence]]) -> list[Views]:
-        prompts = [short_prompt(prompt) for prompt in questions.prompts]
-        options = [[option for option in row if option is not None] for row in questions.options]
+    def _views(self, questions: Sequence[Question], evidence: Sequence[Sequence[Evidence]]) -> list[Views]:
+        prompts = [short_prompt(question.prompt) for question in questions]
+        options = [[option for option in row.options if option is not None] for row in questions]
         both = [f"{prompt} {option}" for prompt, row in zip(prompts, options) for option in row]
         alone = [option for row in options for option in row]
         prompt_vectors = self.encoder.encode_queries(prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.forms import form_of
-from kaggle_rag.models.answering.item import items_of
+from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
 from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
@@ -170,7 +171,9 @@ class TrainedRanker:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
         if self._backbone is None:
             raise RuntimeError("the ranker is used outside of its with block")
-        items = items_of(questions, contexts, self.snippets, passages=self._backbone.form.embeds)
+        passages = self._backbone.form.embeds
+        rows = zip(questions, contexts or itertools.repeat(None))
+        items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
         writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
         logits = self._backbone.form.score(self._backbone, writer, items, self.batch_tokens)
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):

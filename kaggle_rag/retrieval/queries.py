@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kaggle_rag.data.questions import LETTERS, Questions
+from kaggle_rag.data.questions import LETTERS, Question
 
 # An encoder reads its first 256 tokens or so. Of a long prompt the end is kept, where the question
 # stands, so that the option behind it is still read.
@@ -15,7 +15,6 @@ PROMPT_CHARACTERS = 700
 class Query(NamedTuple):
     """``form`` is ``all``, or the option's letter, with ``bare`` in front of it for the option alone."""
 
-    question: int
     form: str
     option: int | None
     text: str
@@ -24,24 +23,24 @@ class Query(NamedTuple):
 Options = Sequence[str | None]
 
 
-def _all(question: int, prompt: str, options: Options) -> Iterator[Query]:
-    there = " ".join(option for option in options if option is not None)
-    yield Query(question, "all", None, f"{prompt} {there}")
+def _all(prompt: str, options: Options) -> Iterator[Query]:
+    present = " ".join(option for option in options if option is not None)
+    yield Query("all", None, f"{prompt} {present}")
 
 
-def _each(question: int, prompt: str, options: Options) -> Iterator[Query]:
+def _each(prompt: str, options: Options) -> Iterator[Query]:
     for column, option in enumerate(options):
         if option is not None:
-            yield Query(question, LETTERS[column], column, f"{prompt} {option}")
+            yield Query(LETTERS[column], column, f"{prompt} {option}")
 
 
-def _bare(question: int, prompt: str, options: Options) -> Iterator[Query]:
+def _bare(prompt: str, options: Options) -> Iterator[Query]:
     for column, option in enumerate(options):
         if option is not None:
-            yield Query(question, f"bare {LETTERS[column]}", column, option)
+            yield Query(f"bare {LETTERS[column]}", column, option)
 
 
-FORMS: dict[str, Callable[[int, str, Options], Iterator[Query]]] = {
+FORMS: dict[str, Callable[[str, Options], Iterator[Query]]] = {
     "all": _all,
     "each": _each,
     "option": _bare,
@@ -54,14 +53,14 @@ def short_prompt(prompt: str) -> str:
 
 
 def queries_of(
-    questions: Questions, forms: Sequence[str], instruction_forms: Sequence[str]
+    questions: Iterable[Question], forms: Sequence[str], instruction_forms: Sequence[str]
 ) -> list[list[Query]]:
     """The queries of each question, in the order of the forms."""
     return [
         [
             query
-            for form in (forms if questions.is_question[row] else instruction_forms)
-            for query in FORMS[form](row, short_prompt(questions.prompts[row]), questions.options[row])
+            for form in (forms if question.is_question else instruction_forms)
+            for query in FORMS[form](short_prompt(question.prompt), question.options)
         ]
-        for row in range(len(questions))
+        for question in questions
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from kaggle_rag.data.contexts import (
     Snippet,
     paragraphs_as_snippets,
 )
-from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.questions import Question, Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.exact import is_affordable
 from kaggle_rag.index.index import Index
@@ -74,7 +75,7 @@ class Retriever:
         exact = affordable if settings.exact == "auto" else settings.exact
         self.batch = _EXACT_BATCH if exact else _BATCH
         """Questions that are best asked together."""
-        self.panel = HybridRetriever(
+        self.hybrid = HybridRetriever(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
             fusion=settings.fusion, exact=exact,
         )  # fmt: skip
@@ -83,39 +84,38 @@ class Retriever:
 
     def __call__(self, questions: Questions, *, progress: bool = False) -> list[QuestionContexts]:
         """The contexts of every question, in order."""
-        found: list[QuestionContexts] = []
+        contexts: list[QuestionContexts] = []
+        rows = iter(questions)
         with bar_of(len(questions), "contexts", "question", disable=not progress) as bar:
-            for start in range(0, len(questions), self.batch):
-                batch = questions.take(range(start, min(start + self.batch, len(questions))))
-                for contexts in self._batch(batch):
-                    found.append(contexts)
+            while batch := list(itertools.islice(rows, self.batch)):
+                for each in self._batch(batch):
+                    contexts.append(each)
                     bar.update()
-        return found
+        return contexts
 
-    def _batch(self, questions: Questions) -> Iterator[QuestionContexts]:
-        forms, instruction_forms = self.settings.forms, self.settings.instruction_forms
-        queries = queries_of(questions, forms, instruction_forms)
-        kept = [context is not None and self.settings.own == "keep" for context in questions.contexts]
+    def _batch(self, questions: Sequence[Question]) -> Iterator[QuestionContexts]:
+        queries = queries_of(questions, self.settings.forms, self.settings.instruction_forms)
+        kept = [each.context is not None and self.settings.own == "keep" for each in questions]
         texts = [q.text for asked, own in zip(queries, kept) if not own for q in asked]
-        verdicts = self.panel.ask(texts, self.settings.hits)
+        results = self.hybrid.ask(texts, self.settings.hits)
         # Distances in the evidence are those of the default encoder, whoever found it.
-        default = verdicts.answers.get(self.index.manifest.default)
+        default = results.answers.get(self.index.manifest.default)
         vectors = default.vectors if isinstance(default, DenseAnswers) else self.encoder.encode_queries(texts)
         start, found = 0, []
-        for asked, own, context, options in zip(queries, kept, questions.contexts, questions.options):
+        for question, asked, own in zip(questions, queries, kept):
             if own:
-                candidates = self._own([query.text for query in asked], str(context))
+                candidates = self._own([query.text for query in asked], str(question.context))
             else:
                 mine = slice(start, start := start + len(asked))
-                candidates = self._found(vectors[mine], verdicts, mine)
-            found.append((asked, candidates, options))
+                candidates = self._found(vectors[mine], results, mine)
+            found.append((asked, candidates, question.options))
             if self.reranker is None or len(found) == _REREAD:
                 yield from self._contexts(found)
                 found = []
         yield from self._contexts(found)
 
-    def _found(self, vectors: Vectors, verdicts: HybridResults, queries: slice) -> Candidates:
-        rows, scores, finders = verdicts.of(queries)
+    def _found(self, vectors: Vectors, results: HybridResults, queries: slice) -> Candidates:
+        rows, scores, finders = results.of(queries)
         found = self.index.vectors(rows)
         return Candidates(rows, found, exact_distances(vectors, found), scores, finders, self._passage)
 

@@ -18,10 +18,10 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.fusion import RetrieverScores
 from kaggle_rag.runtime.errors import ArtifactError, run_program
 from kaggle_rag.text.units import Unit
-from training.crossval.diagnosis import Findings, _refused, text
+from training.crossval.diagnosis import DiagnosisReport, _refused
 from training.crossval.final import found_by
+from training.crossval.mixing import Mixture
 from training.crossval.ranker_spec import RankerSpec
-from training.crossval.report import Report
 from wiki_index import __main__ as program
 from wiki_index.build import build
 from wiki_index.corpus import Corpus
@@ -99,7 +99,7 @@ def test_rankers_that_know_nothing_name_no_label_errors():
     assert "no better than chance" in _refused(0.8 - 0.6 * right, np.full(10, 0.5), asked, "contexts")
     why = _refused(0.2 + 0.6 * right, np.full(10, -0.5), asked, "contexts")
     assert "-0.500 bits" in why
-    assert "not listed: " + why in text(Findings(asked, [], np.full(10, -0.5), "contexts", why), 5)
+    assert "not listed: " + why in DiagnosisReport(asked, [], np.full(10, -0.5), "contexts", why).text()
 
 
 def test_a_ranker_without_weight_is_neither_trained_nor_listed(tmp_path):
@@ -111,8 +111,8 @@ def test_a_ranker_without_weight_is_neither_trained_nor_listed(tmp_path):
     (tmp_path / "base").mkdir()
     entries[1].settings.options["base"] = str(tmp_path / "base")
     weights = FittedWeights((0.0, 1.0), None, None, None, "", np.zeros((1, 2), np.float32))
-    study = types.SimpleNamespace(specs=entries, place=None, folder=tmp_path / "run")
-    told = found_by(study, Report({}, weights, None), study.folder)
+    experiment = types.SimpleNamespace(specs=entries, paths=None, folder=tmp_path / "run")
+    told = found_by(experiment, Mixture({}, weights, None), experiment.folder)
     options = {"folder": str(Path("..") / "b"), "base": str(Path("..") / "base")}
     assert told == {"rankers": [{"kind": "trained", "weight": 1.0, "options": options}]}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from kaggle_rag.rankers.scores import Views, bm25, novel
-from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker
+from kaggle_rag.rankers.scores import Views, bm25, novel, words_only
+from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, score_of
 from kaggle_rag.rankers.weighed import (
     DEFAULT,
     TEMPERATURE,
@@ -108,8 +108,8 @@ def test_absent_options_take_no_part_in_a_fit():
 
 def test_without_evidence_the_words_of_the_question_decide(encoder, questions_without):
     with SimilarityRanker(encoder) as ranker:
-        found = ranker.tables(questions_without, None, ["weighed", "words_only"])
-    assert np.array_equal(found["weighed"], found["words_only"])
+        (views,) = ranker.views(questions_without, None)
+    assert np.array_equal(score_of("weighed", views), words_only(views))
 
 
 @pytest.fixture

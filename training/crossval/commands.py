@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.flags import OldName
 from training.crossval.settings import WITHHELD
+
+if TYPE_CHECKING:
+    from training.crossval.report import Report
 
 CROSS_VALIDATE = """\
 examples:
@@ -122,33 +126,28 @@ def diagnose_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_cross_validate(arguments: argparse.Namespace) -> int:
-    from training.crossval.report_text import dry_text, text
     from training.crossval.run import cross_validate, dry_run
     from training.crossval.settings import CrossValidationSettings
 
-    wish = CrossValidationSettings(
+    settings = CrossValidationSettings(
         arguments.solution, arguments.questions, arguments.contexts, arguments.out, arguments.folds,
         arguments.fold, arguments.seed, arguments.alike, tuple(arguments.against), arguments.stack,
         tuple(arguments.changes), arguments.final,
     )  # fmt: skip
-    if arguments.dry_run:
-        _print(arguments, found := dry_run(wish), dry_text(found))
-        return 0
-    _print(arguments, found := cross_validate(wish), text(found))
+    _print(arguments, dry_run(settings) if arguments.dry_run else cross_validate(settings))
     return 0
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
     from training.crossval.compare import compare
 
-    found = compare(arguments.runs, arguments.ranker)
-    _print(arguments, found.as_json(), found.text())
+    _print(arguments, compare(arguments.runs, arguments.ranker))
     return 0
 
 
 def run_diagnose(arguments: argparse.Namespace) -> int:
     from kaggle_rag.evaluation.difficulty import write_suspects
-    from training.crossval.diagnosis import check_out, find_suspects, summary, text, wish_of
+    from training.crossval.diagnosis import check_out, find_suspects, settings_of
     from training.crossval.settings import CrossValidationSettings
 
     check_out(arguments.out)
@@ -158,17 +157,17 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
                 "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
                 cure="leave --folds, --seed, --alike, --limit and --set out, or give the solution.yaml",
             )  # fmt: skip
-        wish = wish_of(arguments.run)
+        settings = settings_of(arguments.run)
     else:
-        wish = CrossValidationSettings(
+        settings = CrossValidationSettings(
             arguments.run, folds=arguments.folds, seed=arguments.seed, alike=arguments.alike,
             changes=tuple(arguments.changes),
         )  # fmt: skip
-    found = find_suspects(wish, arguments.withhold, arguments.ranker)
-    write_suspects(arguments.out, found.questions, found.suspects)
-    _print(arguments, summary(found), text(found, arguments.worst))
+    report = find_suspects(settings, arguments.withhold, arguments.ranker)
+    write_suspects(arguments.out, report.questions, report.suspects)
+    _print(arguments, dataclasses.replace(report, worst=arguments.worst))
     return 0
 
 
-def _print(arguments: argparse.Namespace, found: dict[str, Any], told: str) -> None:
-    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else told)
+def _print(arguments: argparse.Namespace, report: Report) -> None:
+    print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if arguments.json else report.text())

@@ -18,8 +18,8 @@ from kaggle_rag.evaluation.metrics import (
     paired_bootstrap,
 )
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
-from training.crossval.experiment import read_run
-from training.crossval.report import BLEND, OOF
+from training.crossval.experiment import OOF, read_run
+from training.crossval.settings import BLEND
 
 
 class _Scored(NamedTuple):

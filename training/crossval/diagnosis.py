@@ -31,11 +31,11 @@ from kaggle_rag.evaluation.metrics import chance_map_at_k, map_at_k, ranks_of_an
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import whole_file
-from training.crossval.experiment import FOLDS, Experiment, read_run
+from training.crossval.experiment import FOLDS, OOF, Experiment, read_run
 from training.crossval.ranker_spec import RankerSpec
-from training.crossval.report import BLEND, OOF
+from training.crossval.report import CrossValidationReport
 from training.crossval.run import cross_validate, out_of_fold
-from training.crossval.settings import WITHHELD, CrossValidationSettings
+from training.crossval.settings import BLEND, WITHHELD, CrossValidationSettings
 from training.crossval.splitting import keep_parts
 
 INFORMATION = "information.parquet"
@@ -44,10 +44,11 @@ _WIDTH = 150
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class DiagnosisReport:
     """All that speaks against the questions of an experiment; ``bits`` ``(n,)`` is their V-information.
 
-    ``refused`` says why the rankers' own word against questions is not listed; empty where it is.
+    ``refused`` says why the rankers' own word against questions is not listed; empty where it is. The text
+    shows the ``worst`` questions of each reason.
     """
 
     questions: Questions
@@ -55,11 +56,38 @@ class Findings:
     bits: npt.NDArray[np.float64]
     withheld: str
     refused: str = ""
+    worst: int = 5
 
+    def as_json(self) -> dict[str, Any]:
+        """Counts and means."""
+        reasons = [suspect.reason for suspect in self.suspects]
+        return {
+            "questions": len(self.questions),
+            "withheld": self.withheld,
+            "bits": round(float(self.bits.mean()), 4),
+            "refused": self.refused,
+            "suspects": {reason: reasons.count(reason) for reason in REASONS if reason in reasons},
+        }
+
+    def text(self) -> str:
+        """Counts and means, and the worst of each reason with its question."""
+        lines = [
+            f"{len(self.questions):,} questions; V-usable information {self.bits.mean():.3f} bits a question "
+            f"(withheld: {self.withheld}, {WITHHELD[self.withheld].partition(' (')[0]})"
+        ]
+        if self.refused:
+            lines.append(f"label errors and hard questions are not listed: {self.refused}")
+        for reason, count in self.as_json()["suspects"].items():
+            lines += ["", f"{reason}: {count:,} ({REASONS[reason]})"]
+            for suspect in [each for each in self.suspects if each.reason == reason][: self.worst]:
+                key = id_text(self.questions.ids[suspect.row])
+                asked = textwrap.shorten(shown(self.questions, suspect.row), _WIDTH, placeholder=" ...")
+                lines += [f"  {suspect.score:6.3f}  {key}: {suspect.detail}", f"          {asked}"]
+        return "\n".join(lines)
 
 def find_suspects(
-    wish: CrossValidationSettings, withhold: str | None = None, ranker: str | None = None
-) -> Findings:
+    settings: CrossValidationSettings, withhold: str | None = None, ranker: str | None = None
+) -> DiagnosisReport:
     """Cross-validate with the input and without it, what is there being taken up, and list the suspects.
 
     The model without the input is the same ranker, trained on the same folds with something withheld.
@@ -71,15 +99,16 @@ def find_suspects(
     ------
     KitError : as `cross_validate`; no such ranker; nothing to withhold.
     """
-    experiment = Experiment.open(wish)
+    experiment = Experiment.open(settings)
     withheld = withhold or ("contexts" if experiment.contexts is not None else "question")
     if withheld == "contexts" and experiment.contexts is None:
         raise ConfigError("there are no contexts to withhold", where="--withhold", expected="question or all")
     names = [spec.name for spec in experiment.specs]
     if ranker is not None and ranker not in names:
         raise ConfigError(f"no ranker {ranker!r}", where="--ranker", expected="one of " + ", ".join(names))
-    metrics = cross_validate(dataclasses.replace(wish, fold=None))
-    weights = {ranker: 1.0} if ranker else metrics["weights"]["weights"]
+    report = cross_validate(dataclasses.replace(settings, fold=None))
+    assert isinstance(report, CrossValidationReport)
+    weights = {ranker: 1.0} if ranker else report.weights.by_ranker()
     found = Predictions.read(experiment.folder / OOF)
     seen = found.tables[ranker or BLEND]
     blind = _blind(experiment, found.folds, weights, withheld)
@@ -88,7 +117,7 @@ def find_suspects(
     refused = _refused(seen, bits, questions, withheld)
     suspects = diagnose(questions, None if refused else seen, blind, keep_parts(experiment).pairs)
     _keep(experiment.folder / INFORMATION, questions, seen, bits)
-    return Findings(questions, suspects, bits, withheld, refused)
+    return DiagnosisReport(questions, suspects, bits, withheld, refused)
 
 
 def _refused(seen: Probabilities, bits: npt.NDArray[np.float64], questions: Questions, withheld: str) -> str:
@@ -112,14 +141,16 @@ def check_out(path: Path) -> None:
         raise ConfigError(f"cannot write a list as {path.suffix!r}", where=path, expected=".csv or .parquet")
 
 
-def wish_of(folder: Path) -> CrossValidationSettings:
+def settings_of(folder: Path) -> CrossValidationSettings:
     """What a run folder was asked for, so that its name alone is enough."""
-    told = read_run(folder)["wish"]
-    questions, contexts = (told[key] and Path(told[key]) for key in ("questions", "contexts"))
+    run = read_run(folder)
+    # Folders of before have it under the other key.
+    asked = run["settings"] if "settings" in run else run["wish"]
+    questions, contexts = (asked[key] and Path(asked[key]) for key in ("questions", "contexts"))
     return CrossValidationSettings(
-        Path(told["solution"]), questions, contexts, out=folder, folds=told["folds"], seed=told["seed"],
-        alike=told["alike"], against=tuple(map(Path, told["against"])), stack=told["stack"],
-        changes=tuple(told["changes"]),
+        Path(asked["solution"]), questions, contexts, out=folder, folds=asked["folds"], seed=asked["seed"],
+        alike=asked["alike"], against=tuple(map(Path, asked["against"])), stack=asked["stack"],
+        changes=tuple(asked["changes"]),
     )  # fmt: skip
 
 
@@ -141,17 +172,17 @@ def _withheld(
 ) -> Experiment:
     """The same experiment with something withheld, in a folder inside of its own."""
     folder = experiment.folder / f"without-{withheld}"
-    place, questions = experiment.place._replace(folder=folder, contexts=None), experiment.questions
+    paths, questions = experiment.paths._replace(folder=folder, contexts=None), experiment.questions
     if withheld == "question":
         nothing = tuple(_NOTHING for _ in questions.prompts)
         questions = dataclasses.replace(questions, prompts=nothing)
-        place = place._replace(questions=folder / "questions.parquet", folds=folder / FOLDS)
-        _write_questions(place.questions, questions)
-        write_folds(place.folds, questions, folds)
+        paths = paths._replace(questions=folder / "questions.parquet", folds=folder / FOLDS)
+        _write_questions(paths.questions, questions)
+        write_folds(paths.folds, questions, folds)
         specs = tuple(_with_list(spec, experiment.questions, questions, folder) for spec in specs)
-    wish = dataclasses.replace(experiment.wish, fold=None)
+    settings = dataclasses.replace(experiment.settings, fold=None)
     return dataclasses.replace(
-        experiment, wish=wish, place=place, specs=specs, questions=questions, contexts=None
+        experiment, settings=settings, paths=paths, specs=specs, questions=questions, contexts=None
     )
 
 
@@ -190,33 +221,3 @@ def _keep(path: Path, questions: Questions, seen: Probabilities, bits: npt.NDArr
     )
     with whole_file(path) as aside:
         pq.write_table(table, aside)
-
-
-def summary(found: Findings) -> dict[str, Any]:
-    """Counts and means, as plain JSON."""
-    reasons = [suspect.reason for suspect in found.suspects]
-    return {
-        "questions": len(found.questions),
-        "withheld": found.withheld,
-        "bits": round(float(found.bits.mean()), 4),
-        "refused": found.refused,
-        "suspects": {reason: reasons.count(reason) for reason in REASONS if reason in reasons},
-    }
-
-
-def text(found: Findings, worst: int) -> str:
-    """The summary, and the worst of each reason with its question."""
-    told = summary(found)
-    lines = [
-        f"{told['questions']:,} questions; V-usable information {told['bits']:.3f} bits a question "
-        f"(withheld: {found.withheld}, {WITHHELD[found.withheld].partition(' (')[0]})"
-    ]
-    if found.refused:
-        lines.append(f"label errors and hard questions are not listed: {found.refused}")
-    for reason, count in told["suspects"].items():
-        lines += ["", f"{reason}: {count:,} ({REASONS[reason]})"]
-        for suspect in [each for each in found.suspects if each.reason == reason][:worst]:
-            key = id_text(found.questions.ids[suspect.row])
-            asked = textwrap.shorten(shown(found.questions, suspect.row), _WIDTH, placeholder=" ...")
-            lines += [f"  {suspect.score:6.3f}  {key}: {suspect.detail}", f"          {asked}"]
-    return "\n".join(lines)

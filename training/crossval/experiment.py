@@ -24,7 +24,7 @@ from training.loop.run_folder import Run
 from training.rankers.dataset import RankerDataset
 from training.rankers.settings import FILES
 
-RUN, FOLDS = "run.json", "folds.parquet"
+RUN, FOLDS, OOF = "run.json", "folds.parquet", "oof.parquet"
 KIND = "kaggle-rag cross-validation"
 
 
@@ -45,57 +45,57 @@ class Experiment:
 
     Attributes
     ----------
-    place : its folder and files.
+    paths : its folder and files.
     tests : other question files, whose rows may repeat one of these.
     """
 
-    wish: CrossValidationSettings
+    settings: CrossValidationSettings
     solution: Solution
     specs: tuple[RankerSpec, ...]
-    place: RunPaths
+    paths: RunPaths
     questions: Questions
     contexts: list[QuestionContexts] | None
     tests: tuple[Path, ...]
 
     @property
     def folder(self) -> Path:
-        return self.place.folder
+        return self.paths.folder
 
     @classmethod
-    def open(cls, wish: CrossValidationSettings) -> Experiment:
+    def open(cls, settings: CrossValidationSettings) -> Experiment:
         """Read everything and check what is cheap to check; nothing is written.
 
         Raises
         ------
         KitError : for every fault of the settings and the files.
         """
-        solution = load(wish.solution, wish.changes)
-        questions, contexts = _files(wish, solution)
-        specs = specs_of(solution, wish.solution.parent)
-        place = RunPaths(wish.folder, questions, contexts, wish.folder / FOLDS, solution.limit)
+        solution = load(settings.solution, settings.changes)
+        questions, contexts = _files(settings, solution)
+        specs = specs_of(solution, settings.solution.parent)
+        paths = RunPaths(settings.folder, questions, contexts, settings.folder / FOLDS, solution.limit)
         named = (solution.questions,) if solution.questions != questions else ()
-        tests = tuple(path for path in (*named, *wish.against) if path is not None)
+        tests = tuple(path for path in (*named, *settings.against) if path is not None)
         found = Gathered()
         with found.check():
-            _require_folds(wish)
+            _require_folds(settings)
         dataset = None
         with found.check():
             dataset = RankerDataset.read(questions, contexts, solution.limit)
-            _require_fewer_folds(wish, len(dataset))
+            _require_fewer_folds(settings, len(dataset))
         for path in tests:
             with found.check():
                 require_there(path)
-        _check_files(found, solution, specs, place)
+        _check_files(found, solution, specs, paths)
         found.tell()
         assert dataset
-        for note in (dataset.unread(), *(f"note: {line}" for spec in specs for line in spec.idle(place))):
+        for note in (dataset.unread(), *(f"note: {line}" for spec in specs for line in spec.idle(paths))):
             if note:
                 say(note)
         for spec in specs:
             with found.check():
-                spec.check(place)
+                spec.check(paths)
         found.tell()
-        experiment = cls(wish, solution, specs, place, dataset.questions, dataset.contexts, tests)
+        experiment = cls(settings, solution, specs, paths, dataset.questions, dataset.contexts, tests)
         experiment.refuse_strangers()
         return experiment
 
@@ -103,12 +103,12 @@ class Experiment:
     def decided(self) -> dict[str, Any]:
         """What decides the folds: a folder holds one cross-validation."""
         # A folder that was made without a limit has no such note.
-        part = {"limit": self.place.limit} if self.place.limit else {}
+        part = {"limit": self.paths.limit} if self.paths.limit else {}
         return {
             **part,
-            "questions": sha256(self.place.questions),
-            "contexts": sha256(self.place.contexts) if self.place.contexts else None,
-            "folds": self.wish.folds, "seed": self.wish.seed, "alike": self.wish.alike,
+            "questions": sha256(self.paths.questions),
+            "contexts": sha256(self.paths.contexts) if self.paths.contexts else None,
+            "folds": self.settings.folds, "seed": self.settings.seed, "alike": self.settings.alike,
         }  # fmt: skip
 
     def refuse_strangers(self) -> None:
@@ -118,10 +118,10 @@ class Experiment:
             cure="choose another --out, or remove that folder first",
         ).require_ours()  # fmt: skip
         # Folds that were trained with other settings are told before this run is written down as theirs.
-        for fold in range(self.wish.folds if self.place.folds.is_file() else 0):
+        for fold in range(self.settings.folds if self.paths.folds.is_file() else 0):
             for spec in self.specs:
                 if spec.command:
-                    Run(spec.command, spec.run(self.place, fold), FILES).require_own()
+                    Run(spec.command, spec.run(self.paths, fold), FILES).require_own()
 
     def begin(self) -> None:
         """Write what is asked for, so that runs can be compared by it."""
@@ -133,9 +133,10 @@ class Experiment:
         rankers = {
             spec.name: spec.settings.model_dump(mode="json", exclude_none=True) for spec in self.specs
         }
-        wish = {key: _plain(value) for key, value in dataclasses.asdict(self.wish).items()}
-        files = {"questions": str(self.place.questions), "contexts": str(self.place.contexts or "none")}
-        return {"wish": wish, "configuration": {**files, "blend": self.solution.blend, "rankers": rankers}}
+        asked = {key: _plain(value) for key, value in dataclasses.asdict(self.settings).items()}
+        files = {"questions": str(self.paths.questions), "contexts": str(self.paths.contexts or "none")}
+        configuration = {**files, "blend": self.solution.blend, "rankers": rankers}
+        return {"settings": asked, "configuration": configuration}
 
 
 def _plain(value: Any) -> Any:
@@ -170,43 +171,44 @@ def read_run(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _require_folds(wish: CrossValidationSettings) -> None:
-    if wish.folds < 2:
-        raise ConfigError(f"--folds {wish.folds}", expected="two folds at least")
-    if wish.fold is not None and not 0 <= wish.fold < wish.folds:
-        raise ConfigError(f"--fold {wish.fold} of {wish.folds}", expected=f"0 to {wish.folds - 1}")
+def _require_folds(settings: CrossValidationSettings) -> None:
+    if settings.folds < 2:
+        raise ConfigError(f"--folds {settings.folds}", expected="two folds at least")
+    if settings.fold is not None and not 0 <= settings.fold < settings.folds:
+        what = f"--fold {settings.fold} of {settings.folds}"
+        raise ConfigError(what, expected=f"0 to {settings.folds - 1}")
 
 
-def _require_fewer_folds(wish: CrossValidationSettings, questions: int) -> None:
-    if wish.folds > questions:
+def _require_fewer_folds(settings: CrossValidationSettings, questions: int) -> None:
+    if settings.folds > questions:
         raise ConfigError(
-            f"--folds {wish.folds} of {questions:,} questions", expected="no more folds than questions"
+            f"--folds {settings.folds} of {questions:,} questions", expected="no more folds than questions"
         )
 
 
-def _check_files(found: Gathered, solution: Solution, specs: Sequence[RankerSpec], place: RunPaths) -> None:
+def _check_files(found: Gathered, solution: Solution, specs: Sequence[RankerSpec], paths: RunPaths) -> None:
     """What of the rankers can be told by their files alone."""
     for number, spec in enumerate(specs):
         with found.check():
             check_ranker(spec.settings, f"rankers.{number}", trained_here=bool(spec.command))
-        spec.check_files(found, place)
+        spec.check_files(found, paths)
     if any(spec.settings.kind != "trained" for spec in specs):
         check_models(found, solution, search=False, encodes=True)
 
 
-def _files(wish: CrossValidationSettings, solution: Solution) -> tuple[Path, Path | None]:
+def _files(settings: CrossValidationSettings, solution: Solution) -> tuple[Path, Path | None]:
     """Questions and contexts: those of the flags, else those of the solution."""
-    questions = wish.questions or solution.questions
+    questions = settings.questions or solution.questions
     if questions is None:
         raise ConfigError(
-            "no questions to learn from", where=wish.solution, expected="questions, or --questions",
+            "no questions to learn from", where=settings.solution, expected="questions, or --questions",
         )  # fmt: skip
-    contexts = wish.contexts
+    contexts = settings.contexts
     if contexts is None and questions == solution.questions:
         contexts = solution.contexts_file
     if contexts is None and (solution.index or solution.contexts_file):
         raise ConfigError(
-            "the solution reads contexts, and there are none of these questions", where=wish.solution,
+            "the solution reads contexts, and there are none of these questions", where=settings.solution,
             cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
             "then give --contexts-file C.parquet",
         )  # fmt: skip

@@ -14,42 +14,40 @@ from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.places import at
 from kaggle_rag.runtime.settings import keys_of
 from training.crossval.experiment import Experiment
+from training.crossval.mixing import STACK, Mixture
 from training.crossval.ranker_spec import RankerSpec
-from training.crossval.report import STACK, Report, stack_is_better
 
 SOLUTION = "solution.yaml"
 # What a notebook gives itself: its own questions, and where to write.
 _NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
 
 
-def found_by(experiment: Experiment, verdict: Report, beside: Path | None = None) -> dict[str, Any]:
+def found_by(experiment: Experiment, mixture: Mixture, beside: Path | None = None) -> dict[str, Any]:
     """The keys ``rankers`` and ``stack`` of the solution that was found, with the folders of `train_all`.
 
     Paths are as the user gave them, or as a file in the folder ``beside`` names them.
     """
-    stacked = verdict.stack is not None and stack_is_better(verdict.stack)
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "rankers": [
             {"kind": spec.settings.kind, "weight": round(weight, 4), **_options(experiment, spec, beside)}
-            for spec, weight in with_a_say(experiment, verdict)
+            for spec, weight in with_a_say(experiment, mixture)
         ]
     }
-    if stacked:
-        told["stack"] = _path(experiment.folder / STACK, beside)
-    return told
+    if mixture.stacked:
+        found["stack"] = _path(experiment.folder / STACK, beside)
+    return found
 
 
-def with_a_say(experiment: Experiment, verdict: Report) -> list[tuple[RankerSpec, float]]:
+def with_a_say(experiment: Experiment, mixture: Mixture) -> list[tuple[RankerSpec, float]]:
     """The rankers that are trained and listed, with their weights: all for a stack, else those above 0."""
-    stacked = verdict.stack is not None and stack_is_better(verdict.stack)
-    weighed = zip(experiment.specs, verdict.weights.weights)
-    return [(spec, weight) for spec, weight in weighed if stacked or round(weight, 4)]
+    weighed = zip(experiment.specs, mixture.weights.weights)
+    return [(spec, weight) for spec, weight in weighed if mixture.stacked or round(weight, 4)]
 
 
 def _options(experiment: Experiment, spec: RankerSpec, beside: Path | None) -> dict[str, Any]:
     options = dict(spec.settings.options)
     if spec.command:
-        options["folder"] = str(spec.run(experiment.place, None).out)
+        options["folder"] = str(spec.run(experiment.paths, None).out)
     if "folder" in options:
         options["folder"] = _path(options["folder"], beside, there=bool(spec.command))
     if "base" in options:
@@ -64,33 +62,33 @@ def _path(path: str | Path, beside: Path | None, *, there: bool = True) -> str:
     return os.path.relpath(path, beside)
 
 
-def lines_of(told: dict[str, Any]) -> list[str]:
+def lines_of(found: dict[str, Any]) -> list[str]:
     """YAML, a ranker a line."""
     lines = ["rankers:"]
-    for ranker in told["rankers"]:
+    for ranker in found["rankers"]:
         flat = yaml.safe_dump(ranker, default_flow_style=True, sort_keys=False, width=10_000).strip()
         lines.append(f"  - {flat}")
-    return [*lines, *(f"{key}: {told[key]}" for key in told if key != "rankers")]
+    return [*lines, *(f"{key}: {found[key]}" for key in found if key != "rankers")]
 
 
-def train_all(experiment: Experiment, verdict: Report) -> Path:
+def train_all(experiment: Experiment, mixture: Mixture) -> Path:
     """Train each ranker that has a say on all questions, and write ``solution.yaml`` beside them.
 
     ``held_out`` still keeps a share of the questions to choose the best checkpoint by; 0 learns from all.
     """
     from training.rankers.train import train_ranker
 
-    told = found_by(experiment, verdict, experiment.folder)
-    for spec, _ in with_a_say(experiment, verdict):
+    found = found_by(experiment, mixture, experiment.folder)
+    for spec, _ in with_a_say(experiment, mixture):
         if spec.command:
             say(f"{spec.name}: on all questions")
-            train_ranker(spec.command, spec.run(experiment.place, None))
-    kept = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
-    at(kept, ["index", *keys_of(Solution)[1]], lambda path: _path(path, experiment.folder, there=False))
+            train_ranker(spec.command, spec.run(experiment.paths, None))
+    unchanged = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
+    at(unchanged, ["index", *keys_of(Solution)[1]], lambda path: _path(path, experiment.folder, there=False))
     lines = [
         "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
-        *(yaml.safe_dump(kept, sort_keys=False).splitlines() if kept else []),
-        *lines_of(told),
+        *(yaml.safe_dump(unchanged, sort_keys=False).splitlines() if unchanged else []),
+        *lines_of(found),
     ]
     path = experiment.folder / SOLUTION
     with whole_file(path) as aside:

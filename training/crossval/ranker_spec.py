@@ -17,6 +17,7 @@ from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.settings import resolve, validated
+from training.crossval.settings import BLEND, STACKED
 from training.loop.run_folder import Run
 from training.rankers.checks import check_backbone
 from training.rankers.extra import require_extra
@@ -57,7 +58,7 @@ class RankerSpec:
     command: str | None
     train: dict[str, Any]
 
-    def run(self, place: RunPaths, fold: int | None) -> RankerRun:
+    def run(self, paths: RunPaths, fold: int | None) -> RankerRun:
         """The settings of one fold's run, or of one on all questions.
 
         Raises
@@ -66,49 +67,49 @@ class RankerSpec:
         """
         assert self.command is not None
         given: dict[str, Any] = {
-            "questions": place.questions, "contexts_file": place.contexts, "limit": place.limit,
-            "out": place.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
+            "questions": paths.questions, "contexts_file": paths.contexts, "limit": paths.limit,
+            "out": paths.folder / self.name / ("final" if fold is None else f"fold-{fold}"),
         }  # fmt: skip
         if fold is not None:
-            given |= {"folds": place.folds, "fold": fold}
-        train = {key: value for key, value in self.train.items() if place.contexts or "weaker" not in key}
+            given |= {"folds": paths.folds, "fold": fold}
+        train = {key: value for key, value in self.train.items() if paths.contexts or "weaker" not in key}
         return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
 
-    def check(self, place: RunPaths) -> None:
+    def check(self, paths: RunPaths) -> None:
         """Raise ``KitError`` for what is wrong with its settings, files and backbone, before any training."""
         if self.command is None:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
             return
         from training.rankers.train import require_family
 
-        require_family(self.command, self.run(place, 0).model)
+        require_family(self.command, self.run(paths, 0).model)
 
-    def check_files(self, found: Gathered, place: RunPaths) -> None:
+    def check_files(self, found: Gathered, paths: RunPaths) -> None:
         """Keep what is wrong with settings, packages, files and the backbone's folder."""
         if self.command is None:
             return
         with found.check():
-            settings = self.run(place, 0)
+            settings = self.run(paths, 0)
             with found.check():
                 require_extra(settings)
             check_backbone(found, settings)
 
-    def idle(self, place: RunPaths) -> Iterator[str]:
+    def idle(self, paths: RunPaths) -> Iterator[str]:
         """Settings of ``train`` that change nothing, a line each."""
         if self.command is not None:
-            yield from (f"{self.name}: {line}" for line in idle(self.run(place, 0)))
+            yield from (f"{self.name}: {line}" for line in idle(self.run(paths, 0)))
 
-    def made_by(self, solution: Solution, place: RunPaths, fold: int | None) -> dict[str, Any]:
+    def made_by(self, solution: Solution, paths: RunPaths, fold: int | None) -> dict[str, Any]:
         """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""
         options = {key: value for key, value in self.settings.options.items() if key != "device"}
         if self.command is not None and fold is not None:
-            plan = Run(self.command, self.run(place, fold), FILES).plan
+            plan = Run(self.command, self.run(paths, fold), FILES).plan
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
         made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
-        made["questions"] = sha256(place.questions)
-        if place.limit:
-            made["limit"] = place.limit
-        made["contexts"] = sha256(place.contexts) if place.contexts else None
+        made["questions"] = sha256(paths.questions)
+        if paths.limit:
+            made["limit"] = paths.limit
+        made["contexts"] = sha256(paths.contexts) if paths.contexts else None
         made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
         if "folder" in options:
             from kaggle_rag.rankers.trained import located
@@ -162,8 +163,7 @@ def _name(settings: RankerSettings, train: dict[str, Any], taken: set[str]) -> s
     """The backbone's, the folder's or the kind's name, with a number where it is taken."""
     of = train.get("model") or settings.options.get("folder") or settings.kind
     plain = re.sub(r"[^\w.-]+", "-", Path(str(of)).name).strip(".-") or settings.kind
-    # What the tables call the mixes of all rankers.
-    taken = taken | {"blend", "stack"}
+    taken = taken | {BLEND, STACKED}
     return next(
         name for n in range(1, len(taken) + 2) if (name := plain if n == 1 else f"{plain}-{n}") not in taken
     )

@@ -1,157 +1,251 @@
-"""What out-of-fold predictions say: scores by fold and ranker, weights, slices, position bias."""
+"""What a cross-validation finds, as one typed object: printed as text, written as metrics.json."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from kaggle_rag.ensembling.blending import FittedWeights
+from kaggle_rag.evaluation.metrics import Comparison, Interval
+from kaggle_rag.evaluation.slices import PositionBias, Slice
+from training.crossval.settings import BLEND, STACKED
 
-from kaggle_rag.data.probabilities import Probabilities
-from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import FittedWeights, blend, fit_weights
-from kaggle_rag.ensembling.stacking import FittedStack, fit_stack
-from kaggle_rag.evaluation.fold_table import Folds
-from kaggle_rag.evaluation.metrics import (
-    accuracy,
-    average_precisions,
-    bootstrap,
-    chance_map_at_k,
-    paired_bootstrap,
-    ranks_of_answers,
-)
-from kaggle_rag.evaluation.slices import PositionBias, position_bias, slice_scores, slices_of
-from training.crossval.experiment import Experiment
+_DIGITS = 4
 
-OOF, STACK = "oof.parquet", "stack.npz"
-BLEND, STACKED = "blend", "stack"
+
+class Report(Protocol):
+    """What a command found."""
+
+    def as_json(self) -> dict[str, Any]:
+        """It as what `json.dumps` takes."""
+
+    def text(self) -> str:
+        """It as a person reads it."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """Tables of the rankers, of their blend and, if asked for, of their stack; how those were fitted."""
+class RankerScores:
+    """One ranker's, or one mix's, figures on questions it was not fitted on; ``log_loss`` in nats."""
 
-    tables: Mapping[str, Probabilities]
-    weights: FittedWeights
-    stack: FittedStack | None
+    map3: Interval
+    accuracy: float
+    log_loss: float
+    folds: tuple[Interval, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "map@3": _rounded(self.map3), "accuracy": round(self.accuracy, _DIGITS),
+            "log loss": round(self.log_loss, _DIGITS), "folds": [_rounded(fold) for fold in self.folds],
+        }  # fmt: skip
 
 
-def mixes(experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities]) -> Report:
-    """Blend and stack the rankers; each fold by what was fitted on the others."""
-    answers, present = experiment.questions.answers, experiment.questions.present
-    weights = fit_weights(
-        list(tables.values()),
-        answers,
-        present,
-        experiment.solution.blend,
-        folds=folds,
-        seed=experiment.wish.seed,
-    )
-    mixed = {**tables, BLEND: weights.held_out}
-    stack = None
-    if experiment.wish.stack:
-        stack = fit_stack(
-            tables, answers, present, kind=experiment.wish.stack, folds=folds, seed=experiment.wish.seed
+@dataclasses.dataclass(frozen=True)
+class WeightsReport:
+    """The blend's weights by ranker; ``against_written``: against those that the solution names."""
+
+    rankers: tuple[str, ...]
+    fitted: FittedWeights
+    against_written: Comparison | None = None
+
+    def by_ranker(self) -> dict[str, float]:
+        return self._named(self.fitted.weights)
+
+    def as_json(self) -> dict[str, Any]:
+        fitted = self.fitted
+        written = {"against those of the solution": str(self.against_written)} if self.against_written else {}
+        return {
+            "weights": self.by_ranker(), "tried": fitted.tried and self._named(fitted.tried),
+            "fitted against equal": fitted.score and str(fitted.score),
+            "log loss of fitted against equal": fitted.loss and str(fitted.loss),
+            "refused": fitted.refused, **written,
+        }  # fmt: skip
+
+    def _named(self, weights: tuple[float, ...]) -> dict[str, float]:
+        return dict(zip(self.rankers, (round(weight, _DIGITS) for weight in weights)))
+
+    def lines(self) -> list[str]:
+        weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.by_ranker().items())
+        lines = [f"weights of the {BLEND}: {weights}"]
+        if self.fitted.refused:
+            lines.append(f"not fitted: {self.fitted.refused}")
+        elif self.fitted.score:
+            lines += [
+                f"fitted; held-out MAP@3 less that of equal weights: {self.fitted.score}",
+                f"  and log loss, which decides where MAP@3 cannot: {self.fitted.loss}",
+            ]
+        if self.against_written:
+            lines.append(f"MAP@3 less that of the solution's weights: {self.against_written}")
+        return lines
+
+
+@dataclasses.dataclass(frozen=True)
+class StackReport:
+    """A stack against equal weights."""
+
+    kind: str
+    comparison: Comparison
+    better: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "against equal weights": str(self.comparison), "better": self.better}
+
+    def lines(self) -> list[str]:
+        better = "better" if self.better else "no better"
+        return [f"{STACKED} ({self.kind}): {better} than equal weights: {self.comparison}"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakCounts:
+    """Near-duplicates among the questions, and what of the test files repeats one of them.
+
+    ``details`` is the report's text, ``files`` its counts by file; both are empty without test files.
+    """
+
+    near_duplicates: int
+    contradicting: int
+    between_folds: int
+    notes: tuple[str, ...]
+    details: str
+    files: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "near-duplicates": self.near_duplicates, "contradicting": self.contradicting,
+            "between folds": self.between_folds, "notes": list(self.notes), "text": self.details,
+            "files": dict(self.files),
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        counts = (
+            f"leaks: {self.near_duplicates:,} near-duplicates ({self.contradicting:,} contradict), "
+            f"{self.between_folds:,} of them between folds"
         )
-        stack.stack.save(experiment.folder / STACK)
-        mixed[STACKED] = stack.held_out
-    return Report(mixed, weights, stack)
+        return [counts, *(f"note: {note}" for note in self.notes), *filter(None, [self.details])]
 
 
-def judge(experiment: Experiment, folds: Folds, verdict: Report) -> dict[str, Any]:
-    """All figures of a cross-validation, as plain JSON."""
-    questions = experiment.questions
-    counts = questions.present.sum(axis=1)
-    rankers = [spec.name for spec in experiment.specs]
-    return {
-        "questions": len(questions),
-        "folds": np.bincount(folds).tolist(),
-        "chance": round(chance_map_at_k(counts), 4),
-        "scores": {name: scores(questions, folds, table) for name, table in verdict.tables.items()},
-        "weights": _weights(experiment, rankers, verdict),
-        "stack": _stack(experiment, verdict.stack),
-        "slices": _slices(experiment, verdict.tables[BLEND]),
-        "position bias": {name: _bias(questions, table) for name, table in verdict.tables.items()},
-    }
+@dataclasses.dataclass(frozen=True)
+class CrossValidationReport:
+    """All figures of a finished cross-validation.
+
+    Attributes
+    ----------
+    folds : questions of each fold.
+    chance : MAP@3 of a random order.
+    scores : by ranker, the blend and the stack among them.
+    paste : the lines for solution.yaml.
+    solution : the file that ``--final`` wrote.
+    """
+
+    run: Path
+    folds: tuple[int, ...]
+    chance: float
+    scores: Mapping[str, RankerScores]
+    weights: WeightsReport
+    stack: StackReport | None
+    slices: tuple[Slice, ...]
+    bias: Mapping[str, PositionBias]
+    leaks: LeakCounts
+    paste: tuple[str, ...]
+    solution: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        return {
+            "run": str(self.run), "questions": sum(self.folds), "folds": list(self.folds),
+            "chance": round(self.chance, _DIGITS),
+            "scores": {name: score.as_json() for name, score in self.scores.items()},
+            "weights": self.weights.as_json(), "stack": self.stack and self.stack.as_json(),
+            "slices": [{**dataclasses.asdict(each), "text": str(each)} for each in self.slices],
+            "position bias": {name: _bias(each) for name, each in self.bias.items()},
+            "leaks": self.leaks.as_json(), "paste": list(self.paste),
+            **({"solution": str(self.solution)} if self.solution else {}),
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """What ``cross-validate`` prints."""
+        slices = [
+            f"slices of the {BLEND}: questions, MAP@3, that of the rest, p by Holm", *map(str, self.slices)
+        ]
+        mixes = [*self.weights.lines(), *(self.stack.lines() if self.stack else [])]
+        bias = [f"positions, {BLEND}:", str(self.bias[BLEND])]
+        sections = [self._scores(), mixes, slices, bias, self.leaks.lines(), self._next()]
+        return "\n\n".join("\n".join(section) for section in sections)
+
+    def _scores(self) -> list[str]:
+        wide = max(map(len, self.scores))
+        lines = [
+            f"{self.run}: {sum(self.folds):,} questions in {len(self.folds)} folds, "
+            f"chance {self.chance:.3f}",
+            "",
+            f"{'MAP@3':<{wide}}  {'all folds':<22}accuracy  log loss",
+        ]
+        for name, score in self.scores.items():
+            rest = f"{score.accuracy:>8.3f}{score.log_loss:>10.3f}"
+            lines.append(f"{name:<{wide}}  {score.map3!s:<22}{rest}")
+        lines += ["", "MAP@3 by fold (questions):"]
+        for fold, count in enumerate(self.folds):
+            each = "  ".join(f"{name} {score.folds[fold]}" for name, score in self.scores.items())
+            lines.append(f"fold {fold} ({count:,}): {each}")
+        return lines
+
+    def _next(self) -> list[str]:
+        if self.solution is None:
+            return ["for solution.yaml (--final trains on all questions, and writes it):", *self.paste]
+        return [
+            f"{self.solution}: python -m inference submit --config {self.solution} --questions TEST "
+            "--out submission.csv",
+            "  (with --index INDEX, or --contexts-file of TEST, where its rankers read contexts)",
+        ]
 
 
-def scores(questions: Questions, folds: Folds, table: Probabilities) -> dict[str, Any]:
-    """MAP@3 with its interval, over all and by fold; accuracy and log loss."""
-    answers, present = questions.answers, questions.present
-    values = average_precisions(table, answers, present)
-    right = np.maximum(table[np.arange(len(answers)), answers], 1e-12)
-    return {
-        "map@3": _interval(values),
-        "accuracy": round(accuracy(ranks_of_answers(table, answers, present)), 4),
-        "log loss": round(float(-np.log(right).mean()), 4),
-        "folds": [_interval(values[folds == fold]) for fold in np.unique(folds)],
-    }
+@dataclasses.dataclass(frozen=True)
+class MissingFolds:
+    """A cross-validation of which other sessions have still to train some folds."""
+
+    run: Path
+    folds: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"run": str(self.run), "missing folds": list(self.folds)}
+
+    def text(self) -> str:
+        missing = ", ".join(map(str, self.folds))
+        return f"{self.run}: still to be trained: fold {missing} (--fold N, or all without it)"
 
 
-def _interval(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {key: round(value, 4) for key, value in dataclasses.asdict(bootstrap(values)).items()}
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What a cross-validation would take: questions a fold, and ``seconds`` a ranker over all folds."""
+
+    folds: tuple[int, ...]
+    near_duplicates: int
+    notes: tuple[str, ...]
+    runs: int
+    seconds: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "dry run": True, "folds": list(self.folds), "near-duplicates": self.near_duplicates,
+            "notes": list(self.notes), "runs": self.runs,
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+        }  # fmt: skip
+
+    def text(self) -> str:
+        sizes = ", ".join(f"{count:,}" for count in self.folds)
+        lines = [f"folds of {sizes} questions; {self.near_duplicates:,} near-duplicates stay together"]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"{name}: about {seconds / 60:.0f} minutes" for name, seconds in self.seconds.items()]
+        minutes = sum(self.seconds.values()) / 60
+        return "\n".join([*lines, f"{self.runs} runs, about {minutes:.0f} minutes. Nothing was kept."])
 
 
-def _weights(experiment: Experiment, rankers: list[str], verdict: Report) -> dict[str, Any]:
-    fitted = verdict.weights
-    written = [spec.settings.weight for spec in experiment.specs]
-    found: dict[str, Any] = {
-        "weights": dict(zip(rankers, (round(weight, 4) for weight in fitted.weights))),
-        "tried": fitted.tried and dict(zip(rankers, (round(weight, 4) for weight in fitted.tried))),
-        "fitted against equal": fitted.score and str(fitted.score),
-        "log loss of fitted against equal": fitted.loss and str(fitted.loss),
-        "refused": fitted.refused,
-    }
-    if len(set(written)) > 1:
-        answers, present = experiment.questions.answers, experiment.questions.present
-        tables = [verdict.tables[name] for name in rankers]
-        theirs = blend(tables, written, present, experiment.solution.blend)
-        ours, before = (
-            average_precisions(table, answers, present) for table in (verdict.tables[BLEND], theirs)
-        )
-        found["against those of the solution"] = str(paired_bootstrap(ours, before))
-    return found
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {key: round(value, _DIGITS) for key, value in dataclasses.asdict(interval).items()}
 
 
-def _stack(experiment: Experiment, fitted: FittedStack | None) -> dict[str, Any] | None:
-    if fitted is None:
-        return None
-    return {
-        "kind": experiment.wish.stack,
-        "against equal weights": str(fitted.comparison),
-        "better": stack_is_better(fitted),
-    }
-
-
-def _slices(experiment: Experiment, table: Probabilities) -> list[dict[str, Any]]:
-    questions = experiment.questions
-    values = average_precisions(table, questions.answers, questions.present)
-    found = slice_scores(values, slices_of(questions, best_evidence(experiment)))
-    # A slice of all questions has no rest to differ from.
-    partial = [each for each in found if each.questions < len(questions)]
-    return [{**dataclasses.asdict(each), "text": str(each)} for each in partial]
-
-
-def best_evidence(experiment: Experiment) -> npt.NDArray[np.float64] | None:
-    """The score of each question's best evidence, NaN where it has none."""
-    if experiment.contexts is None:
-        return None
-    found = [context.evidence()[:1] for context in experiment.contexts]
-    return np.array([each[0].score if each else np.nan for each in found], dtype=np.float64)
-
-
-def _bias(questions: Questions, table: Probabilities) -> dict[str, Any]:
-    found: PositionBias = position_bias(table, questions.answers, questions.present)
-    return {
-        "letters": found.letters,
-        **{key: [round(float(x), 4) for x in getattr(found, key)] for key in ("given", "first", "right")},
-        "p_value": round(found.p_value, 4),
-        "text": str(found),
-    }
-
-
-def stack_is_better(fitted: FittedStack) -> bool:
-    """Whether the stack is to be used in place of a blend."""
-    return fitted.comparison.distinguishable and fitted.comparison.difference.mean > 0
+def _bias(bias: PositionBias) -> dict[str, Any]:
+    tables = {"given": bias.given, "first": bias.first, "right": bias.right}
+    shares = {key: [round(float(x), _DIGITS) for x in table] for key, table in tables.items()}
+    return {"letters": bias.letters, **shares, "p_value": round(bias.p_value, _DIGITS), "text": str(bias)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,14 @@ from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.processes import processes
-from training.crossval.experiment import Experiment
+from training.crossval.evaluate import evaluate
+from training.crossval.experiment import OOF, Experiment
 from training.crossval.final import found_by, lines_of, train_all
+from training.crossval.mixing import mix
 from training.crossval.ranker_spec import RankerSpec
-from training.crossval.report import OOF, judge, mixes
+from training.crossval.report import CrossValidationReport, DryRun, MissingFolds
 from training.crossval.settings import CrossValidationSettings
-from training.crossval.splitting import keep_leaks, keep_parts, make_parts
+from training.crossval.splitting import count_leaks, keep_parts, make_parts
 
 METRICS = "metrics.json"
 
@@ -41,10 +44,10 @@ class FoldJob(NamedTuple):
         return "all" if self.fold is None else f"fold-{self.fold}"
 
 
-def cross_validate(wish: CrossValidationSettings) -> dict[str, Any]:
-    """Make what is missing of a cross-validation, and give its metrics.
+def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport | MissingFolds:
+    """Make what is missing of a cross-validation, and give its report.
 
-    With ``wish.fold`` only that fold is trained; what comes back may then only say which are missing.
+    With ``settings.fold`` only that fold is trained; what comes back may then only say which are missing.
 
     Raises
     ------
@@ -55,28 +58,22 @@ def cross_validate(wish: CrossValidationSettings) -> dict[str, Any]:
             "a cross-validation runs in one process", where="accelerate launch",
             cure="give each fold a process and a GPU of its own: --fold N",
         )  # fmt: skip
-    experiment = Experiment.open(wish)
+    experiment = Experiment.open(settings)
     # Folds that cannot be made leave no folder behind.
-    made = None if experiment.place.folds.is_file() else make_parts(experiment)
+    made = None if experiment.paths.folds.is_file() else make_parts(experiment)
     experiment.begin()
     parts = keep_parts(experiment, made)
     for note in (*parts.notes, *_warnings(experiment)):
         say("note: " + note)
-    leaks = keep_leaks(experiment, parts)
+    leaks = count_leaks(experiment, parts)
     tables = out_of_fold(experiment, parts.folds)
     if missing := missing_folds(parts.folds, tables):
-        return {"run": str(experiment.folder), "missing folds": missing}
-    verdict = mixes(experiment, parts.folds, tables)
-    Predictions.of(experiment.questions, parts.folds, verdict.tables, {}).write(experiment.folder / OOF)
-    paste = lines_of(found_by(experiment, verdict))
-    metrics = {
-        "run": str(experiment.folder),
-        **judge(experiment, parts.folds, verdict),
-        "leaks": leaks,
-        "paste": paste,
-    }
-    write_json(experiment.folder / METRICS, metrics)
-    return metrics | {"solution": str(train_all(experiment, verdict))} if wish.final else metrics
+        return MissingFolds(experiment.folder, tuple(missing))
+    mixture = mix(experiment, parts.folds, tables)
+    Predictions.of(experiment.questions, parts.folds, mixture.tables, {}).write(experiment.folder / OOF)
+    report = evaluate(experiment, parts.folds, mixture, leaks, lines_of(found_by(experiment, mixture)))
+    write_json(experiment.folder / METRICS, report.as_json())
+    return dataclasses.replace(report, solution=train_all(experiment, mixture)) if settings.final else report
 
 
 def _warnings(experiment: Experiment) -> list[str]:
@@ -104,11 +101,11 @@ def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities
     jobs = list(_jobs(experiment, folds))
     pace = _Pace(jobs)
     for job in jobs:
-        made_by = job.spec.made_by(experiment.solution, experiment.place, job.fold)
+        made_by = job.spec.made_by(experiment.solution, experiment.paths, job.fold)
         path = experiment.folder / job.spec.name / f"{job.name}.parquet"
         found = Predictions.read(path) if path.is_file() else None
         if found is None or found.notes["made by"] != made_by:
-            if experiment.wish.fold is not None and job.fold not in (None, experiment.wish.fold):
+            if experiment.settings.fold is not None and job.fold not in (None, experiment.settings.fold):
                 continue
             found = _made(experiment, job, made_by)
             found.write(path)
@@ -135,7 +132,7 @@ def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pred
     if job.spec.command is not None and job.fold is not None:
         from training.rankers.train import train_ranker
 
-        run = job.spec.run(experiment.place, job.fold)
+        run = job.spec.run(experiment.paths, job.fold)
         earlier = float(train_ranker(job.spec.command, run)["result"]["seconds"])
         options["folder"] = str(run.out)
     questions = experiment.questions.take(job.rows)
@@ -179,25 +176,19 @@ class _Pace:
         )
 
 
-def dry_run(wish: CrossValidationSettings) -> dict[str, Any]:
+def dry_run(settings: CrossValidationSettings) -> DryRun:
     """The folds, and what the training would take by one batch of each ranker; nothing is kept."""
     from training.rankers.train import dry_run as one_run
 
-    experiment = Experiment.open(wish)
+    experiment = Experiment.open(settings)
     parts = make_parts(experiment)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        place = experiment.place._replace(folder=Path(folder), folds=Path(folder) / "folds.parquet")
-        write_folds(place.folds, experiment.questions, parts.folds)
+        paths = experiment.paths._replace(folder=Path(folder), folds=Path(folder) / "folds.parquet")
+        write_folds(paths.folds, experiment.questions, parts.folds)
         for spec in experiment.specs:
             if spec.command:
                 say(f"{spec.name}: one batch of fold 0")
-                seconds[spec.name] = one_run(spec.run(place, 0))["seconds"] * wish.folds
-    return {
-        "dry run": True,
-        "folds": np.bincount(parts.folds).tolist(),
-        "near-duplicates": len(parts.pairs),
-        "notes": list(parts.notes),
-        "runs": len(seconds) * wish.folds,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-    }
+                seconds[spec.name] = one_run(spec.run(paths, 0))["seconds"] * settings.folds
+    folds = tuple(np.bincount(parts.folds).tolist())
+    return DryRun(folds, len(parts.pairs), parts.notes, len(seconds) * settings.folds, seconds)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+# What the tables call the mixes of all rankers.
+BLEND, STACKED = "blend", "stack"
+
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidationSettings:

@@ -14,6 +14,7 @@ from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import sha256, write_json
 from training.crossval.experiment import Experiment
+from training.crossval.report import LeakCounts
 
 PAIRS, LEAKS = "duplicates.json", "leaks.json"
 
@@ -30,26 +31,26 @@ def make_parts(experiment: Experiment) -> Parts:
     """Folds of groups; the same experiment gives the same ones."""
     questions = experiment.questions
     pairs = find_duplicates(questions, _vectors(experiment, questions))
-    most = max(1, len(questions) // experiment.wish.folds)
+    most = max(1, len(questions) // experiment.settings.folds)
     groups = group(len(questions), pairs, articles_of(experiment.contexts), most=most)
-    folds = group_folds(groups.labels, questions.answers, experiment.wish.folds, experiment.wish.seed)
+    folds = group_folds(groups.labels, questions.answers, experiment.settings.folds, experiment.settings.seed)
     return Parts(folds, tuple(pairs), groups.notes)
 
 
 def keep_parts(experiment: Experiment, parts: Parts | None = None) -> Parts:
     """The folds of the experiment's folder, made and written where they are not there yet."""
-    if not experiment.place.folds.is_file():
+    if not experiment.paths.folds.is_file():
         parts = parts or make_parts(experiment)
         found = {"notes": parts.notes, "pairs": [pair._asdict() for pair in parts.pairs]}
         write_json(experiment.folder / PAIRS, found)
         # Written last: where the folds are, the rest is too.
-        write_folds(experiment.place.folds, experiment.questions, parts.folds)
+        write_folds(experiment.paths.folds, experiment.questions, parts.folds)
     kept = json.loads((experiment.folder / PAIRS).read_text(encoding="utf-8"))
-    folds = read_folds(experiment.place.folds, experiment.questions)
+    folds = read_folds(experiment.paths.folds, experiment.questions)
     return Parts(folds, tuple(Pair(**pair) for pair in kept["pairs"]), tuple(kept["notes"]))
 
 
-def keep_leaks(experiment: Experiment, parts: Parts) -> dict[str, Any]:
+def count_leaks(experiment: Experiment, parts: Parts) -> LeakCounts:
     """What crosses folds, and what of the test files repeats a question; kept until the files change.
 
     The file lists every leak; what comes back only counts them.
@@ -70,7 +71,10 @@ def keep_leaks(experiment: Experiment, parts: Parts) -> dict[str, Any]:
             **(report.as_json() if report else {"files": {}, "leaks": []}),
         }
         write_json(path, kept)
-    return {key: value for key, value in kept.items() if key not in ("made of", "leaks")}
+    return LeakCounts(
+        kept["near-duplicates"], kept["contradicting"], kept["between folds"], tuple(kept["notes"]),
+        kept["text"], kept["files"],
+    )  # fmt: skip
 
 
 def _report(experiment: Experiment) -> LeakReport | None:
@@ -86,7 +90,7 @@ def _report(experiment: Experiment) -> LeakReport | None:
 
 def _vectors(experiment: Experiment, questions: Questions) -> Any:
     """Embeddings by the default encoder, which the threshold of near-duplicates was chosen for."""
-    if experiment.wish.alike == "words":
+    if experiment.settings.alike == "words":
         return None
     from kaggle_rag.index.encoder import Encoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
-from kaggle_rag.models.answering.item import Feature, Item, items_of
+from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import InputError
 
@@ -79,7 +80,8 @@ class RankerDataset:
         return RankerDataset(self.questions.take(chosen), contexts, weights)
 
     def items(self, snippets: int, form: AnswerForm) -> list[Item]:
-        return items_of(self.questions, self.contexts, snippets, passages=form.embeds)
+        contexts = self.contexts or repeat(None)
+        return [Item.of(*row, snippets, passages=form.embeds) for row in zip(self.questions, contexts)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ the bytes it reads, not by the clock, so that every machine chooses the same.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from kaggle_rag.index.kinds import KINDS, lists_for
 from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import Rows, Vectors
-from kaggle_rag.retrieval.queries import FORMS, short_prompt
+from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.console import progress
 
 K = 10
@@ -88,10 +87,6 @@ def halves(passages: Passages, encoder: Encoder, offset: int = 0) -> Vectors:
 
 def asked(questions: Questions, encoder: Encoder) -> Vectors:
     """Queries from real questions, each with all its options, as the contexts stage asks them."""
-    rows: Sequence[int] = range(0, len(questions), max(1, len(questions) // _QUERIES))
-    texts = [
-        query.text
-        for row in rows
-        for query in FORMS["all"](row, short_prompt(questions.prompts[row]), questions.options[row])
-    ]
-    return encoder.encode_queries(texts)
+    sample = questions.take(range(0, len(questions), max(1, len(questions) // _QUERIES)))
+    queries = queries_of(sample, ("all",), ("all",))
+    return encoder.encode_queries([query.text for (query,) in queries])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 from kaggle_rag.data.contexts import QuestionContexts, Snippet, joined
-from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.questions import Question
 
 # The rows of one question, as a form encodes them.
 Feature = dict[str, Any]
@@ -20,6 +18,18 @@ class Item(NamedTuple):
     options: tuple[str | None, ...]
     contexts: tuple[tuple[Snippet, ...], ...]
     answer: int
+
+    @classmethod
+    def of(
+        cls, question: Question, contexts: QuestionContexts | None, snippets: int, *, passages: bool = False
+    ) -> Item:
+        """A question, each option with the first ``snippets`` of its context (0: all).
+
+        With ``passages`` these are the passages that were found, without their neighbours and titles: what
+        is embedded alone is compared best when it says one thing.
+        """
+        read = tuple(_snippets(contexts, p, snippets, passages) for p in range(len(question.options)))
+        return cls(question.prompt, question.options, read, question.answer)
 
     @property
     def present(self) -> list[bool]:
@@ -48,33 +58,10 @@ class Item(NamedTuple):
         return {**feature, "present": self.present, **known}
 
 
-def items_of(
-    questions: Questions,
-    contexts: Sequence[QuestionContexts] | None,
-    snippets: int,
-    *,
-    passages: bool = False,
-) -> list[Item]:
-    """The questions, each option with the first ``snippets`` of its context (0: all).
-
-    With ``passages`` these are the passages that were found, without their neighbours and titles: what is
-    embedded alone is compared best when it says one thing.
-    """
-    return [
-        Item(
-            prompt,
-            options,
-            tuple(_snippets(found, place, snippets, passages) for place in range(len(options))),
-            int(answer),
-        )
-        for prompt, options, answer, found in zip(
-            questions.prompts, questions.options, questions.answers, contexts or repeat(None)
-        )
-    ]
-
-
-def _snippets(found: QuestionContexts | None, place: int, most: int, passages: bool) -> tuple[Snippet, ...]:
-    context = found.of(place) if found else None
+def _snippets(
+    contexts: QuestionContexts | None, place: int, most: int, passages: bool
+) -> tuple[Snippet, ...]:
+    context = contexts.of(place) if contexts else None
     if context is None:
         return ()
     alone = [Snippet("", " ".join(e.text.split()), e.score, (e.row,)) for e in context.evidence]

@@ -24,7 +24,6 @@ from kaggle_rag.sample import TRAIN
 from training.__main__ import main
 from training.crossval.compare import compare
 from training.crossval.experiment import Experiment
-from training.crossval.report_text import text as told
 from training.crossval.run import cross_validate
 from training.crossval.settings import CrossValidationSettings
 from training.crossval.splitting import make_parts
@@ -52,13 +51,13 @@ def learnt(tmp_path_factory):
 
 def test_the_task_is_learnt_and_every_figure_is_there(learnt):
     folder, found = learnt
-    metrics = found["a"]
+    metrics = found["a"].as_json()
     score = metrics["scores"]["tiny"]["map@3"]
     assert score["low"] > 0.8 and metrics["chance"] == pytest.approx(CHANCE, abs=1e-3)
     assert metrics["folds"] == [100, 100] and len(metrics["scores"]["tiny"]["folds"]) == 2
     assert metrics["leaks"]["between folds"] == 0 and metrics["weights"]["refused"].startswith("one ranker")
     assert {each["name"] for each in metrics["slices"]} == {"answer A", "answer B", "answer C"}
-    shown = told(metrics)
+    shown = found["a"].text()
     for part in ("fold 1 (100): tiny", "positions, blend:", "leaks:", "weight: 1.0, options: {folder: "):
         assert part in shown
     assert metrics == json.loads((folder / "runs" / "a" / "metrics.json").read_text())
@@ -90,7 +89,7 @@ def test_what_can_only_be_memorised_is_at_chance_out_of_fold(tmp_path, monkeypat
     for number, row in enumerate(made):
         row.update(zip("ABC", words[3 * number :]))
     path = solution(tmp_path, made, [["?"] * 3] * 40, rankers=[trained(epochs=15, learning_rate=5e-3)])
-    metrics = run(path, out=tmp_path / "run")
+    metrics = run(path, out=tmp_path / "run").as_json()
     assert abs(metrics["scores"]["tiny"]["map@3"]["mean"] - CHANCE) < 0.12
     experiment = Experiment.open(CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words"))
     seen = np.flatnonzero(Predictions.read(tmp_path / "run" / "oof.parquet").folds != 0)
@@ -129,7 +128,7 @@ def test_killed_and_resumed_a_run_gives_the_same_metrics(tmp_path, monkeypatch):
         monkeypatch.undo()
         # One fold is finished in between, by a session that trains it alone.
         found = run(path, out=tmp_path / "killed", fold=0)
-        assert found["missing folds"] == [1] and "fold 1" in told(found)
+        assert found.as_json()["missing folds"] == [1] and "fold 1" in found.text()
     ended, aside = run(path, out=tmp_path / "killed"), {"run": "", "paste": ""}
     assert ended | aside == whole | aside
 
@@ -173,7 +172,7 @@ def test_the_final_rankers_answer_by_the_solution_that_was_written(tmp_path, mon
         tmp_path, made, telling(made), rankers=[trained(epochs=2), {"kind": "similarity", "weight": 0.5}]
     )
     found = run(path, out=tmp_path / "run", final=True)
-    assert found["solution"] == str(tmp_path / "run/solution.yaml") and found["solution"] in told(found)
+    assert found.solution == tmp_path / "run/solution.yaml" and str(found.solution) in found.text()
     record = json.loads((tmp_path / "run/tiny/final/training.json").read_text())
     assert record["plan"]["fold"] is None and record["result"]["after"] == {}
     # The folder is moved, as an input of a notebook is.
@@ -367,7 +366,7 @@ def test_a_ranker_that_is_asked_as_it_is_is_told_of(learnt, tmp_path, capsys, mo
     made = rows(200, 0)
     asked = {"kind": "trained", "options": {"folder": str(folder / "runs" / "a" / "tiny" / "fold-0")}}
     path = solution(tmp_path, made, telling(made), rankers=[asked])
-    metrics = run(path, out=tmp_path / "run")
+    metrics = run(path, out=tmp_path / "run").as_json()
     assert "may be among these" in capsys.readouterr().err
     assert metrics["scores"]["fold-0"]["map@3"]["mean"] > 0.9
     assert metrics["leaks"]["files"] == {}

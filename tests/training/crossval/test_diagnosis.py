@@ -10,7 +10,7 @@ from crossval_toys import rows, solution, telling, trained
 
 from kaggle_rag.runtime.errors import ConfigError
 from training.__main__ import main
-from training.crossval.diagnosis import find_suspects, summary, wish_of
+from training.crossval.diagnosis import find_suspects, settings_of
 from training.crossval.settings import CrossValidationSettings
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.splits import split_lessons
@@ -63,10 +63,10 @@ def test_a_run_folder_is_enough_and_nothing_is_trained_again(diagnosed, monkeypa
     folder, _, _, listed = diagnosed
     monkeypatch.chdir("/")
     monkeypatch.setattr("training.rankers.train.train_ranker", None)
-    found = find_suspects(wish_of(folder / "runs" / "solution"))
+    found = find_suspects(settings_of(folder / "runs" / "solution"))
     assert len(found.suspects) == len(listed) and found.withheld == "contexts"
     # Nothing withheld from a model that reads nothing: its information is what the labels tell.
-    whole = summary(find_suspects(wish_of(folder / "runs" / "solution"), "all", "tiny"))
+    whole = find_suspects(settings_of(folder / "runs" / "solution"), "all", "tiny").as_json()
     assert 0.8 < whole["bits"] < np.log2(3) and whole["suspects"]["contradiction"] == 2
 
 
@@ -83,8 +83,8 @@ def test_the_trainers_read_the_list(diagnosed):
 def test_the_question_can_be_withheld(tmp_path):
     made = rows(20, 0)
     path = solution(tmp_path, made, telling(made), rankers=[trained(epochs=1)])
-    wish = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
-    found = find_suspects(wish, "question")
+    settings = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
+    found = find_suspects(settings, "question")
     blank = pq.read_table(tmp_path / "run" / "without-question" / "questions.parquet").to_pydict()
     assert set(blank["prompt"]) == {"?"} and blank["A"] == [row["A"] for row in made]
     assert len(found.bits) == 20 and abs(found.bits.mean()) < 1.6
@@ -94,9 +94,9 @@ def test_what_cannot_be_diagnosed_is_told(tmp_path, monkeypatch):
     made = rows(6, 0)
     path = solution(tmp_path, made, telling(made), rankers=[{"kind": "similarity"}])
     path.write_text("\n".join(line for line in path.read_text().split("\n") if "contexts_file" not in line))
-    wish = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
+    settings = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
     with pytest.raises(ConfigError, match="no contexts to withhold"):
-        find_suspects(wish, "contexts")
+        find_suspects(settings, "contexts")
     monkeypatch.setattr("sys.argv", ["training", "diagnose", str(path), "--out", str(tmp_path / "s.txt")])
     with pytest.raises(ConfigError, match="cannot write a list as"):
         main()

@@ -1,0 +1,100 @@
+"""Out-of-fold predictions to figures: scores by fold and ranker, weights, slices, position bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_rag.data.probabilities import Probabilities
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import blend
+from kaggle_rag.evaluation.fold_table import Folds
+from kaggle_rag.evaluation.metrics import (
+    accuracy,
+    average_precisions,
+    bootstrap,
+    chance_map_at_k,
+    paired_bootstrap,
+    ranks_of_answers,
+)
+from kaggle_rag.evaluation.slices import Slice, position_bias, slice_scores, slices_of
+from training.crossval.experiment import Experiment
+from training.crossval.mixing import Mixture
+from training.crossval.report import (
+    CrossValidationReport,
+    LeakCounts,
+    RankerScores,
+    StackReport,
+    WeightsReport,
+)
+from training.crossval.settings import BLEND
+
+
+def evaluate(
+    experiment: Experiment, folds: Folds, mixture: Mixture, leaks: LeakCounts, paste: Sequence[str]
+) -> CrossValidationReport:
+    """All figures of a cross-validation."""
+    questions = experiment.questions
+    answers, present = questions.answers, questions.present
+    return CrossValidationReport(
+        experiment.folder,
+        tuple(np.bincount(folds).tolist()),
+        chance_map_at_k(present.sum(axis=1)),
+        {name: scores(questions, folds, table) for name, table in mixture.tables.items()},
+        _weights(experiment, mixture),
+        _stack(experiment, mixture),
+        _slices(experiment, mixture.tables[BLEND]),
+        {name: position_bias(table, answers, present) for name, table in mixture.tables.items()},
+        leaks,
+        tuple(paste),
+    )
+
+
+def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerScores:
+    """MAP@3 with its interval, over all and by fold; accuracy and log loss."""
+    answers, present = questions.answers, questions.present
+    values = average_precisions(table, answers, present)
+    right = np.maximum(table[np.arange(len(answers)), answers], 1e-12)
+    return RankerScores(
+        bootstrap(values),
+        accuracy(ranks_of_answers(table, answers, present)),
+        float(-np.log(right).mean()),
+        tuple(bootstrap(values[folds == fold]) for fold in np.unique(folds)),
+    )
+
+
+def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:
+    rankers = tuple(spec.name for spec in experiment.specs)
+    written = [spec.settings.weight for spec in experiment.specs]
+    if len(set(written)) == 1:
+        return WeightsReport(rankers, mixture.weights)
+    answers, present = experiment.questions.answers, experiment.questions.present
+    tables = [mixture.tables[name] for name in rankers]
+    blends = mixture.tables[BLEND], blend(tables, written, present, experiment.solution.blend)
+    fitted, as_written = (average_precisions(table, answers, present) for table in blends)
+    return WeightsReport(rankers, mixture.weights, paired_bootstrap(fitted, as_written))
+
+
+def _stack(experiment: Experiment, mixture: Mixture) -> StackReport | None:
+    if mixture.stack is None:
+        return None
+    return StackReport(str(experiment.settings.stack), mixture.stack.comparison, mixture.stacked)
+
+
+def _slices(experiment: Experiment, table: Probabilities) -> tuple[Slice, ...]:
+    questions = experiment.questions
+    values = average_precisions(table, questions.answers, questions.present)
+    every = slice_scores(values, slices_of(questions, best_evidence(experiment)))
+    # A slice of all questions has no rest to differ from.
+    return tuple(each for each in every if each.questions < len(questions))
+
+
+def best_evidence(experiment: Experiment) -> npt.NDArray[np.float64] | None:
+    """The score of each question's best evidence, NaN where it has none."""
+    if experiment.contexts is None:
+        return None
+    best: list[Any] = [context.evidence()[:1] for context in experiment.contexts]
+    return np.array([each[0].score if each else np.nan for each in best], dtype=np.float64)
