@@ -1,4 +1,4 @@
-"""A model folder as it lies on the hub to safetensors and ``tokenizer.json``, with proof that both agree."""
+"""Convert a hub model folder to safetensors and ``tokenizer.json``, and verify that both agree."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, show_size
 from training.fetch import INDEX
 
 _SHARD = "5GB"
-# Settings beside config.json that loading and answering look at.
+# Configuration files that loading and answering read.
 _BESIDE = ("config.json", "generation_config.json", "modules.json", "sentence_bert_config.json",
            "config_sentence_transformers.json")  # fmt: skip
-# Sentencepiece models by their names in the hub's folders.
+# File names of sentencepiece models in hub folders.
 _PIECES = ("spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 _PROBES = (
     "Which of the following statements accurately describes the impact of Modified Newtonian Dynamics?",
@@ -37,14 +37,14 @@ _PROBES = (
 
 
 def convert(folder: Path, out: Path) -> dict[str, Any]:
-    """Write ``folder``'s model to ``out`` as safetensors (in shards where it is large) and a fast tokenizer.
+    """Write ``folder``'s model to ``out`` as safetensors (sharded if large) and a fast tokenizer.
 
-    A torch file is read with ``weights_only=True``: no code in it is run. ``out`` appears whole, and only
-    when tokens, tensors and answers are the same.
+    A torch file is read with ``weights_only=True``: no code in it is run. ``out`` appears complete, and
+    only if tokens, tensors and answers are the same.
 
     Returns
     -------
-    ``tensors`` and ``texts`` that were compared, and in words ``answers``.
+    ``tensors`` and ``texts``, the numbers compared, and ``answers``, that comparison in words.
 
     Raises
     ------
@@ -52,11 +52,11 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
     CheckpointError : no weights, a damaged file, or one that holds more than tensors.
     """
     if out.exists():
-        raise ArtifactError("OUT is there already", where=out, cure="choose another OUT")
+        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
     config, tokenizer = config_of(folder), tokenizer_of(folder)
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(
-            "transformers has no fast tokenizer of this kind", where=folder, expected="tokenizer.json"
+            "transformers has no fast tokenizer of this type", where=folder, expected="tokenizer.json"
         )
     aside = out.with_name(f".{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -76,7 +76,7 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
 
 
 def _write_weights(folder: Path, aside: Path) -> int:
-    """Safetensors as they are, or of the torch files; the number of tensors, read back and compared."""
+    """Copy safetensors, or convert the torch files; return the number of tensors read back and compared."""
     safe = sorted(folder.glob("model*.safetensors"))
     if safe:
         for path in [*safe, folder / INDEX[".safetensors"]]:
@@ -86,7 +86,7 @@ def _write_weights(folder: Path, aside: Path) -> int:
         state = _torch_state(folder)
         save_torch_state_dict(state, aside, max_shard_size=_SHARD)
         for path in aside.iterdir():
-            # They are written for their owner alone, and a folder is often read by others.
+            # They are written readable by their owner only, and others often read the folder.
             path.chmod(0o644)
     return _same_tensors(folder, aside)
 
@@ -100,7 +100,7 @@ def _torch_files(folder: Path) -> list[Path]:
 
 
 def _torch_state(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a folder's torch files, mapped where the file allows it."""
+    """All tensors of a folder's torch files, memory-mapped where the file allows it."""
     state: dict[str, torch.Tensor] = {}
     for path in _torch_files(folder):
         state |= _torch_file(path)
@@ -110,36 +110,36 @@ def _torch_state(folder: Path) -> dict[str, torch.Tensor]:
 def _torch_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, OSError):
-            # Files of torch before 1.6 are no archives, and cannot be mapped.
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            # Files of torch before 1.6 are not archives, and cannot be mapped.
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise CheckpointError(
-            "no weights are there",
+            "no weights found",
             where=path.parent,
             expected=f"*.safetensors or {path.name}",
             cure="fetch the model again: python -m training fetch NAME OUT --online",
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            "this file holds more than tensors, or is damaged; nothing of it was run",
+            "this file is damaged, or contains more than tensors; none of its code was run",
             where=path,
-            cure="take the model from where it was published: a file that needs code to be read is not safe",
+            cure="get the model from its publisher: a file that runs code when it is read is not safe",
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
+        lines = str(error).splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"this file is damaged ({said[0]})", where=path, cure="copy or fetch it again, whole"
+            f"this file is damaged ({lines[0]})", where=path, cure="copy or fetch it again"
         ) from error
-    if not isinstance(found, dict) or not all(isinstance(each, torch.Tensor) for each in found.values()):
+    if not isinstance(state, dict) or not all(isinstance(each, torch.Tensor) for each in state.values()):
         raise CheckpointError(
-            "this file is no state of a model",
+            "this file is not the state of a model",
             where=path,
-            expected="names and tensors, as model.save_pretrained wrote them",
+            expected="names and tensors, as model.save_pretrained writes them",
         )
-    # Views that a training left behind (transposed, or parts of a larger tensor) are laid out anew.
-    return {name: tensor.contiguous() for name, tensor in found.items()}
+    # Views that a training left behind (transposed, or parts of a larger tensor) are made contiguous.
+    return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
 def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -153,41 +153,43 @@ def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _same_tensors(folder: Path, aside: Path) -> int:
-    """Read what was written, tensor by tensor, against what was there; the count of them."""
-    given = dict(_stored(folder)) or _torch_state(folder)
+    """Compare the written tensors with the originals, one by one; return their number."""
+    originals = dict(_stored(folder)) or _torch_state(folder)
     written = {}
     for name, tensor in _stored(aside):
-        theirs = given.get(name)
-        if theirs is None or theirs.dtype != tensor.dtype or not torch.equal(_bits(theirs), _bits(tensor)):
-            raise ArtifactError(f"the tensor {name!r} differs from what was written", where=aside)
+        original = originals.get(name)
+        if original is None or original.dtype != tensor.dtype or not _equal_bits(original, tensor):
+            raise ArtifactError(f"the written tensor {name!r} differs from the original", where=aside)
         written[name] = tensor.shape
-    # Of tensors that share their memory, such as tied embeddings, one is written.
-    shared = {tensor.data_ptr() for name, tensor in given.items() if name in written}
-    lost = [name for name, tensor in given.items() if name not in written and tensor.data_ptr() not in shared]
+    # Of tensors that share memory, such as tied embeddings, only one is written.
+    shared = {tensor.data_ptr() for name, tensor in originals.items() if name in written}
+    unwritten = {name: tensor for name, tensor in originals.items() if name not in written}
+    lost = [name for name, tensor in unwritten.items() if tensor.data_ptr() not in shared]
     if lost:
         raise ArtifactError(f"{len(lost)} tensors were not written ({lost[0]})", where=aside)
     return len(written)
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """Equal bits are equal numbers, also where they are none (NaN)."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+def _equal_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Compare raw bytes, so that NaN equals NaN."""
+    left, right = (each.contiguous().reshape(-1).view(torch.uint8) for each in (left, right))
+    return bool(torch.equal(left, right))
 
 
 def _same_tokens(folder: Path, tokenizer: Any, aside: Path) -> int:
-    """The tokenizer that was written against the one that was read, and against sentencepiece itself."""
+    """Compare the written tokenizer with the original and with sentencepiece; return the number of texts."""
     written = tokenizer_of(aside)
     pieces = _sentencepiece(folder)
     for text in _PROBES:
         if written(text, text)["input_ids"] != tokenizer(text, text)["input_ids"]:
-            raise ArtifactError("tokenizer.json reads a text otherwise than the tokenizer", where=folder)
-        ours = written(text, add_special_tokens=False)["input_ids"]
-        if pieces and ours != (theirs := _spelt(pieces, text, written)):
+            raise ArtifactError("tokenizer.json differs from the original tokenizer on a text", where=folder)
+        ids = written(text, add_special_tokens=False)["input_ids"]
+        if pieces and ids != (expected_ids := _piece_ids(pieces, text, written)):
             raise ArtifactError(
-                f"tokenizer.json reads {text!r} otherwise than sentencepiece does",
+                f"tokenizer.json tokenizes {text!r} differently from sentencepiece",
                 where=folder,
-                expected=" ".join(map(str, theirs)),
-                cure=f"try another version of transformers: this one gives {' '.join(map(str, ours))}",
+                expected=" ".join(map(str, expected_ids)),
+                cure=f"try another version of transformers: this one gives {' '.join(map(str, ids))}",
             )
     return len(_PROBES)
 
@@ -203,30 +205,30 @@ def _sentencepiece(folder: Path) -> Any:
     return None
 
 
-def _spelt(pieces: Any, text: str, tokenizer: Any) -> list[int]:
-    """Sentencepiece's tokens by the tokenizer's numbers, which some families shift."""
+def _piece_ids(pieces: Any, text: str, tokenizer: Any) -> list[int]:
+    """Sentencepiece's tokens as the tokenizer's ids, which some families shift."""
     unknown = pieces.unk_id()
-    found = zip(pieces.encode(text), pieces.encode(text, out_type=str))
+    tokens = zip(pieces.encode(text), pieces.encode(text, out_type=str))
     return [
-        tokenizer.unk_token_id if place == unknown else tokenizer.convert_tokens_to_ids(piece)
-        for place, piece in found
+        tokenizer.unk_token_id if number == unknown else tokenizer.convert_tokens_to_ids(piece)
+        for number, piece in tokens
     ]
 
 
 def _same_answers(folder: Path, aside: Path, config: Any, tokenizer: Any) -> str:
-    """Hidden states of both models on a text; in words, where memory is too small for the comparison."""
+    """Compare both models' hidden states on a text; return the result, or why it was skipped, in words."""
     size = sum(path.stat().st_size for path in aside.glob("*.safetensors"))
     free = psutil.virtual_memory().available
     if 1.5 * size > free:
-        return f"answers not compared: that takes {show_size(1.5 * size)} of RAM, {show_size(free)} are free"
+        return f"answers not compared: this needs {show_size(1.5 * size)} of RAM, {show_size(free)} is free"
     ids = torch.tensor([tokenizer(_PROBES[0])["input_ids"]])
-    first, second = (_answer(place, config, ids) for place in (folder, aside))
+    first, second = (_answer(path, config, ids) for path in (folder, aside))
     gap = float((first - second).abs().max())
     if not gap == 0.0:
         raise ArtifactError(
-            f"the converted model answers differently (by {gap:.2g})", where=folder, cure="report this model"
+            f"the converted model answers differently (by {gap:.2g})", where=folder, cure="report this bug"
         )
-    return "the same answer of both to a question"
+    return "both give the same answer to a question"
 
 
 def _answer(folder: Path, config: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -237,17 +239,17 @@ def _answer(folder: Path, config: Any, ids: torch.Tensor) -> torch.Tensor:
             weights_only=True,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
+        lines = str(error).splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"this folder does not load as a model ({said[0]})",
+            f"this folder does not load as a model ({lines[0]})",
             where=folder,
-            expected="a model of transformers",
+            expected="a transformers model",
         ) from error
     model.eval()
-    # Weights that the folder lacks (a pooler) are drawn anew each time, and have no part in this.
+    # Weights that the folder lacks (a pooler) are random each time, and are not used here.
     more = {"decoder_input_ids": ids} if config.is_encoder_decoder else {}
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=ids, **more).last_hidden_state.float()
+        hidden: torch.Tensor = model(input_ids=ids, **more).last_hidden_state.float()
     del model
     gc.collect()
-    return found
+    return hidden

@@ -1,4 +1,4 @@
-"""A model of the hub to a folder: the files that are read, whole or not at all."""
+"""Copy a hub model to a folder: the files that are read here, all or none."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from safetensors import SafetensorError, safe_open
 from kaggle_rag.models.checkpoints import hub_faults
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, KitError
 
-# Beside the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
+# Read besides the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
 _TEXTS = ("*.json", "*.txt", "*.model", "[0-9]*_*/*.json")
 _NEVER = ("*.bin.index.json", "*.safetensors.index.json", "onnx/*", "openvino/*")
-# Weights in the order in which they are wanted: one file, or shards with their index.
+# Weights in order of preference: one file, or shards with their index.
 _SAFE, _TORCH = "model", "pytorch_model"
 INDEX = {".safetensors": f"{_SAFE}.safetensors.index.json", ".bin": f"{_TORCH}.bin.index.json"}
 
 
 def chosen(files: Sequence[str]) -> list[str]:
-    """Of a repository's files those that loading reads: safetensors where there are any, else torch's.
+    """The files of a repository that loading reads: safetensors if there are any, else torch's.
 
-    Empty where there are no weights.
+    Empty if there are no weights.
     """
     for stem, ending in ((_SAFE, ".safetensors"), (_TORCH, ".bin")):
         parts = fnmatch.filter(files, f"{stem}-*-of-*{ending}")
@@ -33,21 +33,21 @@ def chosen(files: Sequence[str]) -> list[str]:
         index = [name for name in files if name == INDEX[ending]]
         if weights := whole or (parts and index and [*parts, *index]):
             texts = [name for name in files if _fits(name, _TEXTS) and not _fits(name, _NEVER)]
-            # An encoder of sentences has a few modules, some with weights.
+            # A sentence encoder has a few modules, some with weights.
             modules = fnmatch.filter(files, f"[0-9]*_*/*{ending}")
             return sorted({*texts, *weights, *modules})
     return []
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
-    # A star of fnmatch crosses folders; files of subfolders belong to other formats.
+    # fnmatch's star crosses folders; files in subfolders belong to other formats.
     return any(fnmatch.fnmatch(name, p) and name.count("/") == p.count("/") for p in patterns)
 
 
 def fetch(name: str, out: Path, *, online: bool) -> dict[str, Any]:
-    """Write a hub model's files to ``out``, from the cache of this machine or (``online``) from the hub.
+    """Write a hub model's files to ``out``, from this machine's cache or (``online``) from the hub.
 
-    What was downloaded when a run was killed lies beside ``out`` and is taken up by the next one.
+    A killed download stays beside ``out``, and the next run resumes it.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def fetch(name: str, out: Path, *, online: bool) -> dict[str, Any]:
     CheckpointError : no such model, no connection, or a repository without weights.
     """
     if out.exists():
-        raise ArtifactError("OUT is there already", where=out, cure="choose another OUT")
+        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
     aside = out.with_name(f".{out.name}.part")
     aside.mkdir(parents=True, exist_ok=True)
     try:
@@ -84,13 +84,13 @@ def fetch(name: str, out: Path, *, online: bool) -> dict[str, Any]:
 
 
 def lacks(folder: Path) -> list[str]:
-    """What a model folder does not have yet that everything here reads."""
-    found = [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
-    return found + ([] if (folder / "tokenizer.json").is_file() else ["tokenizer.json"])
+    """Files that everything here reads and a model folder does not have yet."""
+    missing = [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
+    return missing + ([] if (folder / "tokenizer.json").is_file() else ["tokenizer.json"])
 
 
 def _drop_empty(folder: Path) -> None:
-    """A folder without a file of the model: nothing was begun."""
+    """Remove a folder that holds none of the model's files yet."""
     if not any(path.is_file() for path in folder.glob("*")):
         shutil.rmtree(folder)
 
@@ -102,9 +102,9 @@ def _listed(folder: Path) -> list[str]:
 def _wanted(name: str, files: Sequence[str]) -> list[str]:
     if not (wanted := chosen(files)) or "config.json" not in files:
         raise CheckpointError(
-            f"{name!r} has no weights that are read here",
+            f"{name!r} has no weights that this command reads",
             expected="config.json with model.safetensors or pytorch_model.bin, whole or in shards",
-            cure="choose another repository: those of GGUF, ONNX or adapters are not read by this command",
+            cure="choose another repository: those with GGUF, ONNX or adapters are not supported",
         )
     return wanted
 
@@ -116,22 +116,22 @@ def _cached(name: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except HFValidationError as error:
-        raise _nameless(name) from error
+        raise _not_a_hub_name(name) from error
     except LocalEntryNotFoundError as error:
         raise ConfigError(
-            f"{name!r} is not in the Hugging Face cache of this machine",
-            cure="give --online on a machine with internet, and bring OUT here",
+            f"{name!r} is not in this machine's Hugging Face cache",
+            cure="run it with --online on a machine with internet, and copy OUT here",
         ) from error
 
 
-def _nameless(name: str) -> ConfigError:
-    return ConfigError(f"{name!r} is no name of the hub", expected="such as google/flan-t5-large")
+def _not_a_hub_name(name: str) -> ConfigError:
+    return ConfigError(f"{name!r} is not a hub name", expected="a name such as google/flan-t5-large")
 
 
 def _copy(folder: Path, wanted: Sequence[str], aside: Path) -> None:
     for each in wanted:
         (aside / each).parent.mkdir(parents=True, exist_ok=True)
-        # The cache holds links to its blobs; a copy that was cut short is made again.
+        # The cache holds links to its blobs; an incomplete copy is overwritten.
         shutil.copyfile((folder / each).resolve(), aside / each)
 
 
@@ -143,27 +143,27 @@ def _download(name: str, aside: Path) -> None:
         wanted = _wanted(name, HfApi().list_repo_files(name))
         snapshot_download(name, allow_patterns=wanted, local_dir=aside)
     except HFValidationError as error:
-        raise _nameless(name) from error
+        raise _not_a_hub_name(name) from error
     except hub_faults() as error:
-        said = str(error).splitlines() or [""]
+        lines = str(error).splitlines() or [""]
         raise CheckpointError(
-            f"could not download {name!r} ({type(error).__name__}: {said[0]})",
+            f"could not download {name!r} ({type(error).__name__}: {lines[0]})",
             cure="check the name and the connection, and rerun the same command: it resumes. A gated model "
             "(Llama, Gemma) needs its licence accepted on its page, and hf auth login",
         ) from error
 
 
 def _require_whole(folder: Path) -> None:
-    """Every shard that an index names is there, and every header can be read."""
+    """Check that every shard named by an index exists, and that every header can be read."""
     for ending, name in INDEX.items():
         if not (folder / name).is_file():
             continue
-        named = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(part for part in named if not (folder / part).is_file()):
+        shards = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(part for part in shards if not (folder / part).is_file()):
             raise CheckpointError(
-                f"{len(missing)} of {len(named)} shards are missing ({missing[0]})",
+                f"{len(missing)} of {len(shards)} shards are missing ({missing[0]})",
                 where=folder,
-                expected=f"all *{ending} that {name} names",
+                expected=f"every *{ending} that {name} lists",
                 cure="rerun the same command with --online",
             )
     for path in folder.rglob("*.safetensors"):

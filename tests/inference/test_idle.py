@@ -108,8 +108,8 @@ FALSE = [
     (RetrieverSettings, {**MINED, "negatives": 2}, {"margin": 0.9}, ""),
     (RetrieverSettings, {**MINED, "held_out": 0}, {"pool": 50}, "pool has no effect without an evaluation"),
     (RetrieverSettings, {**MINED, "held_out": 0, "validation": "v.csv"}, {"pool": 50}, "held_out has no"),
-    (RetrieverSettings, {**MINED, "loss": "triplet", "negatives": 1}, {"scale": 9}, "it belongs to infonce"),
-    (RetrieverSettings, MINED, {"mini_batch": 9}, "it belongs to infonce-cached"),
+    (RetrieverSettings, {**MINED, "loss": "triplet", "negatives": 1}, {"scale": 9}, "only to infonce"),
+    (RetrieverSettings, MINED, {"mini_batch": 9}, "it applies only to infonce-cached"),
     (RetrieverSettings, {**MINED, "loss": "infonce-cached"}, {"mini_batch": 9, "scale": 9}, ""),
     # Without an index it is what mines.
     (RetrieverSettings, MINED, {"encoder": "e"}, ""),

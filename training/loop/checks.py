@@ -1,4 +1,4 @@
-"""Checks that every training begins with."""
+"""Checks that run before every training."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from training.loop.run_folder import Run
 
 
 def require_there(path: Path) -> None:
-    """Raise ``InputError`` where no file is."""
+    """Raise ``InputError`` unless ``path`` is a file."""
     if not path.is_file():
         raise InputError("no such file", where=path, cure="check the spelling of the path")
 
 
 def require_own(run: Run, dry: bool) -> None:
-    """A dry run writes nothing; of several processes the first one may be about to make the folder."""
+    """Refuse the folder of another run; a dry run writes nothing, and processes may race with the first."""
     if is_first() and not dry:
         run.require_own()

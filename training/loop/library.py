@@ -1,4 +1,4 @@
-"""What sentence-transformers has at other places from release to release, found where it is."""
+"""Names that sentence-transformers moves between releases, imported from wherever they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BaseEvaluator", "retriever_losses"]
 
 
 def retriever_losses() -> Any:
-    """The package with the losses of encoders (those of cross-encoders have not moved)."""
+    """The module with the encoder losses (those of cross-encoders have not moved)."""
     try:
         from sentence_transformers.sentence_transformer import losses
     except ModuleNotFoundError:  # before 5.4

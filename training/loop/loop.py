@@ -1,4 +1,4 @@
-"""Learning from a checkpoint, or from the start, and what its evaluations found."""
+"""Training from a checkpoint or from scratch, and the metrics of its evaluations."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from kaggle_rag.runtime.errors import ArtifactError
 
 
 def train(trainer: Any, last: Path | None) -> None:
-    """Learn, from a checkpoint where there is one; raise ``ArtifactError`` for one that is damaged."""
+    """Train, from checkpoint ``last`` if given; raise ``ArtifactError`` if it is damaged."""
     from transformers import TrainerState
 
     from training.loop.trainer import Patience
 
     if last:
         state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-        if any(isinstance(c, Patience) and c.lost(state) for c in trainer.callback_handler.callbacks):
-            # It was killed when it had just lost its patience.
+        if any(isinstance(c, Patience) and c.exhausted(state) for c in trainer.callback_handler.callbacks):
+            # It was killed just after its patience ran out.
             trainer.state = state
             trainer._load_best_model()
             return
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         if trainer.state.best_global_step and not trainer.state.best_model_checkpoint:
-            # The folder was moved, and nothing was saved since: the library does not look for it.
+            # The folder was moved and nothing has been saved since, so the library does not look for it.
             trainer._load_best_model()
     except UnpicklingError as error:
         # The library reads the optimizer's state with weights_only: tensors and numbers, no objects.
         raise ArtifactError(
-            "the checkpoint holds more than numbers, or is damaged",
+            "the checkpoint is damaged, or contains more than numbers",
             where=last or "",
-            cure="remove that folder; the run then resumes from the checkpoint before it, or from the start",
+            cure="delete that folder; the run then resumes from the previous checkpoint, or starts over",
         ) from error
 
 
 def evaluations_of(trainer: Any) -> list[dict[str, Any]]:
-    """The figures of every evaluation, those before an interruption too (the trainer's state keeps them)."""
+    """The metrics of every evaluation, including those before an interruption (the state stores them)."""
     return [
         {"step": line["step"], **{k.removeprefix("eval_"): v for k, v in line.items() if "@" in k}}
         for line in trainer.state.log_history

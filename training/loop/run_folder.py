@@ -1,7 +1,7 @@
-"""The folder of a run: begun, resumed, finished in one rename; a stranger's work is never touched.
+"""The folder of a run: created, resumed, published in one rename; another run's work is never touched.
 
-The work happens in ``OUT.training``, which holds the plan, the dataset and the checkpoints. When all
-is learnt the model is written there, and becomes ``OUT`` in one rename.
+Work happens in ``OUT.training``, which holds the plan, the dataset and the checkpoints. After training,
+the model is written there and becomes ``OUT`` in one rename.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ RECORD, PLAN, MODEL = "training.json", "plan.json", "model"
 
 
 def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool = False) -> None:
-    """Raise ``LimitError`` where the checkpoints of this model and its finished weights have no room.
+    """Raise ``LimitError`` if the disk has no room for this model's checkpoints and final weights.
 
-    A checkpoint holds the weights (of an adapter its own alone), AdamW's two moments of those that are
-    trained, and their moving average, in float32.
+    A checkpoint holds the weights (only an adapter's own), AdamW's two moments of the trained ones, and
+    their moving average, in float32.
     """
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     trained = sum(size for size, learns in sizes if learns)
@@ -35,11 +35,11 @@ def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool =
         require_space(folder, 4 * (_CHECKPOINTS * (saved + (2 + ema) * trained) + saved))
 
 
-# Where it runs and what is shown of it; not what is learnt.
-_ASIDE = {"out", "device", "report_to", "encoder"}
-# Files whose content decides what is learnt, whatever they are called.
+# Where it runs and what it reports; these do not affect the weights.
+_NOT_PLANNED = {"out", "device", "report_to", "encoder"}
+# Files whose content decides the weights, whatever their names.
 _FILES = ("questions", "passages", "validation")
-# Two checkpoints, and a third while it is written.
+# Two checkpoints, and a third while it is being written.
 _CHECKPOINTS = 3
 
 
@@ -54,11 +54,11 @@ class Run:
         self.plan = _plan(kind, settings, files, self.checkpoint.sha256)
         self.folder = WorkFolder(
             self.work, self.plan, "training run", file=PLAN,
-            cure="rerun its own command to resume it, choose another OUT, or remove that folder",
+            cure="rerun its command to resume it, choose another OUT, or delete that folder",
         )  # fmt: skip
 
     def finished(self) -> dict[str, Any] | None:
-        """The record of this very run when OUT holds it.
+        """The record of this run if OUT holds it.
 
         Raises
         ------
@@ -70,29 +70,29 @@ class Run:
             return None
         record = read_json(self.out / RECORD)
         if record is None or "plan" not in record:
-            raise ArtifactError("OUT holds something else", where=self.out, cure="choose another OUT")
-        if other := differing(self.plan, record["plan"]):
+            raise ArtifactError("OUT contains something else", where=self.out, cure="choose another OUT")
+        if changed := differing(self.plan, record["plan"]):
             raise ArtifactError(
-                f"a model trained with another {other} is there already",
+                f"OUT already holds a model trained with different settings: {changed}",
                 where=self.out,
-                cure="choose another OUT, or remove that folder first",
+                cure="choose another OUT, or delete that folder first",
             )
         if is_first():
             shutil.rmtree(self.work, ignore_errors=True)
         return record
 
     def require_own(self) -> None:
-        """Raise ``ArtifactError`` where OUT or the work folder hold anything but this run; write nothing."""
+        """Raise ``ArtifactError`` if OUT or the work folder holds anything but this run; write nothing."""
         self.finished()
         self.folder.require_ours()
 
     @contextmanager
     def begun(self) -> Iterator[Path]:
-        """The work folder, locked, new or taken up again.
+        """The work folder, locked; new or resumed.
 
         Raises
         ------
-        ArtifactError : it holds another run, no run, or one that is going on.
+        ArtifactError : it holds another run, no run, or one that is still running.
         """
         if not is_first():
             yield self.work
@@ -101,56 +101,56 @@ class Run:
             if self.finished():
                 raise ArtifactError(
                     "another process has just finished this run", where=self.out,
-                    cure="rerun the same command: it then tells what was learnt",
+                    cure="rerun the same command to see its results",
                 )  # fmt: skip
             yield self.work
 
     def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint; one that was cut while it was written is removed."""
-        found: list[Path] = sorted(
+        """The newest complete checkpoint; one whose writing was interrupted is deleted."""
+        checkpoints: list[Path] = sorted(
             self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
         )
-        while found:
-            if _is_whole(found[-1]):
-                return found[-1]
-            cut = found.pop()
+        while checkpoints:
+            if _is_whole(checkpoints[-1]):
+                return checkpoints[-1]
+            incomplete = checkpoints.pop()
             if is_first():
-                shutil.rmtree(cut)
+                shutil.rmtree(incomplete)
         return None
 
     def finish(self, save: Callable[[Path], object], result: dict[str, Any]) -> dict[str, Any]:
-        """Write the model, seal it by its record, and give it its name; the record comes back.
+        """Write the model, seal it with its record, publish it as OUT, and return the record.
 
-        ``save`` is called in every process, because none may hold all of the weights.
+        ``save`` is called in every process, because the weights may be sharded across them.
         """
         # The best weights are read from the work folder, which the first process removes below.
         wait_for_all()
-        made = self.work / MODEL
+        model = self.work / MODEL
         record = {"kind": "kaggle-rag training", "plan": self.plan, "result": result}
         if not is_first():
-            save(made)
+            save(model)
             return record
-        shutil.rmtree(made, ignore_errors=True)
-        save(made)
-        result["sha256"] = weights_sum(made)
-        write_json(made / RECORD, record)
-        self.folder.publish(made, self.out)
+        shutil.rmtree(model, ignore_errors=True)
+        save(model)
+        result["sha256"] = weights_sum(model)
+        write_json(model / RECORD, record)
+        self.folder.publish(model, self.out)
         return record
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """The first process writes its state last; the others write their generators' states when they come."""
-    drawn = ["rng_state.pth"] if processes() == 1 else [f"rng_state_{n}.pth" for n in range(processes())]
+    """The first process writes the trainer's state last; the others write their RNG states at any time."""
+    rng_states = ["rng_state.pth"] if processes() == 1 else [f"rng_state_{n}.pth" for n in range(processes())]
     return read_json(checkpoint / "trainer_state.json") is not None and all(
-        (checkpoint / name).is_file() for name in drawn
+        (checkpoint / name).is_file() for name in rng_states
     )
 
 
 def _require_inputs(settings: Any, files: Sequence[str]) -> None:
-    """Say what is missing before a model is loaded for nothing."""
+    """Report missing inputs before a model is loaded in vain."""
     for path in (*(getattr(settings, key) for key in files), *settings.exclude):
         if path is not None and path.is_dir():
-            raise InputError("this is a folder", where=path, expected="one file")
+            raise InputError("this is a folder, not a file", where=path, expected="one file")
         if path is not None and not path.is_file():
             raise InputError("no such file", where=path, cure="check the spelling of the path")
     if index := getattr(settings, "index", None):
@@ -160,15 +160,15 @@ def _require_inputs(settings: Any, files: Sequence[str]) -> None:
 def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[str, Any]:
     """Everything that decides the weights, as plain JSON."""
     plan: dict[str, Any] = {
-        key: value for key, value in settings.model_dump(mode="json").items() if key not in _ASIDE
+        key: value for key, value in settings.model_dump(mode="json").items() if key not in _NOT_PLANNED
     }
     if plan.get("limit") is None:
-        # Plans from before there was one are the same plans.
+        # Plans written before this setting existed must compare equal.
         plan.pop("limit", None)
     plan |= {key: sha256(path) for key in files if (path := getattr(settings, key))}
     plan["exclude"] = [sha256(path) for path in settings.exclude]
     if processes() > 1:
-        # They see a batch each: a checkpoint of two is in the middle of another step for one.
+        # Each reads its own batch: a checkpoint of two processes falls inside another step of one.
         plan["processes"] = processes()
     if index := getattr(settings, "index", None):
         plan["index"] = sha256(index / MANIFEST)

@@ -1,4 +1,4 @@
-"""sentence-transformers' own trainers, made silent, resumable bit for bit, and stopped by a lost loss."""
+"""sentence-transformers' trainers, made silent, resumable bit for bit, and stopped by a non-finite loss."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from transformers.utils import logging as transformers_logging
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ConfigError
 
-# What they warn of (a new head, no model card) is said here in our words.
+# What they warn about (a new head, no model card) is reported here in our own words.
 transformers_logging.set_verbosity_error()
 logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
 
-# Lines of the log an epoch.
+# Log lines per epoch.
 LOGS = 10
 
 
 class TrainerMixin:
-    """What both trainers do otherwise; put before the trainer's own class.
+    """Overrides shared by both trainers; goes before the trainer's own class.
 
     No model card (it asks the hub about the base model), no pickled arguments in a checkpoint, and no
-    weights that are not finite.
+    non-finite weights.
     """
 
     args: Any
@@ -36,68 +36,68 @@ class TrainerMixin:
     processing_class: Any
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None is wanted."""
+        """Add no model card."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
         # Raised before the optimizer's step: the weights are still those before this batch.
         if not torch.isfinite(loss):
-            raise self._lost(f"the loss is {float(loss)}")
+            raise self._diverged(f"the loss is {float(loss)}")
         return loss
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if not self.args.should_save:
             return
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
-            raise self._lost("weights are no longer numbers")
+            raise self._diverged("weights are no longer finite")
         self.write_weights(Path(output_dir or self.args.output_dir), state_dict)
 
     def write_weights(self, folder: Path, state: Any) -> None:
-        """``state`` is the whole state where the weights lie divided over several processes."""
+        """``state`` is the full state dict where the weights are sharded across processes."""
         self.model.save_pretrained(str(folder), create_model_card=False)
 
     def _load_best_model(self) -> None:
-        # The state names it by the path of the time; the folder may have moved, and a best model that
-        # cannot be loaded must not pass for the last one.
+        # The state holds the path it was saved under, and the folder may have moved since; if the best
+        # model cannot be loaded, the last one must not pass for it.
         if self.state.best_global_step:
             best = str(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
             self.state.best_model_checkpoint = best
             if getattr(self, "is_deepspeed_enabled", False):
-                # Its weights lie divided over the processes, and so do its checkpoints.
+                # Its weights are sharded across the processes, and so are its checkpoints.
                 super()._load_best_model()  # type: ignore[misc]
             else:
                 self._load_from_checkpoint(best)  # type: ignore[attr-defined]
 
-    def _lost(self, what: str) -> ConfigError:
-        kept = sorted(Path(self.args.output_dir).glob("checkpoint-*"))
+    def _diverged(self, what: str) -> ConfigError:
+        good = sorted(Path(self.args.output_dir).glob("checkpoint-*"))
         return ConfigError(
             f"{what} at step {self.state.global_step + 1:,}",
-            expected="a loss that stays a number",
-            cure="lower --learning-rate (and remove the work folder), or look for strange texts; "
-            + (f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written before it"),
+            expected="a loss that stays finite",
+            cure="lower --learning-rate (and delete the work folder), or look for malformed texts; "
+            + (f"the last good checkpoint is {good[-1]}" if good else "no checkpoint was written yet"),
         )
 
 
 class Patience(EarlyStoppingCallback):  # type: ignore[misc]
-    """Early stopping whose count goes on where a killed run was; the library begins at 0 again."""
+    """Early stopping whose count continues where a killed run left off; the library restarts at 0."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         super().on_train_begin(args, state, control, **kwargs)
         self.early_stopping_patience_counter = _since_best(state)
 
-    def lost(self, state: Any) -> bool:
-        """Whether a trainer in this state had to stop."""
+    def exhausted(self, state: Any) -> bool:
+        """Whether a trainer in this state has run out of patience."""
         return bool(_since_best(state) >= self.early_stopping_patience)
 
 
 def _since_best(state: Any) -> int:
-    """How many evaluations brought nothing better than the best one."""
-    judged = [line["step"] for line in state.log_history if any("@" in key for key in line)]
-    return sum(step > (state.best_global_step or 0) for step in judged)
+    """The number of evaluations since the best one."""
+    evaluated = [line["step"] for line in state.log_history if any("@" in key for key in line)]
+    return sum(step > (state.best_global_step or 0) for step in evaluated)
 
 
 def curves(out: Path) -> TrainerCallback:
-    """TensorBoard's files beside the model: the work folder is gone when all is learnt."""
+    """TensorBoard's files, beside the model because the work folder is deleted after training."""
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
@@ -105,7 +105,7 @@ def curves(out: Path) -> TrainerCallback:
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """A bar with the loss, or such a line every ten seconds, and one line for each evaluation."""
+    """A progress bar (off a terminal, a line every ten seconds) with the loss, and a line per evaluation."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self.speak = say
@@ -114,7 +114,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     loss = ""
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if self.bar is None:
             self.speak(line)
             return
@@ -143,18 +143,18 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]
-        found = {key.removeprefix("eval_"): value for key, value in metrics.items() if "@" in key}
-        self.say(f"step {state.global_step:,}: " + ", ".join(filter(None, [self.loss, show(found)])))
+        figures = {key.removeprefix("eval_"): value for key, value in metrics.items() if "@" in key}
+        self.say(f"step {state.global_step:,}: " + ", ".join(filter(None, [self.loss, show(figures)])))
 
 
 def show(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
-def seconds_a_step(trainer: Any) -> float:
-    """Time of one batch, forwards and backwards, after a first one that warms up; no weight changes."""
+def seconds_per_step(trainer: Any) -> float:
+    """Time of one batch, forward and backward, after a warm-up batch; no weight changes."""
     batches = iter(trainer.get_train_dataloader())
-    passed = 0.0
+    elapsed = 0.0
     for _ in range(2):
         batch = next(batches, None)
         if batch is None:
@@ -162,6 +162,6 @@ def seconds_a_step(trainer: Any) -> float:
         trainer.model.train()
         start = time.perf_counter()
         trainer.compute_loss(trainer.model, batch).backward()
-        passed = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
         trainer.model.zero_grad()
-    return passed
+    return elapsed

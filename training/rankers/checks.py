@@ -1,4 +1,4 @@
-"""All faults of the inputs of a ranker's training, before any work."""
+"""Find every fault in the inputs of a ranker's training before any work."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from training.rankers.settings import FILES, RankerRun
 
 
 def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
-    """Raise ``KitError`` for all that is wrong with the inputs of a ranker."""
-    found = Gathered()
-    with found.check():
+    """Raise ``KitError`` for everything that is wrong with the inputs of a ranker."""
+    faults = Gathered()
+    with faults.check():
         require_own(Run(command, settings, FILES), dry)
     note = ""
-    with found.check():
+    with faults.check():
         note = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit).unread()
     if settings.validation:
-        with found.check():
+        with faults.check():
             RankerDataset.read(settings.validation, settings.validation_contexts)
-    check_backbone(found, settings)
-    found.tell()
+    check_backbone(faults, settings)
+    faults.tell()
     if note:
         say(note)
 
 
-def check_backbone(found: Gathered, settings: RankerRun) -> None:
-    """The backbone's folder, and the files beside questions and contexts."""
-    with found.check():
+def check_backbone(faults: Gathered, settings: RankerRun) -> None:
+    """Check the backbone's folder, and the files besides questions and contexts."""
+    with faults.check():
         resolve(settings.model)
     for path in (settings.weaker_contexts, settings.drop, *settings.exclude):
         if path is not None:
-            with found.check():
+            with faults.check():
                 require_there(path)

@@ -1,4 +1,4 @@
-"""Questions to learn from and to judge by, and how each epoch sees them anew."""
+"""Questions for training and evaluation, and how each epoch varies them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RankerDataset:
-    """Questions with their answers and contexts (``None`` where none are read).
+    """Questions with their answers and contexts (``None`` if none are read).
 
-    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all the same.
+    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all equally.
     """
 
     questions: Questions
@@ -34,40 +34,40 @@ class RankerDataset:
 
     @classmethod
     def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> RankerDataset:
-        """Read both files, or of both the first questions.
+        """Read both files, or only their first ``limit`` questions.
 
         Raises
         ------
         InputError : a question without an answer, or all answers the same letter.
         """
-        read = Questions.read(questions)
-        read = read.take(range(min(limit or len(read), len(read))))
-        if missing := [str(key) for key, answer in zip(read.ids, read.answers) if answer == NO_ANSWER]:
+        table = Questions.read(questions)
+        table = table.take(range(min(limit or len(table), len(table))))
+        if missing := [str(key) for key, answer in zip(table.ids, table.answers) if answer == NO_ANSWER]:
             raise InputError(
-                f"{len(missing):,} of {len(read):,} questions have no answer (id {', '.join(missing[:3])}"
+                f"{len(missing):,} of {len(table):,} questions have no answer (id {', '.join(missing[:3])}"
                 f"{', ...' if len(missing) > 3 else ''})",
                 where=f"{questions}, column answer",
                 expected="the letter of the right option in every row",
                 cure="leave these rows out"
-                if len(missing) < len(read)
-                else "give the train file; test files have no answers",
+                if len(missing) < len(table)
+                else "use the train file; test files have no answers",
             )
-        if len(read) > 1 and len(set(read.answers.tolist())) == 1:
+        if len(table) > 1 and len(set(table.answers.tolist())) == 1:
             raise InputError(
-                f"all {len(read):,} answers are {LETTERS[int(read.answers[0])]}: nothing is to learn",
+                f"all {len(table):,} answers are {LETTERS[int(table.answers[0])]}: there is nothing to learn",
                 where=f"{questions}, column answer",
-                cure="shuffle the options, or look at how the file was made",
+                cure="shuffle the options, or check how the file was made",
             )
-        return cls(read, read_contexts(contexts, read) if contexts else None)
+        return cls(table, read_contexts(contexts, table) if contexts else None)
 
     def unread(self) -> str:
-        """A note where the questions bring contexts that nothing reads; nothing where all is read."""
+        """A note if the questions bring contexts that nothing reads, otherwise an empty string."""
         brought = sum(context is not None for context in self.questions.contexts)
         if not brought or self.contexts is not None:
             return ""
         return (
             f"note: {brought:,} questions bring a context, which is not read without --contexts-file; "
-            "make that file by python -m inference contexts, which keeps their own"
+            "create that file with python -m inference contexts, which keeps it"
         )
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class RankerDataset:
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What an epoch may change of a question; all of it is drawn from the seed, the epoch and the row."""
+    """What an epoch may change in a question; all of it is drawn from seed, epoch and row."""
 
     shuffle: bool
     drop_snippets: float
@@ -95,10 +95,10 @@ class Changes:
 
 
 class EpochQuestions:
-    """The features of the questions as the present epoch sees them.
+    """The features of the questions as the current epoch sees them.
 
-    A question is laid out when it is asked for: its options in a new order, some snippets left out,
-    or its weaker context read. A resumed run sees what an undisturbed one would, because nothing is
+    A question is encoded when it is accessed: its options in a new order, some snippets left out, or
+    with its weaker context. A resumed run sees what an uninterrupted one would, because nothing is
     drawn from a running generator.
     """
 
@@ -126,7 +126,7 @@ class EpochQuestions:
         if self.changes.drop_snippets:
             item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
         if self.changes.shuffle:
-            item = in_order(item, [int(place) for place in rng.permutation(len(item.options))])
+            item = in_order(item, [int(column) for column in rng.permutation(len(item.options))])
         feature = self.form.encode(self.writer, item)
         return feature if self.weights is None else {**feature, "weight": float(self.weights[row])}
 
@@ -135,18 +135,18 @@ def in_order(item: Item, order: Sequence[int]) -> Item:
     """The question with its options in another order; contexts and answer move with them."""
     return Item(
         item.prompt,
-        tuple(item.options[place] for place in order),
-        tuple(item.contexts[place] for place in order),
+        tuple(item.options[column] for column in order),
+        tuple(item.contexts[column] for column in order),
         list(order).index(item.answer) if item.answer >= 0 else item.answer,
     )
 
 
 def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:
-    """The question with a share of its snippets left out: the same ones for all options."""
-    kept: dict[str, bool] = {}
+    """The question without a share of its snippets, the same ones for all options."""
+    keep: dict[str, bool] = {}
     return item._replace(
         contexts=tuple(
-            tuple(snippet for snippet in context if kept.setdefault(str(snippet), rng.random() >= share))
+            tuple(snippet for snippet in context if keep.setdefault(str(snippet), rng.random() >= share))
             for context in item.contexts
         )
     )

@@ -1,4 +1,4 @@
-"""Packages that training needs and answering questions does not."""
+"""Packages that training needs and answering does not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from training.rankers.settings import RankerRun
 
 
 def require_extra(settings: Any) -> None:
-    """Raise ``ConfigError`` where a package is not installed."""
-    wanted = ["accelerate", "datasets", *([] if settings.report_to == "none" else [settings.report_to])]
+    """Raise ``ConfigError`` if a package is not installed."""
+    required = ["accelerate", "datasets", *([] if settings.report_to == "none" else [settings.report_to])]
     if isinstance(settings, RankerRun):
-        wanted += METHODS[settings.peft.method].packages
-        wanted += ["bitsandbytes"] if "8bit" in settings.optimizer or "paged" in settings.optimizer else []
-    if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
+        required += METHODS[settings.peft.method].packages
+        required += ["bitsandbytes"] if "8bit" in settings.optimizer or "paged" in settings.optimizer else []
+    if missing := [name for name in required if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             "not installed: " + ", ".join(missing),
             cure=f"pip install {' '.join(missing)}, or install the extra 'train'",

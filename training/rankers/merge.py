@@ -1,4 +1,4 @@
-"""Put an adapter into its backbone's weights, and prove that both answer alike."""
+"""Merge an adapter into its backbone's weights, and verify that the answers stay the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigErro
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
 
-# Largest difference of a logit, as a share of the largest logit.
+# Largest allowed difference of a logit, as a share of the largest logit.
 _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 _PROBES = tuple(
     Item(
@@ -31,34 +31,34 @@ _PROBES = tuple(
 
 
 def merge(folder: Path, out: Path, *, base: str | None = None, device: str | None = None) -> dict[str, Any]:
-    """Write the whole weights of an adapter's ranker to ``out``; give the largest difference of a logit.
+    """Write the merged weights of an adapter's ranker to ``out``; return the largest logit difference.
 
-    A backbone in 4 bits is first turned back into whole numbers: those are what its adapter was trained
-    on, and rounding the sum to 4 bits again would lose most of the adapter.
+    A 4-bit backbone is dequantized first: its adapter was trained on those weights, and rounding the sum
+    to 4 bits again would lose most of the adapter.
 
     Raises
     ------
-    CheckpointError : the folder holds no adapter.
-    ArtifactError : ``out`` exists, or both answer differently (nothing is written then).
+    CheckpointError : the folder contains no adapter.
+    ArtifactError : ``out`` exists, or the answers differ (then nothing is written).
     """
     if out.exists():
-        raise ArtifactError("OUT is there already", where=out, cure="choose another OUT")
+        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
     if not RankerCard.read(folder).base:
-        raise CheckpointError("this ranker has no adapter: its weights are whole", where=folder)
+        raise CheckpointError("this ranker has no adapter: its weights are complete", where=folder)
     from kaggle_rag.models.loading import load_ranker
 
-    place = device_of(device)
-    precision = half_of(place)
-    card, unmerged = load_ranker(folder, device=place, precision=precision, base=base)
+    target = device_of(device)
+    precision = half_of(target)
+    card, unmerged = load_ranker(folder, device=target, precision=precision, base=base)
     _require_mergeable(unmerged, folder)
     before = _answers(unmerged, card)
-    merged = _merged(folder, card, unmerged, base, place, precision)
+    merged = _merged(folder, card, unmerged, base, target, precision)
     after = _answers(merged, card)
     gap = float(np.abs(after - before).max() / max(1.0, float(np.abs(before).max())))
-    # What is multiplied in 4 bits is rounded on the way, whatever the precision.
+    # Products in 4 bits are rounded along the way, whatever the precision.
     if not gap <= max(_TOLERANCE[precision], 1e-2 if card.nf4 else 0.0):
         raise ArtifactError(
-            f"merged and unmerged weights answer differently (by {gap:.2g} of the largest logit)",
+            f"merged and unmerged weights give different answers (by {gap:.2g} of the largest logit)",
             where=folder, cure="use the adapter as it is",
         )  # fmt: skip
     _write(merged, card, out)
@@ -67,12 +67,12 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
 
 def _require_mergeable(unmerged: Backbone, folder: Path) -> None:
     if hasattr(unmerged.model, "bottlenecks"):
-        what = "layers behind others are no change of their weights"
+        why = "bottleneck layers are not a change of weights"
     elif unmerged.model.active_peft_config.is_prompt_learning:
-        what = "tokens before a row are no weights"
+        why = "virtual tokens are not weights"
     else:
         return
-    raise ConfigError(f"{what}: this adapter cannot be merged", where=folder, cure="use the adapter as it is")
+    raise ConfigError(f"{why}: this adapter cannot be merged", where=folder, cure="use the adapter as it is")
 
 
 def _answers(backbone: Backbone, card: RankerCard) -> Any:
@@ -98,7 +98,7 @@ def _merged(
 
 
 def _write(merged: Backbone, card: RankerCard, out: Path) -> None:
-    """The folder appears whole."""
+    """Publish the folder in one rename."""
     from training.rankers.saving import save_weights
 
     aside = out.with_name(f".{out.name}.part")

@@ -1,4 +1,4 @@
-"""What is trained of a backbone: one table of methods, each a configuration of peft."""
+"""Which weights of a backbone are trained: a table of methods, each a peft configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_rag.models.answering.forms import ENCODER_DECODER
 from kaggle_rag.runtime.errors import ConfigError
 
-# Of the methods whose configuration is not one of peft's.
+# The configuration of the method that peft does not have.
 OURS = "kaggle_rag.models.bottleneck:BottleneckConfig"
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ _TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One way of training few weights.
+    """A way of training few weights.
 
-    ``config`` is the configuration class, of peft unless it names its module, ``defaults`` what the kit
-    sets in it, ``virtual`` whether it puts tokens of its own before a row, which a multiple-choice head
+    ``config`` is the configuration class, peft's unless it names its module; ``defaults`` what the kit
+    sets in it; ``virtual`` whether it prepends virtual tokens to a row, which a multiple-choice head
     cannot take.
     """
 
@@ -42,7 +42,7 @@ class Method:
 
     @property
     def packages(self) -> list[str]:
-        """What must be installed for it."""
+        """Packages that it needs."""
         if self.config in ("", OURS):
             return []
         return ["peft", "bitsandbytes"] if self.nf4 else ["peft"]
@@ -59,7 +59,7 @@ METHODS: dict[str, Method] = {
         "LoraConfig", {**_LORA, "use_dora": True}, "LoRA of the direction, and a magnitude (Liu et al. 2024)"
     ),
     "qlora": Method("LoraConfig", _LORA, "LoRA over 4-bit weights (Dettmers et al. 2023)", nf4=True),
-    "adapters": Method(OURS, {}, "two small layers behind attention and feed-forward (Houlsby et al. 2019)"),
+    "adapters": Method(OURS, {}, "two small layers after attention and feed-forward (Houlsby et al. 2019)"),
     "ia3": Method("IA3Config", {}, "learnt scales of keys, values and the inner layer (Liu et al. 2022)"),
     "prefix": Method(
         "PrefixTuningConfig", {"num_virtual_tokens": 16}, "learnt keys and values (Li and Liang 2021)",
@@ -71,47 +71,47 @@ METHODS: dict[str, Method] = {
     ),
     "p-tuning": Method(
         "PromptEncoderConfig", {"num_virtual_tokens": 16, "encoder_hidden_size": 128},
-        "the same from a small network (Liu et al. 2021)", virtual=True,
+        "the same, from a small network (Liu et al. 2021)", virtual=True,
     ),
 }  # fmt: skip
 
 
 def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> Any:
-    """The backbone's model with the method's weights beside its own, which are frozen.
+    """Add the method's weights to the backbone's model, whose own are frozen.
 
     Raises
     ------
-    ConfigError : a setting that the method does not have, modules that the model does not have, or a
-        method that this form cannot take.
+    ConfigError : a setting that the method lacks, modules that the model lacks, or a method that this form
+        cannot take.
     """
     method, model = METHODS[name], backbone.model
     if not method.config:
         if options:
             raise ConfigError(
-                "training all weights has no settings", where="peft.options", cure="name a peft.method"
+                "training all weights has no settings", where="peft.options", cure="set peft.method"
             )
         return model
     _require_fit(name, backbone)
-    made = _configuration(_class_of(method), backbone, {**method.defaults, **options})
+    config = _configuration(_class_of(method), backbone, {**method.defaults, **options})
     if method.config == OURS:
         from kaggle_rag.models.bottleneck import add_bottlenecks
 
-        return add_bottlenecks(model, made)
+        return add_bottlenecks(model, config)
     import peft
 
     if method.nf4:
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=False)
     try:
-        found = peft.get_peft_model(model, made)
+        adapted = peft.get_peft_model(model, config)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
             where="peft.options",
-            expected="target_modules out of " + ", ".join(_linear_names(model)),
+            expected="target_modules from " + ", ".join(_linear_names(model)),
         ) from error
-    _require_heads_learn(found, backbone, name)
-    return found
+    _require_heads_learn(adapted, backbone, name)
+    return adapted
 
 
 def _class_of(method: Method) -> Any:
@@ -129,26 +129,26 @@ def _require_fit(name: str, backbone: Backbone) -> None:
     classifies = backbone.form.has_head
     if backbone.form.auto not in _TASKS or (classifies and backbone.family == ENCODER_DECODER):
         raise ConfigError(
-            f"{name} puts tokens before a row, which the head of this form cannot take",
+            f"{name} prepends virtual tokens to a row, which this form's head cannot take",
             where="peft.method",
             cure="use lora, or form: " + ("letters" if backbone.family == ENCODER_DECODER else "binary"),
         )
-    # peft asks the same, but only in the first forward pass.
+    # peft checks this too, but only in the first forward pass.
     if name == "prefix" and not keys:
         raise ConfigError(
-            "prefix gives keys and values, which this backbone does not take from outside",
+            "prefix passes keys and values, which this backbone does not accept as input",
             where="peft.method",
             cure="use lora, or prompt",
         )
 
 
 def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
-    """A head that the checkpoint did not have must be among what is trained, and saved."""
+    """Require that a head missing from the checkpoint is trained and saved."""
     trained = [key for key, weight in model.named_parameters() if weight.requires_grad]
     for module in backbone.new:
         if not any(f"{module}." in key for key in trained):
             raise ConfigError(
-                f"{name} does not train {module!r}, which this checkpoint does not have",
+                f"{name} does not train {module!r}, which this checkpoint lacks",
                 where="peft.method",
                 cure="use lora, or start from a checkpoint with that head",
             )
@@ -181,7 +181,7 @@ def _linear_names(model: Any) -> list[str]:
 
 
 def _scaled(model: Any) -> dict[str, Any]:
-    """Keys, values and the layer behind the inner activation, for types that peft has no table of."""
+    """Keys, values and the layer after the inner activation, for types missing from peft's table."""
     from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as table
 
     if model.config.model_type in table:

@@ -1,4 +1,4 @@
-"""Settings of a ranker's training as documented models; one subclass a command, for its defaults."""
+"""Settings of a ranker's training as documented models; one subclass per command, for its defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kaggle_rag.runtime.settings import ModelName, Section
 from training.loop.settings import TrainingSettings
 from training.rankers.peft_methods import METHODS
 
-# Files that decide what is learnt, and all keys that are relative to the YAML file.
+# Files whose content decides the weights.
 FILES = (
     "questions", "contexts_file", "validation", "validation_contexts", "weaker_contexts", "drop", "folds",
 )  # fmt: skip
@@ -30,20 +30,20 @@ def _known(table: dict[str, Any], what: str) -> Any:
 
 
 class PeftSettings(Section):
-    """What is trained: all weights, or a few beside them."""
+    """What is trained: all weights, or a few added to them."""
 
     method: Annotated[str, _known(METHODS, "method")] = Field(
         "full", description="one of " + ", ".join(METHODS)
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="any setting of the method's configuration in peft, such as {r: 16, lora_alpha: 32, "
+        description="any setting of the method's peft configuration, such as {r: 16, lora_alpha: 32, "
         "target_modules: all-linear, use_rslora: true}",
     )
 
 
 class AdapterSettings(PeftSettings):
-    """The same for backbones whose whole weights few machines can train."""
+    """The same, for backbones that few machines can train in full."""
 
     method: Annotated[str, _known(METHODS, "method")] = Field(
         "lora", description="one of " + ", ".join(METHODS)
@@ -51,93 +51,93 @@ class AdapterSettings(PeftSettings):
 
 
 class RankerRun(TrainingSettings):
-    """What every ranker is trained by."""
+    """Settings of any ranker's training."""
 
     OLD_KEYS: ClassVar[Mapping[str, str]] = {"contexts": "contexts_file", "chunks": "snippets"}
 
     contexts_file: Path | None = Field(
-        None, description="their contexts.parquet, by python -m inference contexts (default: none are read)"
+        None, description="their contexts.parquet, from python -m inference contexts (default: none)"
     )
     model: ModelName = Field(description="the backbone: a folder, or a name")
     form: Annotated[str, _known(FORMS, "form")] = Field("choice", description="one of " + ", ".join(FORMS))
     peft: PeftSettings = PeftSettings()
-    others: bool = Field(False, description="binary form: the head hears of the other options too")
+    others: bool = Field(False, description="binary form: the head also sees the other options")
     template: str | dict[str, Any] | None = Field(
         None,
-        description="layout in place of the form's own: " + ", ".join(PRESETS) + "; or, by --set, "
+        description="layout instead of the form's own: " + ", ".join(PRESETS) + "; or, with --set, "
         "template.first and template.second with {context}, {prompt}, {option}",
     )
-    max_tokens: int = Field(512, ge=16, description="longest row read, in tokens; the context is cut to it")
-    snippets: int = Field(0, ge=0, description="snippets of a context that are read (0: all that fit)")
-    shuffle_options: bool = Field(True, description="draw a new order of the options every epoch")
+    max_tokens: int = Field(512, ge=16, description="longest row, in tokens; the context is cut to fit")
+    snippets: int = Field(0, ge=0, description="snippets to read per context (0: as many as fit)")
+    shuffle_options: bool = Field(True, description="shuffle the options anew every epoch")
     drop_snippets: float = Field(
-        0.0, ge=0, lt=1, description="share of the snippets left out in training, drawn every epoch"
+        0.0, ge=0, lt=1, description="share of the snippets dropped in training, redrawn every epoch"
     )
     weaker_contexts: Path | None = Field(
-        None, description="contexts of another quality for the same questions, mixed in in training"
+        None, description="contexts of a different quality for the same questions, mixed in for training"
     )
-    weaker: float = Field(0.2, ge=0, le=1, description="share of the questions that read them")
-    validation_contexts: Path | None = Field(None, description="their contexts")
+    weaker: float = Field(0.2, ge=0, le=1, description="share of the questions that read weaker_contexts")
+    validation_contexts: Path | None = Field(None, description="contexts of the validation questions")
     held_out: float = Field(
         0.1, ge=0, le=0.5,
-        description="share of the questions kept for evaluation; near-duplicates stay together, and so do "
+        description="share of the questions held out for evaluation; near-duplicates stay together, as do "
         "questions about one article",
     )  # fmt: skip
     folds: Path | None = Field(
-        None, description="a table with id and fold, as cross-validate writes it; one of them is set aside"
+        None, description="a table with id and fold, as cross-validate writes it; one fold is set aside"
     )
     fold: int | None = Field(
-        None, ge=0, description="the fold that this run never sees; held_out is taken of the others"
+        None, ge=0, description="the fold that this run never sees; held_out is taken from the others"
     )
     drop: Path | None = Field(
         None,
-        description="a list by python -m training diagnose: its label errors and contradictions are dropped",
+        description="list from python -m training diagnose: its label errors and contradictions are dropped",
     )
-    drop_weight: float = Field(0.0, ge=0, lt=1, description="let them count for so much instead")
-    batch: int = Field(8, ge=1, description="questions in a batch")
-    learning_rate: float = Field(2e-5, gt=0, lt=1, description="highest learning rate")
+    drop_weight: float = Field(0.0, ge=0, lt=1, description="weight to give them instead of dropping them")
+    batch: int = Field(8, ge=1, description="questions per batch")
+    learning_rate: float = Field(2e-5, gt=0, lt=1, description="peak learning rate")
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        "cosine", description="how it falls"
+        "cosine", description="how the rate decays"
     )
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="each layer learns by this much less than the one above it"
+        1.0, gt=0, le=1, description="learning rate of each layer as a multiple of the one above it"
     )
-    frozen_layers: int = Field(0, ge=0, description="lowest layers that are not trained")
-    frozen_embeddings: bool = Field(False, description="leave the embeddings as they are")
+    frozen_layers: int = Field(0, ge=0, description="number of lowest layers to freeze")
+    frozen_embeddings: bool = Field(False, description="freeze the embeddings")
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit", "adafactor"] = Field(
         "adamw", description="8-bit and paged ones need bitsandbytes"
     )
-    loss: Literal["cross-entropy", "binary"] | None = Field(None, description="default: that of the form")
+    loss: Literal["cross-entropy", "binary"] | None = Field(None, description="default: the form's own")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all options")
     adversarial: Literal["none", "fgm", "awp"] = Field(
-        "none", description="a second pass with disturbed embeddings (FGM) or weights (AWP)"
+        "none", description="a second pass with perturbed embeddings (FGM) or weights (AWP)"
     )
-    adversarial_size: float = Field(0.1, gt=0, description="size of that disturbance")
-    adversarial_from: float = Field(0.3, ge=0, lt=1, description="share of the steps before it begins")
+    adversarial_size: float = Field(0.1, gt=0, description="size of that perturbation")
+    adversarial_from: float = Field(0.3, ge=0, lt=1, description="share of the steps before it starts")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of a moving average of the weights (0: none)")
-    gradient_checkpointing: bool = Field(False, description="compute activations twice to keep fewer")
+    gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto", description="mixed precision (auto: the half precision that the GPU has; fp32 on a CPU)"
+        "auto", description="mixed precision (auto: the GPU's half precision; fp32 on a CPU)"
     )
 
     @model_validator(mode="after")
     def _evaluated(self) -> RankerRun:
         if (self.folds is None) != (self.fold is None):
-            raise ValueError("folds and fold belong together: give both, or none")
+            raise ValueError("folds and fold belong together: set both, or neither")
         if self.drop_weight and not self.drop:
-            raise ValueError("drop_weight without drop")
+            raise ValueError("drop_weight needs drop")
         if self.validation_contexts and not self.validation:
-            raise ValueError("validation_contexts without validation")
+            raise ValueError("validation_contexts needs validation")
         if self.validation and self.contexts_file and not self.validation_contexts:
-            raise ValueError("validation needs validation_contexts where contexts are read")
+            raise ValueError("validation needs validation_contexts if contexts are read")
         if self.weaker_contexts and not self.contexts_file:
-            raise ValueError("weaker_contexts without contexts_file")
+            raise ValueError("weaker_contexts needs contexts_file")
         if (self.frozen_layers or self.frozen_embeddings) and self.peft.method != "full":
             raise ValueError(
-                "frozen_layers and frozen_embeddings belong to peft.method full: an adapter freezes all"
+                "frozen_layers and frozen_embeddings need peft.method full: an adapter freezes everything"
             )
         if self.others and self.form != "binary":
-            raise ValueError("others is a setting of the form binary")
+            raise ValueError("others applies only to the form binary")
         return self
 
 
@@ -150,17 +150,17 @@ class CausalRun(RankerRun):
 
     form: Annotated[str, _known(FORMS, "form")] = Field("binary", description="one of " + ", ".join(FORMS))
     peft: AdapterSettings = AdapterSettings()
-    learning_rate: float = Field(1e-4, gt=0, lt=1, description="highest learning rate")
+    learning_rate: float = Field(1e-4, gt=0, lt=1, description="peak learning rate")
 
 
 class Seq2SeqRun(RankerRun):
     """An encoder-decoder such as T5."""
 
     form: Annotated[str, _known(FORMS, "form")] = Field("letters", description="one of " + ", ".join(FORMS))
-    learning_rate: float = Field(1e-4, gt=0, lt=1, description="highest learning rate")
+    learning_rate: float = Field(1e-4, gt=0, lt=1, description="peak learning rate")
 
 
-# The programs that train a ranker.
+# The commands that train a ranker.
 COMMANDS: dict[str, type[RankerRun]] = {
     "multiple-choice": MultipleChoiceRun,
     "causal": CausalRun,

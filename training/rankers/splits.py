@@ -1,4 +1,4 @@
-"""Who is learnt from and who is held out: group folds, files to keep away from, rows to drop."""
+"""Split questions into training and held-out ones: group folds, excluded files, rows to drop."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ Mask = npt.NDArray[np.bool_]
 
 
 def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
-    """Questions to learn from, and questions held out.
+    """Training questions, and held-out questions.
 
-    The fold that is set aside is in neither: what the best checkpoint is chosen by must not be what
-    the ranker is judged by. Excluded and suspected rows are only kept from learning: the questions held
-    out stay the same whatever is dropped, so that runs with and without a list can be compared.
+    The fold that is set aside is in neither: the best checkpoint must not be chosen on the questions
+    that the ranker is evaluated on. Excluded and suspect rows are dropped from training only: the
+    held-out questions stay the same, so that runs with and without a list can be compared.
 
     Raises
     ------
-    KitError : a file that does not fit the questions; nothing is left to learn from.
+    KitError : a file does not match the questions, or nothing is left to train on.
     """
     dataset = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
     weights = _weights(dataset.questions, settings)
     dataset = dataclasses.replace(dataset, weights=None if weights.min() == 1 else weights)
     if settings.folds is not None:
-        dataset = dataset.take(np.flatnonzero(_others(dataset.questions, settings)))
+        dataset = dataset.take(np.flatnonzero(_outside_fold(dataset.questions, settings)))
     if settings.validation:
         held = RankerDataset.read(settings.validation, settings.validation_contexts)
         out = np.zeros(len(dataset), dtype=bool)
         _warn_of_copies(dataset.questions, held.questions)
     else:
-        out = _share(dataset, settings.held_out, settings.seed)
+        out = _held_out(dataset, settings.held_out, settings.seed)
         held = dataset.take(np.flatnonzero(out))
-    learnt = dataset.take(np.flatnonzero(~out & _wanted(dataset, settings)))
-    if not len(learnt):
+    training = dataset.take(np.flatnonzero(~out & _trainable(dataset, settings)))
+    if not len(training):
         raise InputError(
-            "no question is left to learn from", where=settings.questions,
-            cure="look at exclude, drop, folds and held_out: together they take all of them",
+            "no questions are left to train on", where=settings.questions,
+            cure="check exclude, drop, folds and held_out: together they remove every question",
         )  # fmt: skip
-    return learnt, held
+    return training, held
 
 
-def _share(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
+def _held_out(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     """A share of the questions, near-duplicates and questions about one article on one side, ``(n,)``."""
     questions = dataset.questions
     if not held_out:
@@ -60,32 +60,32 @@ def _share(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     count = max(2, round(1 / held_out))
     most = max(1, len(dataset) // count)
     groups = group(len(dataset), find_duplicates(questions), articles_of(dataset.contexts), most=most)
-    if (apart := len(np.unique(groups.labels))) < 2:
+    if (distinct := len(np.unique(groups.labels))) < 2:
         raise InputError(
             f"none of the {len(dataset):,} questions can be held out: all are near-duplicates of each other, "
             "or about one article",
             where="held_out",
-            cure="give validation (another file), or held_out: 0",
+            cure="set validation (another file), or held_out: 0",
         )
-    # Of a few groups one is the least that can be held out.
-    count = min(count, apart)
+    # With few groups, one is the least that can be held out.
+    count = min(count, distinct)
     folds = group_folds(groups.labels, questions.answers, count, seed)
-    # Where one large group fills a fold alone, it is not that one.
+    # Where one large group fills a fold by itself, hold out another.
     sizes = np.bincount(folds, minlength=count)
     return np.asarray(folds == np.argmin(np.abs(sizes - held_out * len(dataset))), dtype=np.bool_)
 
 
-def _others(questions: Questions, settings: RankerRun) -> Mask:
-    """The questions outside of the fold that is set aside."""
+def _outside_fold(questions: Questions, settings: RankerRun) -> Mask:
+    """The questions outside the fold that is set aside."""
     assert settings.folds is not None and settings.fold is not None
     folds = read_folds(settings.folds, questions)
     aside = folds == settings.fold
     if not aside.any():
         raise InputError(
-            f"no question stands in fold {settings.fold}", where=settings.folds,
+            f"no question is in fold {settings.fold}", where=settings.folds,
             expected="one of " + ", ".join(map(str, np.unique(folds))),
         )  # fmt: skip
-    say(f"fold {settings.fold}: its {int(aside.sum()):,} questions are set aside")
+    say(f"fold {settings.fold}: setting aside its {int(aside.sum()):,} questions")
     return np.asarray(~aside, dtype=np.bool_)
 
 
@@ -95,27 +95,27 @@ def _weights(questions: Questions, settings: RankerRun) -> npt.NDArray[np.float6
         return np.ones(len(questions))
     weights = sample_weights(len(questions), read_suspects(settings.drop, questions), settings.drop_weight)
     count = int((weights < 1).sum())
-    done = f"count for {settings.drop_weight}" if settings.drop_weight else "are dropped"
-    say(f"{settings.drop}: {count:,} questions (label errors, contradictions) {done}; other rows of it stay")
+    effect = f"get weight {settings.drop_weight}" if settings.drop_weight else "are dropped"
+    say(f"{settings.drop}: {count:,} questions (label errors, contradictions) {effect}; the others stay")
     return weights
 
 
-def _wanted(dataset: RankerDataset, settings: RankerRun) -> Mask:
-    """Questions that may be learnt from: not dropped, and no near-duplicate in a file of ``exclude``."""
-    wanted = np.ones(len(dataset), dtype=bool)
+def _trainable(dataset: RankerDataset, settings: RankerRun) -> Mask:
+    """Questions to train on: not dropped, and without a near-duplicate in any ``exclude`` file."""
+    trainable = np.ones(len(dataset), dtype=bool)
     for path in settings.exclude:
         shared = sorted({pair.left for pair in find_shared(dataset.questions, Questions.read(path))})
-        say(f"{path}: {len(shared):,} questions are near-duplicates of its rows, and not learnt from")
-        wanted[shared] = False
+        say(f"{path}: {len(shared):,} questions are near-duplicates of its rows, and are not trained on")
+        trainable[shared] = False
     if dataset.weights is not None:
-        wanted &= dataset.weights > 0
-    return wanted
+        trainable &= dataset.weights > 0
+    return trainable
 
 
-def _warn_of_copies(learnt: Questions, held: Questions) -> None:
-    copies = {pair.right for pair in find_shared(learnt, held)}
+def _warn_of_copies(training: Questions, held: Questions) -> None:
+    copies = {pair.right for pair in find_shared(training, held)}
     if copies:
         say(
-            f"note: {len(copies):,} of {len(held):,} validation questions are near-duplicates of questions "
-            "that are learnt from; name the file in exclude too, and those are left out"
+            f"note: {len(copies):,} of {len(held):,} validation questions are near-duplicates of "
+            "training questions; list the file in exclude too to leave those out"
         )

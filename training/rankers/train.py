@@ -25,7 +25,7 @@ from kaggle_rag.runtime.limits import Usage, measured, release
 from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.loop import train
 from training.loop.run_folder import Run, require_room
-from training.loop.trainer import seconds_a_step, show
+from training.loop.trainer import seconds_per_step, show
 from training.rankers.adversarial import require_embeddings
 from training.rankers.dataset import Changes, EpochQuestions, RankerDataset
 from training.rankers.peft_methods import METHODS, with_method
@@ -39,21 +39,21 @@ FAMILIES = {"multiple-choice": ENCODER, "causal": DECODER, "seq2seq": ENCODER_DE
 
 
 def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
-    """Train, or go on training, and give the run's record.
+    """Train, or resume training, and return the run's record.
 
     Raises
     ------
-    KitError : for every fault of the settings, the files and the folders, before anything is learnt.
+    KitError : for any fault in the settings, files or folders, before training starts.
     """
     require_family(command, settings.model)
     run = Run(command, settings, FILES)
     if record := run.finished():
         return record
-    learnt, held = split_lessons(settings)
+    training, held = split_lessons(settings)
     with run.begun() as work:
-        say(f"{len(learnt):,} questions to learn from, {len(held):,} held out")
+        say(f"{len(training):,} questions to train on, {len(held):,} held out")
         start = time.perf_counter()
-        trainer, before = _fitted(settings, learnt, held, work, run)
+        trainer, before = _fitted(settings, training, held, work, run)
         result = {
             "before": before,
             "after": trainer.judge() if held else {},
@@ -67,32 +67,32 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
 
 
 def require_family(command: str, model: str) -> None:
-    """Raise ``ConfigError`` with the command that fits when the backbone is of another's family.
+    """Raise ``ConfigError`` that names the right command if the backbone belongs to another family.
 
-    Any other program that trains, such as a cross-validation, takes every family.
+    Every other program that trains, such as a cross-validation, takes any family.
     """
     wanted = FAMILIES.get(command)
-    if wanted and (found := family_in(model)) != wanted:
-        fitting = next(name for name, family in FAMILIES.items() if family == found)
+    if wanted and (family := family_in(model)) != wanted:
+        fitting = next(name for name, trained in FAMILIES.items() if trained == family)
         raise ConfigError(
-            f"{command} trains backbones of the family {wanted}, this one's is {found}",
+            f"{command} trains backbones of the family {wanted}, but this one is of the family {family}",
             where=model,
             cure=f"python -m training {fitting}",
         )
 
 
 def dry_run(settings: RankerRun) -> dict[str, Any]:
-    """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
+    """Estimate a run from one batch and one evaluation; no weight changes, nothing is written."""
     settings = settings.model_copy(update={"report_to": "none"})
-    learnt, held = split_lessons(settings)
+    training, held = split_lessons(settings)
     set_seed(settings.seed)
     backbone, card = prepared(settings)
     with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
-        trainer = _trainer(settings, backbone, card, learnt, held, Path(folder))
+        trainer = _trainer(settings, backbone, card, training, held, Path(folder))
         start = time.perf_counter()
         before = trainer.judge() if held else {}
-        judging = time.perf_counter() - start
-        batch = seconds_a_step(trainer)
+        evaluating = time.perf_counter() - start
+        batch = seconds_per_step(trainer)
         batches = len(trainer.get_train_dataloader())
     steps = math.ceil(settings.epochs * math.ceil(batches / settings.accumulate))
     evaluations = settings.epochs * settings.evaluations + 1 if held else 0
@@ -101,38 +101,40 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
         "dry run": True,
         "before": before,
         "steps": steps,
-        "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
-        "notes": {"questions to learn from": len(learnt), "held out": len(held), "weights trained": trained},
+        "seconds": round(batch * batches * settings.epochs + evaluating * evaluations, 1),
+        "notes": {
+            "questions to learn from": len(training), "held out": len(held), "weights trained": trained,
+        },
         "memory": _memory(usage, trained * _MOMENTS[settings.optimizer]),
     }
 
 
-# Bytes of its state that an optimizer keeps of a weight; a dry run makes no step.
+# Bytes of optimizer state per weight; a dry run takes no step.
 _MOMENTS = {"adamw": 8, "paged-adamw": 8, "adamw-8bit": 2, "paged-adamw-8bit": 2, "adafactor": 0}
 
 
 def _memory(usage: Usage, state: int) -> str:
-    """Peaks of one batch, with the optimizer's state where the model is."""
+    """Peak memory of one batch, plus the optimizer's state where the model is."""
     if usage.gpu_peak:
         return f"{show_size(usage.ram_peak)} RAM, {show_size(usage.gpu_peak + state)} GPU"
     return f"{show_size(usage.ram_peak + state)} RAM"
 
 
 def _fitted(
-    settings: RankerRun, learnt: RankerDataset, held: RankerDataset, work: Path, run: Run
+    settings: RankerRun, training: RankerDataset, held: RankerDataset, work: Path, run: Run
 ) -> tuple[RankerTrainer, dict[str, float]]:
-    """The trainer at the end of its run, and the figures before it; smaller batches where memory ran out."""
+    """The trainer after its run, and the metrics before it; batches shrink when memory runs out."""
     before: dict[str, float] | None = None
     while True:
         set_seed(settings.seed)
         backbone, card = prepared(settings)
-        trainer = _trainer(settings, backbone, card, learnt, held, work)
+        trainer = _trainer(settings, backbone, card, training, held, work)
         require_room(work, backbone.model, adapter=bool(card.base), ema=bool(settings.ema))
         if before is None:
             before = _first_look(trainer, backbone)
         last = run.last_checkpoint()
         if last:
-            say(f"going on from {last.name}")
+            say(f"resuming from {last.name}")
         try:
             train(trainer, last)
             if trainer.average:
@@ -142,15 +144,15 @@ def _fitted(
             _require_smaller(settings, error)
         smaller = _smaller(settings.batch, settings.accumulate)
         settings = settings.model_copy(update=smaller)
-        say("out of memory: going on with batch {batch}, accumulate {accumulate}".format(**smaller))
+        say("out of memory: continuing with batch {batch}, accumulate {accumulate}".format(**smaller))
         del trainer, backbone
         release()
 
 
 def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
-    """What is new, and the figures before anything is learnt."""
+    """Report new modules, and the metrics before training."""
     if backbone.new:
-        say("new, to be learnt from nothing: " + ", ".join(backbone.new))
+        say("new, to be trained from scratch: " + ", ".join(backbone.new))
     before = trainer.judge() if trainer.judged else {}
     if before:
         say("before: " + show(before))
@@ -158,33 +160,33 @@ def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
 
 
 def _smaller(batch: int, accumulate: int) -> dict[str, int]:
-    """At most half the batch, and as many questions a step as before: checkpoints count in steps."""
+    """At most half the batch, with as many questions per step as before: checkpoints count steps."""
     total = batch * accumulate
     fits = next(size for size in range(batch // 2, 0, -1) if total % size == 0)
     return {"batch": fits, "accumulate": total // fits}
 
 
 def _require_smaller(settings: RankerRun, error: Exception) -> None:
-    """Raise ``ConfigError`` when the batch cannot be halved once more."""
+    """Raise ``ConfigError`` if the batch cannot be halved again."""
     if settings.batch > 1 and processes() == 1:
         return
     raise ConfigError(
-        f"a batch of {settings.batch:,} does not fit into memory",
+        f"a batch of {settings.batch:,} does not fit in memory",
         where="batch",
-        # Processes that went on with batches of different sizes would wait for each other for ever.
+        # Processes that continued with different batch sizes would wait for each other forever.
         cure=("halve batch and double accumulate, " if settings.batch > 1 else "")
         + "lower max_tokens, set gradient_checkpointing: true, or peft.method: qlora",
     ) from error
 
 
 def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
-    """The backbone with its head and its adapter, ready to learn, and the card of what it will be."""
+    """The backbone with its head and adapter, ready to train, and the card of the future ranker."""
     device = _own_device(device_of(settings.device))
     method = METHODS[settings.peft.method]
     compute = half_of(device) if settings.precision == "auto" else settings.precision
     backbone = load_backbone(
         settings.model, settings.form, device=device, nf4=method.nf4,
-        # Whole weights stay in float32; those in 4 bits are computed in half precision.
+        # Full weights stay in float32; those in 4 bits compute in half precision.
         precision=compute if method.nf4 else "fp32", labels=2 if settings.others else 1,
     )  # fmt: skip
     _require_length(settings, backbone)
@@ -209,16 +211,16 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
 
 
 def _own_device(device: str) -> str:
-    """Of several processes on a machine each has a GPU of its own."""
-    place = os.environ.get("LOCAL_RANK")
-    return f"cuda:{place}" if device == "cuda" and place else device
+    """Give each of several processes on a machine its own GPU."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank else device
 
 
 def _require_length(settings: RankerRun, backbone: Backbone) -> None:
     limit = max_positions(backbone.model.config)
     if limit and settings.max_tokens > limit:
         raise ConfigError(
-            f"the backbone reads {limit} tokens at most, {settings.max_tokens} were asked for",
+            f"the backbone reads at most {limit} tokens, not {settings.max_tokens}",
             where="max_tokens",
             cure=f"set max_tokens: {limit}",
         )
@@ -228,28 +230,29 @@ def _trainer(
     settings: RankerRun,
     backbone: Backbone,
     card: RankerCard,
-    learnt: RankerDataset,
+    training: RankerDataset,
     held: RankerDataset,
     work: Path,
 ) -> RankerTrainer:
     changes = Changes(settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed)
     weaker = None
     if settings.weaker_contexts:
-        weaker = RankerDataset(learnt.questions, read_contexts(settings.weaker_contexts, learnt.questions))
+        contexts = read_contexts(settings.weaker_contexts, training.questions)
+        weaker = RankerDataset(training.questions, contexts)
     questions = EpochQuestions(
-        learnt.items(settings.snippets, backbone.form),
+        training.items(settings.snippets, backbone.form),
         weaker.items(settings.snippets, backbone.form) if weaker else None,
         backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
-        learnt.weights,
+        training.weights,
     )  # fmt: skip
-    # The widest question says at once whether the form can hold so many options.
+    # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
     judged = held.items(settings.snippets, backbone.form)
     return make_ranker_trainer(settings, backbone, card, questions, judged, work, say)
 
 
 def save(trainer: RankerTrainer, folder: Path) -> None:
-    """Weights or adapter, tokenizer, and the card that seals them."""
+    """Save weights or adapter, tokenizer, and the card that seals them."""
     trainer.average = None
     trainer.save_model(str(folder))
     if is_first():

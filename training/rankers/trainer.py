@@ -1,4 +1,4 @@
-"""transformers' own trainer for every form: our loss, MAP@3 as the metric, and the extras of the settings."""
+"""transformers' trainer for every form: our loss, MAP@3 as the metric, and the optional extras."""
 
 from __future__ import annotations
 
@@ -44,41 +44,41 @@ _OPTIMIZERS = {
 
 
 def cross_entropy(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
-    """Options compete in one softmax; ``smoothing`` of the target is spread over those that are there."""
-    likely = logits.log_softmax(1)
-    right = -likely.gather(1, batch["labels"][:, None])[:, 0]
+    """Options compete in one softmax; ``smoothing`` of the target is spread over those that are present."""
+    log_likelihood = logits.log_softmax(1)
+    right = -log_likelihood.gather(1, batch["labels"][:, None])[:, 0]
     if smoothing:
-        there = batch["present"]
-        spread = -likely.masked_fill(~there, 0).sum(1) / there.sum(1)
+        present = batch["present"]
+        spread = -log_likelihood.masked_fill(~present, 0).sum(1) / present.sum(1)
         right = (1 - smoothing) * right + smoothing * spread
     return (right * _weights(batch)[:, 0]).mean()
 
 
-def each_alone(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
-    """Every option is right or wrong by itself."""
-    there = batch["present"]
-    target = F.one_hot(batch["labels"], there.shape[1]).float() * (1 - smoothing) + smoothing / 2
-    losses = F.binary_cross_entropy_with_logits(logits[there], target[there], reduction="none")
-    return (losses * _weights(batch).expand_as(there)[there]).mean()
+def binary(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
+    """Every option is right or wrong on its own."""
+    present = batch["present"]
+    target = F.one_hot(batch["labels"], present.shape[1]).float() * (1 - smoothing) + smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(logits[present], target[present], reduction="none")
+    return (losses * _weights(batch).expand_as(present)[present]).mean()
 
 
 def _weights(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """How much each question counts, ``(b, 1)``.
 
-    The losses divide by the questions and not by the sum of their weights: else a batch of one question
-    would count whole, whatever its weight.
+    The losses divide by the number of questions, not by the sum of their weights: otherwise a batch of one
+    question would count fully, whatever its weight.
     """
     return batch.get("weights", torch.ones_like(batch["labels"], dtype=torch.float32))[:, None]
 
 
 LOSSES: dict[str, Callable[[torch.Tensor, dict[str, torch.Tensor], float], torch.Tensor]] = {
     "cross-entropy": cross_entropy,
-    "binary": each_alone,
+    "binary": binary,
 }
 
 
 class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
-    """Trains any backbone in any form by what its options score."""
+    """Trains any backbone in any form on the scores of its options."""
 
     def __init__(
         self, backbone: Backbone, card: RankerCard, settings: RankerRun, judged: Sequence[Item], **kwargs: Any
@@ -105,49 +105,49 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
     control: Any
 
     def create_optimizer(self, *given: Any) -> Any:
-        """``given``: the model, in releases of transformers that hand it over, or nothing."""
+        """``given``: the model, in releases of transformers that pass it, or nothing."""
         if self.optimizer is None:
-            asked = next((model for model in given if model is not None), self.model)
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, asked)
+            model = next((model for model in given if model is not None), self.model)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
             groups = rate_groups(
-                asked,
-                set(self.get_decay_parameter_names(asked)),
+                model,
+                set(self.get_decay_parameter_names(model)),
                 self.args.learning_rate,
                 self.settings.layer_decay,
                 self.args.weight_decay,
             )
-            # The library's own method takes these groups, and keeps embeddings out of 8-bit states.
+            # The library's own method uses these groups, and keeps embeddings out of 8-bit states.
             self.optimizer_cls_and_kwargs = (kind, {**options, "params": groups})
         return super().create_optimizer(*given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MAP@3, accuracy and log loss of the held-out questions, scored as inference scores them."""
-        found = {f"eval_{name}": value for name, value in self.judge().items()}
-        self.log(found)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+        metrics = {f"eval_{name}": value for name, value in self.judge().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def judge(self) -> dict[str, float]:
         with self.average.in_place() if self.average else contextlib.nullcontext():
-            return self._of_the_first(figures(self.logits(self.judged), self.judged))
+            return self._from_first_process(figures(self.logits(self.judged), self.judged))
 
-    def _of_the_first(self, found: dict[str, float]) -> dict[str, float]:
-        """The first process's figures: by its own, each could stop, or choose a best checkpoint, alone."""
+    def _from_first_process(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The first process's metrics: with its own, each could stop, or choose a best checkpoint, alone."""
         if processes() == 1:
-            return found
-        told = torch.tensor([*found.values()], dtype=torch.float64, device=self.args.device)
-        return dict(zip(found, broadcast(told).tolist()))
+            return metrics
+        values = torch.tensor([*metrics.values()], dtype=torch.float64, device=self.args.device)
+        return dict(zip(metrics, broadcast(values).tolist()))
 
     def logits(self, items: Sequence[Item]) -> Scores:
-        """Logits of questions by the weights as they are, ``(n, k)``."""
+        """Logits of questions with the current weights, ``(n, k)``."""
         self.model.eval()
-        # Weights that lie divided over several processes come together in the wrapper only.
-        divided = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        # Weights sharded across processes come together only in the wrapper.
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with self.compute_loss_context_manager():
             writer = Writer(self.backbone.tokenizer, self.card.layout, self.card.max_tokens)
-            asked = self.model_wrapped if divided else None
+            wrapper = self.model_wrapped if sharded else None
             return self.backbone.form.score(
-                self.backbone, writer, items, wrapper=asked, quiet=not is_first()
+                self.backbone, writer, items, wrapper=wrapper, quiet=not is_first()
             )
 
     def write_weights(self, folder: Path, state: Any) -> None:
@@ -165,14 +165,14 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 
 
 class EachStep(TrainerCallback):  # type: ignore[misc]
-    """Tells the questions which epoch it is, and the moving average that the weights have moved."""
+    """Tells the dataset the epoch, and the moving average that the weights have changed."""
 
     def __init__(self, dataset: EpochQuestions) -> None:
         self.dataset = dataset
         self.average: MovingAverage | None = None
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # A resumed epoch begins at its fraction.
+        # A resumed epoch starts at a fraction.
         self.dataset.epoch = int(state.epoch + 1e-6)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -185,8 +185,8 @@ def figures(logits: Scores, items: Sequence[Item]) -> dict[str, float]:
     answers = np.array([item.answer for item in items])
     present = logits > np.finfo(np.float32).min / 2
     ranks = ranks_of_answers(logits, answers, present)
-    likely = softmax(logits, present)[np.arange(len(items)), answers]
-    loss = float(-np.log(np.maximum(likely, 1e-12)).mean())
+    likelihood = softmax(logits, present)[np.arange(len(items)), answers]
+    loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
     return {METRIC: map_at_k(ranks, 3), "accuracy": accuracy(ranks), "log loss": loss}
 
 
@@ -199,7 +199,7 @@ def make_ranker_trainer(
     folder: Path,
     say: Callable[[str], object],
 ) -> RankerTrainer:
-    """A trainer that is ready to learn ``dataset`` and is judged by ``judged`` (empty: never)."""
+    """A trainer ready to train on ``dataset`` and to be evaluated on ``judged`` (empty: never)."""
     each_step = EachStep(dataset)
     callbacks = [each_step, Progress(say)]
     if settings.patience:
@@ -236,7 +236,7 @@ def _arguments(
         greater_is_better=True if judged else None,
         logging_steps=max(1, batches // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         remove_unused_columns=False, dataloader_pin_memory=False,
-        # Forms ask a model several times a step, and not each process equally often.
+        # Forms call a model several times per step, and not equally often in each process.
         ddp_broadcast_buffers=False,
         report_to="wandb" if settings.report_to == "wandb" else "none",
         disable_tqdm=True, use_cpu=device == "cpu", fp16=half == "fp16", bf16=half == "bf16",

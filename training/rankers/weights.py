@@ -1,4 +1,4 @@
-"""Which weights learn, and how fast: frozen parts, layer-wise rates, a moving average."""
+"""Which weights are trained, and how fast: frozen parts, layer-wise rates, a moving average."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kaggle_rag.runtime.errors import ConfigError
 
 # bert.encoder.layer.3.…, model.layers.3.…, encoder.block.3.…
 _LAYER = re.compile(r"\.(?:layer|layers|block|blocks|h)\.(\d+)\.")
-# Words and places, and what all layers share of them: DeBERTa's relative places and the norm of those,
-# ELECTRA's projection, T5's common table.
+# Word and position embeddings, and what all layers share of them: DeBERTa's relative positions and their
+# norm, ELECTRA's projection, T5's shared table.
 _EMBEDDINGS = re.compile(
     r"(?:^|\.)(?:\w*embeddings?(?:_\w+)?|embed_\w+|shared|wte|wpe|relative_attention_bias)\."
     r"|\.encoder\.LayerNorm\."
 )
-# Tokens that an adapter puts before a row are new, and learn as a head does.
+# Virtual tokens of an adapter are new, and are trained like a head.
 _NEW = re.compile(r"(?:^|\.)prompt_encoder\.")
 _DECODER = re.compile(r"(?:^|\.)decoder\.(?:block|layers?)\.")
 _ENCODER = re.compile(r"(?:^|\.)encoder\.(?!.*\.LayerNorm\.)")
@@ -29,20 +29,20 @@ EMA = "ema.safetensors"
 
 
 def depths_of(model: Any) -> dict[str, int]:
-    """Where each weight stands, by its name.
+    """The depth of each weight, by its name.
 
     0 for embeddings, 1 to n in a layer, n + 1 for a head. The layers of a decoder that reads an encoder
-    stand above those of the encoder.
+    are above those of the encoder.
     """
     names = [name for name, _ in model.named_parameters()]
-    found = {name: (int(m[1]) + 1, _is_above(name)) for name in names if (m := _LAYER.search(name))}
-    lower = max((layer for layer, above in found.values() if not above), default=0)
-    upper = max((layer for layer, above in found.values() if above), default=0)
-    # A decoder alone has one stack.
+    placed = {name: (int(m[1]) + 1, _is_above(name)) for name in names if (m := _LAYER.search(name))}
+    lower = max((layer for layer, above in placed.values() if not above), default=0)
+    upper = max((layer for layer, above in placed.values() if above), default=0)
+    # A decoder without an encoder has one stack.
     base = lower if model.config.is_encoder_decoder else 0
     layers = base + upper if base else max(lower, upper)
     return {
-        name: found[name][0] + base * found[name][1] if name in found else _outside(name, base, layers)
+        name: placed[name][0] + base * placed[name][1] if name in placed else _outside(name, base, layers)
         for name in names
     }
 
@@ -52,7 +52,7 @@ def _is_above(name: str) -> bool:
 
 
 def _outside(name: str, encoder: int, layers: int) -> int:
-    """The depth of what stands in no layer."""
+    """The depth of a weight outside any layer."""
     if _NEW.search(name):
         return layers + 1
     if _EMBEDDINGS.search(name):
@@ -62,21 +62,21 @@ def _outside(name: str, encoder: int, layers: int) -> int:
 
 
 def layers_of(depths: dict[str, int]) -> int:
-    """How many layers there are below the head."""
+    """The number of layers below the head."""
     return max((depth for name, depth in depths.items() if _LAYER.search(name)), default=0)
 
 
 def freeze(model: Any, layers: int, *, embeddings: bool) -> None:
-    """Take the lowest layers, and the embeddings, out of the training.
+    """Freeze the lowest layers and, optionally, the embeddings.
 
     Raises
     ------
     ConfigError : the backbone has fewer layers.
     """
     depths = depths_of(model)
-    there = layers_of(depths)
-    if layers > there:
-        raise ConfigError(f"the backbone has {there} layers", where="frozen_layers", expected=f"0 to {there}")
+    count = layers_of(depths)
+    if layers > count:
+        raise ConfigError(f"the backbone has {count} layers", where="frozen_layers", expected=f"0 to {count}")
     for name, weight in model.named_parameters():
         if (depths[name] == 0 and embeddings) or 0 < depths[name] <= layers:
             weight.requires_grad_(False)
@@ -85,7 +85,7 @@ def freeze(model: Any, layers: int, *, embeddings: bool) -> None:
 def rate_groups(
     model: Any, decayed: set[str], rate: float, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameter groups of an optimizer, each layer slower than the one above it.
+    """Parameter groups of an optimizer, each layer slower than the one above.
 
     Source: ULMFiT's discriminative fine-tuning (Howard and Ruder 2018, section 3.2), with a constant
     factor as in ELECTRA (Clark et al. 2020, appendix B).
@@ -110,7 +110,7 @@ def rate_groups(
 
 
 class MovingAverage:
-    """An exponential moving average of the weights that are trained (Polyak and Juditsky 1992).
+    """An exponential moving average of the trained weights (Polyak and Juditsky 1992).
 
     The decay rises from 0 to its full value, so that the first steps are forgotten:
     ``min(decay, (1 + step) / (10 + step))``.
@@ -131,13 +131,13 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model with the averaged weights, for as long as the block lasts."""
-        kept = {name: weight.detach().clone() for name, weight in self._trained()}
+        """The model with the averaged weights, inside the block."""
+        current = {name: weight.detach().clone() for name, weight in self._trained()}
         self.put(self.average)
         try:
             yield
         finally:
-            self.put(kept)
+            self.put(current)
 
     def put(self, weights: dict[str, torch.Tensor]) -> None:
         for name, weight in self._trained():
@@ -148,7 +148,7 @@ class MovingAverage:
         save_file({**{name: w.contiguous() for name, w in self.average.items()}, "step": step}, folder / EMA)
 
     def load(self, folder: Path) -> None:
-        found = load_file(folder / EMA)
-        self.step = int(found.pop("step"))
-        for name, weight in found.items():
+        saved = load_file(folder / EMA)
+        self.step = int(saved.pop("step"))
+        for name, weight in saved.items():
             self.average[name].copy_(weight)

@@ -1,4 +1,4 @@
-"""Fine-tune a bi-encoder, so that questions find the passages that answer them."""
+"""Fine-tune a bi-encoder so that questions retrieve the passages that answer them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RetrieverSettings
 from training.retrieval.trainer import make_trainer
 
-# The deepest figure is nDCG@10.
+# nDCG@10 looks the deepest.
 DEPTH = 10
 
 
@@ -34,9 +34,9 @@ class _BiEncoderTrainer(TrainerMixin, SentenceTransformerTrainer):  # type: igno
 
 
 class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
-    """Recall@1, 5 and 10 and nDCG@10 of the one positive of each question among all passages.
+    """Recall@1, 5 and 10 and nDCG@10 of each question's one positive among all passages.
 
-    It encodes as the kit will: through `Encoder`, with its prompts and its length.
+    Encodes as inference does: through `Encoder`, with its prompts and its maximum length.
     """
 
     def __init__(self, encoder: Encoder, held: Sequence[EvalQuery], pool: Sequence[str]) -> None:
@@ -47,24 +47,24 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         self.encoder.model.eval()
         passages = encode_passages(self.encoder, self.pool)
         queries = encode_queries(self.encoder, [held.query for held in self.held])
-        _, found = nearest(queries, passages, DEPTH)
-        return figures([row.tolist() for row in found], [held.positive for held in self.held])
+        _, hits = nearest(queries, passages, DEPTH)
+        return figures([row.tolist() for row in hits], [held.positive for held in self.held])
 
 
-def figures(found: Sequence[Sequence[int]], positives: Sequence[int]) -> dict[str, float]:
-    """Mean recall@1, 5, 10 and nDCG@10 of rankings with one right passage each."""
-    pairs = list(zip(found, positives))
-    recalls = {f"recall@{k}": [recall_at_k(row, {right}, k) for row, right in pairs] for k in (1, 5, 10)}
-    gains = {"ndcg@10": [ndcg_at_k(row, {right: 1.0}, DEPTH) for row, right in pairs]}
+def figures(rankings: Sequence[Sequence[int]], positives: Sequence[int]) -> dict[str, float]:
+    """Mean recall@1, 5, 10 and nDCG@10 of rankings with one relevant passage each."""
+    pairs = list(zip(rankings, positives))
+    recalls = {f"recall@{k}": [recall_at_k(row, {gold}, k) for row, gold in pairs] for k in (1, 5, 10)}
+    gains = {"ndcg@10": [ndcg_at_k(row, {gold: 1.0}, DEPTH) for row, gold in pairs]}
     return {name: float(np.mean(values)) for name, values in (recalls | gains).items()}
 
 
 def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[str, Any]:
-    """Train, or go on training, and give the run's record; with ``dry`` only say what it would take.
+    """Train, or resume training, and return the run's record; with ``dry``, only estimate what it needs.
 
     Raises
     ------
-    KitError : for every fault of the settings, the files and the folders, before anything is learnt.
+    KitError : for any fault in the settings, files or folders, before training starts.
     """
     run = Run("retriever", settings)
     if not dry and (record := run.finished()):
@@ -98,6 +98,6 @@ def _trainer(settings: RetrieverSettings, encoder: Encoder, dataset: RetrievalDa
 def _save(encoder: Encoder, folder: Path) -> None:
     card = encoder.card
     if card.query_prompt or card.passage_prompt:
-        # Prompts known by the family's name would be lost with the name.
+        # Prompts inferred from the model's name would be lost with that name.
         encoder.model.prompts = {"query": card.query_prompt, "document": card.passage_prompt}
     encoder.model.save_pretrained(str(folder), create_model_card=False)

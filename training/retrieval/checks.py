@@ -1,4 +1,4 @@
-"""All faults of the inputs of a retriever's or a re-ranker's training, before any work."""
+"""Find every fault in the inputs of a retriever's or re-ranker's training before any work."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
 def require_finder(command: str, settings: RetrieverSettings | RerankerSettings, *, dry: bool) -> None:
-    """Raise ``KitError`` for all that is wrong with the inputs of a retriever or a re-ranker."""
-    found = Gathered()
-    with found.check():
+    """Raise ``KitError`` for everything that is wrong with the inputs of a retriever or re-ranker."""
+    faults = Gathered()
+    with faults.check():
         require_own(Run(command, settings), dry)
-    with found.check():
+    with faults.check():
         resolve(settings.model)
-    with found.check():
+    with faults.check():
         without(read_queries(settings.questions, settings.positive, settings.forms), settings.exclude)
     if settings.validation:
-        with found.check():
+        with faults.check():
             read_queries(settings.validation, settings.positive, settings.forms)
     if settings.passages:
-        with found.check():
+        with faults.check():
             read_passages(settings.passages)
     if settings.index:
-        with found.check():
+        with faults.check():
             Manifest.read(settings.index)
-    found.tell()
+    faults.tell()

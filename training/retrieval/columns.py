@@ -1,4 +1,4 @@
-"""Examples in the shapes that losses take: columns of query, passages and labels."""
+"""Examples as the columns that losses take: query, passages and labels."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from training.retrieval.losses import Rows
 from training.retrieval.mining import Example
 
 Columns = dict[str, list[Any]]
-# A teacher's score of a query and a passage; without one the positive has 1 and the others 0.
+# A teacher's score of a query and a passage; without one, the positive has 1 and the others 0.
 Labels = Mapping[tuple[str, str], float]
 
 
 def rows_of(kind: Rows, examples: Sequence[Example], labels: Labels | None = None) -> Columns:
     """Columns for a loss that learns from rows of ``kind`` (see `training.retrieval.losses.Rows`).
 
-    ``labels`` are soft labels; a pair that has none keeps its hard one.
+    ``labels`` are soft labels; a pair without one keeps its hard label.
     """
     return SHAPES[kind](examples, labels or {})
 
 
 def prompted(examples: Sequence[Example], query: str, passage: str) -> list[Example]:
-    """The examples with the model's prompts before their texts."""
+    """Prepend the model's prompts to the texts of the examples."""
     return [
         Example(e.id, query + e.query, passage + e.positive, tuple(passage + text for text in e.negatives))
         for e in examples
@@ -40,8 +40,8 @@ def _labels_of(example: Example, labels: Labels) -> list[float]:
 
 def _tuples(examples: Sequence[Example], labels: Labels) -> Columns:
     columns: Columns = {"query": [e.query for e in examples], "positive": [e.positive for e in examples]}
-    for place in range(min(len(e.negatives) for e in examples)):
-        columns[f"negative_{place + 1}"] = [e.negatives[place] for e in examples]
+    for number in range(min(len(e.negatives) for e in examples)):
+        columns[f"negative_{number + 1}"] = [e.negatives[number] for e in examples]
     return columns
 
 

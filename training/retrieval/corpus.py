@@ -1,4 +1,4 @@
-"""Passages that training searches: those of a file, held in memory, or those of an index."""
+"""Passages that training searches: from a file, held in memory, or from an index."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kaggle_rag.text.normalise import same
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 Cosines = npt.NDArray[np.float32]
-# Rows of the table of cosines that lie in memory at once.
+# Rows of the cosine table in memory at once.
 _QUERIES = 256
 
 
@@ -45,7 +45,7 @@ class PassagePool(Protocol):
 
 
 class ListedPassages:
-    """Passages of a file; each text stands once."""
+    """Passages of a file, each text once."""
 
     def __init__(self, texts: Iterable[str], encoder: Encoder) -> None:
         self.texts = list({same(text): text for text in texts}.values())
@@ -66,7 +66,7 @@ class ListedPassages:
 
 
 class IndexedPassages:
-    """Passages of an index, found by the encoder it was built with."""
+    """Passages of an index, searched with the encoder it was built with."""
 
     def __init__(self, index: Index, encoder: Encoder) -> None:
         self.index, self.encoder = index, encoder
@@ -81,7 +81,7 @@ class IndexedPassages:
         distances, rows = self.index.search(queries, k)
         # On unit vectors the squared L2 distance is 2 - 2 cos.
         cosines = np.asarray(1 - distances / 2, dtype=np.float32)
-        # Where a compressed index found too few, the nearest stands again.
+        # Where a compressed index found too few, repeat the nearest.
         nearest_again = np.maximum(rows[:, :1], 0)
         return np.where(rows < 0, cosines[:, :1], cosines), np.where(rows < 0, nearest_again, rows)
 
@@ -89,17 +89,17 @@ class IndexedPassages:
 def open_corpus(
     settings: RetrieverSettings | RerankerSettings, golds: Sequence[str], encoder: Encoder | None
 ) -> PassagePool:
-    """The passages the settings name, or the golds alone.
+    """The passages that the settings name, or only the gold ones.
 
     Parameters
     ----------
-    golds : passages of the column ``positive``; a file that lacks some of them is completed by them.
-    encoder : the model to be trained, where it is an encoder; it searches what is no index, unless the
+    golds : passages of the column ``positive``; those that a file lacks are added.
+    encoder : the model to train, if it is an encoder; it searches anything but an index, unless the
         settings name another.
 
     Raises
     ------
-    ArtifactError : the index was built by another encoder than the one found.
+    ArtifactError : the index was built with a different encoder.
     InputError : a file without passages.
     """
     if settings.index:
@@ -113,22 +113,22 @@ def open_corpus(
 
 
 def read_passages(path: Path) -> list[str]:
-    """Passages of a ``.txt`` file, one a line, or of the column ``text`` of a table."""
-    found: list[str] = []
+    """Passages of a ``.txt`` file, one per line, or of the column ``text`` of a table."""
+    lines: list[str] = []
     if inner_name(path).endswith(".txt"):
-        found += text_lines(path)
+        lines += text_lines(path)
     else:
         for number, row in enumerate(read_rows(path, ["text"]), 1):
             require_columns(row, ["text"], f"{path}, row {number}", "a column text with the passages")
-            found.append(text_of(row["text"], f"{path}, row {number}, column text") or "")
-    texts = [text.strip() for text in found if text.strip()]
+            lines.append(text_of(row["text"], f"{path}, row {number}, column text") or "")
+    texts = [text.strip() for text in lines if text.strip()]
     if not texts:
-        raise InputError("the file holds no passages", where=path, expected="one passage a line or row")
+        raise InputError("the file contains no passages", where=path, expected="one passage per line or row")
     return texts
 
 
 def nearest(queries: Vectors, passages: Vectors, k: int) -> tuple[Cosines, Rows]:
-    """Cosines and rows of the ``k`` passages nearest to each query, by all cosines, ties by row."""
+    """Cosines and rows of the ``k`` passages nearest to each query, by exhaustive search; ties by row."""
     k = min(k, len(passages))
     cosines = np.empty((len(queries), k), dtype=np.float32)
     rows = np.empty((len(queries), k), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Fine-tune a cross-encoder, so that of the passages found the one that answers stands first."""
+"""Fine-tune a cross-encoder so that the passage that answers ranks first among those retrieved."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class _CrossEncoderTrainer(TrainerMixin, CrossEncoderTrainer):  # type: ignore[m
 
 
 class RerankingEvaluator(BaseEvaluator):  # type: ignore[misc]
-    """Recall@1, 5, 10 and nDCG@10 of each question's positive among its candidates, scored anew.
+    """Recall@1, 5, 10 and nDCG@10 of each question's positive among its rescored candidates.
 
-    A positive that is not among the candidates is not found, whatever the scores are.
+    A positive that is not among the candidates counts as missed, whatever the scores.
     """
 
     def __init__(self, model: PairModel, held: Sequence[EvalQuery], pool: Sequence[str]) -> None:
@@ -51,21 +51,21 @@ class RerankingEvaluator(BaseEvaluator):  # type: ignore[misc]
             scores = self.scorer.scores(
                 [query for query, _ in pairs], [self.pool[row] for _, row in pairs], on_rows=shown.update
             )
-        found, start = [], 0
+        rankings, start = [], 0
         for held in self.held:
             end = start + len(held.candidates)
             order = np.argsort(-scores[start:end], kind="stable")
-            found.append([held.candidates[place] for place in order])
+            rankings.append([held.candidates[position] for position in order])
             start = end
-        return figures(found, [held.positive for held in self.held])
+        return figures(rankings, [held.positive for held in self.held])
 
 
 def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str, Any]:
-    """Train, or go on training, and give the run's record; with ``dry`` only say what it would take.
+    """Train, or resume training, and return the run's record; with ``dry``, only estimate what it needs.
 
     Raises
     ------
-    KitError : for every fault of the settings, the files and the folders, before anything is learnt.
+    KitError : for any fault in the settings, files or folders, before training starts.
     """
     run = Run("reranker", settings)
     if not dry and (record := run.finished()):
@@ -86,10 +86,10 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
 
 
 def load(settings: RerankerSettings) -> PairModel:
-    """The model to start from; one without a head that scores pairs is given a new one, by the seed."""
+    """The model to start from; one without a head that scores pairs gets a new one, drawn by the seed."""
     folder = resolve(settings.model).path
     if not has_head(folder):
-        say(f"{settings.model} has no head that scores pairs: it is given a new one")
+        say(f"{settings.model} has no head that scores pairs: adding a new one")
     return pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
 
 

@@ -1,4 +1,4 @@
-"""The losses by name: what rows each learns from, and how it is made. Light until one is made."""
+"""Losses by name: the rows each takes and how to build it. Nothing heavy is imported until one is built."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-# tuple: query, positive, negative_1 ... negative_n.   triplet: one row a negative.
+# tuple: query, positive, negative_1 ... negative_n.   triplet: one row per negative.
 # labelled: query, passage, label.   list: query, passages, labels.   margin: a tuple and its labels.
 Rows = Literal["tuple", "triplet", "labelled", "list", "margin"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """``make(model, settings)`` gives the module; ``distinct`` keeps equal texts out of one batch.
+    """``make(model, settings)`` builds the module; ``distinct`` keeps equal texts out of one batch.
 
-    ``takes`` names the settings that it alone of the losses, or with a few others, is made by.
+    ``takes`` names the settings that only this loss, or few others, are built from.
     """
 
     make: Callable[[Any, Any], Any]
@@ -90,7 +90,7 @@ def _bce(model: Any, settings: Any) -> Any:
     import torch
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
-    # One positive stands beside several negatives: weighted, both sides pull alike.
+    # One positive faces several negatives: the weight balances both sides.
     weight = None if settings.teacher else torch.tensor(float(settings.negatives))
     return BinaryCrossEntropyLoss(model, pos_weight=weight)
 

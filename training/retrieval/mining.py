@@ -1,4 +1,4 @@
-"""Passages that answer, and passages that only look as if they did, found among the nearest."""
+"""Mine passages that answer, and passages that only look as if they do, among the nearest."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from training.retrieval.corpus import Cosines, PassagePool, encode_passages, enc
 from training.retrieval.queries import RetrievalQuery
 
 _WORD = re.compile(r"\w+")
-# Queries searched at once: bounds the rows and cosines that lie in memory.
+# Queries searched at once: bounds the rows and cosines in memory.
 _BATCH = 1024
-# Random passages drawn for each negative wanted: enough that some of them are no answers.
+# Random passages drawn per negative needed: enough that some of them are not answers.
 _DRAWS = 4
 
 
@@ -32,7 +32,7 @@ class Example:
 
 
 def support(option: str, passage: str) -> float:
-    """Share of the option's words, each with its number of times ignored, that the passage holds."""
+    """Share of the option's distinct words that the passage contains."""
     words = set(_WORD.findall(option.lower()))
     return len(words & set(_WORD.findall(passage.lower()))) / len(words) if words else 0.0
 
@@ -40,23 +40,23 @@ def support(option: str, passage: str) -> float:
 def mine_positives(
     questions: Sequence[RetrievalQuery], corpus: PassagePool, depth: int, least: float
 ) -> list[RetrievalQuery]:
-    """The questions that have a supporting passage, with it; one that has its gold keeps it.
+    """The questions that have a supporting passage, each with it; gold passages are kept.
 
-    A passage supports the answer when it is among the ``depth`` nearest to prompt and right option,
-    holds at least the share ``least`` of the right option's words, and more than of any wrong one.
-    The nearest such passage is taken. The answer finds the passage; it stands in no query.
+    A passage supports the answer if it is among the ``depth`` nearest to prompt and right option,
+    contains at least the share ``least`` of the right option's words, and more than of any wrong one.
+    The nearest such passage is taken. The answer finds the passage, but no query contains it.
     """
     without = [question for question in questions if question.positive is None]
-    found = {}
-    with bar("mine positives", len(without)) as shown:
+    mined = {}
+    with bar("mine positives", len(without)) as counter:
         for start in range(0, len(without), _BATCH):
-            part = without[start : start + _BATCH]
-            queries = encode_queries(corpus.encoder, [f"{x.prompt} {x.right}" for x in part])
+            batch = without[start : start + _BATCH]
+            queries = encode_queries(corpus.encoder, [f"{x.prompt} {x.right}" for x in batch])
             _, rows = corpus.search(queries, depth)
-            for question, near in zip(part, rows):
-                found[question.id] = _supporting(question, [corpus.text(int(row)) for row in near], least)
-                shown.update()
-    filled = [dataclasses.replace(x, positive=x.positive or found.get(x.id)) for x in questions]
+            for question, nearest in zip(batch, rows):
+                mined[question.id] = _supporting(question, [corpus.text(int(row)) for row in nearest], least)
+                counter.update()
+    filled = [dataclasses.replace(x, positive=x.positive or mined.get(x.id)) for x in questions]
     return [question for question in filled if question.positive is not None]
 
 
@@ -70,7 +70,7 @@ def _supporting(question: RetrievalQuery, passages: Sequence[str], least: float)
 
 def mine_negatives(
     questions: Sequence[RetrievalQuery],
-    asked: Sequence[tuple[int, str]],
+    drawn: Sequence[tuple[int, str]],
     corpus: PassagePool,
     *,
     count: int,
@@ -79,36 +79,37 @@ def mine_negatives(
     least: float,
     seed: int,
 ) -> list[Example]:
-    """Examples of the queries asked, each with ``count`` negatives, hard ones first.
+    """Examples of the drawn queries, each with ``count`` negatives, hard ones first.
 
-    A hard negative is among the ``depth`` nearest to the query, is no positive of the same question,
-    does not support its right option, and has a cosine of at most ``margin`` times the positive's: nearer
-    ones are too often unmarked answers. Source: Moreira et al. 2024, NV-Retriever (TopK-PercPos, 95 %),
-    https://arxiv.org/abs/2407.15831. A query whose positive is found late has few or none of them; random
-    passages fill its place, for it is these queries that have most to learn.
+    A hard negative is among the ``depth`` nearest to the query, is not the question's positive, does not
+    support its right option, and has a cosine of at most ``margin`` times the positive's: nearer ones are
+    too often unlabelled answers. Source: Moreira et al. 2024, NV-Retriever (TopK-PercPos, 95 %),
+    https://arxiv.org/abs/2407.15831. A query whose positive ranks low has few or none of them; random
+    passages fill the gap, because the model has most to learn from these queries.
 
     Parameters
     ----------
-    asked : (question, query) pairs, as `training.retrieval.queries.draw` gives them; every question has its
+    drawn : (question, query) pairs, as `training.retrieval.queries.draw` gives them; every question has its
         positive.
     """
     rng = np.random.default_rng(seed)
     examples = []
-    with bar("mine negatives", len(asked)) as shown:
-        for start in range(0, len(asked), _BATCH):
-            part = [(questions[number], query) for number, query in asked[start : start + _BATCH]]
-            queries = encode_queries(corpus.encoder, [query for _, query in part])
+    with bar("mine negatives", len(drawn)) as counter:
+        for start in range(0, len(drawn), _BATCH):
+            batch = [(questions[number], query) for number, query in drawn[start : start + _BATCH]]
+            queries = encode_queries(corpus.encoder, [query for _, query in batch])
             cosines, rows = corpus.search(queries, depth)
-            ceilings = _cosines(corpus, queries, [str(question.positive) for question, _ in part]) * margin
-            for (question, query), near, values, ceiling in zip(part, rows, cosines, ceilings):
+            ceilings = _cosines(corpus, queries, [str(question.positive) for question, _ in batch]) * margin
+            for (question, query), nearest, values, ceiling in zip(batch, rows, cosines, ceilings):
                 others = rng.integers(0, len(corpus), _DRAWS * count)
-                kept: dict[str, str] = {}
-                for row in (*near[values <= ceiling], *others):
+                negatives: dict[str, str] = {}
+                for row in (*nearest[values <= ceiling], *others):
                     text = corpus.text(int(row))
-                    if len(kept) < count and _is_negative(question, text, least):
-                        kept.setdefault(same(text), text)
-                examples.append(Example(question.id, query, str(question.positive), tuple(kept.values())))
-                shown.update()
+                    if len(negatives) < count and _is_negative(question, text, least):
+                        negatives.setdefault(same(text), text)
+                gold = str(question.positive)
+                examples.append(Example(question.id, query, gold, tuple(negatives.values())))
+                counter.update()
     return examples
 
 
@@ -119,6 +120,6 @@ def _is_negative(question: RetrievalQuery, passage: str, least: float) -> bool:
 def _cosines(corpus: PassagePool, queries: Vectors, golds: Sequence[str]) -> Cosines:
     """The cosine of each query to its own gold, ``(n,)``, by the encoder of the corpus."""
     distinct = list(dict.fromkeys(golds))
-    place = {text: number for number, text in enumerate(distinct)}
-    vectors = encode_passages(corpus.encoder, distinct)[[place[text] for text in golds]]
+    positions = {text: number for number, text in enumerate(distinct)}
+    vectors = encode_passages(corpus.encoder, distinct)[[positions[text] for text in golds]]
     return np.asarray((queries * vectors).sum(axis=1))

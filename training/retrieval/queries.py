@@ -1,4 +1,4 @@
-"""Questions to learn from: their right options, their gold passages, their queries, and who is held out."""
+"""Questions to train on: their right options, gold passages and queries, and which are held out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from kaggle_rag.text.normalise import same
 class RetrievalQuery:
     """One question; ``positive`` is the passage that answers it, once it is known.
 
-    ``forms`` are the queries it is asked by, a tuple a form. None of them says which option is right, and
-    where each option is asked alone, each is asked: what is learnt must be what is there at the test.
+    ``forms`` are its queries, a tuple per form. None of them reveals which option is right, and a form that
+    queries one option at a time queries all of them: training must see what inference sees.
     """
 
     id: str
@@ -44,7 +44,7 @@ class RetrievalQuery:
 
 
 def read_queries(path: Path, positive: str | None, forms: Sequence[str]) -> list[RetrievalQuery]:
-    """The questions of a file, each with an answer and, where a column is named, its gold passage.
+    """The questions of a file, each with its answer and, if a column is named, its gold passage.
 
     Raises
     ------
@@ -62,11 +62,11 @@ def read_queries(path: Path, positive: str | None, forms: Sequence[str]) -> list
     golds = [None] * len(rows) if positive is None else [
         _gold(row, positive, f"{path}, row {n}") for n, row in enumerate(rows, 1)
     ]  # fmt: skip
-    asked = [queries_of(table, (form,), (form,)) for form in forms]
+    queries = [queries_of(table, (form,), (form,)) for form in forms]
     return [
         RetrievalQuery(
             id_text(table.ids[i]), table.prompts[i], table.options[i],
-            int(table.answers[i]), tuple(tuple(q.text for q in form[i]) for form in asked), golds[i],
+            int(table.answers[i]), tuple(tuple(q.text for q in form[i]) for form in queries), golds[i],
         )
         for i in range(len(table))
     ]  # fmt: skip
@@ -76,7 +76,7 @@ def _gold(row: dict[str, object], column: str, where: str) -> str:
     require_columns(row, [column], where, "a column with the passage that answers")
     if isinstance(row[column], list):
         raise InputError(
-            "the positive is no text", where=f"{where}, column {column}", expected="one passage a question"
+            "the positive is not text", where=f"{where}, column {column}", expected="one passage per question"
         )
     text = (text_of(row[column], f"{where}, column {column}") or "").strip()
     if not text:
@@ -88,29 +88,29 @@ def _gold(row: dict[str, object], column: str, where: str) -> str:
 
 
 def without(questions: Sequence[RetrievalQuery], paths: Sequence[Path]) -> list[RetrievalQuery]:
-    """The questions that are near-duplicates of none in these files (`kaggle_rag.evaluation.duplicates`).
+    """The questions without a near-duplicate in these files (`kaggle_rag.evaluation.duplicates`).
 
-    A prompt that stands there is enough, whatever its options are: it is what would be asked.
+    An equal prompt is enough, whatever its options: it would be the query.
     """
-    known: set[int] = set()
+    duplicates: set[int] = set()
     prompts: set[str] = set()
     for path in paths if questions else ():
-        theirs = Questions.read(path)
-        known |= {pair.left for pair in find_shared(_table(questions), theirs)}
-        prompts |= {same(prompt) for prompt in theirs.prompts}
+        others = Questions.read(path)
+        duplicates |= {pair.left for pair in find_shared(_table(questions), others)}
+        prompts |= {same(prompt) for prompt in others.prompts}
     return [
         question
         for number, question in enumerate(questions)
-        if number not in known and same(question.prompt) not in prompts
+        if number not in duplicates and same(question.prompt) not in prompts
     ]
 
 
 def split(
     questions: Sequence[RetrievalQuery], held_out: float, seed: int
 ) -> tuple[list[RetrievalQuery], list[RetrievalQuery]]:
-    """Questions to learn from and questions held out, about ``held_out`` of them.
+    """Training questions and held-out questions, about a share ``held_out`` of them.
 
-    Near-duplicates, and those of one positive, stay on one side.
+    Near-duplicates, and questions with the same positive, stay on one side.
     """
     if not held_out or not questions:
         return list(questions), []
@@ -118,7 +118,7 @@ def split(
     labels = group(len(questions), duplicates, [_key(question) for question in questions]).labels
     sizes = np.bincount(labels)
     order = np.random.default_rng(seed).permutation(len(sizes))
-    # Groups in a drawn order, until there are enough questions in them.
+    # Groups in random order, until they contain enough questions.
     before = np.cumsum(sizes[order]) - sizes[order]
     held = np.isin(labels, order[before < held_out * len(questions)])
     return (
@@ -132,7 +132,7 @@ def _key(question: RetrievalQuery) -> str | None:
 
 
 def _table(questions: Sequence[RetrievalQuery]) -> Questions:
-    """The questions as a table again."""
+    """The questions as a `Questions` table."""
     rows = [
         {"id": question.id, "prompt": question.prompt, "answer": LETTERS[question.answer],
          **dict(zip(LETTERS, question.options))}
@@ -142,9 +142,9 @@ def _table(questions: Sequence[RetrievalQuery]) -> Questions:
 
 
 def draw(questions: Sequence[RetrievalQuery], count: int, seed: int) -> list[tuple[int, str]]:
-    """``count`` queries a question, as (question, query), drawn without regard to the answer.
+    """Draw ``count`` queries per question, as (question, query), regardless of the answer.
 
-    Every form is as likely as every other, however many queries it has; a query may be drawn again.
+    All forms are equally likely, however many queries they have; a query may be drawn twice.
     """
     rng = np.random.default_rng(seed)
     drawn = []

@@ -1,4 +1,4 @@
-"""The order of a run, the same for both kinds: a dataset, a first evaluation, learning, the best weights."""
+"""The steps of a run, the same for both kinds: dataset, first evaluation, training, the best weights."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def learn(
     make_trainer: MakeTrainer,
     save: Callable[[Path], object],
 ) -> dict[str, Any]:
-    """Train from the last whole checkpoint, if there is one, and give the record of the finished run.
+    """Train from the last complete checkpoint, if there is one, and return the record of the finished run.
 
-    What is learnt from is made once and kept, so that a resumed run learns from the same.
+    The dataset is built once and stored, so that a resumed run trains on the same data.
     """
     if processes() > 1:
         raise ConfigError(
             "retrievers and re-rankers are trained in one process", where="accelerate launch",
-            cure="start it by python -m training; infonce-cached makes the batch as large as you like",
+            cure="start it with python -m training; infonce-cached allows a batch of any size",
         )  # fmt: skip
     from training.loop.trainer import show
 
@@ -49,7 +49,7 @@ def learn(
             say("before: " + show(before))
         last = run.last_checkpoint()
         if last:
-            say(f"going on from {last.name}")
+            say(f"resuming from {last.name}")
         start = time.perf_counter()
         train(trainer, last)
         result = {
@@ -69,25 +69,25 @@ def dry_run(
     make_dataset: Callable[[], RetrievalDataset],
     make_trainer: MakeTrainer,
 ) -> dict[str, Any]:
-    """What a run would take, by one batch and one evaluation; no weight changes, nothing is written."""
-    from training.loop.trainer import seconds_a_step
+    """Estimate a run from one batch and one evaluation; no weight changes, nothing is written."""
+    from training.loop.trainer import seconds_per_step
 
     dataset = make_dataset()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(dataset, Path(folder))
         start = time.perf_counter()
         before = trainer.evaluator() if trainer.evaluator else {}
-        judging = time.perf_counter() - start
-        batch = seconds_a_step(trainer)
+        evaluating = time.perf_counter() - start
+        batch = seconds_per_step(trainer)
         batches = len(trainer.get_train_dataloader())
-    an_epoch = math.ceil(batches / settings.accumulate)
-    # One evaluation before, one after, and those between.
+    epoch_steps = math.ceil(batches / settings.accumulate)
+    # One evaluation before, one after, and those in between.
     evaluations = math.ceil(settings.epochs * settings.evaluations) + 2 if before else 0
     return {
         "dry run": True,
         "before": before,
-        "steps": math.ceil(settings.epochs * an_epoch),
-        "steps an epoch": an_epoch,
-        "seconds": round(batch * batches * settings.epochs + judging * evaluations, 1),
+        "steps": math.ceil(settings.epochs * epoch_steps),
+        "steps an epoch": epoch_steps,
+        "seconds": round(batch * batches * settings.epochs + evaluating * evaluations, 1),
         "notes": dataset.notes,
     }

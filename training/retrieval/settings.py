@@ -1,4 +1,4 @@
-"""Settings of a training run as documented models; the command line's flags are made from them."""
+"""Settings of a training run as documented models; command-line flags are generated from them."""
 
 from __future__ import annotations
 
@@ -23,51 +23,51 @@ def _known(table: dict[str, Loss], name: str) -> str:
 
 
 class _Run(TrainingSettings):
-    """What a retriever and a re-ranker are both trained by."""
+    """Settings shared by retrievers and re-rankers."""
 
     model: ModelName = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(
         None,
         description="column of QUESTIONS with the passage that answers (without it, such passages are "
-        "mined: near to question and right option, and holding the words of that option)",
+        "mined: close to question and right option, and containing the words of that option)",
     )
     passages: Path | None = Field(
-        None, description="passages to search: .txt with one a line, or a table with a column text"
+        None, description="passages to search: .txt with one per line, or a table with a column text"
     )
-    index: Path | None = Field(None, description="an index to search instead, by python -m wiki_index build")
+    index: Path | None = Field(None, description="an index to search instead, see python -m wiki_index build")
     encoder: ModelName | None = Field(
         None,
-        description="where the index's encoder lies now (same weights); without an index: what mines",
+        description="where the index's encoder is now (same weights); without an index, the one to mine with",
     )
     forms: tuple[Form, ...] = Field(
-        ("all", "each"), min_length=1, description="the forms questions are asked in, as contexts.forms"
+        ("all", "each"), min_length=1, description="query forms of the questions, as in contexts.forms"
     )
     queries: int = Field(
-        2, ge=1, le=100, description="queries learnt from a question, drawn among its forms by the seed"
+        2, ge=1, le=100, description="training queries per question, drawn from its forms by the seed"
     )
-    depth: int = Field(50, ge=1, le=1000, description="nearest passages a query that are mined from")
+    depth: int = Field(50, ge=1, le=1000, description="nearest passages per query to mine from")
     margin: float = Field(
         0.95, gt=0, le=1,
         description="a hard negative's cosine to the query is at most this share of the positive's",
     )  # fmt: skip
     support: float = Field(
-        1.0, gt=0, le=1, description="share of an option's words that a passage supporting it must hold"
+        1.0, gt=0, le=1, description="share of an option's words that a supporting passage must contain"
     )
-    batch: int = Field(64, ge=2, description="examples in a batch")
-    learning_rate: float = Field(5e-5, gt=0, lt=1, description="highest learning rate")
+    batch: int = Field(64, ge=2, description="examples per batch")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate")
     pool: int = Field(
         5000, ge=10,
-        description="passages an evaluation ranks: all up to this number, else mined and random ones",
+        description="passages ranked in an evaluation: all up to this number, else mined and random ones",
     )  # fmt: skip
-    metric: Metric = Field("ndcg@10", description="what the best checkpoint is chosen by")
-    report_to: Literal["none", "tensorboard"] = Field("none", description="where curves are logged")
+    metric: Metric = Field("ndcg@10", description="metric that selects the best checkpoint")
+    report_to: Literal["none", "tensorboard"] = Field("none", description="where to log the curves")
 
     @model_validator(mode="after")
     def _passages_from_one_place(self) -> _Run:
         if self.passages and self.index:
-            raise ValueError("passages and index are both given: name one")
+            raise ValueError("passages and index are both given: choose one")
         if not (self.positive or self.passages or self.index):
-            raise ValueError("nothing to learn from: give positive (a column), passages or index")
+            raise ValueError("nothing to train on: set positive (a column), passages or index")
         return self
 
 
@@ -77,15 +77,15 @@ class RetrieverSettings(_Run):
     loss: Annotated[str, AfterValidator(lambda name: _known(RETRIEVER_LOSSES, name))] = Field(
         "infonce", description="one of " + ", ".join(RETRIEVER_LOSSES)
     )
-    negatives: int = Field(0, ge=0, le=50, description="hard negatives an example (0: those of the batch)")
-    scale: float = Field(20.0, gt=0, description="cosines are multiplied by it (1 / temperature)")
+    negatives: int = Field(0, ge=0, le=50, description="hard negatives per example (0: in-batch ones only)")
+    scale: float = Field(20.0, gt=0, description="factor that multiplies cosines (1 / temperature)")
     mini_batch: int = Field(32, ge=1, description="rows in memory at once with infonce-cached")
 
     @model_validator(mode="after")
     def _negatives_for_the_loss(self) -> RetrieverSettings:
         least = RETRIEVER_LOSSES[self.loss].least_negatives
         if self.negatives < least:
-            raise ValueError(f"the loss {self.loss!r} needs negatives of {least} or more")
+            raise ValueError(f"the loss {self.loss!r} needs negatives: {least} or more")
         return self
 
 
@@ -96,22 +96,22 @@ class RerankerSettings(_Run):
         "bce", description="one of " + ", ".join(RERANKER_LOSSES)
     )
     forms: tuple[Form, ...] = Field(
-        ("all",), min_length=1, description="the forms questions are asked in, as contexts.forms"
+        ("all",), min_length=1, description="query forms of the questions, as in contexts.forms"
     )
     queries: int = Field(
-        1, ge=1, le=100, description="queries learnt from a question, drawn among its forms by the seed"
+        1, ge=1, le=100, description="training queries per question, drawn from its forms by the seed"
     )
-    negatives: int = Field(4, ge=1, le=50, description="hard negatives an example")
-    batch: int = Field(32, ge=2, description="examples in a batch")
+    negatives: int = Field(4, ge=1, le=50, description="hard negatives per example")
+    batch: int = Field(32, ge=2, description="examples per batch")
     candidates: int = Field(50, ge=2, le=1000, description="nearest passages re-ranked in an evaluation")
     teacher: ModelName | None = Field(
         None,
         description="soft labels: a cross-encoder's folder or name, or a table with id, passage, score",
     )
-    max_tokens: int | None = Field(None, ge=8, description="longest pair read, in tokens")
+    max_tokens: int | None = Field(None, ge=8, description="maximum length of a pair, in tokens")
 
     @model_validator(mode="after")
     def _teacher_for_the_loss(self) -> RerankerSettings:
         if RERANKER_LOSSES[self.loss].teacher and self.teacher is None:
-            raise ValueError(f"the loss {self.loss!r} learns a teacher's scores: give teacher")
+            raise ValueError(f"the loss {self.loss!r} learns from a teacher's scores: set teacher")
         return self

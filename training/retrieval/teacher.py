@@ -1,4 +1,4 @@
-"""Soft labels: a teacher's scores, out of a table or by a cross-encoder."""
+"""Soft labels: a teacher's scores, from a table or a cross-encoder."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from training.retrieval.mining import Example
 
 
 def soft_labels(teacher: str, examples: Sequence[Example], device: str | None) -> Labels:
-    """Scores of the examples' pairs by a table (``id, passage, score``) or a cross-encoder.
+    """Scores of the examples' pairs from a table (``id, passage, score``) or a cross-encoder.
 
-    Scores are probabilities: those of a table must lie in 0..1, those of a model that gives logits are
-    put through a sigmoid. Of a table, pairs it lacks keep their hard labels.
+    Scores are probabilities: those of a table must be in 0..1, those of a model that returns logits are
+    put through a sigmoid. Pairs that a table lacks keep their hard labels.
 
     Raises
     ------
-    InputError : a table that lacks a column, has a score that is no probability, or fits no pair.
+    InputError : a table that lacks a column, has a score that is not a probability, or matches no pair.
     CheckpointError : no such model.
     """
     if Path(teacher).suffix.lower() in READERS:
         return _of_table(Path(teacher), examples)
     pairs = [pair for example in examples for pair in pairs_of(example)]
     model = CrossEncoder(teacher, device=device)
-    with bar("teacher", len(pairs)) as shown:
-        scores = model.scores([q for q, _ in pairs], [p for _, p in pairs], on_rows=shown.update)
+    with bar("teacher", len(pairs)) as counter:
+        scores = model.scores([q for q, _ in pairs], [p for _, p in pairs], on_rows=counter.update)
     return dict(zip(pairs, map(float, _probabilities(scores))))
 
 
@@ -51,19 +51,19 @@ def _of_table(path: Path, examples: Sequence[Example]) -> Labels:
         require_columns(row, ("id", "passage", "score"), where, "id, passage, score")
         passage = text_of(row["passage"], f"{where}, column passage") or ""
         scores[id_text(row["id"]), same(passage)] = _probability(row["score"], where)
-    found = {
+    labels = {
         pair: scores[example.id, same(pair[1])]
         for example in examples
         for pair in pairs_of(example)
         if (example.id, same(pair[1])) in scores
     }
-    if not found:
+    if not labels:
         raise InputError(
-            "no score is of a question and a passage that are learnt from",
+            "no score matches a question and a passage of the training data",
             where=path,
-            expected="ids of QUESTIONS and the texts of the passages",
+            expected="ids from QUESTIONS and the texts of the passages",
         )
-    return found
+    return labels
 
 
 def _probability(cell: object, where: str) -> float:
@@ -73,6 +73,6 @@ def _probability(cell: object, where: str) -> float:
         value = float("nan")
     if not 0 <= value <= 1:
         raise InputError(
-            f"the score {cell!r} is no probability", where=f"{where}, column score", expected="0 to 1"
+            f"the score {cell!r} is not a probability", where=f"{where}, column score", expected="0 to 1"
         )
     return value

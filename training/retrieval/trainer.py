@@ -1,4 +1,4 @@
-"""The trainer of retrievers and re-rankers: batches drawn by a seed, each text once where a loss asks it."""
+"""The trainer of retrievers and re-rankers: seeded batches, with each text once if a loss requires it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
 class SeededBatches(DefaultBatchSampler):  # type: ignore[misc]
-    """Whole batches in an order that the seed and the epoch alone decide, so a resumed epoch is the same.
+    """Full batches in an order that only seed and epoch decide, so a resumed epoch is the same.
 
-    The default sampler goes on drawing from one generator, whose state stands in no checkpoint.
+    The default sampler keeps drawing from one generator, whose state no checkpoint stores.
     """
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -34,10 +34,10 @@ class SeededBatches(DefaultBatchSampler):  # type: ignore[misc]
 class DistinctBatches(SeededBatches):
     """Seeded batches in which no row's negative is another row's answer.
 
-    Every passage of a batch is a negative of every other row, so a passage may be the positive of one
-    row only, and the negative of no other. A row that does not fit waits for the next batch; when too
-    few are left, all are dealt again. The library's own sampler may give fewer batches than its length
-    says, and a resumed run then counts its epochs wrongly.
+    Every passage of a batch is a negative of every other row, so a passage may be the positive of only
+    one row, and the negative of no other. A row that does not fit waits for the next batch; when too
+    few are left, all are dealt again. The library's own sampler may yield fewer batches than its length
+    says, and a resumed run then miscounts its epochs.
     """
 
     def __init__(self, dataset: Dataset, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class DistinctBatches(SeededBatches):
                 dealt = torch.randperm(len(self.positives), generator=generator).tolist()
                 batch, waiting = self._fill([*batch, *waiting, *dealt])
             if len(batch) < self.batch_size:
-                # Few passages, each of them a negative of many rows: answers at least stay apart.
+                # Few passages, each a negative of many rows: at least keep the answers apart.
                 batch, waiting = self._fill([*batch, *waiting], strict=False)
             yield batch
 
@@ -65,9 +65,9 @@ class DistinctBatches(SeededBatches):
         left: list[int] = []
         answers: set[str] = set()
         wrong: set[str] = set()
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             if len(batch) == self.batch_size:
-                return batch, left + rows[place:]
+                return batch, left + rows[position:]
             positive, negatives = self.positives[row], self.negatives[row] if strict else set()
             if positive in answers or positive in wrong or negatives & answers:
                 left.append(row)
@@ -79,14 +79,14 @@ class DistinctBatches(SeededBatches):
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the batches which epoch it is.
+    """Tells the batch sampler the epoch.
 
-    In a resumed epoch, accelerate 1.12 wraps them to skip what was seen, and the epoch does not get through:
-    the rest of a later epoch was then drawn as if it were the first.
+    In a resumed epoch, accelerate 1.12 wraps the sampler to skip seen batches, and the epoch is not passed
+    through: the rest of a later epoch was then drawn as if it were the first.
     """
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # A resumed epoch begins at its fraction.
+        # A resumed epoch starts at a fraction.
         kwargs["train_dataloader"].batch_sampler.epoch = int(state.epoch + 1e-6)
 
 
@@ -109,7 +109,7 @@ def make_trainer(
     trainer_class, arguments_class = kind
     steps = len(rows) // settings.batch
     every = max(1, math.ceil(steps / settings.accumulate / settings.evaluations))
-    judged = evaluator is not None
+    scored = evaluator is not None
     arguments = arguments_class(
         output_dir=str(folder), num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
@@ -117,10 +117,10 @@ def make_trainer(
         weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed,
         dataloader_drop_last=True, dataloader_pin_memory=False,
         batch_sampler=DistinctBatches if distinct else SeededBatches,
-        eval_strategy="steps" if judged else "no", save_strategy="steps",
-        eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
-        load_best_model_at_end=judged, metric_for_best_model=f"eval_{settings.metric}" if judged else None,
-        greater_is_better=True if judged else None,
+        eval_strategy="steps" if scored else "no", save_strategy="steps",
+        eval_steps=every if scored else None, save_steps=every, save_total_limit=2,
+        load_best_model_at_end=scored, metric_for_best_model=f"eval_{settings.metric}" if scored else None,
+        greater_is_better=True if scored else None,
         logging_steps=max(1, steps // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
         **_precision(model.device.type),
@@ -143,5 +143,5 @@ def _precision(device: str) -> dict[str, bool]:
     """Half precision where a GPU has it in hardware (a T4 has no bfloat16)."""
     if device != "cuda":
         return {}
-    brain = torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"bf16": brain, "fp16": not brain}
+    bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"bf16": bfloat16, "fp16": not bfloat16}

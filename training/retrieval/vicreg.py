@@ -1,4 +1,4 @@
-"""VICReg: pull a question and its passage together while no dimension may collapse or copy another."""
+"""VICReg: pull a question and its passage together without letting dimensions collapse or copy another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EPSILON = 1e-4
 
 
 def vicreg(left: Tensor, right: Tensor) -> Tensor:
-    """The loss of two batches of vectors, each ``(n, d)`` with n > 1, as a scalar.
+    """The loss for two batches of vectors, each ``(n, d)`` with n > 1, as a scalar.
 
     ``25 s + 25 (v(left) + v(right)) + c(left) + c(right)``, with the mean squared difference ``s``;
     ``v = mean_j max(0, 1 - sqrt(var_j + 1e-4))``; and ``c = sum_{i != j} cov_ij^2 / d``, variances and
@@ -42,7 +42,7 @@ class VICReg(nn.Module):  # type: ignore[misc]
 
     The encoder's vectors have length 1, where a dimension's standard deviation is about
     ``1 / sqrt(d)``; they are scaled by ``sqrt(d)``, so that the target of 1 can be met. The paper's
-    expander is left out: its weights would stand in no checkpoint.
+    expander is left out: no checkpoint would store its weights.
     """
 
     def __init__(self, model: Any) -> None:

@@ -53,7 +53,7 @@ def changed(folder, name, change):
             lambda row: row | {"answer": ""},
             "32 of 32 questions have no answer (id 0-0, 0-1, 0-2, ...)",
         ),
-        ("one", lambda row: row | {"answer": "A"}, "all 32 answers are A: nothing is to learn"),
+        ("one", lambda row: row | {"answer": "A"}, "all 32 answers are A: there is nothing to learn"),
     ],
 )
 def test_questions_that_teach_nothing(name, change, message, told, tmp_path, capsys, monkeypatch):
@@ -84,24 +84,24 @@ def test_the_command_that_fits_a_backbone_is_told(
 @pytest.mark.parametrize(
     "command, kind, more, message",
     [
-        ("multiple-choice", "bert", ["--form", "letters"], "does not answer in the form 'letters'"),
+        ("multiple-choice", "bert", ["--form", "letters"], "does not support the form 'letters'"),
         ("multiple-choice", "bert", ["--form", "lettres"], "expected one of choice, bi-encoder, binary"),
         ("causal", "llama", ["--set", "peft.options.target_modules=[kv_proj]"], "q_proj"),
         ("causal", "llama", ["--set", "peft.options.rank=3"], "LoraConfig has no setting 'rank'"),
         ("causal", "llama", ["--set", "peft.method=lore"], "no such method, expected one of full, lora"),
         ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.size=0"],
-         "size: a whole number"),
+         "size: an integer"),
         ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.target_modules=[x]"],
          "down_proj"),
         ("causal", "llama", ["--set", "peft.method=full", "--set", "peft.options.r=3"], "has no settings"),
-        ("causal", "llama", ["--adversarial", "fgm"], "fgm disturbs embeddings"),
+        ("causal", "llama", ["--adversarial", "fgm"], "fgm perturbs embeddings"),
         ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "use lora, or form: binary"),
-        ("multiple-choice", "bert", ["--max-tokens", "65"], "reads 64 tokens at most, 65 were asked for"),
-        ("multiple-choice", "roberta", ["--max-tokens", "64"], "reads 63 tokens at most"),
+        ("multiple-choice", "bert", ["--max-tokens", "65"], "reads at most 64 tokens, not 65"),
+        ("multiple-choice", "roberta", ["--max-tokens", "64"], "reads at most 63 tokens"),
         ("multiple-choice", "bert", ["--frozen-layers", "3"], "the backbone has 2 layers"),
-        ("multiple-choice", "bert", ["--set", "template.first='{contexts}'"], "has a field {contexts}"),
+        ("multiple-choice", "bert", ["--set", "template.first='{contexts}'"], "unknown field {contexts}"),
         ("multiple-choice", "bert", ["--device", "tpu9"], "no device 'tpu9'"),
-        ("multiple-choice", "bert", ["--others", "true"], "others is a setting of the form binary"),
+        ("multiple-choice", "bert", ["--others", "true"], "others applies only to the form binary"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit(command, kind, more, message, told, tmp_path, capsys, monkeypatch):
@@ -136,7 +136,7 @@ def test_more_options_than_a_model_has_letters_for(told, tmp_path, capsys, monke
     code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out", "--form", "letters",
                        model=told["models"]["llama"], questions=questions,
                        contexts_file=contexts)  # fmt: skip
-    assert code == 2 and "does not tell the letters apart" in said and "form: options" in said
+    assert code == 2 and "does not distinguish the letters" in said and "form: options" in said
 
 
 def test_27_options_and_contexts_of_other_questions(told, tmp_path, capsys, monkeypatch):
@@ -199,7 +199,7 @@ def test_an_adapter_whose_backbone_is_elsewhere_missing_or_different(told, ranke
     assert (asked(told, ranker, base=str(moved)) == plain).all()
     assert "is not on this machine" in refused(told, ranker, base=str(tmp_path / "gone"))
     other = backbone("llama", tmp_path / "other", seed=1)
-    assert "trained on another backbone" in refused(told, ranker, base=str(other))
+    assert "trained on a different backbone" in refused(told, ranker, base=str(other))
 
 
 def rewritten(path, old, new):
@@ -212,9 +212,9 @@ def rewritten(path, old, new):
         (lambda f: (f / "adapter_model.safetensors").unlink(), "a file of the ranker is missing"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "the file has 2 bytes"),
         (lambda f: (f / "ranker.json").write_text("{"), "ranker.json is damaged"),
-        (lambda f: (f / "ranker.json").write_text("{}"), "not of this version"),
+        (lambda f: (f / "ranker.json").write_text("{}"), "a different version"),
         (lambda f: rewritten(f / "ranker.json", "binary", "choice"), "changed after it was written"),
-        (lambda f: (f / "ranker.json").unlink(), "no trained ranker is there"),
+        (lambda f: (f / "ranker.json").unlink(), "no trained ranker found"),
     ],
 )  # fmt: skip
 def test_a_damaged_folder(damage, message, told, ranker, tmp_path):
@@ -259,7 +259,7 @@ def test_merged_weights_that_answer_differently_are_not_written(told, ranker, tm
     from training.rankers.merge import merge
 
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)
-    with pytest.raises(ArtifactError, match="answer differently"):
+    with pytest.raises(ArtifactError, match="give different answers"):
         merge(ranker, tmp_path / "merged", device="cpu")
     assert not list(tmp_path.iterdir())
 
@@ -276,7 +276,7 @@ def _without_numbers(weights):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (_shortened, "weights of other shapes than its config.json says"),
+        (_shortened, "its weights have other shapes than its config.json says"),
         (_without_numbers, "its weights hold some that are none"),
         (lambda weights: {k: v for k, v in weights.items() if "classifier" not in k}, "has no head"),
     ],
@@ -312,7 +312,7 @@ def test_a_checkpoint_trained_elsewhere_answers_without_training_here(told, tmp_
     assert "needs max_tokens" in refused(told, tmp_path, form="choice")
     assert "no trained ranker" in refused(told, tmp_path)
     assert "no head for the form 'choice'" in refused(told, folder, form="choice", max_tokens=48)
-    assert "does not answer in the form 'letters'" in refused(told, folder, form="letters", max_tokens=48)
+    assert "does not support the form 'letters'" in refused(told, folder, form="letters", max_tokens=48)
 
 
 def test_a_ranker_knows_its_form_and_its_settings(told, ranker):

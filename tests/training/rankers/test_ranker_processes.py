@@ -94,7 +94,7 @@ def test_nothing_of_the_libraries_reaches_the_user_or_the_folder(method, told, t
     # Six words make few questions, so that the held-out ones are among the learnt ones.
     assert copies.startswith("note: 20 of 20 validation questions are near-duplicates")
     assert lines == [
-        "64 questions to learn from, 20 held out", "new, to be learnt from nothing: score", lines[2]
+        "64 questions to train on, 20 held out", "new, to be trained from scratch: score", lines[2]
     ]  # fmt: skip
     assert lines[2].startswith("before: map@3 ")
     names = {path.name for path in (tmp_path / "out").iterdir()}

@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(name, step, whole, 
     lines = []
     monkeypatch.setattr(training.rankers.train, "say", lines.append)
     record = train(told, tmp_path / "out", **changes)
-    assert any(line.startswith("going on from checkpoint-") for line in lines)
+    assert any(line.startswith("resuming from checkpoint-") for line in lines)
     out, undisturbed = whole(name)
     same(out, tmp_path / "out")
     for key in ("before", "after", "best step", "steps"):
@@ -130,7 +130,7 @@ def test_a_run_killed_by_the_system_goes_on(told, whole, tmp_path):
     assert killed.returncode == -signal.SIGKILL
     command = [sys.executable, "-m", "training", "multiple-choice", *command]
     done = subprocess.run(command, capture_output=True, text=True, env=alone)
-    assert done.returncode == 0 and "going on from checkpoint-" in done.stderr
+    assert done.returncode == 0 and "resuming from checkpoint-" in done.stderr
     assert "step 3:" not in done.stderr and "step 9:" in done.stderr and "in solution.yaml" in done.stdout
     same(whole("bert")[0], tmp_path / "out")
 
@@ -161,8 +161,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on(told, tmp_path, monkeypatch,
     limited(monkeypatch, 4)
     result = train(told, tmp_path / "out", batch=16, accumulate=1, adversarial="none", ema=0)["result"]
     said = capsys.readouterr().err
-    assert "out of memory: going on with batch 8, accumulate 2" in said
-    assert "out of memory: going on with batch 4, accumulate 4" in said
+    assert "out of memory: continuing with batch 8, accumulate 2" in said
+    assert "out of memory: continuing with batch 4, accumulate 4" in said
     assert (result["batch"], result["accumulate"]) == (4, 4)
     # Nothing was learnt before memory ran out, so the weights are those of a run that began so.
     same(tmp_path / "small", tmp_path / "out")
@@ -171,7 +171,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(told, tmp_path, monkeypatch,
 
 def test_where_not_one_question_fits_there_is_one_message(told, tmp_path, monkeypatch):
     limited(monkeypatch, 0)
-    with pytest.raises(ConfigError, match="a batch of 1 does not fit into memory") as caught:
+    with pytest.raises(ConfigError, match="a batch of 1 does not fit in memory") as caught:
         train(told, tmp_path / "out", batch=4)
     assert "lower max_tokens" in str(caught.value)
 
@@ -196,7 +196,7 @@ def test_a_lost_loss_stops_the_run_and_keeps_the_last_good_checkpoint(told, tmp_
 def test_folders_of_other_runs_are_left_alone(told, whole, tmp_path, monkeypatch):
     out, record = whole("bert")
     assert train(told, out)["result"] == record["result"]
-    with pytest.raises(ArtifactError, match="another epochs is there"):
+    with pytest.raises(ArtifactError, match="different settings: epochs"):
         train(told, out, epochs=5)
     interrupted(told, tmp_path / "out", monkeypatch, 5)
     with pytest.raises(ArtifactError, match="unfinished training run with another peft is there"):

@@ -179,7 +179,7 @@ def test_a_disturbance_comes_back_when_the_second_pass_fails(folders):
 def test_fgm_is_refused_where_no_embedding_learns(folders):
     require_embeddings(load(folders, "llama").model)
     for method in ("lora", "adapters"):
-        with pytest.raises(ConfigError, match="fgm disturbs embeddings"):
+        with pytest.raises(ConfigError, match="fgm perturbs embeddings"):
             require_embeddings(with_method(load(folders, "llama"), method, {}))
 
 

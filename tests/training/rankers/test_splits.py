@@ -64,7 +64,7 @@ def test_rows_near_an_excluded_file_are_not_learnt_from(tmp_path, capsys):
     learnt, held = split_lessons(settings(tmp_path, made, exclude=(test,), held_out=0))
     assert ids(learnt) == {row["id"] for row in made[4:]} and not len(held)
     assert "4 questions are near-duplicates of its rows" in capsys.readouterr().err
-    with pytest.raises(InputError, match="no question is left"):
+    with pytest.raises(InputError, match="no questions are left"):
         split_lessons(settings(tmp_path, made, exclude=(tmp_path / "train.csv",), held_out=0))
 
 
@@ -105,7 +105,7 @@ def test_the_fold_that_is_set_aside_is_in_neither_part(tmp_path):
     learnt, held = split_lessons(run)
     aside = {key for n, key in enumerate(questions.ids) if n % 3 == 1}
     assert len(held) == 4 and ids(learnt) | ids(held) == set(questions.ids) - aside
-    with pytest.raises(InputError, match="no question stands in fold 3"):
+    with pytest.raises(InputError, match="no question is in fold 3"):
         split_lessons(run.model_copy(update={"fold": 3}))
 
 

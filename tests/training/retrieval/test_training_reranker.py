@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
 def test_an_encoder_is_given_a_head_by_the_seed(data, tmp_path, capsys):
     plain = {"model": data["encoder"], "epochs": 0.2}
     first = train(data, tmp_path / "a", **plain)["result"]["sha256"]
-    assert "given a new one" in capsys.readouterr().err
+    assert "adding a new one" in capsys.readouterr().err
     assert train(data, tmp_path / "b", **plain)["result"]["sha256"] == first
     assert train(data, tmp_path / "c", **plain, seed=1)["result"]["sha256"] != first
     assert CrossEncoder(str(tmp_path / "a"), device="cpu").scores(["zq"], ["amber"]).shape == (1,)
@@ -100,9 +100,9 @@ def test_a_student_comes_to_score_as_its_teacher(data, trained, tmp_path):
     "row, message",
     [
         ({"id": "1", "passage": "gold shines"}, "column 'score' is missing"),
-        ({"id": "1", "passage": "gold shines", "score": "7"}, "'7' is no probability"),
-        ({"id": "1", "passage": "gold shines", "score": "high"}, "'high' is no probability"),
-        ({"id": "9", "passage": "gold shines", "score": "0.5"}, "no score is of a question"),
+        ({"id": "1", "passage": "gold shines", "score": "7"}, "'7' is not a probability"),
+        ({"id": "1", "passage": "gold shines", "score": "high"}, "'high' is not a probability"),
+        ({"id": "9", "passage": "gold shines", "score": "0.5"}, "no score matches a question"),
     ],
 )
 def test_a_teachers_table_that_does_not_fit_is_named(row, message, tmp_path):
@@ -116,5 +116,5 @@ def test_a_teacher_without_a_head_is_refused(data, tmp_path):
 
 
 def test_a_loss_that_needs_a_teacher_says_so(data):
-    with pytest.raises(ValueError, match="'margin-mse' learns a teacher's scores"):
+    with pytest.raises(ValueError, match="'margin-mse' learns from a teacher's scores"):
         RerankerSettings(**{**data, **LEARN, "out": "o", "loss": "margin-mse"})

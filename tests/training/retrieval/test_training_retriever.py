@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_in_a_folder_that_was_moved(trained, data, tmp_path
 
 def test_a_finished_run_is_not_run_again_and_a_strangers_folder_is_left_alone(trained, data, tmp_path):
     assert train(data, trained[0])["result"] == trained[1]["result"]
-    with pytest.raises(ArtifactError, match="another epochs is there"):
+    with pytest.raises(ArtifactError, match="different settings: epochs"):
         train(data, trained[0], epochs=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
@@ -189,7 +189,7 @@ def test_a_checkpoint_that_holds_an_object_is_refused_and_the_object_stays_aslee
     interrupted(data, tmp_path / "out", monkeypatch, 11)
     (checkpoint,) = (tmp_path / "out.training").glob("checkpoint-*")
     torch.save({"state": Touch(tmp_path / "awake")}, checkpoint / "optimizer.pt")
-    with pytest.raises(ArtifactError, match="holds more than numbers"):
+    with pytest.raises(ArtifactError, match="contains more than numbers"):
         train(data, tmp_path / "out")
     assert not (tmp_path / "awake").exists()
 
@@ -264,7 +264,7 @@ def bad(tmp_path, name, change):
         ("column", dict, {"positive": "gold"}, "column 'gold' is missing"),
         ("empty", lambda row: row | {"fact": " "}, {}, "row 1, column fact: the positive is empty"),
         ("few", dict, {"batch": 500}, "192 examples do not fill a batch of 500"),
-        ("same", lambda row: row | {"fact": "amber"}, {}, "1 different positives do not fill a batch"),
+        ("same", lambda row: row | {"fact": "amber"}, {}, "1 distinct positives do not fill a batch"),
     ],
 )  # fmt: skip
 def test_bad_questions_get_one_clear_message(name, change, settings, message, data, tmp_path):
@@ -291,8 +291,8 @@ def test_all_faults_of_the_settings_are_told_at_once(monkeypatch, data, tmp_path
     "changes, message",
     [
         ({"index": "i", "passages": "p"}, "passages and index are both given"),
-        ({"positive": None, "passages": None}, "nothing to learn from"),
-        ({"loss": "triplet"}, "'triplet' needs negatives of 1 or more"),
+        ({"positive": None, "passages": None}, "nothing to train on"),
+        ({"loss": "triplet"}, "'triplet' needs negatives: 1 or more"),
         ({"patience": 1, "validation": None, "held_out": 0}, "patience needs an evaluation"),
     ],
 )
