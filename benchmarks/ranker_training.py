@@ -32,7 +32,7 @@ from kaggle_rag.runtime.settings import read_settings
 from training.loop.run_folder import RECORD
 from training.rankers.dataset import RankerDataset
 from training.rankers.settings import MultipleChoiceRun
-from training.rankers.splits import split_lessons
+from training.rankers.splits import split_questions
 
 HERE = Path(__file__).parent
 _QUICK_ROWS = 60
@@ -141,7 +141,7 @@ def main() -> int:
 
 def judge(settings: MultipleChoiceRun, judged: RankerDataset) -> tuple[list[dict[str, Any]], str]:
     """The table of the trained ranker, the training-free one and their blend, and what it was made of."""
-    learnt, held = split_lessons(settings)
+    learnt, held = split_questions(settings)
     known = list(answers(held, settings.out).values())
     fitted = fit_weights(known, held.questions.answers, held.questions.present)
     tables = answers(judged, settings.out)

@@ -155,7 +155,7 @@ def check_rankers(found: Gathered, solution: Solution) -> None:
     for number, settings in enumerate(solution.rankers):
         if settings.weight or solution.stack:
             with found.check():
-                check_ranker(settings, f"rankers.{number}")
+                check_ranker(settings.kind, settings.options, f"rankers.{number}")
     if solution.stack:
         with found.check():
             fitting_stack(solution)

@@ -14,11 +14,9 @@ from kaggle_rag.runtime.errors import EXIT_USER_ERROR, run_program, show_size
 from kaggle_rag.runtime.flags import OldName, commands_listed
 from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
-from training.rankers.extra import require_extra
-from training.rankers.idle import idle as idle_of_ranker
+from training.loop.checks import require_packages
 from training.rankers.peft_methods import METHODS
-from training.rankers.settings import CausalRun, MultipleChoiceRun, RankerRun, Seq2SeqRun
-from training.retrieval.idle import idle as idle_of_retrieval
+from training.rankers.settings import CausalRun, MultipleChoiceRun, Seq2SeqRun
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 _RETRIEVER = """\
@@ -180,9 +178,8 @@ def _show(value: Any) -> str:
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
-    ranks = issubclass(model, RankerRun)
     found = read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags)
-    for line in (idle_of_ranker if ranks else idle_of_retrieval)(found):
+    for line in found.idle():
         print("note: " + line, file=sys.stderr)
     return found
 
@@ -191,7 +188,7 @@ def _retriever(arguments: argparse.Namespace) -> int:
     from training.retrieval.checks import require_finder
 
     settings = _settings(arguments, RetrieverSettings)
-    require_extra(settings)
+    require_packages(settings.packages())
     require_finder("retriever", settings, dry=arguments.dry_run)
     from training.retrieval.bi_encoder import train_retriever
 
@@ -210,7 +207,7 @@ def _reranker(arguments: argparse.Namespace) -> int:
     from training.retrieval.checks import require_finder
 
     settings = _settings(arguments, RerankerSettings)
-    require_extra(settings)
+    require_packages(settings.packages())
     require_finder("reranker", settings, dry=arguments.dry_run)
     from training.retrieval.cross_encoder import train_reranker
 
@@ -259,7 +256,7 @@ def _ranker(arguments: argparse.Namespace) -> int:
     from training.rankers.checks import require_ranker
 
     settings = _settings(arguments, PROGRAMS[arguments.command][2])
-    require_extra(settings)
+    require_packages(settings.packages())
     require_ranker(arguments.command, settings, dry=arguments.dry_run)
     from kaggle_rag.runtime.processes import is_first
     from training.rankers.train import dry_run, require_family, train_ranker

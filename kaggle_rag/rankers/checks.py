@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from kaggle_rag.config import RankerSettings, Solution
+from kaggle_rag.config import Solution
 from kaggle_rag.index.manifest import EncoderCard, Manifest
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, resolve
 from kaggle_rag.rankers.registry import check_options, settings_of
@@ -95,17 +95,19 @@ def check_encoder(card: EncoderCard, name: str | None, retriever: str | None = N
         )
 
 
-def check_ranker(settings: RankerSettings, where: str, *, trained_here: bool = False) -> None:
+def check_ranker(
+    kind: str, options: Mapping[str, Any], where: str, *, trained_here: bool = False
+) -> None:
     """Raise ``KitError`` for a ranker that does not exist, a setting that it does not have, or no folder.
 
     ``trained_here``: the folder is still to be made.
     """
-    check_options(settings.kind, settings.options, where)
-    takes = settings_of(settings.kind)
-    for name, value in settings.options.items():
+    check_options(kind, options, where)
+    takes = settings_of(kind)
+    for name, value in options.items():
         _check_type(takes[name], value, f"{where}.options.{name}")
-    if settings.kind == "trained" and not trained_here:
-        _check_folder(settings.options, where)
+    if kind == "trained" and not trained_here:
+        _check_folder(options, where)
 
 
 def _check_type(annotation: str, value: Any, where: str) -> None:

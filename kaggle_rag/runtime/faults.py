@@ -13,6 +13,7 @@ class Faults(KitError):
 
     def __init__(self, faults: Sequence[KitError]) -> None:
         super().__init__(f"{len(faults)} things must be fixed:")
+        self.faults = tuple(faults)
         told = "\n".join(f"* {fault}".replace("\n", "\n  ") for fault in faults)
         self.args = (f"{self.args[0]}\n{told}",)
 
@@ -25,13 +26,19 @@ class Gathered:
 
     @contextmanager
     def check(self) -> Iterator[None]:
-        """Keep the fault of the block, once, and go on behind it."""
+        """Keep the faults of the block, each once, and go on behind it."""
         try:
             yield
-        except (KitError, OSError) as found:
-            error = found if isinstance(found, KitError) else as_fault(found)
-            if str(error) not in map(str, self.faults):
-                self.faults.append(error)
+        except Faults as several:
+            self.add(several.faults)
+        except KitError as error:
+            self.add([error])
+        except OSError as error:
+            self.add([as_fault(error)])
+
+    def add(self, faults: Sequence[KitError]) -> None:
+        """Keep faults that are not there yet."""
+        self.faults += [fault for fault in faults if str(fault) not in map(str, self.faults)]
 
     def tell(self) -> None:
         """Raise the only fault as it is, several as `Faults`, nothing where all is well."""

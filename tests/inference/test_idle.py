@@ -14,9 +14,7 @@ from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.settings import validated
 from training.__main__ import _parser, _settings
-from training.rankers.idle import idle as idle_of_ranker
-from training.rankers.settings import COMMANDS, MultipleChoiceRun, RankerRun
-from training.retrieval.idle import idle as idle_of_retrieval
+from training.rankers.settings import COMMANDS, MultipleChoiceRun
 from training.retrieval.losses import RETRIEVER_LOSSES
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
@@ -119,8 +117,7 @@ FALSE = [
 
 @pytest.mark.parametrize(("model", "base", "change", "said"), FALSE)
 def test_a_setting_of_a_training_without_effect_is_told(model, base, change, said):
-    find = idle_of_ranker if issubclass(model, RankerRun) else idle_of_retrieval
-    lines = " ".join(find(validated(model, {**base, **change}, "test")))
+    lines = " ".join(validated(model, {**base, **change}, "test").idle())
     assert said in lines and (said or not lines)
 
 

@@ -10,7 +10,7 @@ from model_toys import tiny_model
 from question_tables import ROWS
 
 from inference import __main__ as program
-from kaggle_rag.config import RankerSettings, load
+from kaggle_rag.config import load
 from kaggle_rag.data.submission import read_submission
 from kaggle_rag.rankers.checks import check_ranker
 from kaggle_rag.rankers.registry import make_ranker
@@ -120,7 +120,7 @@ def test_a_backbone_beside_a_checkpoint_that_is_whole_is_refused(tmp_path):
     found, bare = Gathered(), {"folder": str(tmp_path), "form": "choice", "max_tokens": 64}
     for options in (bare, bare | {"base": "deberta"}):
         with found.check():
-            check_ranker(RankerSettings(kind="trained", options=options), "rankers.2")
+            check_ranker("trained", options, "rankers.2")
     assert [fault.where for fault in found.faults] == ["rankers.2.options.base"]
 
 

@@ -19,10 +19,9 @@ from kaggle_rag.runtime.files import sha256, write_json
 from kaggle_rag.runtime.work_folder import WorkFolder
 from training.crossval.ranker_spec import RankerSpec, RunPaths, specs_of
 from training.crossval.settings import CrossValidationSettings
-from training.loop.checks import require_there
 from training.loop.run_folder import Run
+from training.loop.settings import require_file
 from training.rankers.dataset import RankerDataset
-from training.rankers.settings import FILES
 
 RUN, FOLDS, OOF = "run.json", "folds.parquet", "oof.parquet"
 KIND = "kaggle-rag cross-validation"
@@ -84,7 +83,7 @@ class Experiment:
             _require_fewer_folds(settings, len(dataset))
         for path in tests:
             with found.check():
-                require_there(path)
+                require_file(path)
         _check_files(found, solution, specs, paths)
         found.tell()
         assert dataset
@@ -121,7 +120,7 @@ class Experiment:
         for fold in range(self.settings.folds if self.paths.folds.is_file() else 0):
             for spec in self.specs:
                 if spec.command:
-                    Run(spec.command, spec.run(self.paths, fold), FILES).require_own()
+                    Run(spec.command, spec.run(self.paths, fold)).require_own()
 
     def begin(self) -> None:
         """Write what is asked for, so that runs can be compared by it."""
@@ -190,7 +189,10 @@ def _check_files(found: Gathered, solution: Solution, specs: Sequence[RankerSpec
     """What of the rankers can be told by their files alone."""
     for number, spec in enumerate(specs):
         with found.check():
-            check_ranker(spec.settings, f"rankers.{number}", trained_here=bool(spec.command))
+            check_ranker(
+                spec.settings.kind, spec.settings.options, f"rankers.{number}",
+                trained_here=bool(spec.command),
+            )  # fmt: skip
         spec.check_files(found, paths)
     if any(spec.settings.kind != "trained" for spec in specs):
         check_models(found, solution, search=False, encodes=True)
@@ -213,5 +215,5 @@ def _files(settings: CrossValidationSettings, solution: Solution) -> tuple[Path,
             "then give --contexts-file C.parquet",
         )  # fmt: skip
     if contexts is not None:
-        require_there(contexts)
+        require_file(contexts)
     return questions, contexts

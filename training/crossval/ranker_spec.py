@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.models.card import CARD
+from kaggle_rag.models.checkpoints import resolve as resolve_model
 from kaggle_rag.models.checkpoints import weights_sum
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
@@ -18,11 +19,9 @@ from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.settings import resolve, validated
 from training.crossval.settings import BLEND, STACKED
+from training.loop.checks import require_packages
 from training.loop.run_folder import Run
-from training.rankers.checks import check_backbone
-from training.rankers.extra import require_extra
-from training.rankers.idle import idle
-from training.rankers.settings import COMMANDS, FILES, RankerRun
+from training.rankers.settings import COMMANDS, RankerRun
 
 # What the cross-validation decides of every training run.
 _GIVEN = (
@@ -82,28 +81,31 @@ class RankerSpec:
             return
         from training.rankers.train import require_family
 
-        require_family(self.command, self.run(paths, 0).model)
+        require_family(self.command, self.run(paths, None).model)
 
     def check_files(self, found: Gathered, paths: RunPaths) -> None:
         """Keep what is wrong with settings, packages, files and the backbone's folder."""
         if self.command is None:
             return
         with found.check():
-            settings = self.run(paths, 0)
+            settings = self.run(paths, None)
             with found.check():
-                require_extra(settings)
-            check_backbone(found, settings)
+                require_packages(settings.packages())
+            with found.check():
+                settings.check_inputs()
+            with found.check():
+                resolve_model(settings.model)
 
     def idle(self, paths: RunPaths) -> Iterator[str]:
         """Settings of ``train`` that change nothing, a line each."""
         if self.command is not None:
-            yield from (f"{self.name}: {line}" for line in idle(self.run(paths, 0)))
+            yield from (f"{self.name}: {line}" for line in self.run(paths, None).idle())
 
     def made_by(self, solution: Solution, paths: RunPaths, fold: int | None) -> dict[str, Any]:
         """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""
         options = {key: value for key, value in self.settings.options.items() if key != "device"}
         if self.command is not None and fold is not None:
-            plan = Run(self.command, self.run(paths, fold), FILES).plan
+            plan = Run(self.command, self.run(paths, fold)).plan
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
         made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
         made["questions"] = sha256(paths.questions)
@@ -133,18 +135,19 @@ def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
     for number, settings in enumerate(solution.rankers):
         where = f"rankers.{number}.train"
         train = dict(settings.train or {})
-        command = None if settings.train is None else _command(settings, train, where)
+        command = None if settings.train is None else _command(settings.kind, train, where)
         resolve(train, COMMANDS.get(command or "", RankerRun), folder)
-        name = _name(settings, train, {spec.name for spec in specs})
+        backbone = train.get("model") or settings.options.get("folder") or settings.kind
+        name = _name(str(backbone), settings.kind, {spec.name for spec in specs})
         specs.append(RankerSpec(name, settings, command, train))
     return tuple(specs)
 
 
-def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str:
+def _command(kind: str, train: dict[str, Any], where: str) -> str:
     """The program that trains it, taken out of ``train``."""
-    if settings.kind != "trained":
+    if kind != "trained":
         raise ConfigError(
-            f"a ranker of the kind {settings.kind!r} is not trained", where=where, cure="leave train out"
+            f"a ranker of the kind {kind!r} is not trained", where=where, cure="leave train out"
         )
     if (command := train.pop("command", None)) not in COMMANDS:
         raise ConfigError(
@@ -159,10 +162,9 @@ def _command(settings: RankerSettings, train: dict[str, Any], where: str) -> str
     return str(command)
 
 
-def _name(settings: RankerSettings, train: dict[str, Any], taken: set[str]) -> str:
+def _name(backbone: str, kind: str, taken: set[str]) -> str:
     """The backbone's, the folder's or the kind's name, with a number where it is taken."""
-    of = train.get("model") or settings.options.get("folder") or settings.kind
-    plain = re.sub(r"[^\w.-]+", "-", Path(str(of)).name).strip(".-") or settings.kind
+    plain = re.sub(r"[^\w.-]+", "-", Path(backbone).name).strip(".-") or kind
     taken = taken | {BLEND, STACKED}
     return next(
         name for n in range(1, len(taken) + 2) if (name := plain if n == 1 else f"{plain}-{n}") not in taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import tempfile
 import time
@@ -99,7 +100,7 @@ def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities
         e.name: np.full(experiment.questions.present.shape, np.nan, np.float32) for e in experiment.specs
     }
     jobs = list(_jobs(experiment, folds))
-    pace = _Pace(jobs)
+    pace = _Pace([job.spec.name for job in jobs])
     for job in jobs:
         made_by = job.spec.made_by(experiment.solution, experiment.paths, job.fold)
         path = experiment.folder / job.spec.name / f"{job.name}.parquet"
@@ -109,7 +110,7 @@ def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities
                 continue
             found = _made(experiment, job, made_by)
             found.write(path)
-        pace.done(job, found.notes["seconds"])
+        pace.done(job.spec.name, job.name, found.notes["seconds"])
         tables[job.spec.name][job.rows] = found.tables[job.spec.name]
     return tables
 
@@ -126,8 +127,8 @@ def _jobs(experiment: Experiment, folds: Folds) -> Iterator[FoldJob]:
 def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
     """The probabilities of a job's rows, by a ranker that did not learn from them."""
     start = time.perf_counter()
-    options, earlier = dict(job.spec.settings.options), 0.0
-    if job.spec.settings.kind == "trained":
+    kind, options, earlier = job.spec.settings.kind, dict(job.spec.settings.options), 0.0
+    if kind == "trained":
         options.setdefault("device", experiment.solution.device)
     if job.spec.command is not None and job.fold is not None:
         from training.rankers.train import train_ranker
@@ -137,7 +138,7 @@ def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pred
         options["folder"] = str(run.out)
     questions = experiment.questions.take(job.rows)
     contexts = experiment.contexts and [experiment.contexts[row] for row in job.rows]
-    with make_ranker(job.spec.settings.kind, options, **_shared(experiment, job.spec)) as ranker:
+    with make_ranker(kind, options, **_shared(experiment, kind)) as ranker:
         table = ranker.probabilities(questions, contexts)
     # A finished run that is taken up cost its time before.
     seconds = round(max(earlier, time.perf_counter() - start), 1)
@@ -145,9 +146,9 @@ def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pred
     return Predictions.of(questions, fold, {job.spec.name: table}, {"made by": made_by, "seconds": seconds})
 
 
-def _shared(experiment: Experiment, spec: RankerSpec) -> dict[str, Any]:
+def _shared(experiment: Experiment, kind: str) -> dict[str, Any]:
     """The encoder and the index, for a ranker that may ask for them."""
-    if spec.settings.kind == "trained":
+    if kind == "trained":
         return {}
     from kaggle_rag.rankers.resources import Resources
 
@@ -159,21 +160,20 @@ def _shared(experiment: Experiment, spec: RankerSpec) -> dict[str, Any]:
 class _Pace:
     """Says after each job how many are left, and how long they take where one of each ranker is done."""
 
-    def __init__(self, jobs: Sequence[FoldJob]) -> None:
-        self.left = list(jobs)
-        self.count = len(jobs)
+    def __init__(self, rankers: Sequence[str]) -> None:
+        self.left = collections.Counter(rankers)
+        self.count = len(rankers)
         self.seconds: dict[str, float] = {}
 
-    def done(self, job: FoldJob, seconds: float) -> None:
-        self.left = [each for each in self.left if each is not job]
-        self.seconds[job.spec.name] = seconds
-        then = f"{len(self.left)} to go" if self.left else "all are there"
-        if self.left and all(each.spec.name in self.seconds for each in self.left):
-            then += ", about " + duration(sum(self.seconds[each.spec.name] for each in self.left))
-        say(
-            f"[{self.count - len(self.left)}/{self.count}] {job.spec.name}, {job.name}: "
-            f"{duration(seconds)}; {then}"
-        )
+    def done(self, ranker: str, job: str, seconds: float) -> None:
+        self.left[ranker] -= 1
+        self.seconds[ranker] = seconds
+        open_jobs = +self.left
+        left = open_jobs.total()
+        then = f"{left} to go" if left else "all are there"
+        if left and open_jobs.keys() <= self.seconds.keys():
+            then += ", about " + duration(sum(n * self.seconds[name] for name, n in open_jobs.items()))
+        say(f"[{self.count - left}/{self.count}] {ranker}, {job}: {duration(seconds)}; {then}")
 
 
 def dry_run(settings: CrossValidationSettings) -> DryRun:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib.util
+from collections.abc import Sequence
 
-from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.processes import is_first
 from training.loop.run_folder import Run
 
 
-def require_there(path: Path) -> None:
-    """Raise ``InputError`` unless ``path`` is a file."""
-    if not path.is_file():
-        raise InputError("no such file", where=path, cure="check the spelling of the path")
+def require_packages(names: Sequence[str]) -> None:
+    """Raise ``ConfigError`` if a package is not installed."""
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        raise ConfigError(
+            "not installed: " + ", ".join(missing),
+            cure=f"pip install {' '.join(missing)}, or install the extra 'train'",
+        )
 
 
 def require_own(run: Run, dry: bool) -> None:

@@ -7,17 +7,17 @@ the model is written there and becomes ``OUT`` in one rename.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.index.manifest import MANIFEST, Manifest
 from kaggle_rag.models.checkpoints import resolve, weights_sum
-from kaggle_rag.runtime.errors import ArtifactError, InputError
-from kaggle_rag.runtime.files import require_space, sha256, write_json
+from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.files import require_space, write_json
 from kaggle_rag.runtime.processes import is_first, processes, wait_for_all
 from kaggle_rag.runtime.work_folder import WorkFolder, differing, read_json
+from training.loop.settings import TrainingSettings
 
 RECORD, PLAN, MODEL = "training.json", "plan.json", "model"
 
@@ -35,23 +35,27 @@ def require_room(folder: Path, model: Any, *, adapter: bool = False, ema: bool =
         require_space(folder, 4 * (_CHECKPOINTS * (saved + (2 + ema) * trained) + saved))
 
 
-# Where it runs and what it reports; these do not affect the weights.
-_NOT_PLANNED = {"out", "device", "report_to", "encoder"}
-# Files whose content decides the weights, whatever their names.
-_FILES = ("questions", "passages", "validation")
 # Two checkpoints, and a third while it is being written.
 _CHECKPOINTS = 3
 
 
 class Run:
-    """One training run and its two folders."""
+    """One training run of a program, and its two folders.
 
-    def __init__(self, kind: str, settings: Any, files: Sequence[str] = _FILES) -> None:
-        _require_inputs(settings, files)
+    Raises
+    ------
+    KitError : files that are missing, or a model that is not on this machine.
+    """
+
+    def __init__(self, program: str, settings: TrainingSettings) -> None:
+        settings.check_inputs()
         self.out: Path = settings.out.absolute()
         self.work = self.out.with_name(self.out.name + ".training")
         self.checkpoint = resolve(settings.model)
-        self.plan = _plan(kind, settings, files, self.checkpoint.sha256)
+        self.plan = {"program": program, **settings.plan(), "model": self.checkpoint.sha256}
+        if processes() > 1:
+            # Each reads its own batch: a checkpoint of two processes falls inside another step of one.
+            self.plan["processes"] = processes()
         self.folder = WorkFolder(
             self.work, self.plan, "training run", file=PLAN,
             cure="rerun its command to resume it, choose another OUT, or delete that folder",
@@ -144,32 +148,3 @@ def _is_whole(checkpoint: Path) -> bool:
     return read_json(checkpoint / "trainer_state.json") is not None and all(
         (checkpoint / name).is_file() for name in rng_states
     )
-
-
-def _require_inputs(settings: Any, files: Sequence[str]) -> None:
-    """Report missing inputs before a model is loaded in vain."""
-    for path in (*(getattr(settings, key) for key in files), *settings.exclude):
-        if path is not None and path.is_dir():
-            raise InputError("this is a folder, not a file", where=path, expected="one file")
-        if path is not None and not path.is_file():
-            raise InputError("no such file", where=path, cure="check the spelling of the path")
-    if index := getattr(settings, "index", None):
-        Manifest.read(index)
-
-
-def _plan(kind: str, settings: Any, files: Sequence[str], model: str) -> dict[str, Any]:
-    """Everything that decides the weights, as plain JSON."""
-    plan: dict[str, Any] = {
-        key: value for key, value in settings.model_dump(mode="json").items() if key not in _NOT_PLANNED
-    }
-    if plan.get("limit") is None:
-        # Plans written before this setting existed must compare equal.
-        plan.pop("limit", None)
-    plan |= {key: sha256(path) for key in files if (path := getattr(settings, key))}
-    plan["exclude"] = [sha256(path) for path in settings.exclude]
-    if processes() > 1:
-        # Each reads its own batch: a checkpoint of two processes falls inside another step of one.
-        plan["processes"] = processes()
-    if index := getattr(settings, "index", None):
-        plan["index"] = sha256(index / MANIFEST)
-    return {"program": kind, **plan, "model": model}

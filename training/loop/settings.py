@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from kaggle_rag.runtime.settings import Section
+from kaggle_rag.index.manifest import MANIFEST, Manifest
+from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import sha256
+from kaggle_rag.runtime.settings import ModelName, Section
+
+# Where it runs and what it reports; these do not affect the weights.
+_NOT_PLANNED = {"out", "device", "report_to", "encoder"}
+# Each setting, and the one without which it has no effect.
+_NEEDS = {
+    "adversarial_size": "adversarial", "adversarial_from": "adversarial", "weaker": "weaker_contexts",
+    "drop_snippets": "contexts_file", "margin": "negatives",
+}  # fmt: skip
+# Settings that only an evaluation uses.
+_EVALUATION = ("metric", "pool", "candidates")
 
 
 class TrainingSettings(Section):
     """Settings of any training run."""
 
+    # Settings that name files whose content decides the weights, whatever their names.
+    FILES: ClassVar[tuple[str, ...]] = ()
+
+    model: ModelName = Field(description="the model to start from: a folder or a name")
     questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
     limit: int | None = Field(
         None, ge=1, description="for quick trials: train on the first N questions only"
@@ -41,3 +60,56 @@ class TrainingSettings(Section):
         if self.patience and not (self.held_out or self.validation):
             raise ValueError("patience needs an evaluation: set validation, or held_out above 0")
         return self
+
+    def files(self) -> dict[str, Path]:
+        """The files that are given, by setting."""
+        return {key: path for key in self.FILES if (path := getattr(self, key)) is not None}
+
+    def check_inputs(self) -> None:
+        """Raise ``KitError`` for all files that are missing, before a model is loaded in vain."""
+        faults = Gathered()
+        for path in (*self.files().values(), *self.exclude):
+            with faults.check():
+                require_file(path)
+        if index := getattr(self, "index", None):
+            with faults.check():
+                Manifest.read(index)
+        faults.tell()
+
+    def plan(self) -> dict[str, Any]:
+        """Everything of the settings that decides the weights, as plain JSON; files by their sha256."""
+        plan: dict[str, Any] = {
+            key: value for key, value in self.model_dump(mode="json").items() if key not in _NOT_PLANNED
+        }
+        if plan.get("limit") is None:
+            # Plans written before this setting existed must compare equal.
+            plan.pop("limit", None)
+        plan |= {key: sha256(path) for key, path in self.files().items()}
+        plan["exclude"] = [sha256(path) for path in self.exclude]
+        if index := getattr(self, "index", None):
+            plan["index"] = sha256(index / MANIFEST)
+        return plan
+
+    def packages(self) -> list[str]:
+        """Packages that training needs and answering does not."""
+        return ["accelerate", "datasets", *([] if self.report_to == "none" else [self.report_to])]
+
+    def idle(self) -> Iterator[str]:
+        """Yield a line per setting that was given and has no effect alongside the others."""
+        given, validation = self.model_fields_set, self.validation
+        for key, needed in _NEEDS.items():
+            if key in given and getattr(self, key) and getattr(self, needed) in (None, 0, "none"):
+                yield f"{key} has no effect without {needed}"
+        if "held_out" in given and validation:
+            yield "held_out has no effect: validation is given"
+        if not (validation or self.held_out):
+            for key in sorted(given.intersection(_EVALUATION)):
+                yield f"{key} has no effect without an evaluation: set validation, or held_out above 0"
+
+
+def require_file(path: Path) -> None:
+    """Raise ``InputError`` unless ``path`` is a file."""
+    if path.is_dir():
+        raise InputError("this is a folder, not a file", where=path, expected="one file")
+    if not path.is_file():
+        raise InputError("no such file", where=path, cure="check the spelling of the path")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,10 +14,8 @@ from kaggle_rag.runtime.settings import ModelName, Section
 from training.loop.settings import TrainingSettings
 from training.rankers.peft_methods import METHODS
 
-# Files whose content decides the weights.
-FILES = (
-    "questions", "contexts_file", "validation", "validation_contexts", "weaker_contexts", "drop", "folds",
-)  # fmt: skip
+# Forms whose rows show one option each: the order matters only with a template that shows them all.
+_SINGLE_OPTION = ("choice", "bi-encoder", "binary", "options")
 
 
 def _known(table: dict[str, Any], what: str) -> Any:
@@ -54,6 +52,9 @@ class RankerRun(TrainingSettings):
     """Settings of any ranker's training."""
 
     OLD_KEYS: ClassVar[Mapping[str, str]] = {"contexts": "contexts_file", "chunks": "snippets"}
+    FILES: ClassVar[tuple[str, ...]] = (
+        "questions", "contexts_file", "validation", "validation_contexts", "weaker_contexts", "drop", "folds",
+    )  # fmt: skip
 
     contexts_file: Path | None = Field(
         None, description="their contexts.parquet, from python -m inference contexts (default: none)"
@@ -139,6 +140,17 @@ class RankerRun(TrainingSettings):
         if self.others and self.form != "binary":
             raise ValueError("others applies only to the form binary")
         return self
+
+    def packages(self) -> list[str]:
+        quantized = "8bit" in self.optimizer or "paged" in self.optimizer
+        own = [*METHODS[self.peft.method].packages, *(["bitsandbytes"] if quantized else [])]
+        return [*super().packages(), *own]
+
+    def idle(self) -> Iterator[str]:
+        yield from super().idle()
+        alone = self.form in _SINGLE_OPTION and not self.others and self.template is None
+        if "shuffle_options" in self.model_fields_set and alone:
+            yield f"shuffle_options has no effect in the form {self.form}: each row shows one option"
 
 
 class MultipleChoiceRun(RankerRun):

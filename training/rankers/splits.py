@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ from training.rankers.settings import RankerRun
 Mask = npt.NDArray[np.bool_]
 
 
-def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
+def split_questions(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     """Training questions, and held-out questions.
 
     The fold that is set aside is in neither: the best checkpoint must not be chosen on the questions
@@ -32,10 +34,11 @@ def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     KitError : a file does not match the questions, or nothing is left to train on.
     """
     dataset = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
-    weights = _weights(dataset.questions, settings)
+    weights = _weights(dataset.questions, settings.drop, settings.drop_weight)
     dataset = dataclasses.replace(dataset, weights=None if weights.min() == 1 else weights)
-    if settings.folds is not None:
-        dataset = dataset.take(np.flatnonzero(_outside_fold(dataset.questions, settings)))
+    if settings.folds is not None and settings.fold is not None:
+        outside = _outside_fold(dataset.questions, settings.folds, settings.fold)
+        dataset = dataset.take(np.flatnonzero(outside))
     if settings.validation:
         held = RankerDataset.read(settings.validation, settings.validation_contexts)
         out = np.zeros(len(dataset), dtype=bool)
@@ -43,7 +46,7 @@ def split_lessons(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     else:
         out = _held_out(dataset, settings.held_out, settings.seed)
         held = dataset.take(np.flatnonzero(out))
-    training = dataset.take(np.flatnonzero(~out & _trainable(dataset, settings)))
+    training = dataset.take(np.flatnonzero(~out & _trainable(dataset, settings.exclude)))
     if not len(training):
         raise InputError(
             "no questions are left to train on", where=settings.questions,
@@ -75,35 +78,34 @@ def _held_out(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     return np.asarray(folds == np.argmin(np.abs(sizes - held_out * len(dataset))), dtype=np.bool_)
 
 
-def _outside_fold(questions: Questions, settings: RankerRun) -> Mask:
+def _outside_fold(questions: Questions, table: Path, fold: int) -> Mask:
     """The questions outside the fold that is set aside."""
-    assert settings.folds is not None and settings.fold is not None
-    folds = read_folds(settings.folds, questions)
-    aside = folds == settings.fold
+    folds = read_folds(table, questions)
+    aside = folds == fold
     if not aside.any():
         raise InputError(
-            f"no question is in fold {settings.fold}", where=settings.folds,
+            f"no question is in fold {fold}", where=table,
             expected="one of " + ", ".join(map(str, np.unique(folds))),
         )  # fmt: skip
-    say(f"fold {settings.fold}: setting aside its {int(aside.sum()):,} questions")
+    say(f"fold {fold}: setting aside its {int(aside.sum()):,} questions")
     return np.asarray(~aside, dtype=np.bool_)
 
 
-def _weights(questions: Questions, settings: RankerRun) -> npt.NDArray[np.float64]:
+def _weights(questions: Questions, drop: Path | None, weight: float) -> npt.NDArray[np.float64]:
     """How much each question counts, 0 where it is dropped."""
-    if settings.drop is None:
+    if drop is None:
         return np.ones(len(questions))
-    weights = sample_weights(len(questions), read_suspects(settings.drop, questions), settings.drop_weight)
+    weights = sample_weights(len(questions), read_suspects(drop, questions), weight)
     count = int((weights < 1).sum())
-    effect = f"get weight {settings.drop_weight}" if settings.drop_weight else "are dropped"
-    say(f"{settings.drop}: {count:,} questions (label errors, contradictions) {effect}; the others stay")
+    effect = f"get weight {weight}" if weight else "are dropped"
+    say(f"{drop}: {count:,} questions (label errors, contradictions) {effect}; the others stay")
     return weights
 
 
-def _trainable(dataset: RankerDataset, settings: RankerRun) -> Mask:
+def _trainable(dataset: RankerDataset, exclude: Sequence[Path]) -> Mask:
     """Questions to train on: not dropped, and without a near-duplicate in any ``exclude`` file."""
     trainable = np.ones(len(dataset), dtype=bool)
-    for path in settings.exclude:
+    for path in exclude:
         shared = sorted({pair.left for pair in find_shared(dataset.questions, Questions.read(path))})
         say(f"{path}: {len(shared):,} questions are near-duplicates of its rows, and are not trained on")
         trainable[shared] = False

@@ -29,8 +29,8 @@ from training.loop.trainer import seconds_per_step, show
 from training.rankers.adversarial import require_embeddings
 from training.rankers.dataset import Changes, EpochQuestions, RankerDataset
 from training.rankers.peft_methods import METHODS, with_method
-from training.rankers.settings import FILES, RankerRun
-from training.rankers.splits import split_lessons
+from training.rankers.settings import RankerRun
+from training.rankers.splits import split_questions
 from training.rankers.trainer import RankerTrainer, make_ranker_trainer
 from training.rankers.weights import freeze
 
@@ -46,10 +46,10 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
     KitError : for any fault in the settings, files or folders, before training starts.
     """
     require_family(command, settings.model)
-    run = Run(command, settings, FILES)
+    run = Run(command, settings)
     if record := run.finished():
         return record
-    training, held = split_lessons(settings)
+    training, held = split_questions(settings)
     with run.begun() as work:
         say(f"{len(training):,} questions to train on, {len(held):,} held out")
         start = time.perf_counter()
@@ -84,7 +84,7 @@ def require_family(command: str, model: str) -> None:
 def dry_run(settings: RankerRun) -> dict[str, Any]:
     """Estimate a run from one batch and one evaluation; no weight changes, nothing is written."""
     settings = settings.model_copy(update={"report_to": "none"})
-    training, held = split_lessons(settings)
+    training, held = split_questions(settings)
     set_seed(settings.seed)
     backbone, card = prepared(settings)
     with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
@@ -141,7 +141,7 @@ def _fitted(
                 trainer.average.put(trainer.average.average)
             return trainer, before
         except torch.OutOfMemoryError as error:
-            _require_smaller(settings, error)
+            _require_smaller(settings.batch, error)
         smaller = _smaller(settings.batch, settings.accumulate)
         settings = settings.model_copy(update=smaller)
         say("out of memory: continuing with batch {batch}, accumulate {accumulate}".format(**smaller))
@@ -166,15 +166,15 @@ def _smaller(batch: int, accumulate: int) -> dict[str, int]:
     return {"batch": fits, "accumulate": total // fits}
 
 
-def _require_smaller(settings: RankerRun, error: Exception) -> None:
+def _require_smaller(batch: int, error: Exception) -> None:
     """Raise ``ConfigError`` if the batch cannot be halved again."""
-    if settings.batch > 1 and processes() == 1:
+    if batch > 1 and processes() == 1:
         return
     raise ConfigError(
-        f"a batch of {settings.batch:,} does not fit in memory",
+        f"a batch of {batch:,} does not fit in memory",
         where="batch",
         # Processes that continued with different batch sizes would wait for each other forever.
-        cure=("halve batch and double accumulate, " if settings.batch > 1 else "")
+        cure=("halve batch and double accumulate, " if batch > 1 else "")
         + "lower max_tokens, set gradient_checkpointing: true, or peft.method: qlora",
     ) from error
 
@@ -189,7 +189,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
         # Full weights stay in float32; those in 4 bits compute in half precision.
         precision=compute if method.nf4 else "fp32", labels=2 if settings.others else 1,
     )  # fmt: skip
-    _require_length(settings, backbone)
+    _require_length(settings.max_tokens, backbone)
     freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
     model = with_method(backbone, settings.peft.method, settings.peft.options)
     backbone = backbone._replace(model=model)
@@ -216,11 +216,11 @@ def _own_device(device: str) -> str:
     return f"cuda:{rank}" if device == "cuda" and rank else device
 
 
-def _require_length(settings: RankerRun, backbone: Backbone) -> None:
+def _require_length(max_tokens: int, backbone: Backbone) -> None:
     limit = max_positions(backbone.model.config)
-    if limit and settings.max_tokens > limit:
+    if limit and max_tokens > limit:
         raise ConfigError(
-            f"the backbone reads at most {limit} tokens, not {settings.max_tokens}",
+            f"the backbone reads at most {limit} tokens, not {max_tokens}",
             where="max_tokens",
             cure=f"set max_tokens: {limit}",
         )

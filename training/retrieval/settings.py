@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -13,6 +14,8 @@ from kaggle_rag.runtime.settings import ModelName
 from training.loop.settings import TrainingSettings
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
+# Settings that only some losses take.
+_LOSS_SETTINGS = sorted({key for loss in RETRIEVER_LOSSES.values() for key in loss.takes})
 Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
 
 
@@ -24,6 +27,8 @@ def _known(table: dict[str, Loss], name: str) -> str:
 
 class _Run(TrainingSettings):
     """Settings shared by retrievers and re-rankers."""
+
+    FILES: ClassVar[tuple[str, ...]] = ("questions", "passages", "validation")
 
     model: ModelName = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(
@@ -87,6 +92,13 @@ class RetrieverSettings(_Run):
         if self.negatives < least:
             raise ValueError(f"the loss {self.loss!r} needs negatives: {least} or more")
         return self
+
+    def idle(self) -> Iterator[str]:
+        yield from super().idle()
+        for key in _LOSS_SETTINGS:
+            names = [name for name, loss in RETRIEVER_LOSSES.items() if key in loss.takes]
+            if key in self.model_fields_set and self.loss not in names:
+                yield f"{key} has no effect with the loss {self.loss}: it applies only to {', '.join(names)}"
 
 
 class RerankerSettings(_Run):

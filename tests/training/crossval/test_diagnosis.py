@@ -13,7 +13,7 @@ from training.__main__ import main
 from training.crossval.diagnosis import find_suspects, settings_of
 from training.crossval.settings import CrossValidationSettings
 from training.rankers.settings import MultipleChoiceRun
-from training.rankers.splits import split_lessons
+from training.rankers.splits import split_questions
 
 COUNT, CHANGED = 200, 10
 
@@ -77,7 +77,7 @@ def test_the_trainers_read_the_list(diagnosed):
         drop=folder / "suspects.csv",
     )  # fmt: skip
     speaking = {row["id"] for row in listed if row["reason"] in ("label", "contradiction")}
-    assert not speaking & set(split_lessons(run)[0].questions.ids)
+    assert not speaking & set(split_questions(run)[0].questions.ids)
 
 
 def test_the_question_can_be_withheld(tmp_path):

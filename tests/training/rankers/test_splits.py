@@ -13,7 +13,7 @@ from kaggle_rag.evaluation.fold_table import read_folds, write_folds
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from training.rankers.settings import MultipleChoiceRun
-from training.rankers.splits import split_lessons
+from training.rankers.splits import split_questions
 from training.rankers.trainer import LOSSES
 
 
@@ -38,7 +38,7 @@ def test_held_out_keeps_copies_and_articles_together(tmp_path):
     contexts = contexts_of(tmp_path / "c.parquet", run.questions, telling(made), articles)
     for seed in range(5):
         changed = run.model_copy(update={"contexts_file": contexts, "seed": seed})
-        learnt, held = split_lessons(changed)
+        learnt, held = split_questions(changed)
         assert ids(learnt) | ids(held) == {row["id"] for row in made} and not ids(learnt) & ids(held)
         assert 18 <= len(held) <= 26
         for old, copy in zip(made, copies):
@@ -50,7 +50,7 @@ def test_held_out_keeps_copies_and_articles_together(tmp_path):
 def test_one_large_group_is_not_what_is_held_out(tmp_path):
     made = rows(40, 0)
     same = [made[0] | {"id": f"again {n}"} for n in range(60)]
-    learnt, held = split_lessons(settings(tmp_path, made + same, held_out=0.1))
+    learnt, held = split_questions(settings(tmp_path, made + same, held_out=0.1))
     assert "again 0" in ids(learnt) and len(held) < 30
 
 
@@ -61,17 +61,17 @@ def test_rows_near_an_excluded_file_are_not_learnt_from(tmp_path, capsys):
     test = write_rows(
         tmp_path / "test.csv", [{k: v for k, v in row.items() if k != "answer"} for row in test]
     )
-    learnt, held = split_lessons(settings(tmp_path, made, exclude=(test,), held_out=0))
+    learnt, held = split_questions(settings(tmp_path, made, exclude=(test,), held_out=0))
     assert ids(learnt) == {row["id"] for row in made[4:]} and not len(held)
     assert "4 questions are near-duplicates of its rows" in capsys.readouterr().err
     with pytest.raises(InputError, match="no questions are left"):
-        split_lessons(settings(tmp_path, made, exclude=(tmp_path / "train.csv",), held_out=0))
+        split_questions(settings(tmp_path, made, exclude=(tmp_path / "train.csv",), held_out=0))
 
 
 def test_copies_of_validation_questions_are_told(tmp_path, capsys):
     made = rows(10, 0)
     validation = write_rows(tmp_path / "valid.csv", made[:3] + rows(5, 1))
-    learnt, held = split_lessons(settings(tmp_path, made, validation=validation))
+    learnt, held = split_questions(settings(tmp_path, made, validation=validation))
     assert (len(learnt), len(held)) == (10, 8)
     assert "3 of 8 validation questions are near-duplicates" in capsys.readouterr().err
 
@@ -86,15 +86,15 @@ def test_suspects_are_dropped_or_count_for_less_but_are_still_judged_by(tmp_path
     made = rows(20, 0)
     listed = suspects(tmp_path / "s.csv", ("0-1", "label"), ("0-2", "contradiction"), ("0-3", "hard"))
     run = settings(tmp_path, made, drop=listed, held_out=0)
-    assert ids(split_lessons(run)[0]) == {row["id"] for row in made} - {"0-1", "0-2"}
-    learnt = split_lessons(run.model_copy(update={"drop_weight": 0.25}))[0]
+    assert ids(split_questions(run)[0]) == {row["id"] for row in made} - {"0-1", "0-2"}
+    learnt = split_questions(run.model_copy(update={"drop_weight": 0.25}))[0]
     assert learnt.weights.tolist() == [1, 0.25, 0.25, *[1] * 17]
     halves = [
-        split_lessons(run.model_copy(update={"held_out": 0.5, "drop": drop}))[1] for drop in (listed, None)
+        split_questions(run.model_copy(update={"held_out": 0.5, "drop": drop}))[1] for drop in (listed, None)
     ]
     assert ids(halves[0]) == ids(halves[1])
     with pytest.raises(ArtifactError, match="no such question"):
-        split_lessons(run.model_copy(update={"drop": suspects(tmp_path / "t.csv", ("7-1", "label"))}))
+        split_questions(run.model_copy(update={"drop": suspects(tmp_path / "t.csv", ("7-1", "label"))}))
 
 
 def test_the_fold_that_is_set_aside_is_in_neither_part(tmp_path):
@@ -102,11 +102,11 @@ def test_the_fold_that_is_set_aside_is_in_neither_part(tmp_path):
     questions = Questions.read(run.questions)
     write_folds(tmp_path / "folds.parquet", questions, np.arange(30) % 3)
     run = run.model_copy(update={"folds": tmp_path / "folds.parquet", "fold": 1})
-    learnt, held = split_lessons(run)
+    learnt, held = split_questions(run)
     aside = {key for n, key in enumerate(questions.ids) if n % 3 == 1}
     assert len(held) == 4 and ids(learnt) | ids(held) == set(questions.ids) - aside
     with pytest.raises(InputError, match="no question is in fold 3"):
-        split_lessons(run.model_copy(update={"fold": 3}))
+        split_questions(run.model_copy(update={"fold": 3}))
 
 
 def test_folds_of_other_questions_are_refused(tmp_path):
