@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, InputError, run_program
-from kaggle_rag.runtime.flags import ENCODER_HELP, OldName, commands_listed, encoders_of
+from kaggle_rag.runtime.flags import ENCODER_HELP, OldName, count_of, encoders_of
+from kaggle_rag.runtime.program import Command, Program
+from kaggle_rag.runtime.report import show as show_report
 
 _SUBMIT = """\
 examples:
@@ -32,40 +34,34 @@ COMMAND --help lists its flags; docs/settings.md, what a solution.yaml may hold.
 _FLAGS = ("questions", "index", "contexts_file", "out", "encoder", "encoders", "device", "top", "limit")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inference", description="Answer multiple-choice questions from an index.",
-        epilog=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    raw = argparse.RawDescriptionHelpFormatter
-    contexts = commands.add_parser("contexts", help="find and write the context of each question")
-    _solution_flags(contexts)
-    submit = commands.add_parser(
-        "submit", help="questions to submission.csv", epilog=_SUBMIT, formatter_class=raw
-    )
-    _solution_flags(submit)
-    submit.add_argument("--contexts-file", help="a contexts.parquet, instead of searching --index")
-    submit.add_argument("--contexts", dest="contexts_file", action=OldName, help=argparse.SUPPRESS)
-    submit.add_argument(
+def _submit_flags(parser: argparse.ArgumentParser) -> None:
+    _solution_flags(parser)
+    parser.add_argument("--contexts-file", help="a contexts.parquet, instead of searching --index")
+    parser.add_argument("--contexts", dest="contexts_file", action=OldName, help=argparse.SUPPRESS)
+    parser.add_argument(
         "--top", metavar="N|all", help="letters of each prediction (default: 3, what the competition wants)"
     )
-    submit.add_argument("--check", action="store_true", help="say all that is wrong, and answer nothing")
-    submit.add_argument("--without-contexts", action="store_true", help="answer from the words alone")
-    submit.add_argument("--sample", type=Path, help="sample_submission.csv: its ids must be these")
-    score = commands.add_parser("score", help="MAP@k and precision@k of a submission")
-    score.add_argument("submission", type=Path, metavar="SUBMISSION")
-    score.add_argument("solution", type=Path, metavar="QUESTIONS", help="with answers, or id,answer")
-    score.add_argument("--limit", type=_count, metavar="N", help="score the first N questions only")
-    score.add_argument("--json", action="store_true", help="print JSON")
-    ask = commands.add_parser("ask", help="ask questions, see what decided")
-    _solution_flags(ask, files=False)
-    ask.add_argument("--prompt", help="the question (default: typed, one after the other)")
-    ask.add_argument("--option", action="append", default=[], help="an option; repeat it")
-    ask.add_argument("--json", action="store_true", help="print JSON")
-    demo = commands.add_parser("demo", help="the whole way on the embedded sample competition")
-    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: runs/demo")
-    return parser
+    parser.add_argument("--check", action="store_true", help="report all that is wrong; answer nothing")
+    parser.add_argument("--without-contexts", action="store_true", help="answer from the words alone")
+    parser.add_argument("--sample", type=Path, help="sample_submission.csv, whose ids must be the same")
+
+
+def _score_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION")
+    parser.add_argument("solution", type=Path, metavar="QUESTIONS", help="with answers, or id,answer")
+    parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="score the first N only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _ask_flags(parser: argparse.ArgumentParser) -> None:
+    _solution_flags(parser, files=False)
+    parser.add_argument("--prompt", help="the question (default: typed, one after the other)")
+    parser.add_argument("--option", action="append", default=[], help="an option; repeat it")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _demo_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: runs/demo")
 
 
 def _solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
@@ -81,12 +77,6 @@ def _solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> N
         parser.add_argument("--questions", help="test.csv, .parquet or .jsonl")
         parser.add_argument("--out", help="the file to write")
         parser.add_argument("--limit", metavar="N", help="for trying things: the first N questions only")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions, 1 or more")
-    return int(text)
 
 
 def _solution(arguments: argparse.Namespace) -> tuple[Any, list[Any]]:
@@ -147,8 +137,8 @@ def _submit(arguments: argparse.Namespace) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     from inference.score import score
 
-    result = score(arguments.submission, arguments.solution, arguments.limit)
-    print(json.dumps(result.as_json(), indent=2) if arguments.json else result.text())
+    report = score(arguments.submission, arguments.solution, arguments.limit)
+    show_report(report, as_json=arguments.json)
     return 0
 
 
@@ -183,16 +173,17 @@ def _demo(arguments: argparse.Namespace) -> int:
     return demo(arguments.out)
 
 
-COMMANDS = {"contexts": _contexts, "submit": _submit, "score": _score, "ask": _ask, "demo": _demo}
-
-
-def main() -> int:
-    parser = _parser()
-    if commands_listed(parser, sys.argv[1:]):
-        return EXIT_USER_ERROR
-    arguments = parser.parse_args()
-    return COMMANDS[arguments.command](arguments)
-
+PROGRAM = Program(
+    "inference", "Answer multiple-choice questions from an index.", _OVERVIEW,
+    {
+        "contexts": Command("find and write the context of each question", _contexts, _solution_flags),
+        "submit": Command("questions to submission.csv", _submit, _submit_flags, _SUBMIT),
+        "score": Command("MAP@k and precision@k of a submission", _score, _score_flags),
+        "ask": Command("ask questions, see what decided", _ask, _ask_flags),
+        "demo": Command("the whole way on the embedded sample competition", _demo, _demo_flags),
+    },
+)  # fmt: skip
+main = PROGRAM.main
 
 if __name__ == "__main__":
     sys.exit(run_program(main))

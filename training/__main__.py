@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from kaggle_rag.models.answering.forms import FORMS
-from kaggle_rag.runtime.errors import EXIT_USER_ERROR, run_program, show_size
-from kaggle_rag.runtime.flags import OldName, commands_listed
+from kaggle_rag.runtime.errors import run_program, show_size
+from kaggle_rag.runtime.flags import OldName
+from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
 from training.loop.checks import require_packages
 from training.rankers.peft_methods import METHODS
-from training.rankers.settings import CausalRun, MultipleChoiceRun, Seq2SeqRun
+from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 _RETRIEVER = """\
@@ -100,35 +101,22 @@ def _ranker_help(command: str, model: str) -> str:
     return _RANKER.format(command=command, model=model, tables=tables)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training",
-        description="Train the models that find the evidence, and those that read it.",
-        epilog=_OVERVIEW,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    programs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    raw = argparse.RawDescriptionHelpFormatter
-    for name, (what, epilog, model, _) in PROGRAMS.items():
-        made = programs.add_parser(name, help=what, description=what, epilog=epilog, formatter_class=raw)
-        if model:
-            _flags(made, model)
-    merge = programs.choices["merge"]
-    merge.add_argument("ranker", type=Path, metavar="RANKER", help="folder of a ranker with an adapter")
-    merge.add_argument("out", type=Path, metavar="OUT", help="folder to write the whole weights to")
-    merge.add_argument("--base", help="where the adapter's backbone lies on this machine")
-    merge.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    fetch = programs.choices["fetch"]
-    fetch.add_argument("name", metavar="NAME", help="name on the hub, such as microsoft/deberta-v3-large")
-    fetch.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-    fetch.add_argument("--online", action="store_true", help="download what this machine does not have")
-    convert = programs.choices["convert"]
-    convert.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as it lies on the hub")
-    convert.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-    commands.cross_validate_flags(programs.choices["cross-validate"])
-    commands.compare_flags(programs.choices["compare"])
-    commands.diagnose_flags(programs.choices["diagnose"])
-    return parser
+def _merge_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ranker", type=Path, metavar="RANKER", help="folder of a ranker with an adapter")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write the merged weights to")
+    parser.add_argument("--base", help="where the adapter's backbone is on this machine")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
+
+
+def _fetch_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name on the hub, such as microsoft/deberta-v3-large")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--online", action="store_true", help="download what this machine does not have")
+
+
+def _convert_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as it lies on the hub")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
 
 
 def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
@@ -255,7 +243,7 @@ def _table(lines: dict[str, dict[str, float]]) -> None:
 def _ranker(arguments: argparse.Namespace) -> int:
     from training.rankers.checks import require_ranker
 
-    settings = _settings(arguments, PROGRAMS[arguments.command][2])
+    settings = _settings(arguments, COMMANDS[arguments.command])
     require_packages(settings.packages())
     require_ranker(arguments.command, settings, dry=arguments.dry_run)
     from kaggle_rag.runtime.processes import is_first
@@ -316,47 +304,56 @@ def _backbones(arguments: argparse.Namespace) -> int:
     return 0
 
 
-PROGRAMS: dict[str, tuple[str, str, Any, Callable[[argparse.Namespace], int]]] = {
-    "retriever": (
-        "fine-tune an encoder on questions and passages", _RETRIEVER, RetrieverSettings, _retriever
-    ),
-    "reranker": ("fine-tune a cross-encoder on the same", _RERANKER, RerankerSettings, _reranker),
-    "multiple-choice": (
-        "train an encoder such as DeBERTa as a ranker",
-        _ranker_help("multiple-choice", "microsoft/deberta-v3-large"), MultipleChoiceRun, _ranker,
-    ),
-    "causal": (
-        "train a decoder such as Llama or Phi-3 as a ranker (by default LoRA adapters, not all weights)",
-        _ranker_help("causal", "mistralai/Mistral-7B-v0.1"), CausalRun, _ranker,
-    ),
-    "seq2seq": (
-        "train an encoder-decoder such as T5 as a ranker",
-        _ranker_help("seq2seq", "google/flan-t5-large"), Seq2SeqRun, _ranker,
-    ),
-    "cross-validate": (
-        "answer every question by rankers that have not seen it, and say how good they are",
-        commands.CROSS_VALIDATE, None, commands.run_cross_validate,
-    ),
-    "compare": ("table cross-validations side by side", commands.COMPARE, None, commands.run_compare),
-    "diagnose": (
-        "list hard questions, likely label errors and contradictions",
-        commands.DIAGNOSE, None, commands.run_diagnose,
-    ),
-    "merge": ("put an adapter into its backbone's weights", _MERGE, None, _merge),
-    "fetch": ("put a model of the hub into a folder", _FETCH, None, _fetch),
-    "convert": ("write a model folder's weights as safetensors, its tokenizer as tokenizer.json",
-                _CONVERT, None, _convert),
-    "backbones": ("list known backbones and their memory", "", None, _backbones),
-}  # fmt: skip
+def _trains(
+    summary: str, model: type[Section], run: Callable[[argparse.Namespace], int], examples: str
+) -> Command:
+    """A command with a flag a setting."""
+    return Command(summary, run, lambda parser: _flags(parser, model), examples)
 
 
-def main() -> int:
-    parser = _parser()
-    if commands_listed(parser, sys.argv[1:]):
-        return EXIT_USER_ERROR
-    arguments = parser.parse_args()
-    return PROGRAMS[arguments.command][3](arguments)
-
+PROGRAM = Program(
+    "training", "Train the models that find the evidence, and those that read it.", _OVERVIEW,
+    {
+        "retriever": _trains(
+            "fine-tune an encoder on questions and passages", RetrieverSettings, _retriever, _RETRIEVER
+        ),
+        "reranker": _trains(
+            "fine-tune a cross-encoder on the same data", RerankerSettings, _reranker, _RERANKER
+        ),
+        "multiple-choice": _trains(
+            "train an encoder such as DeBERTa as a ranker", MultipleChoiceRun, _ranker,
+            _ranker_help("multiple-choice", "microsoft/deberta-v3-large"),
+        ),
+        "causal": _trains(
+            "train a decoder such as Llama or Phi-3 as a ranker (by default LoRA adapters, not all weights)",
+            CausalRun, _ranker, _ranker_help("causal", "mistralai/Mistral-7B-v0.1"),
+        ),
+        "seq2seq": _trains(
+            "train an encoder-decoder such as T5 as a ranker", Seq2SeqRun, _ranker,
+            _ranker_help("seq2seq", "google/flan-t5-large"),
+        ),
+        "cross-validate": Command(
+            "answer every question by rankers that have not seen it, and say how good they are",
+            commands.run_cross_validate, commands.cross_validate_flags, commands.CROSS_VALIDATE,
+        ),
+        "compare": Command(
+            "table cross-validations side by side",
+            commands.run_compare, commands.compare_flags, commands.COMPARE,
+        ),
+        "diagnose": Command(
+            "list hard questions, likely label errors and contradictions",
+            commands.run_diagnose, commands.diagnose_flags, commands.DIAGNOSE,
+        ),
+        "merge": Command("merge an adapter into its backbone's weights", _merge, _merge_flags, _MERGE),
+        "fetch": Command("put a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
+        "convert": Command(
+            "write a model folder's weights as safetensors, its tokenizer as tokenizer.json",
+            _convert, _convert_flags, _CONVERT,
+        ),
+        "backbones": Command("list known backbones and their memory", _backbones),
+    },
+)  # fmt: skip
+main = PROGRAM.main
 
 if __name__ == "__main__":
     sys.exit(run_program(main))

@@ -11,11 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.kinds import KINDS, describe
 from kaggle_rag.index.manifest import Manifest
-from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, run_program
-from kaggle_rag.runtime.flags import commands_listed, encoders_of
-from wiki_index.arguments import parser
+from kaggle_rag.runtime.errors import ConfigError, run_program
+from kaggle_rag.runtime.flags import encoders_of
+from kaggle_rag.runtime.program import Command, Program
+from kaggle_rag.runtime.report import show
+from wiki_index import arguments as arguments_of
 
 _RECALL = 0.98
 
@@ -215,8 +217,6 @@ def _search(arguments: argparse.Namespace) -> int:
 
 def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
     """What the numbers are called, the numbers, and the rows of the best passages."""
-    from kaggle_rag.index.encoder import Encoder
-
     name = arguments.retriever or index.manifest.default
     if name == "bm25":
         scores, rows = index.lexical().search([arguments.text], arguments.k)
@@ -228,7 +228,7 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
             expected="one of " + ", ".join([*index.dense, "bm25"]),
         )
     dense = index.dense[name]
-    encoder = Encoder.of_index(dense.card.encoder, name=arguments.encoder)
+    encoder = index.encoder(name, location=arguments.encoder)
     search = dense.search_exact if arguments.exact else dense.search
     distances, rows = search(encoder.encode_queries([arguments.text]), arguments.k)
     return "distance", distances[0], rows[0]
@@ -285,11 +285,10 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from kaggle_rag.index.encoder import Encoder
     from kaggle_rag.index.index import Index
     from kaggle_rag.index.kinds import kind_of
     from kaggle_rag.runtime.files import write_json
-    from wiki_index.measure import Meter, table
+    from wiki_index.measure import Meter
 
     _require_recall(arguments.recall)
     _require_passages(arguments.k)
@@ -305,12 +304,12 @@ def _measure(arguments: argparse.Namespace) -> int:
         left = ", ".join(kind for kind in KINDS if kind not in kinds)
         told = f"note: {left} not measured: larger than the index's own {own}; --kinds names any"
         print(told, file=sys.stderr)
-    encoder = Encoder.of_index(index.manifest.encoder, name=arguments.encoder)
+    encoder = index.encoder(location=arguments.encoder)
     folder = arguments.folder or Path(tempfile.gettempdir())
-    rows = Meter(index, encoder, questions, arguments.k, folder).rows(kinds, arguments.recall)
-    print(table(rows))
+    report = Meter(index, encoder, questions, arguments.k, folder).report(kinds, arguments.recall)
+    show(report)
     if arguments.json:
-        write_json(arguments.json, {"rows": [dataclasses.asdict(row) for row in rows]})
+        write_json(arguments.json, report.as_json())
     return 0
 
 
@@ -353,8 +352,6 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _opened(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
     """The encoders of all dense retrievers, from where they lie now."""
-    from kaggle_rag.index.encoder import Encoder
-
     default, others = encoders_of(arguments.encoder)
     places = {**others, **({index.manifest.default: default} if default else {})}
     if unknown := [name for name in places if name not in index.dense]:
@@ -362,8 +359,7 @@ def _opened(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
             f"no retriever {unknown[0]!r} in this index", where="--encoder",
             expected="one of " + ", ".join(index.dense),
         )  # fmt: skip
-    cards = {name: dense.card.encoder for name, dense in index.dense.items()}
-    return {name: Encoder.of_index(card, name=places.get(name)) for name, card in cards.items()}
+    return {name: index.encoder(name, location=places.get(name)) for name in index.dense}
 
 
 def _questions(arguments: argparse.Namespace) -> Questions:
@@ -373,16 +369,28 @@ def _questions(arguments: argparse.Namespace) -> Questions:
     return questions.take(range(min(arguments.limit or len(questions), len(questions))))
 
 
-COMMANDS = {"build": _build, "fit": _fit, "measure": _measure, "search": _search, "check": _check}
-
-
-def main() -> int:
-    made = parser()
-    if commands_listed(made, sys.argv[1:]):
-        return EXIT_USER_ERROR
-    arguments = made.parse_args()
-    return COMMANDS[arguments.command](arguments)
-
+PROGRAM = Program(
+    "wiki_index", "Build, search and check an index of passages.", arguments_of.OVERVIEW,
+    {
+        "build": Command(
+            "corpus to index", _build, arguments_of.build_flags, f"{arguments_of.BUILD}\n\n{describe()}"
+        ),
+        "search": Command("nearest passages to a text", _search, arguments_of.search_flags),
+        "measure": Command(
+            "recall, speed, memory and answers of each kind of index, as one table",
+            _measure, arguments_of.measure_flags,
+        ),
+        "fit": Command(
+            "weights of the retrievers, from questions whose answering passage is known",
+            _fit, arguments_of.fit_flags,
+        ),
+        "check": Command(
+            "is an index whole? what does a corpus lose?",
+            _check, arguments_of.check_flags, arguments_of.CHECK,
+        ),
+    },
+)  # fmt: skip
+main = PROGRAM.main
 
 if __name__ == "__main__":
     sys.exit(run_program(main))

@@ -1,16 +1,14 @@
-"""The command line of ``python -m wiki_index``: its commands, their flags, and help that teaches."""
+"""The flags of ``python -m wiki_index``, and help that teaches."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from kaggle_rag.index.kinds import describe
-from kaggle_rag.runtime.flags import ENCODER_HELP
+from kaggle_rag.runtime.flags import ENCODER_HELP, count_of
 
-_BUILD = """\
+BUILD = """\
 examples:
   python -m wiki_index build articles.parquet index/
   python -m wiki_index build wikipedia/20231101.en/ index/ --dry-run
@@ -41,7 +39,7 @@ With --workers ray the shards are encoded where a cluster has room, on its GPUs 
 lost node's shards are done again elsewhere. OUT, --reuse and the kit must lie at the same path on every
 node; a run with Ray and one without take up each other's work."""
 
-_CHECK = """\
+CHECK = """\
 examples:
   python -m wiki_index check index/
   python -m wiki_index check --corpus enwiki-pages-articles.xml.bz2 --every 100 --json corpus.json
@@ -51,7 +49,7 @@ numbers and formulae that are in the one and not in the other; and counts holes 
 that stand for what was lost before the corpus was made."""
 
 
-_OVERVIEW = """\
+OVERVIEW = """\
 examples:
   python -m wiki_index check --corpus wikipedia/20231101.en/ --every 100
   python -m wiki_index build wikipedia/20231101.en/ index/ --ram 2GB --lexical --dry-run
@@ -61,22 +59,7 @@ examples:
 COMMAND --help lists its flags. Killed at any point, the same build resumes."""
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m wiki_index", description="Build, search and check an index of passages.",
-        epilog=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (what, epilog, flags) in _COMMANDS.items():
-        flags(
-            commands.add_parser(
-                name, help=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-            )
-        )
-    return made
-
-
-def _build(build: argparse.ArgumentParser) -> None:
+def build_flags(build: argparse.ArgumentParser) -> None:
     _what_stands_in_it(build)
     _how_it_is_searched(build)
     _how_it_is_made(build)
@@ -155,18 +138,14 @@ def _how_it_is_made(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--ray-address", metavar="ADDR", help="auto or host:port of a running one (default: start one here)"
     )
-    build.add_argument("--limit", type=_count, metavar="N", help="the first N articles only, for a trial")
+    build.add_argument(
+        "--limit", type=count_of("articles"), metavar="N", help="the first N articles only, for a trial"
+    )
     build.add_argument("--online", action="store_true", help="allow to download the encoder")
     build.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows, 1 or more")
-    return int(text)
-
-
-def _search(search: argparse.ArgumentParser) -> None:
+def search_flags(search: argparse.ArgumentParser) -> None:
     """Flags of ``search``."""
     search.add_argument("index", metavar="INDEX")
     search.add_argument("text", metavar="TEXT")
@@ -179,7 +158,7 @@ def _search(search: argparse.ArgumentParser) -> None:
     search.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _measure(measure: argparse.ArgumentParser) -> None:
+def measure_flags(measure: argparse.ArgumentParser) -> None:
     """Flags of ``measure``."""
     measure.add_argument("index", metavar="INDEX")
     measure.add_argument(
@@ -190,7 +169,9 @@ def _measure(measure: argparse.ArgumentParser) -> None:
     )
     measure.add_argument("--recall", type=float, default=0.98, help="what kinds are set for (default: 0.98)")
     measure.add_argument("-k", type=int, default=10, help="passages a query (default: 10)")
-    measure.add_argument("--limit", type=_count, metavar="N", help="ask the first N questions only")
+    measure.add_argument(
+        "--limit", type=count_of("questions"), metavar="N", help="ask the first N questions only"
+    )
     measure.add_argument("--encoder", help="where the index's encoder lies now (same weights)")
     measure.add_argument(
         "--folder", type=Path, help="where kinds are made and removed again (default: the temporary folder)"
@@ -198,19 +179,21 @@ def _measure(measure: argparse.ArgumentParser) -> None:
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
 
 
-def _fit(fit: argparse.ArgumentParser) -> None:
+def fit_flags(fit: argparse.ArgumentParser) -> None:
     """Flags of ``fit``."""
     fit.add_argument("index", metavar="INDEX")
     fit.add_argument("--questions", type=Path, required=True, help="the labelled questions")
     fit.add_argument(
         "--gold", metavar="COLUMN", required=True, help="their column with the passage that answers"
     )  # fmt: skip
-    fit.add_argument("--limit", type=_count, metavar="N", help="fit by the first N questions only")
+    fit.add_argument(
+        "--limit", type=count_of("questions"), metavar="N", help="fit by the first N questions only"
+    )
     fit.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
     fit.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _check(check: argparse.ArgumentParser) -> None:
+def check_flags(check: argparse.ArgumentParser) -> None:
     """Flags of ``check``."""
     checked = check.add_mutually_exclusive_group(required=True)
     checked.add_argument("index", metavar="INDEX", nargs="?", help="manifest, checksums, row counts, encoder")
@@ -220,12 +203,3 @@ def _check(check: argparse.ArgumentParser) -> None:
     check.add_argument("--language", type=_language, default="en", help="of a corpus (default: en)")
     _skip_others(check)
     check.add_argument("--json", type=Path, metavar="FILE", help="of a corpus, write what was found as JSON")
-
-
-_COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
-    "build": ("corpus to index", f"{_BUILD}\n\n{describe()}", _build),
-    "search": ("nearest passages to a text", "", _search),
-    "measure": ("recall, speed, memory and answers of each kind of index, as one table", "", _measure),
-    "fit": ("weights of the retrievers, from questions whose answering passage is known", "", _fit),
-    "check": ("is an index whole? what does a corpus lose?", _CHECK, _check),
-}

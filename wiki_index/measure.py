@@ -59,6 +59,35 @@ class Row:
     difference: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class MeasureReport:
+    """Exact search, then each kind."""
+
+    rows: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary a kind."""
+        return {"rows": [dataclasses.asdict(row) for row in self.rows]}
+
+    def text(self) -> str:
+        """A Markdown table."""
+        rows = self.rows
+        names = ["kind", "bytes", "recall", "p50 ms", "p99 ms", "queries/s", "memory", "nprobe", "depth"]
+        names += ["MAP@3", "against exact"] if any(row.map3 is not None for row in rows) else []
+        cells = [
+            [
+                row.kind, f"{row.bytes_per_vector:.0f}", f"{row.recall:.4f}", f"{1e3 * row.p50:.2f}",
+                f"{1e3 * row.p99:.2f}", f"{row.queries_per_second:,.0f}", show_size(row.memory),
+                str(row.nprobe), str(row.depth),
+                "" if row.map3 is None else f"{row.map3:.4f}", row.difference,
+            ][: len(names)]
+            for row in rows
+        ]  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(names, *cells)]
+        lines = [names, ["-" * width for width in widths], *cells]
+        return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines)
+
+
 class Meter:
     """Measures dense retrievers over one index with the same queries and the same questions.
 
@@ -78,7 +107,7 @@ class Meter:
         with progress(len(index), "exact answers", "passage") as bar:
             self.truth = index.default.search_exact(self.queries, k, on_rows=bar.update)[1]
 
-    def rows(self, kinds: Sequence[str], recall: float) -> list[Row]:
+    def report(self, kinds: Sequence[str], recall: float) -> MeasureReport:
         """Exact search, then each kind.
 
         Parameters
@@ -102,7 +131,7 @@ class Meter:
                 before = anonymous_memory()
                 dense = Dense(self._folder(kind, Path(aside) / kind), card, len(self.index))
                 rows.append(self._row(kind, dense, before, self._answers(dense), exact))
-        return rows
+        return MeasureReport(tuple(rows))
 
     def _queries(self) -> Vectors:
         if self.questions is None:
@@ -200,21 +229,3 @@ class _ReadsOnce(Encoder):
         for row, text in enumerate(texts):
             found[row] = self._known[role, text]
         return found
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
-    names = ["kind", "bytes", "recall", "p50 ms", "p99 ms", "queries/s", "memory", "nprobe", "depth"]
-    names += ["MAP@3", "against exact"] if any(row.map3 is not None for row in rows) else []
-    cells = [
-        [
-            row.kind, f"{row.bytes_per_vector:.0f}", f"{row.recall:.4f}", f"{1e3 * row.p50:.2f}",
-            f"{1e3 * row.p99:.2f}", f"{row.queries_per_second:,.0f}", show_size(row.memory),
-            str(row.nprobe), str(row.depth),
-            "" if row.map3 is None else f"{row.map3:.4f}", row.difference,
-        ][: len(names)]
-        for row in rows
-    ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(names, *cells)]
-    lines = [names, ["-" * width for width in widths], *cells]
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines)

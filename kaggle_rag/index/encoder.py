@@ -17,7 +17,7 @@ from kaggle_rag.index.manifest import EncoderCard
 from kaggle_rag.index.precision import LEAST_COSINE, PROBES, half_for, is_faster, reduced
 from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.models.devices import PRECISIONS, device_of
+from kaggle_rag.models.devices import AUTO, device_of, require_precision
 from kaggle_rag.models.prompts import Prompts, prompts_of
 from kaggle_rag.models.sentence_bert import sentence_bert
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
@@ -71,10 +71,7 @@ class Encoder:
         precision: str = "fp32",
         untrained: bool = False,
     ) -> None:
-        if precision not in ("auto", *PRECISIONS):
-            raise ConfigError(
-                f"no precision {precision!r}", where="precision", expected="auto, " + ", ".join(PRECISIONS)
-            )
+        require_precision(precision, "precision")
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
         self._folder, self._length = checkpoint.path, card.max_tokens if card else None
@@ -93,7 +90,7 @@ class Encoder:
         self.prompts = prompts_of(*own, (name, str(checkpoint.path)))
         self.card = self._described(name, checkpoint.sha256, window)
         self._require_vectors()
-        chosen = self._suiting() if precision == "auto" else precision
+        chosen = self._suiting() if precision == AUTO else precision
         self.card = dataclasses.replace(self.card, precision=chosen)
 
     @functools.cached_property

@@ -28,6 +28,7 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import verify
 
 if TYPE_CHECKING:
+    from kaggle_rag.index.encoder import Encoder
     from kaggle_rag.index.lexical import Lexical
 
 DENSE, LEXICAL = "dense", "lexical"
@@ -93,6 +94,26 @@ class Index:
         from kaggle_rag.index.lexical import Lexical
 
         return Lexical(self.folder / LEXICAL, self.manifest.lexical_rows, self.manifest.language)
+
+    def encoder(
+        self, name: str | None = None, *, location: str | None = None, device: str | None = None
+    ) -> Encoder:
+        """The encoder of a dense retriever (default: the default one), from ``location`` if it moved.
+
+        Raises
+        ------
+        ConfigError : no such retriever.
+        ArtifactError : the weights found are not those that the vectors were made by.
+        """
+        from kaggle_rag.index.encoder import Encoder
+
+        name = name or self.manifest.default
+        if name not in self.dense:
+            raise ConfigError(
+                f"no retriever {name!r} in this index", where=self.folder,
+                expected="one of " + ", ".join(self.dense),
+            )  # fmt: skip
+        return Encoder.of_index(self.dense[name].card.encoder, name=location, device=device)
 
     def search(
         self, queries: Vectors, k: int, *, progress: bool = False

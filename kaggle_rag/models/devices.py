@@ -44,6 +44,22 @@ def device_of(name: str | None) -> str:
     return name
 
 
+AUTO = "auto"
+
+
+def require_precision(precision: str | None, where: str) -> None:
+    """Raise ``ConfigError`` unless it is a key of `PRECISIONS`, ``"auto"``, or not given."""
+    if precision not in (None, AUTO, *PRECISIONS):
+        raise ConfigError(
+            f"no precision {precision!r}", where=where, expected=", ".join((AUTO, *PRECISIONS))
+        )
+
+
+def precision_of(precision: str | None, device: str) -> str:
+    """``precision``; for ``"auto"``, or none given, what a device computes a ranker fastest in."""
+    return half_of(device) if precision in (None, AUTO) else str(precision)
+
+
 def half_of(device: str) -> str:
     """The half precision that the device has in hardware: ``bf16`` from Ampere on, ``fp16`` on a T4."""
     if not device.startswith("cuda"):

@@ -33,11 +33,9 @@ class Resources:
         if solution.index is None:
             return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
         index = Index(solution.index)
-        encoder = Encoder.of_index(index.manifest.encoder, name=solution.encoder, device=solution.device)
+        encoder = index.encoder(location=solution.encoder, device=solution.device)
         others = {
-            name: Encoder.of_index(
-                index.dense[name].card.encoder, name=solution.encoders.get(name), device=solution.device
-            )
+            name: index.encoder(name, location=solution.encoders.get(name), device=solution.device)
             for name in solution.contexts.retrievers
             if name in index.dense and name != index.manifest.default
         }

@@ -18,7 +18,7 @@ from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
-from kaggle_rag.models.devices import PRECISIONS, device_of, half_of
+from kaggle_rag.models.devices import device_of, precision_of, require_precision
 from kaggle_rag.models.layouts import PRESETS, Writer, layout_of
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
@@ -38,7 +38,8 @@ class TrainedRanker:
     folder : the folder, or a name that resolves to it (an attached input).
     base : where an adapter's backbone lies on this machine (default: the name it was trained by).
     device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
-    precision : ``fp32``, ``fp16``, ``bf16``; by default the half precision a GPU has, fp32 on a CPU.
+    precision : ``auto``, ``fp32``, ``fp16``, ``bf16``; by default (``auto``) the half precision a GPU has,
+        fp32 on a CPU.
     snippets : how many of a context are read, which may be more than in training (0: all that fit).
     max_tokens : longest row read (default: that of training).
     batch_tokens : padded tokens in one forward pass.
@@ -74,8 +75,7 @@ class TrainedRanker:
                 where="rankers.options.form",
                 cure="leave form out: it is for checkpoints without " + CARD,
             )
-        if precision not in (None, *PRECISIONS):
-            raise ConfigError(f"no precision {precision!r}", expected="one of " + ", ".join(PRECISIONS))
+        require_precision(precision, "rankers.options.precision")
         self._given = (device and device_of(device), precision)
         self.snippets = self.card.snippets if snippets is None else snippets
         self.max_tokens = max_tokens or self.card.max_tokens
@@ -91,7 +91,7 @@ class TrainedRanker:
     @functools.cached_property
     def precision(self) -> str:
         """What it computes in."""
-        return self._given[1] or half_of(self.device)
+        return precision_of(self._given[1], self.device)
 
     def _require_fitting(self) -> None:
         """Settings that would mean nothing here."""

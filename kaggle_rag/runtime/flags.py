@@ -1,10 +1,10 @@
-"""What the command lines of the programs share: old names of flags, encoders that moved, a bare call."""
+"""What the command lines of the programs share: old names of flags, counts, encoders that moved."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kaggle_rag.runtime.errors import ConfigError
@@ -47,9 +47,12 @@ def encoders_of(words: Sequence[str] | None) -> tuple[str | None, dict[str, str]
     return default, others
 
 
-def commands_listed(parser: argparse.ArgumentParser, words: Sequence[str]) -> bool:
-    """List the commands, one a line, where none was given; tell whether that was so."""
-    if words:
-        return False
-    parser.print_help(sys.stderr)
-    return True
+def count_of(what: str) -> Callable[[str], int]:
+    """The type of a flag that takes a number of ``what``, 1 or more."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}, 1 or more")
+        return int(text)
+
+    return count

@@ -18,13 +18,13 @@ from kaggle_rag.runtime.settings import validated
 from kaggle_rag.sample import ARTICLES, TEST, TRAIN
 from training import __main__ as training_program
 from training.rankers.settings import COMMANDS
-from wiki_index.arguments import parser as wiki_index_parser
+from wiki_index import __main__ as wiki_index_program
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {
-    "wiki_index": wiki_index_parser,
-    "inference": inference_program._parser,
-    "training": training_program._parser,
+    "wiki_index": wiki_index_program.PROGRAM.parser,
+    "inference": inference_program.PROGRAM.parser,
+    "training": training_program.PROGRAM.parser,
 }
 # Tables that scripts printed, and a log of days gone by.
 HISTORY = {"results.md", "log.md", "CHANGELOG.md"}

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.flags import OldName
+from kaggle_rag.runtime.flags import OldName, count_of
+from kaggle_rag.runtime.report import show
 from training.crossval.settings import WITHHELD
-
-if TYPE_CHECKING:
-    from training.crossval.report import Report
 
 CROSS_VALIDATE = """\
 examples:
@@ -96,15 +92,10 @@ def _how(parser: argparse.ArgumentParser) -> None:
         help="any setting of SOLUTION: blend=ranks",
     )  # fmt: skip
     parser.add_argument(
-        "--limit", action="append", metavar="N", dest="changes", type=_limit,
+        "--limit", action="append", metavar="N", dest="changes",
+        type=lambda text: f"limit={count_of('questions')(text)}",
         help="for trying things: the first N questions only",
     )  # fmt: skip
-
-
-def _limit(text: str) -> str:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions, 1 or more")
-    return f"limit={text}"
 
 
 def compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -134,14 +125,15 @@ def run_cross_validate(arguments: argparse.Namespace) -> int:
         arguments.fold, arguments.seed, arguments.alike, tuple(arguments.against), arguments.stack,
         tuple(arguments.changes), arguments.final,
     )  # fmt: skip
-    _print(arguments, dry_run(settings) if arguments.dry_run else cross_validate(settings))
+    report = dry_run(settings) if arguments.dry_run else cross_validate(settings)
+    show(report, as_json=arguments.json)
     return 0
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
     from training.crossval.compare import compare
 
-    _print(arguments, compare(arguments.runs, arguments.ranker))
+    show(compare(arguments.runs, arguments.ranker), as_json=arguments.json)
     return 0
 
 
@@ -165,9 +157,5 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     report = find_suspects(settings, arguments.withhold, arguments.ranker)
     write_suspects(arguments.out, report.questions, report.suspects)
-    _print(arguments, dataclasses.replace(report, worst=arguments.worst))
+    show(dataclasses.replace(report, worst=arguments.worst), as_json=arguments.json)
     return 0
-
-
-def _print(arguments: argparse.Namespace, report: Report) -> None:
-    print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if arguments.json else report.text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from kaggle_rag.ensembling.blending import FittedWeights
 from kaggle_rag.evaluation.metrics import Comparison, Interval
@@ -13,16 +13,6 @@ from kaggle_rag.evaluation.slices import PositionBias, Slice
 from training.crossval.settings import BLEND, STACKED
 
 _DIGITS = 4
-
-
-class Report(Protocol):
-    """What a command found."""
-
-    def as_json(self) -> dict[str, Any]:
-        """It as what `json.dumps` takes."""
-
-    def text(self) -> str:
-        """It as a person reads it."""
 
 
 @dataclasses.dataclass(frozen=True)

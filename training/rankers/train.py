@@ -16,7 +16,7 @@ from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.devices import device_of, half_of
+from kaggle_rag.models.devices import device_of, precision_of
 from kaggle_rag.models.layouts import Writer, layout_of
 from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
 from kaggle_rag.runtime.console import say
@@ -183,7 +183,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     """The backbone with its head and adapter, ready to train, and the card of the future ranker."""
     device = _own_device(device_of(settings.device))
     method = METHODS[settings.peft.method]
-    compute = half_of(device) if settings.precision == "auto" else settings.precision
+    compute = precision_of(settings.precision, device)
     backbone = load_backbone(
         settings.model, settings.form, device=device, nf4=method.nf4,
         # Full weights stay in float32; those in 4 bits compute in half precision.

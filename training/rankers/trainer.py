@@ -20,7 +20,7 @@ from kaggle_rag.evaluation.metrics import accuracy, map_at_k, ranks_of_answers
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
-from kaggle_rag.models.devices import half_of
+from kaggle_rag.models.devices import precision_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.runtime.processes import is_first, processes
@@ -223,7 +223,7 @@ def _arguments(
 ) -> TrainingArguments:
     batches = math.ceil(count / settings.batch / processes())
     every = max(1, math.ceil(batches / settings.accumulate / settings.evaluations))
-    half = half_of(device) if settings.precision == "auto" else settings.precision
+    half = precision_of(settings.precision, device)
     return TrainingArguments(
         output_dir=str(folder), num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,

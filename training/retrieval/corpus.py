@@ -104,8 +104,7 @@ def open_corpus(
     """
     if settings.index:
         index = Index(settings.index)
-        card = index.default.card.encoder
-        return IndexedPassages(index, Encoder.of_index(card, name=settings.encoder, device=settings.device))
+        return IndexedPassages(index, index.encoder(location=settings.encoder, device=settings.device))
     if encoder is None or settings.encoder:
         encoder = Encoder(settings.encoder or DEFAULT_ENCODER, device=settings.device)
     texts = read_passages(settings.passages) if settings.passages else []
