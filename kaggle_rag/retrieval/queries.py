@@ -1,4 +1,4 @@
-"""A question in the forms it is asked in: with all options, with each, or each option bare."""
+"""The query forms of a question: with all options, with each, or each option alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from kaggle_rag.data.questions import LETTERS, Questions
 
-# An encoder reads its first 256 tokens or so. Of a long prompt the end is kept, where the question
-# stands, so that the option behind it is still read.
+# An encoder reads about the first 256 tokens. Of a long prompt the end is kept, which has the question,
+# so that the option after it is still read.
 PROMPT_CHARACTERS = 700
 
 
 class Query(NamedTuple):
-    """``form`` is ``all``, or the option's letter, with ``bare`` in front of it for the option alone."""
+    """``form`` is ``all``, or the option's letter, after ``bare`` for the option alone."""
 
     question: int
     form: str
@@ -25,8 +25,8 @@ Options = Sequence[str | None]
 
 
 def _all(question: int, prompt: str, options: Options) -> Iterator[Query]:
-    there = " ".join(option for option in options if option is not None)
-    yield Query(question, "all", None, f"{prompt} {there}")
+    present = " ".join(option for option in options if option is not None)
+    yield Query(question, "all", None, f"{prompt} {present}")
 
 
 def _each(question: int, prompt: str, options: Options) -> Iterator[Query]:
@@ -49,7 +49,7 @@ FORMS: dict[str, Callable[[int, str, Options], Iterator[Query]]] = {
 
 
 def short_prompt(prompt: str) -> str:
-    """The end of a prompt, as far as an encoder can read it with an option behind."""
+    """The end of a prompt that an encoder can read along with an option."""
     return prompt[-PROMPT_CHARACTERS:]
 
 
