@@ -49,7 +49,7 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError : ``out`` exists, or something differs.
-    CheckpointError : no weights, a damaged file, or one that holds more than tensors.
+    CheckpointError : no weights, a damaged file, or one that contains more than tensors.
     """
     if out.exists():
         raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
@@ -138,7 +138,7 @@ def _torch_file(path: Path) -> dict[str, torch.Tensor]:
             where=path,
             expected="names and tensors, as model.save_pretrained writes them",
         )
-    # Views that a training left behind (transposed, or parts of a larger tensor) are made contiguous.
+    # Views left behind by training (transposed, or parts of a larger tensor) are made contiguous.
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 

@@ -68,7 +68,7 @@ def fetch(name: str, out: Path, *, online: bool) -> dict[str, Any]:
             _copy(cached, _wanted(name, _listed(cached)), aside)
         else:
             _download(name, aside)
-        _require_whole(aside)
+        _require_complete(aside)
     except KitError:
         _drop_empty(aside)
         raise
@@ -153,7 +153,7 @@ def _download(name: str, aside: Path) -> None:
         ) from error
 
 
-def _require_whole(folder: Path) -> None:
+def _require_complete(folder: Path) -> None:
     """Check that every shard named by an index exists, and that every header can be read."""
     for ending, name in INDEX.items():
         if not (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""Blend the probabilities of several rankers into one table, by weights that may be fitted."""
+"""Blend the probabilities of several rankers into one table, with given or fitted weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kaggle_rag.runtime.errors import ConfigError, InputError
 
 
 def by_probability(table: Probabilities) -> npt.NDArray[np.float64]:
-    """The probabilities themselves: a sure ranker speaks louder than an unsure one."""
+    """The probabilities themselves: a confident ranker counts for more than an unsure one."""
     return table.astype(np.float64)
 
 
@@ -42,8 +42,8 @@ def blend(
 
     Parameters
     ----------
-    tables : one ``(n, k)`` float32 table a ranker.
-    weights : one number a ranker, none negative, not all zero.
+    tables : one ``(n, k)`` float32 table per ranker.
+    weights : one number per ranker, none negative, not all zero.
     present : ``(n, k)`` bool.
     rule : a key of ``RULES``.
     """
@@ -52,7 +52,7 @@ def blend(
     if len(tables) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
         raise ConfigError(
             f"weights {list(weights)} for {len(tables)} rankers",
-            expected="one weight a ranker, none negative, not all zero",
+            expected="one weight per ranker, none negative, not all zero",
         )
     mixed = np.zeros(present.shape, dtype=np.float64)
     for table, weight in zip(tables, weights):
@@ -60,29 +60,29 @@ def blend(
     return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-# Questions a free weight needs before a fit is tried: below it even the best weights are noise.
+# Questions needed per free weight before a fit is tried: with fewer, even the best weights are noise.
 LEAST_QUESTIONS = 30
-# A ranker that is sure and wrong costs a question this at most, -ln(1e-4) = 9.2.
+# A confident and wrong ranker costs at most -ln(1e-4) = 9.2 per question.
 _FLOOR = 1e-4
 _FOLDS = 5
-# A ranker with less than this part of an equal share is left out: it changes next to nothing, and costs a
-# notebook the time and memory of a whole model.
+# A ranker with less than this part of an equal share is dropped: it changes next to nothing, and costs a
+# notebook the time and memory of an entire model.
 _SPARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedWeights:
-    """Weights of the rankers, and what speaks for them.
+    """Weights of the rankers, and the evidence for them.
 
     Attributes
     ----------
-    weights : ``(m,)``, summing to 1: those to use, equal ones where the fit was refused.
-    tried : ``(m,)`` the fitted ones, also where they were refused; ``None``: too few questions to fit.
+    weights : ``(m,)``, summing to 1: those to use, equal ones if the fit was rejected.
+    tried : ``(m,)`` the fitted ones, even if rejected; ``None``: too few questions to fit.
     score, loss : held-out MAP@3 and log loss of fitted against equal weights, ``None`` as above; a
         negative difference of the loss is a gain.
-    refused : why the weights stayed equal; empty where they are the fitted ones.
-    held_out : ``(n, k)`` the blend by those weights, where they were fitted each fold by weights that
-        were fitted on the other folds.
+    refused : why the weights stayed equal; empty if they are the fitted ones.
+    held_out : ``(n, k)`` the blend with those weights; if fitted, each fold with weights fitted on the
+        other folds.
     """
 
     weights: tuple[float, ...]
@@ -104,62 +104,62 @@ def fit_weights(
 ) -> FittedWeights:
     """Fit the weights of a blend on out-of-fold predictions, and keep them only if they are better.
 
-    Better is a distinguishable gain of MAP@3, or one of the log loss without a distinguishable loss of MAP@3:
-    the log loss sees every probability, and so tells a good ranker from a bad one on far fewer questions.
+    Better means a distinguishable gain in MAP@3, or one in log loss without a distinguishable drop in MAP@3:
+    log loss uses every probability, and so separates good rankers from bad ones on far fewer questions.
 
     The log loss of the right option is minimised by ``scipy.optimize`` (SLSQP) over the simplex. MAP@3
-    itself is a step function: its gradient is zero almost everywhere, and its best point on few
-    questions is an accident of their ties. An L2 pull towards equal weights, ``m^2 / (2 n)`` times the
-    squared distance, is a normal prior with standard deviation ``1/m`` a weight, and fades as questions
-    grow. A ranker with less than a tenth of an equal share is left out, and the others are fitted again.
+    itself is a step function: its gradient is zero almost everywhere, and its optimum on few questions
+    is an accident of their ties. An L2 penalty towards equal weights, ``m^2 / (2 n)`` times the squared
+    distance, is a normal prior with standard deviation ``1/m`` per weight, and fades with more questions.
+    A ranker with less than a tenth of an equal share is dropped, and the others are fitted again.
     Whether the weights are better is measured on questions that did not fit them, fold by fold.
 
     Parameters
     ----------
-    tables : one ``(n, k)`` table of out-of-fold probabilities a ranker.
+    tables : one ``(n, k)`` table of out-of-fold probabilities per ranker.
     answers : ``(n,)`` columns of the right options.
     present : ``(n, k)`` bool.
     rule : a key of ``RULES``.
     folds : ``(n,)`` fold of each question (`kaggle_rag.evaluation.folds.group_folds`); default: five random
-        ones, which is right only where no questions are near-duplicates.
+        ones, valid only if no questions are near-duplicates.
 
     Raises
     ------
-    ConfigError : no such rule, no table.
-    InputError : a question without an answer, a table of another shape.
+    ConfigError : no such rule, or no table.
+    InputError : a question without an answer, or a table of a different shape.
     """
     check_tables(tables, answers, present)
     equal = (1 / len(tables),) * len(tables)
     least = LEAST_QUESTIONS * (len(tables) - 1)
-    theirs = blend(tables, equal, present, rule)
+    even = blend(tables, equal, present, rule)
     if len(tables) == 1:
-        return FittedWeights(equal, None, None, None, "one ranker needs no weights", theirs)
+        return FittedWeights(equal, None, None, None, "one ranker needs no weights", even)
     if len(answers) < least:
-        few = f"{len(answers):,} questions are too few for {len(tables)} weights (at least {least:,})"
-        return FittedWeights(equal, None, None, None, few, theirs)
-    ours = _held_out(tables, answers, present, rule, folds_or_random(len(answers), seed, folds))
+        reason = f"{len(answers):,} questions are too few for {len(tables)} weights (at least {least:,})"
+        return FittedWeights(equal, None, None, None, reason, even)
+    fitted = _held_out(tables, answers, present, rule, folds_or_random(len(answers), seed, folds))
     score = paired_bootstrap(
-        average_precisions(ours, answers, present), average_precisions(theirs, answers, present), seed=seed
+        average_precisions(fitted, answers, present), average_precisions(even, answers, present), seed=seed
     )
-    loss = paired_bootstrap(_losses(ours, answers), _losses(theirs, answers), seed=seed)
+    loss = paired_bootstrap(_losses(fitted, answers), _losses(even, answers), seed=seed)
     tried = _minimise([_share(table, present, rule) for table in tables], answers)
-    ranks = score.difference.mean if score.distinguishable else 0.0
-    if ranks > 0 or (ranks == 0 and loss.distinguishable and loss.difference.mean < 0):
-        return FittedWeights(tried, tried, score, loss, "", ours)
+    gain = score.difference.mean if score.distinguishable else 0.0
+    if gain > 0 or (gain == 0 and loss.distinguishable and loss.difference.mean < 0):
+        return FittedWeights(tried, tried, score, loss, "", fitted)
     refused = f"held-out MAP@3 of fitted weights less that of equal ones: {score}; log loss: {loss}"
-    return FittedWeights(equal, tried, score, loss, refused, theirs)
+    return FittedWeights(equal, tried, score, loss, refused, even)
 
 
 def folds_or_random(
     rows: int, seed: int, folds: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.int64]:
-    """``folds`` as they are, checked, or five random ones of ``rows`` questions."""
+    """``folds``, checked, or by default five random ones for ``rows`` questions."""
     if folds is None:
         return np.asarray(np.random.default_rng(seed).permutation(rows) % _FOLDS, dtype=np.int64)
     if folds.shape != (rows,) or len(np.unique(folds)) < 2:
         raise InputError(
             f"{len(np.unique(folds))} folds, of shape {folds.shape}",
-            expected=f"two folds at least, one number for each of the {rows:,} questions",
+            expected=f"at least two folds, one number for each of the {rows:,} questions",
         )
     return folds
 
@@ -167,15 +167,15 @@ def folds_or_random(
 def check_tables(
     tables: Sequence[Probabilities], answers: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
 ) -> None:
-    """Raise where there is no table, one of another shape or not finite, or no answer."""
+    """Raise if there is no table, a table of a different shape or not finite, or a missing answer."""
     if not tables:
-        raise ConfigError("no ranker to blend", expected="one table of probabilities at least")
+        raise ConfigError("no ranker to blend", expected="at least one table of probabilities")
     for number, table in enumerate(tables, 1):
         if table.shape != present.shape:
             raise InputError(f"table {number} has the shape {table.shape}", expected=str(present.shape))
         if not (table >= 0).all() or not (np.where(present, table, 0).sum(axis=1) > 0).all():
             raise InputError(
-                f"table {number} holds a negative number or NaN, or a row without a positive one",
+                f"table {number} contains a negative number or NaN, or a row without a positive one",
                 expected="probabilities of the present options in every row",
             )
     if answers.shape != present.shape[:1]:
@@ -190,7 +190,7 @@ def _held_out(
     rule: str,
     folds: npt.NDArray[np.int64],
 ) -> Probabilities:
-    """The blend of each fold by weights fitted on the other folds, ``(n, k)``."""
+    """The blend of each fold with weights fitted on the other folds, ``(n, k)``."""
     mixed = np.empty(present.shape, dtype=np.float32)
     for fold in np.unique(folds):
         out = folds == fold
@@ -201,7 +201,7 @@ def _held_out(
 
 
 def _share(table: Probabilities, present: npt.NDArray[np.bool_], rule: str) -> npt.NDArray[np.float64]:
-    """A ranker's part of the blend. Each row sums to 1, so that the loss is convex in the weights."""
+    """A ranker's part of the blend; each row sums to 1, so the loss is convex in the weights."""
     return blend([table], [1.0], present, rule).astype(np.float64)
 
 
@@ -210,34 +210,34 @@ def _losses(mixed: Probabilities, answers: npt.NDArray[np.int64]) -> npt.NDArray
 
 
 def _minimise(shares: Sequence[npt.NDArray[np.float64]], answers: npt.NDArray[np.int64]) -> tuple[float, ...]:
-    """Weights on the simplex with the least log loss, exactly 0 for rankers that are left out."""
+    """Weights on the simplex with the least log loss, exactly 0 for dropped rankers."""
     weights = _least_loss(shares, answers)
-    kept = [number for number, weight in enumerate(weights) if weight >= _SPARE / len(shares)]
-    if len(kept) == len(shares):
+    remaining = [number for number, weight in enumerate(weights) if weight >= _SPARE / len(shares)]
+    if len(remaining) == len(shares):
         return weights
-    found = dict(zip(kept, _minimise([shares[number] for number in kept], answers)))
-    return tuple(found.get(number, 0.0) for number in range(len(shares)))
+    refitted = dict(zip(remaining, _minimise([shares[number] for number in remaining], answers)))
+    return tuple(refitted.get(number, 0.0) for number in range(len(shares)))
 
 
 def _least_loss(
     shares: Sequence[npt.NDArray[np.float64]], answers: npt.NDArray[np.int64]
 ) -> tuple[float, ...]:
-    """The problem is convex, so there is one answer."""
+    """Weights on the simplex with the least log loss; the problem is convex, so they are unique."""
     rows = np.arange(len(answers))
     right = np.stack([share[rows, answers] for share in shares], axis=1)
     count = len(shares)
-    pull = count**2 / (2 * len(answers))
+    penalty = count**2 / (2 * len(answers))
 
     def cost(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        mixed, away = right @ weights + _FLOOR, weights - 1 / count
-        loss = -np.log(mixed).mean() + pull * (away @ away)
-        return float(loss), -(right / mixed[:, None]).mean(axis=0) + 2 * pull * away
+        mixed, offset = right @ weights + _FLOOR, weights - 1 / count
+        loss = -np.log(mixed).mean() + penalty * (offset @ offset)
+        return float(loss), -(right / mixed[:, None]).mean(axis=0) + 2 * penalty * offset
 
     from scipy.optimize import minimize
 
-    found = minimize(
+    result = minimize(
         cost, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
     )  # fmt: skip
-    weights = np.clip(found.x, 0, 1)
+    weights = np.clip(result.x, 0, 1)
     return tuple((weights / weights.sum()).tolist())

@@ -1,6 +1,6 @@
-"""Stacking: a small model reads what every ranker says of an option, and says how likely it is right.
+"""Stacking: a small model reads every ranker's scores of an option and predicts how likely it is right.
 
-The models are fitted by scikit-learn (the ``train`` extra) and kept as plain arrays, so a saved stack
+The models are fitted by scikit-learn (the ``train`` extra) and stored as plain arrays, so a saved stack
 needs neither pickle nor scikit-learn.
 """
 
@@ -35,18 +35,18 @@ def option_features(
 ) -> tuple[Floats, tuple[str, ...]]:
     """Features of every option, ``(n, k, f)`` float64, and their names.
 
-    Of each ranker: the probability, 1 / rank, the margin to the best other option, and the entropy of
-    the question's row divided by that of an even one (how unsure the ranker is, the same for all
-    options). Then each of ``scores`` as it is, 0 where it is not finite.
+    For each ranker: the probability, 1 / rank, the margin to the best other option, and the entropy of
+    the question's row divided by that of a uniform one (how unsure the ranker is, the same for all
+    options). Then each of ``scores`` unchanged, 0 where it is not finite.
 
     Parameters
     ----------
     tables : ``(n, k)`` probabilities by the ranker's name.
-    scores : further ``(n, k)`` numbers, such as similarities, by name.
+    scores : additional ``(n, k)`` numbers, such as similarities, by name.
 
     Raises
     ------
-    InputError : a table or scores of another shape.
+    InputError : a table or scores of a different shape.
     """
     columns, names = [], []
     for name, table in tables.items():
@@ -82,7 +82,7 @@ def _fit_logistic(features: Floats, right: npt.NDArray[np.bool_], seed: int) -> 
     mean, spread = features.mean(axis=0), features.std(axis=0)
     scale = np.where(spread > 1e-12, spread, 1.0)
     model = LogisticRegression(C=1.0, max_iter=1000, random_state=seed).fit((features - mean) / scale, right)
-    # The standardisation is folded into the coefficients: the file holds one straight line.
+    # The standardisation is folded into the coefficients: the file stores one linear function.
     slope = model.coef_[0] / scale
     return {"slope": slope, "intercept": model.intercept_ - mean @ slope}
 
@@ -92,10 +92,10 @@ def _apply_logistic(arrays: Arrays, features: Floats) -> Floats:
 
 
 def _fit_boosted(features: Floats, right: npt.NDArray[np.bool_], seed: int) -> Arrays:
-    """Gradient-boosted trees as arrays ``(trees, nodes)``; unused places are leaves of 0.
+    """Gradient-boosted trees as arrays ``(trees, nodes)``; unused entries are leaves of 0.
 
-    ``GradientBoostingClassifier``, not its Hist sibling: its trees are open through public attributes
-    (``estimators_``, ``tree_``), the other's only through private ones, that is by pickle.
+    ``GradientBoostingClassifier``, not its Hist sibling: its trees are accessible through public attributes
+    (``estimators_``, ``tree_``), the other's only through private ones, or pickle.
     """
     from sklearn.ensemble import GradientBoostingClassifier
 
@@ -133,7 +133,7 @@ def _apply_boosted(arrays: Arrays, features: Floats) -> Floats:
         *(arrays[name] for name in ("left", "right", "feature", "threshold", "value"))
     ):
         node = np.zeros(len(features), dtype=np.int64)
-        # No path is longer than the nodes are many, whatever a damaged file holds.
+        # No path is longer than the number of nodes, whatever a damaged file contains.
         for _ in range(len(left)):
             inner = left[node] > 0
             if not inner.any():
@@ -161,12 +161,12 @@ class Stack:
 
     @property
     def rankers(self) -> tuple[str, ...]:
-        """The rankers that it mixes, in their order."""
+        """The rankers that it combines, in order."""
         first = f": {_OF_A_RANKER[0]}"
         return tuple(name.removesuffix(first) for name in self.features if name.endswith(first))
 
     def mixed(self, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]) -> Probabilities:
-        """``(n, k)`` float32 of new questions, from ``(n, k)`` tables in the order of ``rankers``."""
+        """``(n, k)`` float32 for new questions, from ``(n, k)`` tables in the order of ``rankers``."""
         return self.probabilities(option_features(dict(zip(self.rankers, tables)), present)[0], present)
 
     def probabilities(self, features: Floats, present: npt.NDArray[np.bool_]) -> Probabilities:
@@ -174,7 +174,7 @@ class Stack:
 
         Raises
         ------
-        InputError : features of another number.
+        InputError : a different number of features.
         """
         if features.shape != (*present.shape, len(self.features)):
             raise InputError(
@@ -186,7 +186,7 @@ class Stack:
         return softmax(odds, present)
 
     def save(self, path: str | Path) -> None:
-        """Write one ``.npz`` of plain arrays, whole."""
+        """Write one ``.npz`` of plain arrays, atomically."""
         head = json.dumps({"format": _FORMAT, "kind": self.kind, "features": self.features})
         contents: dict[str, Any] = {"head": np.array(head), **self.arrays}
         with whole_file(path) as aside, aside.open("wb") as file:
@@ -198,7 +198,7 @@ class Stack:
 
         Raises
         ------
-        ArtifactError : no such file, or not one of ours.
+        ArtifactError : no such file, or not a stack of this version.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -207,26 +207,26 @@ class Stack:
             if head["format"] != _FORMAT or head["kind"] not in KINDS:
                 raise ValueError
             stack = cls(head["kind"], tuple(head["features"]), arrays)
-            # A trial run: arrays that do not fit together are found here and not at the first question.
+            # A trial run: arrays that do not match are found here and not at the first question.
             KINDS[stack.kind][1](arrays, np.zeros((1, len(stack.features))))
         except FileNotFoundError:
             raise ArtifactError("no such file", where=path, cure="check the spelling of the path") from None
         except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
             raise ArtifactError(
-                "this is no stack that this version reads", where=path, expected=f"a file of {_FORMAT!r}",
-                cure="give stack.npz of a cross-validation with --stack, or run it again",
+                "not a stack that this version reads", where=path, expected=f"a file of {_FORMAT!r}",
+                cure="use the stack.npz of a cross-validation with --stack, or rerun it",
             ) from error  # fmt: skip
         return stack
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedStack:
-    """A stack fitted on all questions, and how it did on questions it was not fitted on.
+    """A stack fitted on all questions, and its performance on questions it was not fitted on.
 
     Attributes
     ----------
-    held_out : ``(n, k)`` float32, each fold by a stack fitted on the other folds.
-    comparison : MAP@3 of ``held_out`` less that of the rankers' equal blend; use the stack where it is
+    held_out : ``(n, k)`` float32, each fold from a stack fitted on the other folds.
+    comparison : MAP@3 of ``held_out`` minus that of the rankers' equal blend; use the stack if it is
         distinguishable and above zero.
     """
 
@@ -256,8 +256,8 @@ def fit_stack(
 
     Raises
     ------
-    ConfigError : no such kind, scikit-learn is missing, no table.
-    InputError : a question without an answer, a table of another shape.
+    ConfigError : no such kind, scikit-learn is missing, or no table.
+    InputError : a question without an answer, or a table of a different shape.
     """
     if kind not in KINDS:
         raise ConfigError(f"no stack of the kind {kind!r}", expected="one of " + ", ".join(KINDS))

@@ -1,1 +1,1 @@
-"""Models: where a name resolves to weights, and how they are loaded."""
+"""Models: how a name resolves to weights, and how they are loaded."""

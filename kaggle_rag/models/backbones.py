@@ -1,6 +1,6 @@
-"""Backbones that competitors reach for, and what any backbone takes in memory.
+"""Backbones that competitors reach for, and the memory that any backbone needs.
 
-Nothing here decides how a backbone is loaded: its ``config.json`` does. The table saves looking up.
+Nothing here decides how a backbone is loaded: its ``config.json`` does. The table is a quick reference.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 
 from kaggle_rag.runtime.errors import show_size
 
-# One GPU of a notebook: a T4 has 16 GB, of which CUDA and its libraries take about one.
+# One notebook GPU: a T4 has 16 GB, of which CUDA and its libraries take about one.
 CARD = 15e9
 _NF4, _HALF, _FULL = 0.5625, 2, 4
 # Weights, gradients and AdamW's two moments in float32 (Rajbhandari et al. 2020, section 3.1).
@@ -21,7 +21,7 @@ class KnownBackbone:
     """A checkpoint by its hub name.
 
     ``parameters`` in millions; ``tokens`` is the longest row it was trained to read; ``targets`` are the
-    linear layers that LoRA adapts (``all-linear`` takes them all).
+    linear layers that LoRA adapts (``all-linear`` means all of them).
     """
 
     name: str
@@ -87,8 +87,8 @@ def training_bytes(
 
     Activations of a layer are ``34 s b h`` bytes in half precision without its attention matrix
     (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, equation 2; SDPA keeps no matrix). With
-    checkpointing a layer keeps its input, ``2 s b h``, and one layer is computed anew. A tenth is added
-    for what the allocator cannot use.
+    checkpointing a layer keeps its input, ``2 s b h``, and one layer is recomputed. A tenth is added
+    for memory that the allocator cannot use.
     """
     weights = 1e6 * backbone.parameters
     held = {"full": _TRAINED * weights, "lora": _HALF * weights, "qlora": _NF4 * weights}[method]
@@ -96,8 +96,8 @@ def training_bytes(
     adapter = 0.0 if method == "full" else 0.01 * weights * _TRAINED
     layer = _activations(backbone, tokens * rows)
     inputs = 2 * tokens * rows * backbone.hidden
-    kept = backbone.layers * inputs + layer if checkpointing else backbone.layers * layer
-    return 1.1 * (held + adapter + kept)
+    activations = backbone.layers * inputs + layer if checkpointing else backbone.layers * layer
+    return 1.1 * (held + adapter + activations)
 
 
 def _activations(backbone: KnownBackbone, tokens: int) -> float:
@@ -120,12 +120,12 @@ def table() -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     note = (
         "Memory is an estimate: rows of 512 tokens; trained on 4 rows at once with gradient checkpointing by "
-        "the first of full, lora, qlora\nthat fits into 16 GB (none: shard it by accelerate launch). Any "
+        "the first of full, lora, qlora\nthat fits in 16 GB (none: shard it with accelerate launch). Any "
         "other checkpoint works too: its config.json says what it is."
     )
     return "\n".join([*lines, "", note])
 
 
 def cheapest(backbone: KnownBackbone) -> str:
-    """The first method of ``full``, ``lora``, ``qlora`` by which it trains on one card of 16 GB."""
+    """The first method of ``full``, ``lora``, ``qlora`` that trains it on one card of 16 GB."""
     return next((m for m in ("full", "lora", "qlora") if training_bytes(backbone, m) <= CARD), "none")

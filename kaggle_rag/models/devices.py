@@ -9,9 +9,9 @@ from kaggle_rag.runtime.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# Number formats and their names in torch, which is imported when a model is, not when a setting is read.
+# Number formats and their names in torch, which is imported with a model, not when a setting is read.
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-# Kinds of devices that torch may have: a mistyped name is told without importing it.
+# Kinds of devices that torch may have: a typo is reported without importing it.
 _KINDS = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "meta")
 
 
@@ -19,12 +19,12 @@ def dtype_of(precision: str) -> torch.dtype:
     """The dtype of a key of `PRECISIONS`."""
     import torch
 
-    found: torch.dtype = getattr(torch, PRECISIONS[precision])
-    return found
+    dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+    return dtype
 
 
 def device_of(name: str | None) -> str:
-    """``name``, or CUDA where there is one; raise ``ConfigError`` for a device that is not here."""
+    """``name``, or by default CUDA if available; raise ``ConfigError`` for a device that does not exist."""
     if name == "cpu":
         return name
     if name is not None and name.partition(":")[0] not in _KINDS:

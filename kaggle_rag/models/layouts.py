@@ -1,7 +1,7 @@
 """How a question, its options and a context are laid out as text, and cut to what a backbone reads.
 
-In the kit's own layouts only the context is ever cut, as text: the tokenizer then keeps its own rules
-(special tokens, spaces, merges) for what stands around it. Layouts of other trainings are cut as their
+In the kit's own layouts only the context is ever cut, as text: the tokenizer then applies its own rules
+(special tokens, spaces, merges) to the text around it. Layouts of other trainings are cut as their
 tokenizer cut them (`Layout.cut`).
 """
 
@@ -18,7 +18,7 @@ from kaggle_rag.runtime.errors import ConfigError
 
 _BREAKS = 4
 _FIELDS = ("context", "prompt", "option", "options", "letter")
-# What is cut where a row is too long, and the tokenizer's own name for it; of the kit's way there is none.
+# What is cut if a row is too long, and the tokenizer's name for it; the kit's own way has none.
 CUTS = {"context": "", "first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 
@@ -27,11 +27,11 @@ class Layout:
     """A text with fields such as ``{context}``, in up to three parts.
 
     ``first`` and ``second`` are the tokenizer's two segments (``second`` may be empty); ``answer`` is
-    what a language model continues with, where options are scored by likelihood.
+    what a language model continues with if options are scored by likelihood.
 
-    ``add_special_tokens`` is off where the texts spell them out. ``cut`` is a key of `CUTS`: the end of
-    the context, or of a segment as ``truncation=`` of a tokenizer cuts it. ``context_chars`` cuts a
-    context to so many characters before that (0: not at all).
+    ``add_special_tokens`` is off if the texts spell them out. ``cut`` is a key of `CUTS`: the end of
+    the context, or of a segment as a tokenizer's ``truncation=`` cuts it. ``context_chars`` first cuts a
+    context to that many characters (0: not at all).
     """
 
     first: str
@@ -47,12 +47,12 @@ class Layout:
             parts = [*string.Formatter().parse(self.first + self.second)]
             answer = [*string.Formatter().parse(self.answer)]
         except ValueError as error:
-            raise ConfigError(f"the template is not readable: {error}", where="template") from error
+            raise ConfigError(f"the template cannot be parsed: {error}", where="template") from error
         names = {name for _, name, _, _ in parts if name is not None}
-        said = {name for _, name, _, _ in answer if name is not None}
-        if unknown := sorted((names | said) - set(_FIELDS)):
+        in_answer = {name for _, name, _, _ in answer if name is not None}
+        if unknown := sorted((names | in_answer) - set(_FIELDS)):
             raise ConfigError(
-                f"the template has a field {{{unknown[0]}}}",
+                f"the template has an unknown field {{{unknown[0]}}}",
                 where="template",
                 expected="one of " + ", ".join(f"{{{name}}}" for name in _FIELDS),
             )
@@ -77,27 +77,27 @@ class Layout:
             )
 
     def filled(self, fields: Mapping[str, str]) -> tuple[str, str]:
-        """Both segments; the answer stands at the end of the last one."""
+        """Both segments; the answer is at the end of the last one."""
         first, second, answer = (part.format_map(fields) for part in (self.first, self.second, self.answer))
         return (first, second + answer) if second else (first + answer, "")
 
 
 # [CLS] context [SEP] question option [SEP]
 PAIR = Layout("{context}", "{prompt} {option}")
-# An option behind its question, without a context: that is embedded apart.
+# An option after its question, without a context, which is embedded separately.
 APART = Layout("{prompt} {option}")
-# One option at a time, judged at the last token.
+# One option at a time, scored at the last token.
 BINARY = Layout("{context}\n\nQuestion: {prompt}\nProposed answer: {option}\nIs the proposed answer right?")
 # All options at once; a letter follows.
 LETTER = Layout("{context}\n\nQuestion: {prompt}\n{options}\nAnswer:", answer=" {letter}")
-# The option itself is what follows.
+# The option itself follows.
 OPTION = Layout("{context}\n\nQuestion: {prompt}\nAnswer:", answer=" {option}")
 
-# The layout of the form itself, by name.
+# The name of the form's own layout.
 OWN = "own"
-# Layouts of public trainings for the LLM Science Exam, for checkpoints that were trained by them.
+# Layouts of public trainings for the LLM Science Exam, for checkpoints that were trained with them.
 PRESETS: dict[str, Layout] = {
-    # kaggle.com/code/cdeotte/how-to-train-open-book-model-part-1 (and most notebooks that copied it)
+    # kaggle.com/code/cdeotte/how-to-train-open-book-model-part-1 (and most notebooks copied from it)
     "openbook": Layout(
         "[CLS] {context}", " #### {prompt} [SEP] {option} [SEP]", add_special_tokens=False, cut="first"
     ),
@@ -108,11 +108,11 @@ PRESETS: dict[str, Layout] = {
     # huggingface.co/potsawee/longformer-large-4096-answering-race
     "race": Layout("{context} <s> {prompt}", "{option}", cut="longest"),
 }
-_OVER = {field.name for field in dataclasses.fields(Layout)}
+_FIELD_NAMES = {field.name for field in dataclasses.fields(Layout)}
 
 
 def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layout:
-    """The layout of a name (a key of `PRESETS`, or `OWN`), or the default with other fields of `Layout`.
+    """The layout of a name (a key of `PRESETS`, or `OWN`), or the default with other values of its fields.
 
     Raises
     ------
@@ -128,27 +128,27 @@ def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layo
                 expected=", ".join([OWN, *PRESETS]) + ", or texts as {first: ..., second: ...}",
             )
         return PRESETS[template]
-    keys = "one of " + ", ".join(sorted(_OVER))
+    keys = "one of " + ", ".join(sorted(_FIELD_NAMES))
     if not isinstance(template, Mapping):
-        raise ConfigError("this is no layout", where="template", expected="a name, or a mapping of " + keys)
-    if unknown := sorted(map(str, set(template) - _OVER)):
+        raise ConfigError("not a layout", where="template", expected="a name, or a mapping of " + keys)
+    if unknown := sorted(map(str, set(template) - _FIELD_NAMES)):
         raise ConfigError(f"a template has no key {unknown[0]!r}", where="template", expected=keys)
     for name in ("first", "second", "answer"):
         if not isinstance(template.get(name, ""), str):
-            raise ConfigError("this is not a text", where=f"template.{name}", expected="such as {context}")
-    # A template of its own says nothing about the default's second segment or answer by leaving it out.
+            raise ConfigError("not a text", where=f"template.{name}", expected="such as {context}")
+    # A custom template that leaves out the second segment or the answer keeps the default's.
     return dataclasses.replace(default, **template)
 
 
 class Written(NamedTuple):
-    """One row for a model: ``ids`` as its tokenizer gives them, and which tokens are the answer's."""
+    """One row for a model: ``ids`` from its tokenizer, and which tokens belong to the answer."""
 
     ids: dict[str, list[int]]
     is_answer: list[bool]
 
 
 def listed(options: Sequence[str | None]) -> str:
-    """``A. first`` and so on, a line each; absent options are left out and the letters stay."""
+    """``A. first`` and so on, one per line; absent options are left out, and the letters do not shift."""
     return "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options) if text is not None)
 
 
@@ -168,31 +168,31 @@ class Writer:
     def __init__(self, tokenizer: Any, layout: Layout, max_tokens: int) -> None:
         if not tokenizer.is_fast:
             raise ConfigError(
-                "this tokenizer does not say where its tokens stand in the text",
+                "this tokenizer does not give the positions of its tokens in the text",
                 where=tokenizer.name_or_path,
                 expected="a fast tokenizer (tokenizer.json)",
                 cure="python -m training convert FOLDER OUT writes one",
             )
         self.tokenizer, self.layout, self.max_tokens = tokenizer, layout, max_tokens
         self.shortened = 0
-        """Rows whose question lost words, because it was too long without a context too."""
+        """Rows whose question was cut, because it was too long even without a context."""
         self._special = special_ids(tokenizer)
-        # The same context stands in the row of every option.
+        # The same context is in the row of every option.
         self._plain = functools.lru_cache(maxsize=64)(self._without_special)
 
     def __call__(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
         """The row of option ``place``, with its answer.
 
-        The context loses its end. Where question and option alone are too long the question loses its
-        beginning (what is asked stands at its end), and then the options their ends: one long row of a
+        The context loses its end. If question and option alone are too long, the question loses its
+        beginning (what is asked is at its end), and then the options their ends: one long row of a
         hidden test set must not stop a submission.
         """
         return self._fitting(self.layout, context, prompt, options, place)
 
     def question(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
-        """The same row without its answer, for an encoder whose decoder gives that."""
-        asking = dataclasses.replace(self.layout, answer="")
-        return self._fitting(asking, context, prompt, options, place)
+        """The same row without its answer, for an encoder whose decoder produces that."""
+        unanswered = dataclasses.replace(self.layout, answer="")
+        return self._fitting(unanswered, context, prompt, options, place)
 
     def _fitting(
         self, layout: Layout, context: str, prompt: str, options: Sequence[str | None], place: int
@@ -200,34 +200,34 @@ class Writer:
         context, prompt = self._text(context[: layout.context_chars or None]), self._text(prompt)
         options = self._texts(options)
         fields = _fields(prompt, options, place)
-        found = (
+        row = (
             self._with_room(layout, fields, "context", context, keep_start=True)
             if layout.cut == "context"
             else self._cut(layout, {**fields, "context": context})
         )
-        if found:
-            return found
+        if row:
+            return row
         self.shortened += 1
         bare = {**fields, "prompt": ""}
-        found = self._with_room(layout, bare, "prompt", fields["prompt"], keep_start=False)
-        return found or self._squeezed(layout, options, place)
+        row = self._with_room(layout, bare, "prompt", fields["prompt"], keep_start=False)
+        return row or self._squeezed(layout, options, place)
 
     def _squeezed(self, layout: Layout, options: Sequence[str | None], place: int) -> Written:
-        """Options cut to half their length, again and again; in the end only the end of the row is kept."""
+        """Halve the options repeatedly; as a last resort, keep only the end of the row."""
         longest = max(len(option or "") for option in options)
         while longest > 1:
             longest //= 2
             short = [option and option[:longest] for option in options]
-            found = self._write(layout, _fields("", short, place))
-            if len(found.is_answer) <= self.max_tokens:
-                return found
+            row = self._write(layout, _fields("", short, place))
+            if len(row.is_answer) <= self.max_tokens:
+                return row
         short = [option and option[:1] for option in options]
-        # The last resort keeps the row's end, where the answer stands.
+        # The end of the row holds the answer.
         fields = _fields("", short, place)
         return self._write(layout, fields, "left", truncation=True, max_length=self.max_tokens)
 
     def _cut(self, layout: Layout, fields: Mapping[str, str]) -> Written | None:
-        """The row as the tokenizer cuts it; ``None`` where that would leave nothing of a segment."""
+        """The row as the tokenizer cuts it; ``None`` if that would leave nothing of a segment."""
         whole = self._write(layout, fields)
         over = len(whole.is_answer) - self.max_tokens
         if over <= 0:
@@ -244,9 +244,9 @@ class Writer:
         return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
 
     def _text(self, text: str) -> str:
-        """A user's text, in which no token with a meaning of its own is read.
+        """A user's text, in which no special token is read.
 
-        The kit's own layouts leave out the space around it; those of other trainings kept it.
+        The kit's own layouts strip the space around it; those of other trainings kept it.
         """
         return self._plain(text.strip() if self.layout.cut == "context" else text)
 
@@ -254,83 +254,83 @@ class Writer:
         return [option and self._text(option) for option in options]
 
     def _without_special(self, text: str) -> str:
-        """``text`` with a space behind the first sign of each special token that it spells out.
+        """``text`` with a space after the first character of each special token that it spells out.
 
-        ``split_special_tokens`` does not do: a unigram model whose vocabulary holds ``[SEP]`` reads it from
-        plain text all the same.
+        ``split_special_tokens`` is not enough: a unigram model with ``[SEP]`` in its vocabulary still reads
+        it from plain text.
         """
-        # Once is enough for all tokenizers but those that drop spaces.
+        # Once is enough for all tokenizers except those that drop spaces.
         for _ in range(_BREAKS):
-            found = self._tokens(text)
+            tokens = self._tokens(text)
             spans = [
                 (start, text[start:end])
-                for token, (start, end) in zip(found["input_ids"], found["offset_mapping"])
+                for token, (start, end) in zip(tokens["input_ids"], tokens["offset_mapping"])
                 if token in self._special or (token == self.tokenizer.unk_token_id
                                               and text[start:end].strip() == self.tokenizer.unk_token)
             ]  # fmt: skip
-            # A special token of one sign cannot be told from that sign.
+            # A special token of one character cannot be distinguished from that character.
             breaks = [
                 start + len(span) - len(span.lstrip()) + 1 for start, span in spans if len(span.strip()) > 1
             ]
             if not breaks:
                 break
-            for place in sorted(breaks, reverse=True):
-                text = f"{text[:place]} {text[place:]}"
+            for position in sorted(breaks, reverse=True):
+                text = f"{text[:position]} {text[position:]}"
         return text
 
     def alone(self, text: str) -> dict[str, list[int]]:
-        """A row of one text; what is too long loses its end."""
+        """A row of one text, cut at its end if too long."""
         text = self._plain(text)
         ids = dict(self.tokenizer(text, verbose=False))
         if len(ids["input_ids"]) > self.max_tokens:
             spans = self._tokens(text)
             special = len(ids["input_ids"]) - len(spans["input_ids"])
-            kept = max(1, self.max_tokens - special)
-            return self.alone(text[: spans["offset_mapping"][kept - 1][1]])
+            room = max(1, self.max_tokens - special)
+            return self.alone(text[: spans["offset_mapping"][room - 1][1]])
         return ids
 
     def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
-        """What follows the row of option ``place``, for a decoder that reads the row elsewhere."""
+        """What follows the row of option ``place``, for a decoder whose encoder reads the row."""
         return self.layout.answer.format_map(_fields(self._text(prompt), self._texts(options), place))
 
     def _with_room(
         self, layout: Layout, fields: Mapping[str, str], name: str, text: str, *, keep_start: bool
     ) -> Written | None:
-        """The row with as much of a field's text as fits; ``None`` when it is too long without it."""
+        """The row with as much of a field's text as fits; ``None`` if it is too long even without it."""
         bare = self._write(layout, fields)
         room = self.max_tokens - len(bare.is_answer)
         if room < 0:
             return None
         spans = self._tokens(text)["offset_mapping"]
-        kept = min(room, len(spans))
-        while kept > 0:
-            piece = text[: spans[kept - 1][1]] if keep_start else text[spans[-kept][0] :]
-            found = self._write(layout, {**fields, name: piece})
-            over = len(found.is_answer) - self.max_tokens
+        count = min(room, len(spans))
+        while count > 0:
+            piece = text[: spans[count - 1][1]] if keep_start else text[spans[-count][0] :]
+            row = self._write(layout, {**fields, name: piece})
+            over = len(row.is_answer) - self.max_tokens
             if over <= 0:
-                return found
-            # Tokens at a seam do not always merge as they do alone.
-            kept -= over
+                return row
+            # Tokens at a seam do not always merge as they do in isolation.
+            count -= over
         return bare
 
     def _write(self, layout: Layout, fields: Mapping[str, str], side: str = "right", **cut: Any) -> Written:
         first, second = layout.filled(fields)
         self.tokenizer.truncation_side = side
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             first, second or None, return_offsets_mapping=True, return_special_tokens_mask=True,
             add_special_tokens=layout.add_special_tokens, verbose=False, **cut,
         )  # fmt: skip
-        spans, special = found.pop("offset_mapping"), found.pop("special_tokens_mask")
+        spans, special = encoded.pop("offset_mapping"), encoded.pop("special_tokens_mask")
         answer = len(layout.answer.format_map(fields))
-        begins = len(second or first) - answer
+        answer_start = len(second or first) - answer
         is_answer = [
-            bool(answer) and not mark and start >= begins and end > start
+            bool(answer) and not mark and start >= answer_start and end > start
             for (start, end), mark in zip(spans, special)
         ]
-        return Written(dict(found), is_answer)
+        return Written(dict(encoded), is_answer)
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of the tokens that mean something else than their letters, without that of unknown words."""
-    marked = {place for place, token in tokenizer.added_tokens_decoder.items() if token.special}
+    """Ids of the tokens that mean something other than their text, except that of unknown words."""
+    marked = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
     return (marked | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}

@@ -1,4 +1,4 @@
-"""A backbone in memory, with its tokenizer, its head, and an adapter where there is one."""
+"""Load a backbone with its tokenizer, its head, and its adapter if it has one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
 class Backbone(NamedTuple):
-    """A model that is ready to read, and how it is asked."""
+    """A loaded model, and how to query it."""
 
     model: Any
     tokenizer: Any
     form: AnswerForm
     family: str
     new: tuple[str, ...]
-    """Modules that the checkpoint did not have: they know nothing yet, and must be trained."""
+    """Modules missing from the checkpoint: they are untrained, and must be trained."""
 
     def collator(self) -> DataCollatorForMultipleChoice:
-        """What puts its questions into batches."""
+        """The collator for its questions."""
         on_gpu = self.model.device.type == "cuda"
-        # Adapters that put virtual tokens before a row number the tokens themselves.
+        # Adapters that prepend virtual tokens to a row number the tokens themselves.
         virtual = getattr(getattr(self.model, "active_peft_config", None), "is_prompt_learning", False)
         numbered = self.family == DECODER and not virtual
         return self.form.collator(self.tokenizer, 8 if on_gpu else None, numbered)
@@ -43,7 +43,7 @@ class Backbone(NamedTuple):
 def load_backbone(
     name: str, form: str, *, device: str, precision: str = "fp32", nf4: bool = False, labels: int = 1
 ) -> Backbone:
-    """Load a checkpoint with the head that a form needs; a head that is not there is new, by torch's seed.
+    """Load a checkpoint with the head that a form needs; a missing head is new, drawn by torch's seed.
 
     Parameters
     ----------
@@ -58,51 +58,51 @@ def load_backbone(
     Raises
     ------
     CheckpointError : nothing found, or it does not load.
-    ConfigError : the backbone's family does not answer in this form.
+    ConfigError : the backbone's family does not support this form.
     """
     folder = resolve(name).path
     config, tokenizer = described(folder)
     family = family_of(config)
-    answers = form_of(form, family)
-    # What a decoder is asked for stands at the end of its row.
+    answer_form = form_of(form, family)
+    # A decoder answers at the end of its row.
     tokenizer.padding_side = "left" if family == DECODER else "right"
-    if answers.has_head:
+    if answer_form.has_head:
         config.num_labels = labels
-        # What the heads of transformers look for at the end of a row.
+        # The heads of transformers look for it at the end of a row.
         config.pad_token_id = tokenizer.pad_token_id
     options: dict[str, Any] = {"config": config, "dtype": dtype_of(precision)}
     if nf4:
         options |= {"quantization_config": _nf4(dtype_of(precision)), "device_map": {"": device}}
     try:
-        model, told = getattr(transformers, answers.auto).from_pretrained(
+        model, info = getattr(transformers, answer_form.auto).from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True, **options,
         )  # fmt: skip
     except FAULTS as error:
-        said = str(error).splitlines()[0]
-        if "ignore_mismatched_sizes" in said:
-            # The library prints which, as a table that nobody sees here.
-            said = "weights of other shapes than its config.json says"
+        reason = str(error).splitlines()[0]
+        if "ignore_mismatched_sizes" in reason:
+            # The library prints them in a table that nobody sees here.
+            reason = "its weights have other shapes than its config.json says"
         raise CheckpointError(
-            f"this folder does not load as a backbone ({said})",
+            f"this folder does not load as a backbone ({reason})",
             where=folder,
-            expected=f"a checkpoint that {answers.auto} of transformers {transformers.__version__} reads",
+            expected=f"a checkpoint that {answer_form.auto} of transformers {transformers.__version__} reads",
         ) from error
     if nf4:
         _keep_trainable(model)
-    missing = {name.rpartition(".")[0] for name in told["missing_keys"]}
-    if answers.embeds:
-        missing -= _unasked(model)
+    missing = {name.rpartition(".")[0] for name in info["missing_keys"]}
+    if answer_form.embeds:
+        missing -= _frozen_pooler(model)
     new = tuple(sorted(missing))
-    return Backbone(model if nf4 else model.to(device), tokenizer, answers, family, new)
+    return Backbone(model if nf4 else model.to(device), tokenizer, answer_form, family, new)
 
 
-def _unasked(model: Any) -> set[str]:
-    """Parts of a pooler, which a mean over tokens leaves out; frozen, so that no process waits for it."""
-    found = {name for name, _ in model.named_modules() if name.startswith("pooler")}
-    for name in found:
+def _frozen_pooler(model: Any) -> set[str]:
+    """Parts of a pooler, which a mean over tokens ignores; frozen, so that no process waits for them."""
+    pooler = {name for name, _ in model.named_modules() if name.startswith("pooler")}
+    for name in pooler:
         model.get_submodule(name).requires_grad_(False)
-    return found
+    return pooler
 
 
 def load_ranker(
@@ -110,12 +110,12 @@ def load_ranker(
 ) -> tuple[RankerCard, Backbone]:
     """A trained ranker, as ``python -m training`` wrote it.
 
-    ``base`` says where an adapter's backbone lies; ``nf4`` keeps the backbone in 4 bits though it was
+    ``base`` is the location of an adapter's backbone; ``nf4`` keeps the backbone in 4 bits even if it was
     trained in more (one that was trained in 4 bits always is).
 
     Raises
     ------
-    CheckpointError, ArtifactError : no ranker, a damaged one, or one of other weights than the adapter's.
+    CheckpointError, ArtifactError : no ranker, a damaged one, or other weights than the adapter's.
     """
     card = RankerCard.read(folder)
     if not card.base:
@@ -131,23 +131,23 @@ def load_ranker(
 def load_whole(
     folder: Path, card: RankerCard, *, device: str, precision: str, nf4: bool = False
 ) -> Backbone:
-    """A checkpoint that answers as it is, in 4 bits if asked: its head must be in it.
+    """A checkpoint that answers as it is, in 4 bits if requested: it must contain its head.
 
     Raises
     ------
     CheckpointError : it does not load, or its head was never trained.
     """
-    found = load_backbone(
+    backbone = load_backbone(
         str(folder), card.form, device=device, precision=precision, nf4=nf4, labels=card.labels
     )
-    if found.new:
+    if backbone.new:
         raise CheckpointError(
             f"this checkpoint has no head for the form {card.form!r}",
             where=folder,
-            expected=f"weights of {', '.join(found.new)}",
+            expected=f"weights of {', '.join(backbone.new)}",
             cure="train it first: python -m training --help",
         )
-    return found
+    return backbone
 
 
 def family_in(name: str) -> str:
@@ -156,8 +156,8 @@ def family_in(name: str) -> str:
 
 
 def max_positions(config: Any) -> int | None:
-    """The longest input a backbone has positions for; ``None`` where they are relative."""
-    # RoBERTa's positions begin behind the padding index.
+    """The longest input a backbone has positions for; ``None`` if they are relative."""
+    # RoBERTa's positions start after the padding index.
     spare = (config.pad_token_id or 0) + 1 if config.model_type in _FROM_PADDING else 0
     limit = getattr(config, "max_position_embeddings", None)
     relative = getattr(config, "position_biased_input", True) is False
@@ -168,7 +168,7 @@ _FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "rober
 
 
 def require_4bit() -> None:
-    """Raise ``ConfigError`` where weights in 4 bits cannot be had."""
+    """Raise ``ConfigError`` if 4-bit weights are not available."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             "4-bit weights need bitsandbytes", cure="pip install bitsandbytes, or the extra 'train'"
@@ -186,8 +186,8 @@ def _nf4(compute: torch.dtype) -> Any:
 def _keep_trainable(model: Any) -> None:
     """Keep an evaluation on a CPU from repacking the 4-bit weights for a kernel without gradients.
 
-    bitsandbytes does so in the first forward pass in evaluation mode where the CPU has AVX512_BF16;
-    training that goes on then learns from wrong gradients.
+    bitsandbytes does so in the first forward pass in evaluation mode if the CPU has AVX512_BF16;
+    training that continues afterwards uses wrong gradients.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -1,4 +1,4 @@
-"""What a backbone will take in memory, by the headers of its files alone: no weight is read for it."""
+"""The memory that a backbone will need, from the headers of its files: no weights are read."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from safetensors import SafetensorError, safe_open
 from kaggle_rag.models.checkpoints import weights
 from kaggle_rag.runtime.errors import CheckpointError
 
-# Python with torch, transformers, the tables and what their allocators keep, measured; bitsandbytes beside
-# it, and on a GPU the CUDA context.
+# Python with torch, transformers, the tables and what their allocators keep, as measured; bitsandbytes on
+# top, and the CUDA context on a GPU.
 _LIBRARIES = 600_000_000
 _BITSANDBYTES = 100_000_000
 _CUDA = 500_000_000
-# What a torch that was built for CUDA takes more, also where no GPU is.
+# What a torch built for CUDA needs on top, even without a GPU.
 _CUDA_BUILD = 200_000_000
-# Bytes a weight of a layer in NF4 with double quantization: 4 bits, and 8 bits and a bit for each 64.
+# Bytes per weight of a layer in NF4 with double quantization: 4 bits, and a bit over 8 for each 64.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Layers that stay whole in a model of 4 bits: the heads, which are small and trained.
+# Layers that stay unquantized in a 4-bit model: the heads, which are small and trained.
 WHOLE = ("lm_head", "score", "classifier", "classification_head", "pooler")
-# Type of a number in a file, and its bytes there.
+# Number types in a file, and their bytes there.
 _STORED = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
-# Attention of two positions that keeps its matrix, some of them, and gathers by relative distance.
+# Attention matrices that models with relative positions keep.
 _KEPT_MATRICES = {"deberta": 8, "deberta-v2": 8, "t5": 3, "mt5": 3, "umt5": 3}
 _OTHER_MATRICES = 1
 # Tokens of an answer for which a language model gives logits over its whole vocabulary.
@@ -38,7 +38,7 @@ _ANSWER = 64
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What is read at once: ``rows`` of ``tokens`` each, in ``precision``, on ``device``."""
+    """A batch: ``rows`` of ``tokens`` each, in ``precision``, on ``device``."""
 
     device: str
     precision: str
@@ -46,12 +46,12 @@ class Reading:
     tokens: int
     nf4: bool = False
     answers: bool = False
-    """Whether logits over the vocabulary are asked for."""
+    """Whether logits over the vocabulary are computed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Bytes at the peak, of the whole process, and of its model's weights alone."""
+    """Peak bytes of the whole process, and bytes of its model's weights alone."""
 
     ram: int
     gpu: int
@@ -59,13 +59,13 @@ class Estimate:
 
 
 def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
-    """What answering takes by the checkpoint (and an adapter's folder) and its ``config.json``.
+    """The memory for answering, from the checkpoint (and an adapter's folder) and its ``config.json``.
 
     Raises
     ------
-    CheckpointError : a file is no safetensors, or was cut short.
+    CheckpointError : a file is not safetensors, or is truncated.
     """
-    tensors = [found for folder in folders for found in _headers(folder)]
+    tensors = [tensor for folder in folders for tensor in _headers(folder)]
     number = _BYTES[reading.precision]
     held = int(sum(_held(name, shape, kind, number, reading.nf4) for name, shape, kind in tensors))
     working = _working(config, reading, number)
@@ -91,7 +91,7 @@ def weights_of(folder: Path, precision: str) -> int:
 
     Raises
     ------
-    CheckpointError : a file is no safetensors, or was cut short.
+    CheckpointError : a file is not safetensors, or is truncated.
     """
     number = _BYTES[precision]
     return int(sum(_held(name, shape, kind, number, nf4=False) for name, shape, kind in _headers(folder)))
@@ -102,12 +102,12 @@ def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
         try:
             with safe_open(path, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118
-                    found = file.get_slice(name)
-                    yield name, found.get_shape(), found.get_dtype()
+                    tensor = file.get_slice(name)
+                    yield name, tensor.get_shape(), tensor.get_dtype()
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"this file is damaged ({str(error).splitlines()[0]})", where=path,
-                cure="copy it again, whole",
+                cure="copy it again",
             ) from error  # fmt: skip
 
 
@@ -119,13 +119,13 @@ def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> flo
 
 
 def _is_copied(name: str, shape: list[int], kind: str, reading: Reading) -> bool:
-    """Whether pages of the file stay resident beside the weight; one of the right type is those pages."""
+    """Whether file pages stay resident besides the weight; a weight of the right type is those pages."""
     other = kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape))
     return kind in _FLOATS and other
 
 
 def _is_linear(name: str, shape: list[int]) -> bool:
-    """Whether bitsandbytes turns it into 4 bits: a matrix that is no embedding and no head."""
+    """Whether bitsandbytes quantizes it to 4 bits: a matrix that is neither embedding nor head."""
     parts = name.split(".")
     embeds = any("embed" in part or part in ("shared", "wte", "wpe") for part in parts)
     return len(shape) == 2 and parts[-1] == "weight" and not embeds and not set(parts) & set(WHOLE)
@@ -136,7 +136,7 @@ def _largest(folders: list[Path]) -> int:
 
 
 def _working(config: Any, reading: Reading, number: int) -> int:
-    """Activations of one layer, of which a forward pass without gradients keeps no more."""
+    """Activations of one layer, the most that a forward pass without gradients keeps."""
     text = config.get_text_config()
     hidden = getattr(text, "hidden_size", 768)
     inner = getattr(text, "intermediate_size", None) or getattr(text, "d_ff", None) or 4 * hidden
@@ -145,6 +145,6 @@ def _working(config: Any, reading: Reading, number: int) -> int:
     matrices = _KEPT_MATRICES.get(config.model_type, _OTHER_MATRICES)
     layer = read * (8 * hidden + 3 * inner) * number
     attention = matrices * read * reading.tokens * heads * number
-    # Logits are turned into float32, and their exponentials stand beside them.
+    # Logits are converted to float32, next to their exponentials.
     logits = 8 * reading.rows * _ANSWER * getattr(text, "vocab_size", 0) if reading.answers else 0
     return layer + attention + logits

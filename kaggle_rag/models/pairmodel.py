@@ -1,8 +1,8 @@
 """sentence-transformers' cross-encoder under one set of names; before release 5.4 it had others.
 
-Everything that differs stands here, found out by what the class has and not by its version: there the
-tokenizer held the longest input, the model was called on its own, prompts and heads other than those of
-sequence classification did not exist, and no folder declared them.
+All differences are handled here, detected by the attributes of the class and not by its version: in older
+releases the tokenizer held the maximum length, the model was called directly, prompts and heads other than
+those of sequence classification did not exist, and no folder declared them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.errors import CheckpointError
 
-# A bar for what takes a tenth of a second, on a log too.
+# Its bar would show, even in a log, for a tenth of a second of work.
 transformers_logging.disable_progress_bar()
 
 __all__ = ["HEADS", "PairModel", "load", "longest", "read", "save", "shorten"]
 
 _NEW = hasattr(PairModel, "preprocess")
-# Every other architecture would be given a new head of random weights, and score noise.
+# Any other architecture would get a new head of random weights, and score noise.
 HEADS = ("ForSequenceClassification", "ForCausalLM") if _NEW else ("ForSequenceClassification",)
 _UPGRADE = "pip install --upgrade 'sentence-transformers>=5.4'"
 
 
 def load(folder: Path, **options: Any) -> PairModel:
-    """The model of a folder; safetensors only, no code of the folder is run, no network is used.
+    """The model of a folder: safetensors only, without running its code or using the network.
 
     Raises
     ------
-    CheckpointError : no such model, or one whose scores this release would get wrong.
+    CheckpointError : no such model, or one that this release would score wrongly.
     """
     if not _NEW:
         options |= _declared(folder)
@@ -44,7 +44,7 @@ def load(folder: Path, **options: Any) -> PairModel:
             str(folder), local_files_only=True, trust_remote_code=False, model_kwargs=weights, **options
         )
         if model.num_labels is None:
-            raise ValueError("it does not say how many scores it gives")
+            raise ValueError("it does not say how many scores it returns")
         return model
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise CheckpointError(
@@ -53,23 +53,23 @@ def load(folder: Path, **options: Any) -> PairModel:
 
 
 def _declared(folder: Path) -> dict[str, Any]:
-    """What a newer release has written beside the model and an older one does not read."""
+    """Settings that a newer release wrote with the model and an older one does not read."""
     file = folder / "config_sentence_transformers.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if found.get("model_type") != "CrossEncoder":
-        # An encoder, which is to be given a new head, or a folder of this release or an older one.
+    declared = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if declared.get("model_type") != "CrossEncoder":
+        # An encoder, which will get a new head, or a folder of this release or an older one.
         return {}
-    prompt = (found.get("prompts") or {}).get(found.get("default_prompt_name") or "")
+    prompt = (declared.get("prompts") or {}).get(declared.get("default_prompt_name") or "")
     modules = folder / "modules.json"
     plain = not modules.is_file() or len(json.loads(modules.read_text(encoding="utf-8"))) == 1
     if prompt or not plain:
         raise CheckpointError(
-            "the installed sentence-transformers is too old for this model: it would leave out "
+            "the installed sentence-transformers is too old for this model: it would ignore "
             + ("its prompt" if prompt else "its last modules"),
             where=folder,
             cure=_UPGRADE,
         )
-    package, _, name = str(found.get("activation_fn", "")).rpartition(".")
+    package, _, name = str(declared.get("activation_fn", "")).rpartition(".")
     if package.startswith("torch.nn.modules") and hasattr(torch.nn, name):
         return {"activation_fn": getattr(torch.nn, name)()}
     return {}
@@ -85,13 +85,13 @@ def save(model: PairModel, folder: Path) -> None:
 
 
 def longest(model: PairModel) -> int | None:
-    """Tokens of the longest pair that is read whole."""
-    found = model.max_seq_length if _NEW else model.max_length
-    return int(found) if found else None
+    """The longest pair, in tokens, that is read without truncation."""
+    tokens = model.max_seq_length if _NEW else model.max_length
+    return int(tokens) if tokens else None
 
 
 def shorten(model: PairModel, tokens: int) -> None:
-    """Read pairs to this many tokens."""
+    """Truncate pairs to this many tokens."""
     setattr(model, "max_seq_length" if _NEW else "max_length", tokens)
 
 

@@ -1,8 +1,8 @@
-"""What an encoder's texts begin with: declared by its folder, or known of its family.
+"""The prompts before an encoder's texts: declared by its folder, or known for its family.
 
-What a folder declares (``prompts`` of ``config_sentence_transformers.json``) always wins. Families are for
-the many folders that declare nothing, because their model card says it in words; each is a whole name, so
-that a relative (``bge-m3``) never takes what its neighbours need. Names are read from every part of a path:
+What a folder declares (``prompts`` of ``config_sentence_transformers.json``) always wins. Families cover
+the many folders that declare nothing, because only their model card says it; each matches a whole name, so
+that a relative (``bge-m3``) never gets the prompts of its siblings. Names are read from every part of a path:
 ``…/bge-small-en-v1.5/1`` of Kaggle's inputs, ``models--BAAI--bge-m3/snapshots/<hash>`` of the cache.
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 _SENTENCE = "Represent this sentence for searching relevant passages: "
-# It ends in a colon as wide as a character.
+# It ends in a full-width colon.
 _CHINESE = "为这个句子生成表示以用于检索相关文章\uff1a"
 _INSTRUCT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 )
 # Sources: the model cards of BAAI, intfloat, nomic-ai, mixedbread-ai, Snowflake, WhereIsAI, Alibaba-NLP, Qwen
-# and google on the hub. Names are in lower case, with a dash for whatever is no letter or digit.
+# and google on the hub. Names are in lower case, with a dash for anything but letters and digits.
 _FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"bge-(?:small|base|large)-en(?:-v1-5)?", _SENTENCE, ""),
     (r"bge-(?:small|base|large)-zh(?:-v1-5)?", _CHINESE, ""),
@@ -42,7 +42,7 @@ _PASSAGE_KEYS = ("document", "passage", "corpus")
 
 
 class Prompts(NamedTuple):
-    """``query`` and ``passage`` stand before the texts of a kind; ``source`` says who decided it."""
+    """``query`` and ``passage`` go before texts of that kind; ``source`` says where they come from."""
 
     query: str
     passage: str
@@ -54,9 +54,9 @@ def prompts_of(declared: Mapping[str, str | None], default: str | None, names: I
 
     Parameters
     ----------
-    declared, default : the prompts of its folder by their names, and the name of the one that every text
-        gets where none is asked for (sentence-transformers' ``default_prompt_name``).
-    names : what the encoder is called: a hub name, paths.
+    declared, default : the prompts of its folder by name, and the name of the one that every text gets if
+        none is requested (sentence-transformers' ``default_prompt_name``).
+    names : names of the encoder: a hub name, paths.
     """
     every = declared.get(default or "") or ""
     query, passage = _first(declared, _QUERY_KEYS) or every, _first(declared, _PASSAGE_KEYS) or every
@@ -69,7 +69,7 @@ def prompts_of(declared: Mapping[str, str | None], default: str | None, names: I
 
 
 def family_of(names: Iterable[str]) -> Prompts | None:
-    """The prompts of the family that a part of a name is the whole name of, the last part first."""
+    """The prompts of the family that a part of a name matches in full, the last part first."""
     for name in names:
         for part in reversed(re.split(r"[/\\]", name.lower())):
             # The cache calls BAAI/bge-m3 models--baai--bge-m3.

@@ -1,9 +1,9 @@
-"""Sentence encoders of the BERT family by torch and tokenizers alone: what is asked of a search at once.
+"""Sentence encoders of the BERT family with only torch and tokenizers, so that a search starts quickly.
 
 Importing transformers' models takes twice as long as importing torch, and sentence-transformers twice as
-long as both. Most encoders of sentences are plain BERTs (MiniLM, bge, e5, gte), whose forward pass is
-short. What is read here is checked key by key; a folder that asks for anything else is left to
-sentence-transformers, which every index is built with.
+long as both. Most sentence encoders are plain BERTs (MiniLM, bge, e5, gte), whose forward pass is short.
+Every configuration key is checked; a folder that needs anything else is left to sentence-transformers,
+which every index is built with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = "sentence_transformers."
 _MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-# Settings that decide nothing but lengths or names, and the values that the others may have.
+# Values that settings may have; those left out only affect lengths or names.
 _TRANSFORMER: dict[str, tuple[Any, ...]] = {
     "do_lower_case": (False,),
     "transformer_task": ("feature-extraction",),
@@ -65,16 +65,16 @@ _LAYER = {
     "narrow": "output.dense",
     "norm": "output.LayerNorm",
 }
-# In a checkpoint, but without a say in its token vectors.
-_UNASKED = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
+# In a checkpoint, but without effect on its token vectors.
+_UNUSED = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
 _FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError)
 
 
 class Tokens:
-    """The tokenizer of such a folder, called as those of transformers are by this kit."""
+    """The tokenizer of such a folder, with the call signature that this kit uses for transformers' ones."""
 
     def __init__(self, raw: Any) -> None:
-        # ``[SEP]`` in a text is these characters; what the tokenizer adds by itself stays special.
+        # ``[SEP]`` in a text is plain characters; tokens that the tokenizer adds itself stay special.
         raw.encode_special_tokens = True
         self._raw = raw
 
@@ -92,19 +92,19 @@ class Tokens:
             self._raw.enable_truncation(max_length)
         else:
             self._raw.no_truncation()
-        found = self._raw.encode_batch(list(texts), add_special_tokens=add_special_tokens)
-        return {"input_ids": [each.ids for each in found]}
+        encodings = self._raw.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        return {"input_ids": [each.ids for each in encodings]}
 
     def pad(self, rows: dict[str, list[list[int]]], **_: object) -> dict[str, torch.Tensor]:
-        """Rows of one length, ``(n, tokens)`` int64, padded on the right, and the mask of what is text."""
+        """Rows of equal length, ``(n, tokens)`` int64, padded on the right, and their attention mask."""
         import torch
 
         ids = rows["input_ids"]
         shape = len(ids), max(map(len, ids))
         padded, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-        for place, row in enumerate(ids):
-            padded[place, : len(row)] = torch.tensor(row)
-            mask[place, : len(row)] = 1
+        for number, row in enumerate(ids):
+            padded[number, : len(row)] = torch.tensor(row)
+            mask[number, : len(row)] = 1
         return {"input_ids": padded, "attention_mask": mask}
 
 
@@ -123,7 +123,7 @@ class SentenceBert:
         _require_plain(weights, config)
 
     def to(self, device: str) -> SentenceBert:
-        """The same with its weights on a device."""
+        """This encoder, with its weights moved to a device."""
         for part in (self._embed, *self._layers):
             part |= {name: weight.to(device) for name, weight in part.items()}
         return self
@@ -136,16 +136,16 @@ class SentenceBert:
         embed = self._embed
         hidden = F.embedding(ids, embed["word"]) + embed["type"][0] + embed["position"][: ids.shape[1]]
         hidden = F.layer_norm(hidden, hidden.shape[-1:], embed["norm"], embed["norm_bias"], self._epsilon)
-        seen = None if bool(mask.all()) else mask[:, None, None].bool()
+        visible = None if bool(mask.all()) else mask[:, None, None].bool()
         for layer in self._layers:
-            hidden = self._read(hidden, seen, layer)
+            hidden = self._read(hidden, visible, layer)
         if self._pooling == "cls":
             return {"sentence_embedding": hidden[:, 0]}
-        shown = mask[..., None].to(hidden.dtype)
-        return {"sentence_embedding": (hidden * shown).sum(1) / shown.sum(1).clamp(min=1e-9)}
+        text = mask[..., None].to(hidden.dtype)
+        return {"sentence_embedding": (hidden * text).sum(1) / text.sum(1).clamp(min=1e-9)}
 
     def _read(
-        self, hidden: torch.Tensor, seen: torch.Tensor | None, layer: dict[str, torch.Tensor]
+        self, hidden: torch.Tensor, visible: torch.Tensor | None, layer: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         """One layer: attention, then two linear maps, each added to its input and normalised."""
         import torch.nn.functional as F
@@ -162,14 +162,14 @@ class SentenceBert:
         query, key, value = (
             linear(name, hidden).view(shape).transpose(1, 2) for name in ("query", "key", "value")
         )
-        said = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        said = linear("said", said.transpose(1, 2).reshape(hidden.shape))
-        hidden = normalised("said_norm", said + hidden)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        attended = linear("said", attended.transpose(1, 2).reshape(hidden.shape))
+        hidden = normalised("said_norm", attended + hidden)
         return normalised("norm", linear("narrow", F.gelu(linear("wide", hidden))) + hidden)
 
 
 def sentence_bert(folder: Path, device: str) -> SentenceBert | None:
-    """The encoder of a folder on a device; ``None`` where it is anything but such a BERT."""
+    """The encoder of a folder on a device; ``None`` if it is anything but such a BERT."""
     try:
         config = _json(folder / "config.json")
         if config["model_type"] != "bert" or not _fits(config, _CONFIG):
@@ -178,12 +178,12 @@ def sentence_bert(folder: Path, device: str) -> SentenceBert | None:
             return None
         return SentenceBert(folder, config, pooling, tokenizer).to(device)
     except _FAULTS:
-        # Whatever is wrong with it, sentence-transformers says so.
+        # Whatever is wrong with it, sentence-transformers reports it.
         return None
 
 
 def _pooling(folder: Path) -> str | None:
-    """``mean`` or ``cls`` where the folder holds a transformer and such a pooling, nothing else."""
+    """``mean`` or ``cls`` if the folder has a transformer and such a pooling, and nothing else."""
     modules = _json(folder / "modules.json")
     kinds = [each["type"].rpartition(".")[2] for each in modules]
     if kinds not in _MODULES or not all(each["type"].startswith(_PACKAGE) for each in modules):
@@ -192,36 +192,36 @@ def _pooling(folder: Path) -> str | None:
     settings.pop("max_seq_length", None)
     if modules[0]["path"] or not all(settings[key] in _TRANSFORMER[key] for key in settings):
         return None
-    found = _json(folder / modules[1]["path"] / "config.json")
-    if not found.pop("include_prompt", True):
+    pooling = _json(folder / modules[1]["path"] / "config.json")
+    if not pooling.pop("include_prompt", True):
         return None
-    found.pop("word_embedding_dimension", None)
-    found.pop("embedding_dimension", None)
-    if set(found) == {"pooling_mode"}:
-        mode = found["pooling_mode"]
+    pooling.pop("word_embedding_dimension", None)
+    pooling.pop("embedding_dimension", None)
+    if set(pooling) == {"pooling_mode"}:
+        mode = pooling["pooling_mode"]
         return mode if mode in _POOLINGS.values() else None
-    chosen = [key for key, value in found.items() if value]
+    chosen = [key for key, value in pooling.items() if value]
     return _POOLINGS.get(chosen[0]) if len(chosen) == 1 else None
 
 
 def _tokenizer(folder: Path) -> Tokens | None:
-    """The folder's WordPiece tokenizer where its two descriptions agree."""
+    """The folder's WordPiece tokenizer, if its two descriptions agree."""
     from tokenizers import Tokenizer
 
-    told, written = _json(folder / "tokenizer_config.json"), _json(folder / "tokenizer.json")
-    normalizer = written["normalizer"]
-    if not _fits(told, _TOKENIZER) or written["model"]["type"] != "WordPiece":
+    config, tokenizer = _json(folder / "tokenizer_config.json"), _json(folder / "tokenizer.json")
+    normalizer = tokenizer["normalizer"]
+    if not _fits(config, _TOKENIZER) or tokenizer["model"]["type"] != "WordPiece":
         return None
-    if normalizer["type"] != "BertNormalizer" or written["pre_tokenizer"] != {"type": "BertPreTokenizer"}:
+    if normalizer["type"] != "BertNormalizer" or tokenizer["pre_tokenizer"] != {"type": "BertPreTokenizer"}:
         return None
-    if any(told[key] != normalizer[name] for key, name in _NORMALIZER.items() if key in told):
+    if any(config[key] != normalizer[name] for key, name in _NORMALIZER.items() if key in config):
         return None
-    added = {str(token["id"]): token["content"] for token in written["added_tokens"]}
-    if any(added[key] != token["content"] for key, token in told.get("added_tokens_decoder", {}).items()):
+    added = {str(token["id"]): token["content"] for token in tokenizer["added_tokens"]}
+    if any(added[key] != token["content"] for key, token in config.get("added_tokens_decoder", {}).items()):
         return None
     raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
     if not raw.num_special_tokens_to_add(is_pair=False):
-        # An empty text would be a row without a token.
+        # An empty text would give a row without tokens.
         return None
     raw.no_padding()
     return Tokens(raw)
@@ -229,11 +229,11 @@ def _tokenizer(folder: Path) -> Tokens | None:
 
 def _embeddings(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The embeddings' weights, taken out of ``weights``."""
-    found = {
+    embeddings = {
         name: weights.pop(f"embeddings.{key}_embeddings.weight")
         for name, key in (("word", "word"), ("type", "token_type"), ("position", "position"))
     }
-    return found | {
+    return embeddings | {
         "norm": weights.pop("embeddings.LayerNorm.weight"),
         "norm_bias": weights.pop("embeddings.LayerNorm.bias"),
     }
@@ -241,29 +241,29 @@ def _embeddings(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _layer(weights: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
     """The weights of one layer, taken out of ``weights``."""
-    found = {}
+    layer = {}
     for name, key in _LAYER.items():
-        found[name] = weights.pop(f"encoder.layer.{number}.{key}.weight")
-        found[f"{name}_bias"] = weights.pop(f"encoder.layer.{number}.{key}.bias")
-    return found
+        layer[name] = weights.pop(f"encoder.layer.{number}.{key}.weight")
+        layer[f"{name}_bias"] = weights.pop(f"encoder.layer.{number}.{key}.bias")
+    return layer
 
 
 def _require_plain(left: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for weights that nothing here reads."""
-    if unread := [name for name in left if not name.startswith(_UNASKED)]:
-        raise ValueError(f"weights of something else: {unread[0]}")
+    """Raise ``ValueError`` for weights that are not read here."""
+    if unread := [name for name in left if not name.startswith(_UNUSED)]:
+        raise ValueError(f"unknown weights: {unread[0]}")
     if config["hidden_size"] % config["num_attention_heads"]:
         raise ValueError("heads of unequal width")
 
 
 def _require_float32(weights: dict[str, torch.Tensor]) -> None:
-    """Raise ``ValueError`` for weights that sentence-transformers would compute with as they are."""
+    """Raise ``ValueError`` unless weights are float32: sentence-transformers would not convert them."""
     if any(str(weight.dtype) != "torch.float32" for weight in weights.values() if weight.is_floating_point()):
-        raise ValueError("weights of another precision")
+        raise ValueError("weights are not float32")
 
 
-def _fits(found: dict[str, Any], allowed: dict[str, tuple[Any, ...]]) -> bool:
-    return all(found.get(key) in values for key, values in allowed.items())
+def _fits(settings: dict[str, Any], allowed: dict[str, tuple[Any, ...]]) -> bool:
+    return all(settings.get(key) in values for key, values in allowed.items())
 
 
 def _json(path: Path) -> Any:

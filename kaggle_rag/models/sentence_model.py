@@ -1,6 +1,6 @@
-"""Folders to sentence-transformers models: transformers with their pooling, and static embeddings.
+"""Load folders as sentence-transformers models: transformers with pooling, and static embeddings.
 
-Static encoders (``StaticEmbedding``, Model2Vec's potion) have no transformer and no longest input: a text is
+Static encoders (``StaticEmbedding``, Model2Vec's potion) have no transformer and no maximum length: a text is
 the mean of its tokens' vectors. They are many times as fast as the smallest transformer.
 """
 
@@ -20,10 +20,10 @@ from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.errors import CheckpointError
 
-# A bar for what takes a tenth of a second, on a log too.
+# Its bar would show, even in a log, for a tenth of a second of work.
 transformers_logging.disable_progress_bar()
 
-# Heads of other tasks: below them the token vectors were trained for no mean that could be compared.
+# Heads of other tasks: the token vectors below them were not trained to be averaged and compared.
 _HEADS = {
     "ForMaskedLM": "a masked language model",
     "ForPreTraining": "a masked language model",
@@ -31,39 +31,39 @@ _HEADS = {
     "LMHeadModel": "a language model",
     "ForConditionalGeneration": "a language model",
     "ForSequenceClassification": "a classifier or a re-ranker",
-    "ForMultipleChoice": "a ranker of options",
-    "ForTokenClassification": "a classifier of tokens",
-    "ForQuestionAnswering": "a reader that marks answers",
+    "ForMultipleChoice": "a multiple-choice ranker",
+    "ForTokenClassification": "a token classifier",
+    "ForQuestionAnswering": "an extractive question-answering model",
 }
 _FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 def sentence_model(folder: Path, device: str, *, untrained: bool = False) -> SentenceTransformer:
-    """The encoder of a folder, in evaluation mode; its tokenizer reads special tokens in a text as text.
+    """The encoder of a folder, in evaluation mode; its tokenizer reads special tokens as text.
 
     Parameters
     ----------
-    untrained : take a backbone of another task too, as what an encoder is to be trained from.
+    untrained : accept a backbone of another task too, to train an encoder from.
 
     Raises
     ------
-    CheckpointError : the folder does not load, or is the model of another task.
+    CheckpointError : the folder does not load, or is a model for another task.
     """
     if not untrained:
         _refuse_other_tasks(folder)
     try:
-        made = _model2vec(folder, device) or SentenceTransformer(
+        model = _model2vec(folder, device) or SentenceTransformer(
             str(folder), device=device, local_files_only=True
         )
     except _FAULTS as error:
         raise CheckpointError(
             f"this folder does not load as an encoder ({str(error).splitlines()[0]})",
             where=folder,
-            expected="a sentence-transformers model, or an encoder that mean pooling suits",
+            expected="a sentence-transformers model, or an encoder that works with mean pooling",
         ) from error
-    literal(made.tokenizer)
-    # Static embeddings are often kept in float16 or int8, in which a CPU has no mean of them.
-    return (made.float() if is_static(made) else made).eval()
+    literal(model.tokenizer)
+    # Static embeddings are often stored in float16 or int8, which a CPU cannot average.
+    return (model.float() if is_static(model) else model).eval()
 
 
 def is_static(model: Any) -> bool:
@@ -72,15 +72,15 @@ def is_static(model: Any) -> bool:
 
 
 def tokenizer_of(model: Any) -> Any:
-    """The tokenizer of a model as `kaggle_rag.index.batches` calls it."""
+    """The tokenizer of a model, as `kaggle_rag.index.batches` calls it."""
     return StaticTokens.of(model[0].tokenizer) if is_static(model) else model.tokenizer
 
 
 def literal(tokenizer: Any) -> None:
-    """Make a tokenizer read ``[SEP]`` or ``</s>`` in a text as these characters.
+    """Make a tokenizer read ``[SEP]`` or ``</s>`` in a text as plain characters.
 
-    What a question holds must not end it, or hide the rest of it from a model. Special tokens that the
-    tokenizer adds by itself stay what they are.
+    A question's text must not end it, or hide the rest of it from a model. Special tokens that the
+    tokenizer adds itself stay special.
     """
     if isinstance(tokenizer, Tokenizer):
         tokenizer.encode_special_tokens = True
@@ -89,26 +89,26 @@ def literal(tokenizer: Any) -> None:
 
 
 def means_are_taken(folder: Path) -> str:
-    """One line where a folder does not say how token vectors become one; empty where it does."""
+    """A note if a folder does not say how token vectors become one, otherwise an empty string."""
     if (folder / "modules.json").is_file() or _config(folder).get("model_type") == "model2vec":
         return ""
     return (
-        f"{folder} has no modules.json that says how its token vectors become one: their mean is taken. A "
+        f"{folder} has no modules.json that says how to pool its token vectors: using their mean. A "
         "model that was never trained to compare sentences finds little that way."
     )
 
 
 class StaticTokens(PreTrainedTokenizerFast):  # type: ignore[misc]
-    """The tokenizer of a static encoder; a batch of it is one row of ids, and where each text begins."""
+    """The tokenizer of a static encoder; a batch is one row of ids, and the offset of each text."""
 
     @classmethod
     def of(cls, raw: Tokenizer) -> StaticTokens:
-        made = cls(tokenizer_object=raw)
-        literal(made)
-        return made
+        tokens = cls(tokenizer_object=raw)
+        literal(tokens)
+        return tokens
 
     def __call__(self, text: Any, *arguments: Any, **settings: Any) -> Any:
-        """As every tokenizer of transformers, but that no special tokens are added."""
+        """Tokenize like any transformers tokenizer, but without special tokens."""
         return super().__call__(text, *arguments, **{**settings, "add_special_tokens": False})
 
     def pad(self, rows: dict[str, list[list[int]]], **_: object) -> dict[str, torch.Tensor]:
@@ -129,24 +129,24 @@ def _refuse_other_tasks(folder: Path) -> None:
                     f"this is {task} ({name}), not a sentence encoder",
                     where=folder,
                     expected="a model that was trained to compare sentences, as its modules.json says",
-                    cure="take an encoder such as BAAI/bge-small-en-v1.5, or train one from this model: "
+                    cure="use an encoder such as BAAI/bge-small-en-v1.5, or train one from this model: "
                     f"python -m training retriever --model {folder}",
                 )
 
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _model2vec(folder: Path, device: str) -> SentenceTransformer | None:
-    """A model as Model2Vec saves it; ``None`` where the folder holds another.
+    """A model as Model2Vec saves it; ``None`` if the folder has another kind.
 
-    A row of the table stands for each token, or ``mapping`` says which row and ``weights`` how much of it
-    (https://github.com/MinishLab/model2vec). Older versions of sentence-transformers read the table alone.
+    Each token has a row of the table, or ``mapping`` says which row and ``weights`` its factor
+    (https://github.com/MinishLab/model2vec). Older versions of sentence-transformers read only the table.
     """
     if _config(folder).get("model_type") != "model2vec":
         return None
@@ -165,6 +165,6 @@ def _static_embedding() -> Any:
     try:
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     except ImportError:
-        # The place before version 5.4.
+        # Its location before version 5.4.
         from sentence_transformers.models import StaticEmbedding
     return StaticEmbedding

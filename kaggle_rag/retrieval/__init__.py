@@ -1,1 +1,1 @@
-"""Retrieval: articles to passages, passages to vectors, questions to contexts."""
+"""Retrieval: from questions to contexts."""

@@ -1,4 +1,4 @@
-"""Hits to a context: neighbours joined, titles set, cut to a token budget at sentence borders."""
+"""Assemble hits into a context: join neighbours, add titles, cut to a token budget at sentence borders."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kaggle_rag.text.units import sentences
 
 @dataclasses.dataclass(frozen=True)
 class Assembler:
-    """Puts ranked passages together.
+    """Joins ranked passages into snippets.
 
     Attributes
     ----------
-    budget : tokens a context may have.
+    budget : most tokens of a context.
     neighbours : passages joined on each side of a hit.
-    titles : whether a snippet opens with ``Title: ``.
-    passage : a row's passage, ``None`` outside the index.
-    tokens : a text's length in tokens.
+    titles : whether a snippet starts with ``Title: ``.
+    passage : the passage of a row, ``None`` outside the index.
+    tokens : the length of a text in tokens.
     """
 
     budget: int
@@ -30,11 +30,11 @@ class Assembler:
     tokens: Callable[[str], int]
 
     def __call__(self, ranked: Sequence[int], scores: Sequence[float]) -> tuple[Snippet, ...]:
-        """The snippets of a context of the passages at ``ranked`` rows, the best first, and their scores.
+        """The snippets of a context from the passages at ``ranked`` rows, best first, and their scores.
 
-        A hit is taken before its neighbours, its neighbours before the next hit; what does not fit
-        is passed over. Snippets stand in the order of their best hit, passages inside a snippet in
-        the order of the article.
+        A hit is added before its neighbours, and its neighbours before the next hit; what does not fit
+        is skipped. Snippets are in the order of their best hit, passages inside a snippet in the
+        order of the article.
         """
         left = self.budget
         best: dict[int, int] = {}
@@ -49,11 +49,11 @@ class Assembler:
         return self._snippets(best, scores) or self._first_sentences(ranked, scores)
 
     def _around(self, row: int) -> list[int]:
-        """The row, then its neighbours in the same article, the nearer first, the later first."""
-        home = self._article(row)
+        """The row, then its neighbours in the same article, nearest first, of two the later first."""
+        article = self._article(row)
         steps = range(1, self.neighbours + 1)
         near = [row + side * step for step in steps for side in (1, -1)]
-        return [row] + [other for other in near if self._article(other) == home]
+        return [row] + [other for other in near if self._article(other) == article]
 
     def _article(self, row: int) -> int | None:
         passage = self.passage(row)
@@ -91,17 +91,17 @@ class Assembler:
         )  # fmt: skip
 
     def _first_sentences(self, ranked: Sequence[int], scores: Sequence[float]) -> tuple[Snippet, ...]:
-        """When not even the best passage fits whole: its first sentences, or words, that do."""
+        """The first sentences, or words, of the best passage that fit, if it does not fit as a whole."""
         if not ranked:
             return ()
         text = self._text(ranked[0])
-        kept = longest_prefix(sentences(text) or [text], self.budget, self.tokens)
-        kept = kept or longest_prefix(text.split(" "), self.budget, self.tokens)
-        return (Snippet("", kept, float(scores[0]), (ranked[0],)),) if kept else ()
+        prefix = longest_prefix(sentences(text) or [text], self.budget, self.tokens)
+        prefix = prefix or longest_prefix(text.split(" "), self.budget, self.tokens)
+        return (Snippet("", prefix, float(scores[0]), (ranked[0],)),) if prefix else ()
 
 
 def longest_prefix(pieces: Sequence[str], budget: int, tokens: Callable[[str], int]) -> str:
-    """The longest ``" "``-joined prefix of at most ``budget`` tokens (bisected: tokens only grow)."""
+    """The longest ``" "``-joined prefix of at most ``budget`` tokens (by bisection: tokens only grow)."""
     low, high = 0, len(pieces)
     while low < high:
         middle = (low + high + 1) // 2

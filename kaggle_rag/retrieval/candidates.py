@@ -1,4 +1,4 @@
-"""The candidates of one question: what was found, how far it is, and what the retrievers say of it."""
+"""The candidates of one question: passages, distances and the scores of the retrievers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Candidates:
     rows : ``(m,)`` in the index, or among the sentences of a context the question brought.
     vectors : ``(m, d)`` by the default encoder.
     distances : ``(q, m)`` exact L2 distances by the default encoder.
-    scores : ``(q, m)`` of all retrievers together, larger is better.
-    finders : ``(m,)`` names of the retrievers that found each.
+    scores : ``(q, m)`` of all retrievers combined, larger is better.
+    retrievers : ``(m,)`` names of the retrievers that found each.
     passage : the passage at a row, ``None`` beyond the ends.
-    whole : the context the question brought, as it came.
+    whole : the context the question brought, unchanged.
     """
 
     rows: Rows
     vectors: Vectors
     distances: Matrix
     scores: Matrix
-    finders: Sequence[str]
+    retrievers: Sequence[str]
     passage: Callable[[int], Passage | None]
     whole: str | None = None
 
-    def asked_by(self, queries: Sequence[int]) -> Candidates:
-        """The same candidates, judged by some of the queries."""
+    def of_queries(self, queries: Sequence[int]) -> Candidates:
+        """The same candidates, scored by some of the queries."""
         return dataclasses.replace(self, distances=self.distances[queries], scores=self.scores[queries])
 
     def text(self, position: int) -> str:
@@ -44,12 +44,12 @@ class Candidates:
         return self._at(position).text
 
     def evidence(self, position: int, queries: Sequence[Query], score: float) -> Evidence:
-        """One candidate as evidence, by the query that likes it best."""
+        """One candidate as evidence, with the query that scores it highest."""
         row, passage = int(self.rows[position]), self._at(position)
         best = int(self.scores[:, position].argmax())
         return Evidence(
             passage.article_id, passage.title, row, passage.text,
-            float(self.distances[best, position]), queries[best].form, score, self.finders[position],
+            float(self.distances[best, position]), queries[best].form, score, self.retrievers[position],
         )  # fmt: skip
 
     def _at(self, position: int) -> Passage:

@@ -1,4 +1,4 @@
-"""Question and passage read together: scores of pairs by any sentence-transformers cross-encoder."""
+"""Question and passage read together: pair scores from any sentence-transformers cross-encoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 Scores = npt.NDArray[np.float32]
 
-# Tokens in one forward pass, as the encoder's: a core's cache on a CPU, all its units on a GPU.
+# Tokens in one forward pass, as for the encoder: to fit a CPU core's cache, or to fill a GPU.
 _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768
 # Pairs tokenized and sorted by length at once; bounds the memory of token ids.
@@ -28,18 +28,18 @@ _WINDOW = 16_384
 
 
 class CrossEncoder:
-    """A model that reads a question and a passage together and gives one score, larger is better.
+    """A model that reads a question and a passage together and returns one score, larger is better.
 
     Parameters
     ----------
     name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`; safetensors only,
-        and no code of the folder is run.
-    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one. On CUDA it computes in float16.
-    max_tokens : longest pair read, in tokens (default: the model's own longest input).
+        without running the folder's code.
+    device : ``"cuda"``, ``"cpu"``; by default CUDA if available. On CUDA it computes in float16.
+    max_tokens : longest pair, in tokens (default: the model's own maximum).
 
     Raises
     ------
-    CheckpointError : nothing found, no head that scores pairs, more than one score a pair.
+    CheckpointError : nothing found, no head that scores pairs, or more than one score per pair.
     ConfigError : more tokens than the model has positions.
     """
 
@@ -56,10 +56,10 @@ class CrossEncoder:
 
     @classmethod
     def of_model(cls, model: PairModel) -> CrossEncoder:
-        """Score by a model that is in memory already, such as one in training."""
-        made = cls.__new__(cls)
-        made.model, made.device = model, str(model.device)
-        return made
+        """Score with a model that is already in memory, such as one in training."""
+        encoder = cls.__new__(cls)
+        encoder.model, encoder.device = model, str(model.device)
+        return encoder
 
     def scores(
         self,
@@ -69,7 +69,7 @@ class CrossEncoder:
     ) -> Scores:
         """The score of each pair, ``(n,)`` float32, as sentence-transformers' ``predict`` gives it.
 
-        ``on_rows`` hears how many pairs each finished batch held (a progress bar's ``update``).
+        ``on_rows`` gets the number of pairs in each finished batch (a progress bar's ``update``).
         """
         if len(pairs_query) != len(pairs_passage):
             raise ValueError(f"{len(pairs_query)} queries for {len(pairs_passage)} passages")
@@ -77,14 +77,14 @@ class CrossEncoder:
         out = np.empty(len(pairs), dtype=np.float32)
         for rows in self._batches(pairs):
             with torch.inference_mode():
-                found = pairmodel.read(self.model, [pairs[row] for row in rows], self.device)
-            out[rows] = found.reshape(len(rows)).cpu().numpy()
+                scores = pairmodel.read(self.model, [pairs[row] for row in rows], self.device)
+            out[rows] = scores.reshape(len(rows)).cpu().numpy()
             if on_rows:
                 on_rows(len(rows))
         return out
 
     def _batches(self, pairs: Sequence[Sequence[str]]) -> Iterator[npt.NDArray[np.int64]]:
-        """Rows of pairs of like length, the longest first, of at most so many padded tokens."""
+        """Rows of pairs of similar length, longest first, up to a budget of padded tokens."""
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
         longest = pairmodel.longest(self.model) or budget
         for start in range(0, len(pairs), _WINDOW):
@@ -97,12 +97,12 @@ class CrossEncoder:
 
 
 def has_head(folder: Path) -> bool:
-    """Whether a model folder holds a trained score, by what its own files declare."""
+    """Whether a model folder has a trained scoring head, according to its own files."""
     if (folder / "modules.json").is_file():
-        # Folders of sentence-transformers: older ones do not say their type, and are encoders.
+        # Folders of sentence-transformers: older ones do not declare a type, and are encoders.
         declared = folder / "config_sentence_transformers.json"
-        found = json.loads(declared.read_text(encoding="utf-8")) if declared.is_file() else {}
-        return bool(found.get("model_type") == "CrossEncoder")
+        settings = json.loads(declared.read_text(encoding="utf-8")) if declared.is_file() else {}
+        return bool(settings.get("model_type") == "CrossEncoder")
     names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
     return any(name.endswith(HEADS) for name in names)
 
@@ -113,7 +113,7 @@ def _require_head(folder: Path) -> None:
     raise CheckpointError(
         "this model has no trained head that scores a pair",
         where=folder,
-        expected="a cross-encoder: a model saved with one score a pair",
+        expected="a cross-encoder: a model saved with one score per pair",
         cure="train one from it: python -m training reranker --model " + str(folder),
     )
 
@@ -124,7 +124,7 @@ def _load(folder: Path, device: str, dtype: torch.dtype) -> PairModel:
     literal(model.tokenizer)
     if count != 1:
         raise CheckpointError(
-            f"this model gives {count} scores a pair", where=folder, expected="a re-ranker with one"
+            f"this model returns {count} scores per pair", where=folder, expected="a re-ranker with one"
         )
     return model
 

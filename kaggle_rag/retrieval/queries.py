@@ -1,4 +1,4 @@
-"""A question in the forms it is asked in: with all options, with each, or each option bare."""
+"""The query forms of a question: with all options, with each, or each option alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from kaggle_rag.data.questions import LETTERS, Question
 
-# An encoder reads its first 256 tokens or so. Of a long prompt the end is kept, where the question
-# stands, so that the option behind it is still read.
+# An encoder reads about the first 256 tokens. Of a long prompt the end is kept, which has the question,
+# so that the option after it is still read.
 PROMPT_CHARACTERS = 700
 
 
 class Query(NamedTuple):
-    """``form`` is ``all``, or the option's letter, with ``bare`` in front of it for the option alone."""
+    """``form`` is ``all``, or the option's letter, after ``bare`` for the option alone."""
 
     form: str
     option: int | None
@@ -48,7 +48,7 @@ FORMS: dict[str, Callable[[str, Options], Iterator[Query]]] = {
 
 
 def short_prompt(prompt: str) -> str:
-    """The end of a prompt, as far as an encoder can read it with an option behind."""
+    """The end of a prompt that an encoder can read along with an option."""
     return prompt[-PROMPT_CHARACTERS:]
 
 

@@ -1,4 +1,4 @@
-"""Candidates measured exactly, and near-duplicates among them dropped."""
+"""Exact distances of candidates, and the nearest without near-duplicates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Distances = npt.NDArray[np.float64]
 def exact_distances(queries: Vectors, candidates: Vectors) -> Distances:
     """L2 distances ``(q, m)`` float64 between queries ``(q, d)`` and candidates ``(m, d)``.
 
-    In double precision by scipy's ``cdist``, so that a compressed index decides who is a candidate
-    and never who is first.
+    In double precision by scipy's ``cdist``, so that a compressed index decides which passages are
+    candidates, but never their order.
     """
     from scipy.spatial.distance import cdist
 
@@ -24,14 +24,14 @@ def exact_distances(queries: Vectors, candidates: Vectors) -> Distances:
 def nearest_distinct(
     distances: npt.NDArray[np.float64], candidates: Vectors, keep: int, near_duplicate: float
 ) -> list[int]:
-    """Positions of the nearest candidates, each farther than ``near_duplicate`` from all before it.
+    """Positions of the nearest candidates, each farther than ``near_duplicate`` from all earlier ones.
 
     Parameters
     ----------
-    distances : ``(m,)`` what the candidates are ordered by, the smallest first.
+    distances : ``(m,)`` that order the candidates, smallest first.
     candidates : ``(m, d)`` their vectors.
-    keep : how many at most.
-    near_duplicate : L2 distance; 0 drops equal vectors only, and nothing when it is negative.
+    keep : at most this many.
+    near_duplicate : L2 distance; 0 drops only equal vectors, a negative one nothing.
     """
     chosen: list[int] = []
     for position in np.argsort(distances, kind="stable"):

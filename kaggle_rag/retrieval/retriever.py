@@ -1,4 +1,4 @@
-"""Questions to contexts: ask every retriever, fuse, re-rank, assemble. Linear in the questions."""
+"""Questions to contexts: query every retriever, fuse, re-rank, assemble. Linear in the questions."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.hybrid import HybridResults, HybridRetriever
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
-from kaggle_rag.retrieval.rereading import Asked, reread
-from kaggle_rag.retrieval.retrievers import DenseAnswers
+from kaggle_rag.retrieval.rereading import ContextQueries, reread
+from kaggle_rag.retrieval.retrievers import DenseResults
 from kaggle_rag.runtime.console import progress as bar_of
 from kaggle_rag.text.cleaning import paragraphs
 from kaggle_rag.text.units import sentences
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
     from kaggle_rag.retrieval.crossencoder import CrossEncoder
 
 Scores = npt.NDArray[np.float64]
-# Questions handled at once: bounds the queries, candidates and texts that lie in RAM.
+# Questions handled at once: bounds the queries, candidates and texts in RAM.
 _BATCH = 256
-# In exact search each batch is a pass over all vectors, and there had better be few.
+# In exact search each batch is a pass over all vectors, so batches are large.
 _EXACT_BATCH = 8_192
-# Questions whose pairs a re-ranker reads at once: enough to fill a GPU's batches with pairs of like
-# length, while the candidates of a large batch do not all lie in RAM.
+# Questions whose pairs a re-ranker reads at once: enough to fill a GPU's batches with pairs of similar
+# length, without the candidates of a large batch all in RAM.
 _REREAD = 64
-_Found = tuple[Sequence[Query], Candidates, Sequence["str | None"]]
+_Retrieved = tuple[Sequence[Query], Candidates, Sequence["str | None"]]
 
 
 class Retriever:
-    """Finds the evidence for questions in one index.
+    """Retrieves the evidence for questions from one index.
 
     Parameters
     ----------
     encoder : that of the index's default retriever.
-    others : encoders of its further dense retrievers, by name, where ``settings.retrievers`` asks them.
+    others : encoders of its other dense retrievers, by name, if ``settings.retrievers`` uses them.
     reranker : reads the best candidates of each context together with the question.
     """
 
@@ -74,7 +74,7 @@ class Retriever:
         affordable = is_affordable(len(store) * store.layout.row_bytes, encoder.device)
         exact = affordable if settings.exact == "auto" else settings.exact
         self.batch = _EXACT_BATCH if exact else _BATCH
-        """Questions that are best asked together."""
+        """The number of questions to query together."""
         self.hybrid = HybridRetriever(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
             fusion=settings.fusion, exact=exact,
@@ -88,39 +88,39 @@ class Retriever:
         rows = iter(questions)
         with bar_of(len(questions), "contexts", "question", disable=not progress) as bar:
             while batch := list(itertools.islice(rows, self.batch)):
-                for each in self._batch(batch):
-                    contexts.append(each)
+                for question_contexts in self._batch(batch):
+                    contexts.append(question_contexts)
                     bar.update()
         return contexts
 
     def _batch(self, questions: Sequence[Question]) -> Iterator[QuestionContexts]:
         queries = queries_of(questions, self.settings.forms, self.settings.instruction_forms)
-        kept = [each.context is not None and self.settings.own == "keep" for each in questions]
-        texts = [q.text for asked, own in zip(queries, kept) if not own for q in asked]
+        keep_own = [each.context is not None and self.settings.own == "keep" for each in questions]
+        texts = [q.text for group, own in zip(queries, keep_own) if not own for q in group]
         results = self.hybrid.ask(texts, self.settings.hits)
-        # Distances in the evidence are those of the default encoder, whoever found it.
-        default = results.answers.get(self.index.manifest.default)
-        vectors = default.vectors if isinstance(default, DenseAnswers) else self.encoder.encode_queries(texts)
-        start, found = 0, []
-        for question, asked, own in zip(questions, queries, kept):
+        # Distances in the evidence are those of the default encoder, whichever retriever found it.
+        default = results.by_name.get(self.index.manifest.default)
+        vectors = default.vectors if isinstance(default, DenseResults) else self.encoder.encode_queries(texts)
+        start, retrieved = 0, []
+        for question, group, own in zip(questions, queries, keep_own):
             if own:
-                candidates = self._own([query.text for query in asked], str(question.context))
+                candidates = self._own([query.text for query in group], str(question.context))
             else:
-                mine = slice(start, start := start + len(asked))
-                candidates = self._found(vectors[mine], results, mine)
-            found.append((asked, candidates, question.options))
-            if self.reranker is None or len(found) == _REREAD:
-                yield from self._contexts(found)
-                found = []
-        yield from self._contexts(found)
+                span = slice(start, start := start + len(group))
+                candidates = self._found(vectors[span], results, span)
+            retrieved.append((group, candidates, question.options))
+            if self.reranker is None or len(retrieved) == _REREAD:
+                yield from self._contexts(retrieved)
+                retrieved = []
+        yield from self._contexts(retrieved)
 
     def _found(self, vectors: Vectors, results: HybridResults, queries: slice) -> Candidates:
-        rows, scores, finders = results.of(queries)
-        found = self.index.vectors(rows)
-        return Candidates(rows, found, exact_distances(vectors, found), scores, finders, self._passage)
+        rows, scores, retrievers = results.of(queries)
+        hits = self.index.vectors(rows)
+        return Candidates(rows, hits, exact_distances(vectors, hits), scores, retrievers, self._passage)
 
     def _own(self, queries: Sequence[str], text: str) -> Candidates:
-        """A context the question brought is a small corpus of its own sentences."""
+        """The sentences of a context that the question brought, as a small corpus."""
         language = self.index.manifest.language
         lines = [Passage(0, OWN, "", s) for line in paragraphs(text) for s in sentences(line, language)]
         vectors = self.encoder.encode_passages([line.text for line in lines])
@@ -130,56 +130,56 @@ class Retriever:
 
         distances = exact_distances(self.encoder.encode_queries(queries), vectors)
         rows: Rows = np.arange(len(lines))
-        finders = [OWN] * len(lines)
-        return Candidates(rows, vectors, distances, 1 - distances**2 / 2, finders, passage, text)
+        retrievers = [OWN] * len(lines)
+        return Candidates(rows, vectors, distances, 1 - distances**2 / 2, retrievers, passage, text)
 
-    def _contexts(self, found: Sequence[_Found]) -> Iterator[QuestionContexts]:
-        """The contexts of some questions; what a re-ranker reads for all of them, it reads at once."""
-        parts = [self._parts(*question) for question in found]
-        scores = iter(self._scores([part for question in parts for part in question if part]))
-        for question in parts:
-            made = tuple(part and self._context(part, next(scores)) for part in question)
+    def _contexts(self, retrieved: Sequence[_Retrieved]) -> Iterator[QuestionContexts]:
+        """The contexts of some questions; a re-ranker reads the pairs of all of them at once."""
+        parts = [self._parts(*each) for each in retrieved]
+        scores = iter(self._scores([part for each in parts for part in each if part]))
+        for each in parts:
+            contexts = tuple(part and self._context(part, next(scores)) for part in each)
             shared = self.settings.per == "question"
-            yield QuestionContexts(made[0], ()) if shared else QuestionContexts(None, made)
+            yield QuestionContexts(contexts[0], ()) if shared else QuestionContexts(None, contexts)
 
     def _parts(
         self, queries: Sequence[Query], candidates: Candidates, options: Sequence[str | None]
-    ) -> list[Asked | None]:
-        """What the context of a question is chosen by, or that of each option; an absent option's is none."""
+    ) -> list[ContextQueries | None]:
+        """Queries and candidates for the question's context, or for each option's; ``None`` if absent."""
         if self.settings.per == "question":
-            return [Asked(queries, candidates)]
-        parts: list[Asked | None] = []
+            return [ContextQueries(queries, candidates)]
+        parts: list[ContextQueries | None] = []
         for column, option in enumerate(options):
-            asks = [i for i, query in enumerate(queries) if query.option == column]
-            # With the form "all" alone every option is judged by the question's evidence.
-            asks = asks or list(range(len(queries)))
-            mine = Asked([queries[i] for i in asks], candidates.asked_by(asks))
-            parts.append(None if option is None else mine)
+            rows = [i for i, query in enumerate(queries) if query.option == column]
+            # With only the form "all", every option uses the question's evidence.
+            rows = rows or list(range(len(queries)))
+            part = ContextQueries([queries[i] for i in rows], candidates.of_queries(rows))
+            parts.append(None if option is None else part)
         return parts
 
-    def _scores(self, asked: Sequence[Asked]) -> list[Scores]:
-        """What the candidates of each context are chosen by, ``(m,)``."""
+    def _scores(self, parts: Sequence[ContextQueries]) -> list[Scores]:
+        """The scores that order the candidates of each context, ``(m,)``."""
         merge = MERGES[self.settings.merge]
-        scores = [merge(c.scores) if len(c.rows) else np.zeros(0) for _, c in asked]
+        scores = [merge(c.scores) if len(c.rows) else np.zeros(0) for _, c in parts]
         if self.reranker is None:
             return scores
-        return reread(self.reranker, asked, scores, self.settings.rerank)
+        return reread(self.reranker, parts, scores, self.settings.rerank)
 
-    def _context(self, asked: Asked, scores: Scores) -> Context:
-        """The best candidates, near-duplicates of better ones left out, and the text they make."""
-        settings, (queries, candidates) = self.settings, asked
+    def _context(self, part: ContextQueries, scores: Scores) -> Context:
+        """The best candidates, without near-duplicates of better ones, and the text they form."""
+        settings, (queries, candidates) = self.settings, part
         chosen = nearest_distinct(-scores, candidates.vectors, settings.keep, settings.near_duplicate)
         evidence = [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
         return Context(self._snippets(evidence, candidates), tuple(evidence))
 
     def _snippets(self, evidence: Sequence[Evidence], candidates: Candidates) -> tuple[Snippet, ...]:
-        """An own context that fits stays as it is; the rest is assembled from its evidence."""
+        """An own context that fits stays unchanged; any other is assembled from its evidence."""
         if candidates.whole is not None and self._tokens(candidates.whole) <= self.settings.tokens:
             return paragraphs_as_snippets(candidates.whole)
         if not evidence:
-            # Scraps that are no sentences leave nothing to choose from but their beginning.
-            kept = longest_prefix((candidates.whole or "").split(), self.settings.tokens, self._tokens)
-            return paragraphs_as_snippets(kept)
+            # Fragments without sentences leave nothing to choose from but their beginning.
+            prefix = longest_prefix((candidates.whole or "").split(), self.settings.tokens, self._tokens)
+            return paragraphs_as_snippets(prefix)
         assemble = Assembler(
             self.settings.tokens, self.settings.neighbours, self.settings.titles,
             candidates.passage, self._tokens,

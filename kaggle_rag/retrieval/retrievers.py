@@ -1,4 +1,4 @@
-"""The retrievers of an index behind one face: queries in, hits and exact similarities out."""
+"""The retrievers of an index behind one interface: queries in, hits and exact similarities out."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from kaggle_rag.index.lexical import Lexical
 
 
-class Answers(Protocol):
-    """What a retriever found for some queries: ``hits`` are rows ``(n, k)``, -1 where there are fewer."""
+class SearchResults(Protocol):
+    """Search results for some queries: ``hits`` are rows ``(n, k)``, -1 where there are fewer."""
 
     hits: Rows
 
     def similarity(self, queries: slice, rows: Rows) -> Matrix:
-        """How like those queries the given passages are, ``(q, m)``, see `fusion.Opinion`."""
+        """Similarity of the given passages to those queries, ``(q, m)``, see `fusion.RetrieverScores`."""
 
 
 class Source(Protocol):
-    """A retriever that can be asked."""
+    """A retriever that can be queried."""
 
-    def ask(self, texts: Sequence[str], k: int) -> Answers:
+    def ask(self, texts: Sequence[str], k: int) -> SearchResults:
         """Search for each text."""
 
 
@@ -45,37 +45,37 @@ class DenseSource:
     def __init__(self, dense: Dense, encoder: Encoder, *, exact: bool = False) -> None:
         self.dense, self.encoder, self.exact = dense, encoder, exact
 
-    def ask(self, texts: Sequence[str], k: int) -> DenseAnswers:
+    def ask(self, texts: Sequence[str], k: int) -> DenseResults:
         vectors = self.encoder.encode_queries(texts)
         if self.exact:
             _, hits = self.dense.search_exact(vectors, k, device=self.encoder.device)
         else:
             _, hits = self.dense.search(vectors, k)
-        return DenseAnswers(self.dense, vectors, hits)
+        return DenseResults(self.dense, vectors, hits)
 
 
-class DenseAnswers:
+class DenseResults:
     def __init__(self, dense: Dense, vectors: Vectors, hits: Rows) -> None:
         self.dense, self.vectors, self.hits = dense, vectors, hits
 
     def similarity(self, queries: slice, rows: Rows) -> Matrix:
-        """Cosines, by the exact distances of unit vectors: ``1 - d^2 / 2``."""
+        """Cosines, from the exact distances of unit vectors: ``1 - d^2 / 2``."""
         distances = exact_distances(self.vectors[queries], self.dense.vectors(rows))
         return np.asarray(1 - distances**2 / 2, dtype=np.float64)
 
 
 class LexicalSource:
-    """BM25."""
+    """The BM25 retriever."""
 
     def __init__(self, lexical: Lexical) -> None:
         self.lexical = lexical
 
-    def ask(self, texts: Sequence[str], k: int) -> LexicalAnswers:
+    def ask(self, texts: Sequence[str], k: int) -> LexicalResults:
         scores, hits = self.lexical.search(texts, k)
-        return LexicalAnswers(self.lexical, texts, scores[:, :1], hits)
+        return LexicalResults(self.lexical, texts, scores[:, :1], hits)
 
 
-class LexicalAnswers:
+class LexicalResults:
     """``best`` is the score of each query's best passage, ``(n, 1)``."""
 
     def __init__(
@@ -90,9 +90,9 @@ class LexicalAnswers:
 
 
 def ranks_of(hits: Rows, rows: Rows) -> Matrix:
-    """Place from 1 of each candidate among each query's hits, ``(q, m)``; infinity where it is not."""
+    """Rank from 1 of each candidate among each query's hits, ``(q, m)``; infinity where it is missing."""
     ranks = np.full((len(hits), len(rows)), np.inf)
-    for query, found in enumerate(hits):
-        place = np.searchsorted(rows, found)
-        ranks[query, place[found >= 0]] = np.flatnonzero(found >= 0) + 1
+    for query, own in enumerate(hits):
+        columns = np.searchsorted(rows, own)
+        ranks[query, columns[own >= 0]] = np.flatnonzero(own >= 0) + 1
     return ranks

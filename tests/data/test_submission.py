@@ -71,7 +71,7 @@ def test_blending_is_the_weighted_mean_of_the_tables():
 @pytest.mark.parametrize("weights", [[1], [-1, 2], [0, 0]])
 def test_weights_that_cannot_be_are_refused(weights):
     table = np.full((1, 2), 0.5, np.float32)
-    with pytest.raises(ConfigError, match="one weight a ranker"):
+    with pytest.raises(ConfigError, match="one weight per ranker"):
         blend([table, table], weights, np.ones((1, 2), bool))
 
 

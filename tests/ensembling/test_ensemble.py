@@ -74,7 +74,7 @@ def test_given_folds_are_used_and_must_fit():
     other = fit_weights(tables, right, present, folds=np.arange(100) // 50)
     assert one.tried == other.tried and one.loss != other.loss
     for folds in (np.zeros(100, int), np.arange(99)):
-        with pytest.raises(InputError, match="two folds at least"):
+        with pytest.raises(InputError, match="at least two folds"):
             fit_weights(tables, right, present, folds=folds)
 
 

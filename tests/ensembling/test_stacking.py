@@ -105,13 +105,13 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ArtifactError, match="no stack"):
+        with pytest.raises(ArtifactError, match="not a stack"):
             Stack.load(path)
     np.savez(path, head=np.array('{"format": "other", "kind": "logistic", "features": []}'))
-    with pytest.raises(ArtifactError, match=r"(?s)no stack.*kaggle-rag stack"):
+    with pytest.raises(ArtifactError, match=r"(?s)not a stack.*kaggle-rag stack"):
         Stack.load(path)
     np.savez(path, head=np.array({"a": object()}, dtype=object))
-    with pytest.raises(ArtifactError, match="no stack"):
+    with pytest.raises(ArtifactError, match="not a stack"):
         Stack.load(path)
     with pytest.raises(ArtifactError):
         Stack.load(tmp_path / "none.npz")

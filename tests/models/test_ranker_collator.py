@@ -174,11 +174,11 @@ def test_rows_that_cannot_fit_still_give_an_answer(kind, form, tmp_path):
 @pytest.mark.parametrize(
     "parts, message",
     [
-        ({"first": "{context} {prompt} {answer}"}, "has a field {answer}"),
+        ({"first": "{context} {prompt} {answer}"}, "unknown field {answer}"),
         ({"first": "{context} {option}"}, "leaves out the question"),
-        ({"first": "{context} {prompt"}, "not readable: expected '}'"),
-        ({"first": "{prompt} {}"}, "has a field {}"),
-        ({"first": "{prompt}", "answer": "{correct}"}, "has a field {correct}"),
+        ({"first": "{context} {prompt"}, "cannot be parsed: expected '}'"),
+        ({"first": "{prompt} {}"}, "unknown field {}"),
+        ({"first": "{prompt}", "answer": "{correct}"}, "unknown field {correct}"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(parts, message):
@@ -190,7 +190,7 @@ def test_letters_that_a_tokenizer_cannot_tell_apart_are_refused():
     made = tokenizer("llama")
     item = asked("the right ?", tuple(WORDS[n % 8] for n in range(7)), ("",) * 7, 0)
     assert "F" not in SPECIAL + TEXT
-    with pytest.raises(ConfigError, match="does not tell the letters apart"):
+    with pytest.raises(ConfigError, match="does not distinguish the letters"):
         form_of("letters", "decoder").encode(Writer(made, LETTER, 64), item)
 
 

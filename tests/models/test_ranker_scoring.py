@@ -160,7 +160,7 @@ class _Spelt(Writer):
 
 
 def test_a_form_that_a_family_lacks_is_refused_with_those_it_has():
-    with pytest.raises(ConfigError, match="encoder does not answer in the form 'letters'") as caught:
+    with pytest.raises(ConfigError, match="encoder does not support the form 'letters'") as caught:
         form_of("letters", "encoder")
     assert "choice, bi-encoder, binary" in str(caught.value)
 

@@ -77,7 +77,7 @@ def test_every_link_to_a_file_is_there(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in HISTORY], ids=str)
 def test_every_file_of_this_project_that_is_named_is_there(page):
-    told = page.read_text(encoding="utf-8").partition("## Where coming features go")[0]
+    told = page.read_text(encoding="utf-8").partition("## Where planned features go")[0]
     for name in re.findall(r"`((?:kaggle_rag|training|wiki_index|inference|benchmarks)/[\w/.]+)`", told):
         assert (ROOT / name).exists(), name
 

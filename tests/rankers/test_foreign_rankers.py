@@ -99,7 +99,7 @@ def test_a_template_says_all_of_that_by_its_keys(deberta):
     ({"first": 3}, "not a text"),
     ({"first": "{prompt}", "add_special_tokens": "no"}, "not a yes or no"),
     ({"first": "{prompt}", "context_chars": -1}, "not a number of characters"),
-    (["openbook"], "this is no layout"),
+    (["openbook"], "not a layout"),
 ])  # fmt: skip
 def test_a_template_that_means_nothing(template, message):
     with pytest.raises(ConfigError, match=message):
@@ -313,7 +313,7 @@ def test_a_token_beyond_the_embedding(tmp_path):
     tokenizer.add_tokens([f"<new{n}>" for n in range(25)])
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
-    said = r"pad_token '\[PAD\]' is number 42\d, the embedding has 420 rows"
+    said = r"pad_token '\[PAD\]' is number 42\d, but the embedding has 420 rows"
     with pytest.raises(CheckpointError, match=said) as told:
         load_backbone(str(folder), "binary", device="cpu")
     assert "tokenizer_config.json" in str(told.value) and "'</s>'" in str(told.value)
@@ -326,7 +326,7 @@ def test_a_tokenizer_without_any_token_to_pad_with(tmp_path):
         told.pop(name, None)
     (folder / "tokenizer_config.json").write_text(json.dumps(told))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
-    with pytest.raises(CheckpointError, match="names no padding token") as said:
+    with pytest.raises(CheckpointError, match="has no padding token") as said:
         load_backbone(str(folder), "binary", device="cpu")
     assert '"pad_token": "</s>"' in str(said.value)
 
@@ -339,5 +339,5 @@ def test_a_decoder_of_t5_begins_with_padding_and_of_others_as_they_say(tmp_path)
     assert load_backbone(str(folder), "letters", device="cpu").model.config.decoder_start_token_id == 0
     told |= {"model_type": "bart", "d_model": 64}
     (folder / "config.json").write_text(json.dumps({**told, "decoder_start_token_id": None}))
-    with pytest.raises(CheckpointError, match="which token the decoder begins with"):
+    with pytest.raises(CheckpointError, match="which token the decoder starts with"):
         load_backbone(str(folder), "letters", device="cpu")

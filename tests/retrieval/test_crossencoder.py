@@ -107,7 +107,7 @@ def test_a_model_without_a_trained_head_is_refused_instead_of_scoring_noise(tiny
 
 
 def test_a_model_with_several_scores_a_pair_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="3 scores a pair"):
+    with pytest.raises(CheckpointError, match="3 scores per pair"):
         CrossEncoder(str(tiny_cross_encoder(tmp_path, scores=3)), device="cpu")
 
 

@@ -115,7 +115,7 @@ class Run:
             self.work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
         )
         while checkpoints:
-            if _is_whole(checkpoints[-1]):
+            if _is_complete(checkpoints[-1]):
                 return checkpoints[-1]
             incomplete = checkpoints.pop()
             if is_first():
@@ -142,7 +142,7 @@ class Run:
         return record
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     """The first process writes the trainer's state last; the others write their RNG states at any time."""
     rng_states = ["rng_state.pth"] if processes() == 1 else [f"rng_state_{n}.pth" for n in range(processes())]
     return read_json(checkpoint / "trainer_state.json") is not None and all(

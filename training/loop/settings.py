@@ -56,7 +56,7 @@ class TrainingSettings(Section):
     report_to: Literal["none", "tensorboard", "wandb"] = Field("none", description="where to log the curves")
 
     @model_validator(mode="after")
-    def _patience_is_judged(self) -> TrainingSettings:
+    def _patience_needs_evaluation(self) -> TrainingSettings:
         if self.patience and not (self.held_out or self.validation):
             raise ValueError("patience needs an evaluation: set validation, or held_out above 0")
         return self

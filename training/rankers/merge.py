@@ -93,8 +93,8 @@ def _merged(
     fresh = load_backbone(
         base or card.base, card.form, device=device, precision=precision, nf4=True, labels=card.labels
     )
-    whole = PeftModel.from_pretrained(fresh.model.dequantize(), str(folder))
-    return fresh._replace(model=whole.merge_and_unload())
+    adapted = PeftModel.from_pretrained(fresh.model.dequantize(), str(folder))
+    return fresh._replace(model=adapted.merge_and_unload())
 
 
 def _write(merged: Backbone, card: RankerCard, out: Path) -> None:

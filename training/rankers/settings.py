@@ -70,7 +70,7 @@ class RankerRun(TrainingSettings):
     )
     max_tokens: int = Field(512, ge=16, description="longest row, in tokens; the context is cut to fit")
     snippets: int = Field(0, ge=0, description="snippets to read per context (0: as many as fit)")
-    shuffle_options: bool = Field(True, description="shuffle the options anew every epoch")
+    shuffle_options: bool = Field(True, description="reshuffle the options every epoch")
     drop_snippets: float = Field(
         0.0, ge=0, lt=1, description="share of the snippets dropped in training, redrawn every epoch"
     )

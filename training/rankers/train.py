@@ -56,7 +56,7 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
         trainer, before = _fitted(settings, training, held, work, run)
         result = {
             "before": before,
-            "after": trainer.judge() if held else {},
+            "after": trainer.held_out_metrics() if held else {},
             "steps": trainer.state.global_step,
             "best step": trainer.state.best_global_step or trainer.state.global_step,
             "seconds": round(time.perf_counter() - start, 1),
@@ -90,7 +90,7 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
         trainer = _trainer(settings, backbone, card, training, held, Path(folder))
         start = time.perf_counter()
-        before = trainer.judge() if held else {}
+        before = trainer.held_out_metrics() if held else {}
         evaluating = time.perf_counter() - start
         batch = seconds_per_step(trainer)
         batches = len(trainer.get_train_dataloader())
@@ -153,7 +153,7 @@ def _first_look(trainer: RankerTrainer, backbone: Backbone) -> dict[str, float]:
     """Report new modules, and the metrics before training."""
     if backbone.new:
         say("new, to be trained from scratch: " + ", ".join(backbone.new))
-    before = trainer.judge() if trainer.judged else {}
+    before = trainer.held_out_metrics() if trainer.held else {}
     if before:
         say("before: " + show(before))
     return before
@@ -247,8 +247,8 @@ def _trainer(
     )  # fmt: skip
     # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
-    judged = held.items(settings.snippets, backbone.form)
-    return make_ranker_trainer(settings, backbone, card, questions, judged, work, say)
+    held_out = held.items(settings.snippets, backbone.form)
+    return make_ranker_trainer(settings, backbone, card, questions, held_out, work, say)
 
 
 def save(trainer: RankerTrainer, folder: Path) -> None:

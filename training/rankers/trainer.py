@@ -81,10 +81,10 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
     """Trains any backbone in any form on the scores of its options."""
 
     def __init__(
-        self, backbone: Backbone, card: RankerCard, settings: RankerRun, judged: Sequence[Item], **kwargs: Any
+        self, backbone: Backbone, card: RankerCard, settings: RankerRun, held: Sequence[Item], **kwargs: Any
     ) -> None:
         super().__init__(model=backbone.model, data_collator=backbone.collator(), **kwargs)
-        self.backbone, self.card, self.settings, self.judged = backbone, card, settings, judged
+        self.backbone, self.card, self.settings, self.held = backbone, card, settings, held
         self.loss = LOSSES[settings.loss or backbone.form.loss]
         # Our loss is a mean: the trainer divides it by the batches of a step.
         self.model_accepts_loss_kwargs = False
@@ -122,14 +122,14 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MAP@3, accuracy and log loss of the held-out questions, scored as inference scores them."""
-        metrics = {f"eval_{name}": value for name, value in self.judge().items()}
+        metrics = {f"eval_{name}": value for name, value in self.held_out_metrics().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def judge(self) -> dict[str, float]:
+    def held_out_metrics(self) -> dict[str, float]:
         with self.average.in_place() if self.average else contextlib.nullcontext():
-            return self._from_first_process(figures(self.logits(self.judged), self.judged))
+            return self._from_first_process(figures(self.logits(self.held), self.held))
 
     def _from_first_process(self, metrics: dict[str, float]) -> dict[str, float]:
         """The first process's metrics: with its own, each could stop, or choose a best checkpoint, alone."""
@@ -195,23 +195,23 @@ def make_ranker_trainer(
     backbone: Backbone,
     card: RankerCard,
     dataset: EpochQuestions,
-    judged: Sequence[Item],
+    held: Sequence[Item],
     folder: Path,
     say: Callable[[str], object],
 ) -> RankerTrainer:
-    """A trainer ready to train on ``dataset`` and to be evaluated on ``judged`` (empty: never)."""
+    """A trainer ready to train on ``dataset`` and to be evaluated on ``held`` (empty: never)."""
     each_step = EachStep(dataset)
     callbacks = [each_step, Progress(say)]
     if settings.patience:
         callbacks.append(Patience(settings.patience))
     if settings.report_to == "tensorboard" and is_first():
         callbacks.append(curves(settings.out))
-    arguments = _arguments(settings, backbone.model.device.type, len(dataset), folder, judged=bool(judged))
+    arguments = _arguments(settings, backbone.model.device.type, len(dataset), folder, evaluates=bool(held))
     # On two GPUs one process would split each batch by copying the model: that is what accelerate is for.
     arguments._n_gpu = min(1, arguments.n_gpu)
     trainer = RankerTrainer(
-        backbone, card, settings, judged, args=arguments,
-        train_dataset=dataset, eval_dataset=list(judged) or None, callbacks=callbacks,
+        backbone, card, settings, held, args=arguments,
+        train_dataset=dataset, eval_dataset=list(held) or None, callbacks=callbacks,
     )  # fmt: skip
     each_step.average = trainer.average
     trainer.remove_callback(PrinterCallback)
@@ -219,7 +219,7 @@ def make_ranker_trainer(
 
 
 def _arguments(
-    settings: RankerRun, device: str, count: int, folder: Path, *, judged: bool
+    settings: RankerRun, device: str, count: int, folder: Path, *, evaluates: bool
 ) -> TrainingArguments:
     batches = math.ceil(count / settings.batch / processes())
     every = max(1, math.ceil(batches / settings.accumulate / settings.evaluations))
@@ -230,10 +230,10 @@ def _arguments(
         learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
         optim=_OPTIMIZERS[settings.optimizer], seed=settings.seed, data_seed=settings.seed,
-        eval_strategy="steps" if judged else "no", save_strategy="steps",
-        eval_steps=every if judged else None, save_steps=every, save_total_limit=2,
-        load_best_model_at_end=judged, metric_for_best_model=f"eval_{METRIC}" if judged else None,
-        greater_is_better=True if judged else None,
+        eval_strategy="steps" if evaluates else "no", save_strategy="steps",
+        eval_steps=every if evaluates else None, save_steps=every, save_total_limit=2,
+        load_best_model_at_end=evaluates, metric_for_best_model=f"eval_{METRIC}" if evaluates else None,
+        greater_is_better=True if evaluates else None,
         logging_steps=max(1, batches // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         remove_unused_columns=False, dataloader_pin_memory=False,
         # Forms call a model several times per step, and not equally often in each process.

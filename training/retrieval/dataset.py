@@ -153,8 +153,8 @@ def _require_enough(
     distinct = len({same(example.positive) for example in examples})
     if kind.distinct and distinct < settings.batch:
         raise InputError(
-            f"{distinct:,} distinct positives do not fill a batch of {settings.batch}, which may hold each "
-            f"only once ({counts})",
+            f"{distinct:,} distinct positives do not fill a batch of {settings.batch}, which may contain "
+            f"each only once ({counts})",
             where=settings.questions,
             cure="use a smaller --batch, or another --loss",
         )

@@ -1,4 +1,4 @@
-"""What every form of answering has: rows of a question, a batch of them, and a number an option."""
+"""The interface of every form of answering: rows of a question, batches, and a score per option."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kaggle_rag.models.layouts import Layout, Writer
 from kaggle_rag.runtime.console import progress
 
 Batch = dict[str, torch.Tensor]
-# Padded tokens in one forward pass where the settings do not say.
+# Default number of padded tokens in one forward pass.
 TOKENS = {"cpu": 2_048, "cuda": 16_384}
-# Of a batch: what no backbone reads, in every form.
-_OURS = ("present", "labels", "weights")
+# Keys of a batch that no backbone reads.
+_NOT_INPUTS = ("present", "labels", "weights")
 
 
-class Asked(Protocol):
-    """Of `kaggle_rag.models.loading.Backbone`: the model, and what puts questions into its batches."""
+class ScoringBackbone(Protocol):
+    """What is used of `kaggle_rag.models.loading.Backbone`: the model, and the collator of its batches."""
 
     @property
     def model(self) -> Any: ...
@@ -32,19 +32,19 @@ class Asked(Protocol):
 
 
 class AnswerForm(ABC):
-    """A form in which a family of backbones answers.
+    """A form of answering for a family of backbones.
 
     Training and inference call the same methods: `encode` and `collate` make batches, `logits` scores one.
-    Inference calls `score`, which is given questions: a form that shares a prefix between options, or keeps
+    Inference calls `score`, which takes questions: a form that shares a prefix between options, or caches
     an encoder's output, overrides it.
 
     Attributes
     ----------
-    auto : the class of transformers that loads the backbone.
-    layout : the texts of a row, unless the settings name others.
-    loss : what it is trained by, unless told otherwise.
-    collator : puts features into batches.
-    own_keys : keys of a batch that the form reads itself, beside those that the backbone reads.
+    auto : the transformers class that loads the backbone.
+    layout : the template of a row, unless the settings name another.
+    loss : its training loss by default.
+    collator : batches features.
+    own_keys : keys of a batch that the form itself reads, besides those that the backbone reads.
     """
 
     auto: ClassVar[str]
@@ -53,9 +53,9 @@ class AnswerForm(ABC):
     collator: ClassVar[type[DataCollatorForMultipleChoice]] = DataCollatorForMultipleChoice
     own_keys: ClassVar[tuple[str, ...]] = ()
     has_head: ClassVar[bool] = False
-    """Whether a head is trained beside the backbone (a language model answers in words)."""
+    """Whether a head is trained on top of the backbone (a language model answers in words)."""
     embeds: ClassVar[bool] = False
-    """Whether the backbone gives vectors of texts; a pooler that it has is not asked."""
+    """Whether the backbone embeds texts; its pooler, if any, is not used."""
 
     @abstractmethod
     def encode(self, writer: Writer, item: Item) -> Feature:
@@ -67,7 +67,7 @@ class AnswerForm(ABC):
 
     def score(
         self,
-        backbone: Asked,
+        backbone: ScoringBackbone,
         writer: Writer,
         items: Sequence[Item],
         batch_tokens: int | None = None,
@@ -75,12 +75,12 @@ class AnswerForm(ABC):
         *,
         quiet: bool = False,
     ) -> npt.NDArray[np.float64]:
-        """Logits of each question's options, ``(n, k)``, in batches of questions of like length.
+        """Logits of each question's options, ``(n, k)``, in batches of questions of similar length.
 
         Parameters
         ----------
         batch_tokens : padded tokens in one forward pass (default: 2,048 on a CPU, 16,384 on a GPU).
-        wrapper : asked in place of the backbone's model, where that is wrapped for several devices.
+        wrapper : used instead of the backbone's model, if that is wrapped for several devices.
         """
         model = wrapper if wrapper is not None else backbone.model
         device = backbone.model.device
@@ -99,29 +99,29 @@ class AnswerForm(ABC):
         return out
 
     def inputs(self, batch: Batch) -> Batch:
-        """What the backbone reads of a batch, ``(batch, rows, tokens)``."""
-        return {key: value for key, value in batch.items() if key not in (*_OURS, *self.own_keys)}
+        """The part of a batch that the backbone reads, ``(batch, rows, tokens)``."""
+        return {key: value for key, value in batch.items() if key not in (*_NOT_INPUTS, *self.own_keys)}
 
     def flat(self, batch: Batch) -> Batch:
-        """The same, the rows of all questions one below the other, ``(batch x rows, tokens)``."""
+        """The same, with the rows of all questions stacked, ``(batch x rows, tokens)``."""
         return {key: value.flatten(0, 1) for key, value in self.inputs(batch).items()}
 
 
 def _batches(features: Sequence[Feature], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Questions of like length, the longest first, of at most so many padded tokens (or one question)."""
-    long = np.array([max(map(len, feature["input_ids"])) for feature in features])
+    """Batches of similar length, longest first, of at most ``tokens`` padded tokens (or one question)."""
+    lengths = np.array([max(map(len, feature["input_ids"])) for feature in features])
     rows = np.array([len(feature["input_ids"]) for feature in features])
-    order = np.argsort(-long, kind="stable")
-    begin = 0
-    while begin < len(order):
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
         sizes = (
-            np.maximum.accumulate(rows[order[begin:]])
-            * long[order[begin]]
-            * np.arange(1, len(order) - begin + 1)
+            np.maximum.accumulate(rows[order[start:]])
+            * lengths[order[start]]
+            * np.arange(1, len(order) - start + 1)
         )
         count = max(1, int(np.searchsorted(sizes, tokens, side="right")))
-        yield order[begin : begin + count]
-        begin += count
+        yield order[start : start + count]
+        start += count
 
 
 def masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -133,19 +133,19 @@ def masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 def mean_likelihood(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """``(rows, tokens, vocabulary)`` logits to the mean log-probability of ``ids`` where ``mask`` is.
 
-    The mean, since a sum punishes long options (Brown et al. 2020, section 2.4).
+    The mean, because a sum penalizes long options (Brown et al. 2020, section 2.4).
     """
     chosen = logits.gather(2, ids[..., None])[..., 0] - logits.logsumexp(2)
     return (chosen * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def start_token(model: Any) -> int:
-    """What a decoder begins with."""
-    # Behind the wrapper of a model that is trained on several devices.
+    """The token that a decoder starts with."""
+    # A model trained on several devices is wrapped.
     return int(getattr(model, "module", model).config.decoder_start_token_id)
 
 
 def answer_ids(writer: Writer, item: Item, place: int) -> list[int]:
-    """What a decoder says to choose an option."""
+    """The tokens with which a decoder chooses an option."""
     text = writer.answer(item.prompt, item.options, place).strip()
     return list(writer.tokenizer(text_target=text, verbose=False)["input_ids"])

@@ -1,4 +1,4 @@
-"""Question, options and snippets embedded apart and compared: begins where `similarity` stands."""
+"""Question, options and snippets embedded separately and compared: starts where `similarity` stands."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice,
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
 
-# Texts that are embedded at once: like lengths together, so that little of it is padding.
+# Texts embedded at once: similar lengths together, to keep padding low.
 _TEXTS = 64
-# Of cosines: that of the training-free ranker, at which an untrained encoder has the least log loss.
+# Of cosines: the training-free ranker's, at which an untrained encoder has the lowest log loss.
 _TEMPERATURE = 0.12
 
 
 class TextCollator(DataCollatorForMultipleChoice):
-    """The texts of all questions, each once, ``(1, texts, t)``, and where each stands.
+    """The texts of all questions, each once, ``(1, texts, t)``, and the position of each.
 
-    ``rows`` ``(b, 1 + 2k + m)`` int64: where the question, its options, the options behind the question and
-    its snippets stand among the texts, -1 where there is none.
+    ``rows`` ``(b, 1 + 2k + m)`` int64: positions of the question, its options, the options after the
+    question and its snippets among the texts; -1 where absent.
     """
 
     def rows(self, features: Sequence[Feature], wide: int) -> Batch:
@@ -34,10 +34,10 @@ class TextCollator(DataCollatorForMultipleChoice):
         table = []
         for feature in features:
             rows = [dict(zip(keys, row)) for row in zip(*(feature[key] for key in keys))]
-            found = [texts.setdefault(tuple(row["input_ids"]), (len(texts), row))[0] for row in rows]
-            there = sum(feature["present"])
-            question, options, both = found[:1], found[1 : 1 + there], found[1 + there : 1 + 2 * there]
-            snippets = found[1 + 2 * there :]
+            at = [texts.setdefault(tuple(row["input_ids"]), (len(texts), row))[0] for row in rows]
+            count = sum(feature["present"])
+            question, options, both = at[:1], at[1 : 1 + count], at[1 + count : 1 + 2 * count]
+            snippets = at[1 + 2 * count :]
             columns = [spread(feature, each, wide, -1) for each in (options, both)]
             gap = [-1] * (most - len(snippets))
             table.append([*question, *columns[0], *columns[1], *snippets, *gap])
@@ -46,51 +46,52 @@ class TextCollator(DataCollatorForMultipleChoice):
 
 
 class BiEncoder(AnswerForm):
-    """`kaggle_rag.rankers.similarity.novel` by vectors that learn, through the best snippet of each option.
+    """`kaggle_rag.rankers.similarity.novel` with trainable vectors, through the best snippet of each option.
 
-    An encoder of sentences begins where the training-free ranker stands, and is trained by the right
-    option alone: nobody has to say which snippet holds the evidence.
+    A sentence encoder starts at the level of the training-free ranker, and is trained on the right option
+    alone: no labels say which snippet contains the evidence.
     """
 
     auto = "AutoModel"
-    # An option behind its question, without a context: that is embedded apart.
+    # An option after its question, without a context, which is embedded separately.
     layout = layouts.APART
     collator = TextCollator
     own_keys = ("rows",)
     embeds = True
 
     def encode(self, writer: Writer, item: Item) -> Feature:
-        """Every text a row of its own: the question, the options, each behind the question, the snippets.
+        """A row per text: the question, the options, each option after the question, the snippets.
 
-        Snippets are those of all options' contexts, each once; ``snippets`` says how many there are.
+        Snippets are those of all options' contexts, each once; ``snippets`` is their number.
         """
-        there = [(item.options[place] or "").strip() for place in item.places]
-        texts = dict.fromkeys(str(s).strip() for place in item.places for s in item.contexts[place])
-        snippets = [text for text in texts if text]
+        options = [(item.options[place] or "").strip() for place in item.places]
+        distinct = dict.fromkeys(str(s).strip() for place in item.places for s in item.contexts[place])
+        snippets = [text for text in distinct if text]
         both = [writer("", item.prompt, item.options, place).ids for place in item.places]
         rows = [
-            writer.alone(item.prompt.strip()), *map(writer.alone, there), *both, *map(writer.alone, snippets)
+            writer.alone(item.prompt.strip()), *map(writer.alone, options), *both,
+            *map(writer.alone, snippets),
         ]  # fmt: skip
         feature = {key: [row[key] for row in rows] for key in rows[0]}
         return item.labelled({**feature, "snippets": len(snippets)})
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         wide = batch["present"].shape[1]
-        rows, told = batch["rows"], batch["rows"][:, 1 + 2 * wide :] >= 0
-        found = self._vectors(model, batch)[rows.clamp(min=0)]
-        prompt, options, both, snippets = found.split([1, wide, wide, told.shape[1]], dim=1)
+        rows, present = batch["rows"], batch["rows"][:, 1 + 2 * wide :] >= 0
+        vectors = self._vectors(model, batch)[rows.clamp(min=0)]
+        prompt, options, both, snippets = vectors.split([1, wide, wide, present.shape[1]], dim=1)
         words, prior = (options * prompt).sum(-1), (both * prompt).sum(-1)
-        if not told.shape[1]:
+        if not present.shape[1]:
             return masked(words / _TEMPERATURE, batch)
         about = (snippets * prompt).sum(-1)
-        said, added = (
+        content, added = (
             F.normalize(each - (each * prompt).sum(-1, keepdim=True) * prompt, dim=-1)
             for each in (snippets, both)
         )
-        best = _best(both @ snippets.mT, told)
-        agreement = _best(added @ said.mT * about[:, None], told)
+        best = _best(both @ snippets.mT, present)
+        agreement = _best(added @ content.mT * about[:, None], present)
         novel = best - 0.5 * prior + 0.5 * agreement + 0.25 * words
-        return masked(torch.where(told.any(1, keepdim=True), novel, words) / _TEMPERATURE, batch)
+        return masked(torch.where(present.any(1, keepdim=True), novel, words) / _TEMPERATURE, batch)
 
     def _vectors(self, model: Any, batch: Batch) -> torch.Tensor:
         """Mean-pooled unit vectors of all texts, ``(texts, d)`` float32."""
@@ -106,6 +107,6 @@ class BiEncoder(AnswerForm):
         return torch.cat(parts)[order.argsort()]
 
 
-def _best(scores: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """``(b, k, m)`` to the largest of each option over the snippets that are there."""
-    return scores.masked_fill(~told[:, None], torch.finfo(scores.dtype).min).amax(-1)
+def _best(scores: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """``(b, k, m)`` to each option's maximum over the present snippets."""
+    return scores.masked_fill(~present[:, None], torch.finfo(scores.dtype).min).amax(-1)

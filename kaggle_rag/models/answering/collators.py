@@ -1,4 +1,4 @@
-"""Questions of different widths and lengths to one batch of tensors."""
+"""Collate questions of different widths and lengths into one batch of tensors."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Batch = dict[str, torch.Tensor]
 
 @dataclasses.dataclass
 class DataCollatorForMultipleChoice:
-    """Pads questions to ``(batch, options, tokens)``; a form that lays out its rows otherwise has its own.
+    """Pads questions to ``(batch, options, tokens)``; a form with other rows has its own collator.
 
-    A feature is one question: ``input_ids`` and whatever else its tokenizer gives, each a list of rows
-    (one an option that is there, or a single one for the whole question), ``present`` (one bool an
-    option), ``labels`` where the answer is known and ``weight`` where the question counts for less.
+    A feature is one question: ``input_ids`` and whatever else its tokenizer returns, each a list of rows
+    (one per present option, or a single one for the whole question), ``present`` (one bool per option),
+    ``labels`` if the answer is known and ``weight`` if the question counts for less.
     Rows are padded to the longest of the batch, questions to the widest; an absent option is one attended
     token, so that no row of attention is empty, and is masked by ``present``.
 
     Parameters
     ----------
     tokenizer : pads on its own side and with its own token.
-    pad_to_multiple_of : of the tokens; 8 keeps a GPU's tensor cores busy.
-    positions : number the tokens of each row from its first real one (``position_ids``), which a row
-        that is padded on the left needs.
+    pad_to_multiple_of : of the row length; 8 keeps a GPU's tensor cores busy.
+    positions : number the tokens of each row from its first real one (``position_ids``), as rows padded
+        on the left need.
 
     Returns
     -------
     ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
-    ``(b, k)`` bool; ``labels`` ``(b,)`` int64 when every feature has them; ``weights`` ``(b,)`` float32
-    where a feature has one; and what a form's own collator adds (`own_tensors`).
+    ``(b, k)`` bool; ``labels`` ``(b,)`` int64 if every feature has them; ``weights`` ``(b,)`` float32 if
+    any feature has one; and what a form's own collator adds (`own_tensors`).
 
     The shape is that of transformers' ``*ForMultipleChoice`` models
     (https://huggingface.co/docs/transformers/tasks/multiple_choice).
@@ -62,8 +62,8 @@ class DataCollatorForMultipleChoice:
         keys = [key for key in self.tokenizer.model_input_names if key in features[0]]
         rows: list[dict[str, list[int]]] = []
         for feature in features:
-            own = [dict(zip(keys, row)) for row in zip(*(feature[key] for key in keys))]
-            rows += self.laid_out(feature, own, wide)
+            question_rows = [dict(zip(keys, row)) for row in zip(*(feature[key] for key in keys))]
+            rows += self.laid_out(feature, question_rows, wide)
         return {key: value.view(len(features), -1, value.shape[-1]) for key, value in self.pad(rows).items()}
 
     def laid_out(self, feature: Feature, rows: Sequence[Any], wide: int) -> Sequence[Any]:
@@ -71,11 +71,11 @@ class DataCollatorForMultipleChoice:
         return spread(feature, rows, wide, {key: values[:1] for key, values in rows[0].items()})
 
     def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
-        """What a form reads itself, beside the ``batch`` of tokens: nothing here."""
+        """Tensors that the form itself reads, besides the ``batch`` of tokens: none here."""
         return {}
 
     def pad(self, rows: Sequence[dict[str, list[int]]]) -> Batch:
-        """Rows of one length, by the tokenizer, ``(rows, t)``."""
+        """Rows padded to equal length by the tokenizer, ``(rows, t)``."""
         padded: Batch = self.tokenizer.pad(
             rows, padding=True, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"
         )
@@ -83,9 +83,9 @@ class DataCollatorForMultipleChoice:
 
 
 def spread(feature: Feature, values: Sequence[Any], wide: int, empty: Any) -> list[Any]:
-    """The values of the options that are there, in their columns, with ``empty`` in all others."""
-    there = iter(values)
-    return [next(there) if present else empty for present in _widened(feature["present"], wide)]
+    """The values of the present options in their columns, with ``empty`` in all others."""
+    remaining = iter(values)
+    return [next(remaining) if present else empty for present in _widened(feature["present"], wide)]
 
 
 def _widened(present: Sequence[bool], wide: int) -> list[bool]:

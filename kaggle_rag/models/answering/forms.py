@@ -1,4 +1,4 @@
-"""The forms in which a backbone answers, by name and family: one table, light until a form is made."""
+"""The forms of answering by name and family: one table; nothing heavy is imported until a form is built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
 
-# Where the class of each form stands in this folder.
+# The module and class of each form in this folder.
 FORMS: dict[str, dict[str, str]] = {
     "choice": {ENCODER: "per_option:Choice"},
     "bi-encoder": {ENCODER: "bi_encoder:BiEncoder"},
@@ -27,13 +27,13 @@ FORMS: dict[str, dict[str, str]] = {
 
 
 def form_of(name: str, family: str) -> AnswerForm:
-    """The form of that name for a family; raise ``ConfigError`` with those that it has."""
+    """The form of that name for a family; raise ``ConfigError`` with those it supports."""
     if family in FORMS.get(name, {}):
-        made: AnswerForm = pkgutil.resolve_name(f"{__package__}.{FORMS[name][family]}")()
-        return made
+        answer_form: AnswerForm = pkgutil.resolve_name(f"{__package__}.{FORMS[name][family]}")()
+        return answer_form
     fitting = [form for form, families in FORMS.items() if family in families]
     raise ConfigError(
-        f"a backbone of the family {family} does not answer in the form {name!r}",
+        f"a backbone of the family {family} does not support the form {name!r}",
         where="form",
         expected="one of " + ", ".join(fitting),
     )

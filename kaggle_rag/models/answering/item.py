@@ -1,4 +1,4 @@
-"""Questions as models meet them."""
+"""Questions as models see them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Feature = dict[str, Any]
 
 
 class Item(NamedTuple):
-    """A question as a model meets it: ``contexts`` one an option; ``answer`` a column, -1 unknown."""
+    """A question as a model sees it: ``contexts`` one per option; ``answer`` a column, -1 if unknown."""
 
     prompt: str
     options: tuple[str | None, ...]
@@ -25,8 +25,8 @@ class Item(NamedTuple):
     ) -> Item:
         """A question, each option with the first ``snippets`` of its context (0: all).
 
-        With ``passages`` these are the passages that were found, without their neighbours and titles: what
-        is embedded alone is compared best when it says one thing.
+        With ``passages`` these are the retrieved passages, without their neighbours and titles: a text
+        embedded alone compares best if it says one thing.
         """
         read = tuple(_snippets(contexts, p, snippets, passages) for p in range(len(question.options)))
         return cls(question.prompt, question.options, read, question.answer)
@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
     @property
     def places(self) -> list[int]:
-        """Columns of the options that are there."""
+        """Columns of the present options."""
         return [place for place, option in enumerate(self.options) if option is not None]
 
     def context(self, place: int) -> str:
@@ -45,7 +45,7 @@ class Item(NamedTuple):
         return joined(self.contexts[place])
 
     def shared_context(self) -> str:
-        """The one context of a question; where every option has its own, their different snippets in turn."""
+        """The one context of a question; if every option has its own, their distinct snippets in turn."""
         if len(set(self.contexts)) == 1:
             return self.context(0)
         split = [self.contexts[place] for place in self.places]
@@ -53,7 +53,7 @@ class Item(NamedTuple):
         return "\n".join(dict.fromkeys(map(str, turns)))
 
     def labelled(self, feature: Feature) -> Feature:
-        """``feature`` with what every form needs to know beside its rows."""
+        """``feature`` with what every form needs besides its rows."""
         known = {"labels": self.answer} if self.answer >= 0 else {}
         return {**feature, "present": self.present, **known}
 
@@ -64,6 +64,6 @@ def _snippets(
     context = contexts.of(place) if contexts else None
     if context is None:
         return ()
-    alone = [Snippet("", " ".join(e.text.split()), e.score, (e.row,)) for e in context.evidence]
-    snippets = alone if passages and alone else context.snippets
+    separate = [Snippet("", " ".join(e.text.split()), e.score, (e.row,)) for e in context.evidence]
+    snippets = separate if passages and separate else context.snippets
     return tuple(snippets[: most or None])

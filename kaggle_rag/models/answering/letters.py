@@ -1,4 +1,4 @@
-"""All options are read at once, and one letter is said: the cheapest form."""
+"""All options are read at once, and the answer is one letter: the cheapest form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kaggle_rag.runtime.errors import ConfigError
 
 
 class LetterCollator(DataCollatorForMultipleChoice):
-    """One row a question, ``(b, 1, t)``, and each option's token, ``choices`` ``(b, k)`` int64."""
+    """One row per question, ``(b, 1, t)``, and each option's token, ``choices`` ``(b, k)`` int64."""
 
     def laid_out(self, feature: Feature, rows: Sequence[Any], wide: int) -> Sequence[Any]:
         return rows
@@ -36,23 +36,23 @@ class Letters(AnswerForm):
     own_keys = ("choices",)
 
     def encode(self, writer: Writer, item: Item) -> Feature:
-        """One row up to where the letters part, and the token by which each goes on (``choices``)."""
+        """One row up to where the letters diverge, and the token with which each continues (``choices``)."""
         context = item.shared_context()
         rows = [writer(context, item.prompt, item.options, p).ids["input_ids"] for p in item.places]
         shared = _shared_start(rows)
-        choices = _parted([row[shared:] for row in rows])
+        choices = _distinct_tokens([row[shared:] for row in rows])
         return item.labelled(
             {"input_ids": [rows[0][:shared]], "attention_mask": [[1] * shared], "choices": choices}
         )
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        # The head is as wide as the vocabulary: only the last position is asked for.
-        found = model(**self.flat(batch), logits_to_keep=1).logits[:, -1].float()
-        return masked(found.gather(1, batch["choices"]), batch)
+        # The head is as wide as the vocabulary, so only the last position is computed.
+        logits = model(**self.flat(batch), logits_to_keep=1).logits[:, -1].float()
+        return masked(logits.gather(1, batch["choices"]), batch)
 
 
 class DecodedLetterCollator(LetterCollator):
-    """The same, and what the decoder has said before the letters part, ``said`` ``(b, s)`` int64."""
+    """The same, with the decoder's tokens before the letters diverge, ``said`` ``(b, s)`` int64."""
 
     def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
         said = torch.tensor([feature["said"] for feature in features], dtype=torch.int64)
@@ -60,7 +60,7 @@ class DecodedLetterCollator(LetterCollator):
 
 
 class DecodedLetters(AnswerForm):
-    """The decoder's logits of the options' letters, of an encoder-decoder."""
+    """The logits of the options' letters from the decoder of an encoder-decoder."""
 
     auto = "AutoModelForSeq2SeqLM"
     layout = layouts.LETTER
@@ -68,33 +68,33 @@ class DecodedLetters(AnswerForm):
     own_keys = ("choices", "said")
 
     def encode(self, writer: Writer, item: Item) -> Feature:
-        """The row an encoder reads, what the decoder has said (``said``), and each letter's token."""
-        read = writer.question(item.shared_context(), item.prompt, item.options, item.places[0]).ids
+        """The encoder's row, the decoder's tokens so far (``said``), and each letter's token."""
+        row = writer.question(item.shared_context(), item.prompt, item.options, item.places[0]).ids
         answers = [answer_ids(writer, item, place) for place in item.places]
         shared = _shared_start(answers)
-        choices = _parted([answer[shared:] for answer in answers])
+        choices = _distinct_tokens([answer[shared:] for answer in answers])
         return item.labelled(
-            {**{k: [v] for k, v in read.items()}, "said": answers[0][:shared], "choices": choices}
+            {**{k: [v] for k, v in row.items()}, "said": answers[0][:shared], "choices": choices}
         )
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         device = batch["input_ids"].device
         start = torch.full((len(batch["present"]), 1), start_token(model), device=device)
         said = torch.cat([start, batch["said"]], dim=1)
-        found = model(**self.flat(batch), decoder_input_ids=said).logits[:, -1].float()
-        return masked(found.gather(1, batch["choices"]), batch)
+        logits = model(**self.flat(batch), decoder_input_ids=said).logits[:, -1].float()
+        return masked(logits.gather(1, batch["choices"]), batch)
 
 
 def _shared_start(rows: Sequence[Sequence[int]]) -> int:
-    """Tokens by which all rows begin alike."""
+    """The number of leading tokens that all rows share."""
     return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows)))
 
 
-def _parted(rests: Sequence[Sequence[int]]) -> list[int]:
+def _distinct_tokens(rests: Sequence[Sequence[int]]) -> list[int]:
     choices = [rest[0] if rest else -1 for rest in rests]
     if -1 in choices or len(set(choices)) < len(choices):
         raise ConfigError(
-            "the backbone's tokenizer does not tell the letters apart by one token",
+            "the backbone's tokenizer does not distinguish the letters by one token",
             where="form: letters",
             cure="use form: options",
         )

@@ -1,4 +1,4 @@
-"""How likely is each option as what follows the question?"""
+"""How likely is each option as the continuation of the question?"""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from kaggle_rag.models.layouts import Writer
 
 
 class AnswerCollator(DataCollatorForMultipleChoice):
-    """Rows an option, and which of their tokens are its own, ``is_answer`` ``(b, k, t)`` bool."""
+    """A row per option, and which of its tokens are the option's own, ``is_answer`` ``(b, k, t)`` bool."""
 
     def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
         rows = [row for each in features for row in spread(each, each["is_answer"], wide, [False])]
-        long = batch["input_ids"].shape[-1]
-        gaps = [[False] * (long - len(row)) for row in rows]
+        length = batch["input_ids"].shape[-1]
+        gaps = [[False] * (length - len(row)) for row in rows]
         left = self.tokenizer.padding_side == "left"
         padded = [[*gap, *row] if left else [*row, *gap] for row, gap in zip(rows, gaps)]
         return {"is_answer": torch.tensor(padded).view(len(features), wide, -1)}
 
 
 class Options(AnswerForm):
-    """Mean log-likelihood of each option's own tokens behind the question.
+    """Mean log-likelihood of each option's own tokens after the question.
 
     Rows are padded on the left, so that all answers end where the row does.
     """
@@ -45,7 +45,7 @@ class Options(AnswerForm):
     own_keys = ("is_answer",)
 
     def encode(self, writer: Writer, item: Item) -> Feature:
-        """Rows that end in an option, and which of their tokens are its own (``is_answer``)."""
+        """Rows that end with an option, and which of their tokens are its own (``is_answer``)."""
         rows = [writer(item.context(p), item.prompt, item.options, p) for p in item.places]
         feature: Feature = {key: [row.ids[key] for row in rows] for key in rows[0].ids}
         return item.labelled({**feature, "is_answer": [row.is_answer for row in rows]})
@@ -54,19 +54,19 @@ class Options(AnswerForm):
         questions, wide, tokens = batch["input_ids"].shape
         is_answer = batch["is_answer"].view(-1, tokens)
         longest = tokens - int(torch.nonzero(is_answer.any(0))[0])
-        found = model(**self.flat(batch), logits_to_keep=longest + 1).logits[:, -longest - 1 : -1].float()
-        said = batch["input_ids"].view(-1, tokens)[:, -longest:]
-        likely = mean_likelihood(found, said, is_answer[:, -longest:])
-        return masked(likely.view(questions, wide), batch)
+        logits = model(**self.flat(batch), logits_to_keep=longest + 1).logits[:, -longest - 1 : -1].float()
+        ids = batch["input_ids"].view(-1, tokens)[:, -longest:]
+        likelihoods = mean_likelihood(logits, ids, is_answer[:, -longest:])
+        return masked(likelihoods.view(questions, wide), batch)
 
 
 class DecodedAnswerCollator(DataCollatorForMultipleChoice):
-    """Rows an option for the encoder, and ``answers`` ``(b, k, u)`` int64, -1 behind their ends."""
+    """A row per option for the encoder, and ``answers`` ``(b, k, u)`` int64, padded with -1."""
 
     def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
         rows = [row for each in features for row in spread(each, each["answers"], wide, [-1])]
-        long = max(map(len, rows))
-        padded = [[*row, *[-1] * (long - len(row))] for row in rows]
+        length = max(map(len, rows))
+        padded = [[*row, *[-1] * (length - len(row))] for row in rows]
         return {"answers": torch.tensor(padded).view(len(features), wide, -1)}
 
 
@@ -79,7 +79,7 @@ class DecodedOptions(AnswerForm):
     own_keys = ("answers",)
 
     def encode(self, writer: Writer, item: Item) -> Feature:
-        """A row an option for the encoder, and the option for the decoder (``answers``)."""
+        """A row per option for the encoder, and the option for the decoder (``answers``)."""
         rows = [writer.question(item.context(p), item.prompt, item.options, p).ids for p in item.places]
         answers = [answer_ids(writer, item, place) for place in item.places]
         return item.labelled({**{key: [row[key] for row in rows] for key in rows[0]}, "answers": answers})
@@ -89,7 +89,7 @@ class DecodedOptions(AnswerForm):
         answers = batch["answers"].view(-1, tokens)
         mask = answers >= 0
         start = torch.full((len(answers), 1), start_token(model), device=answers.device)
-        said = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
-        found = model(**self.flat(batch), decoder_input_ids=said).logits.float()
-        likely = mean_likelihood(found, answers.clamp(min=0), mask)
-        return masked(likely.view(questions, wide), batch)
+        decoder_ids = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
+        logits = model(**self.flat(batch), decoder_input_ids=decoder_ids).logits.float()
+        likelihoods = mean_likelihood(logits, answers.clamp(min=0), mask)
+        return masked(likelihoods.view(questions, wide), batch)

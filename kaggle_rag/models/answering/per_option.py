@@ -1,4 +1,4 @@
-"""Forms that judge a row an option by a head: all options in one softmax, or each alone, right or wrong."""
+"""Forms with a head that scores a row per option: all in one softmax, or each alone as right or wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Choice(_RowAnOption):
 class Binary(_RowAnOption):
     """A classification head over each row alone.
 
-    With two labels the second one's mean over the other options is added: "is it right, given what
+    With two labels, the second one's mean over the other options is added: "is it right, given what
     else is offered?" (the first-placed team's head had the mean of the other options as an input).
     """
 
@@ -43,16 +43,16 @@ class Binary(_RowAnOption):
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         questions, options = batch["present"].shape
-        found = model(**self.flat(batch)).logits.float().view(questions, options, -1)
-        own = found[..., 0]
-        if found.shape[-1] == 1:
+        logits = model(**self.flat(batch)).logits.float().view(questions, options, -1)
+        own = logits[..., 0]
+        if logits.shape[-1] == 1:
             return masked(own, batch)
-        said = found[..., 1] * batch["present"]
+        offered = logits[..., 1] * batch["present"]
         others = (batch["present"].sum(1, keepdim=True) - 1).clamp(min=1)
-        return masked(own + (said.sum(1, keepdim=True) - said) / others, batch)
+        return masked(own + (offered.sum(1, keepdim=True) - offered) / others, batch)
 
 
 class BinaryPrompt(Binary):
-    """The same over a row that asks in words, judged at its last token."""
+    """The same over a row that asks in words, scored at its last token."""
 
     layout = layouts.BINARY
