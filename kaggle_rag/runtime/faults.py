@@ -1,4 +1,4 @@
-"""Several faults told at once, so that the user mends them in one go."""
+"""Several faults reported at once, so that the user can fix them in one go."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from kaggle_rag.runtime.errors import KitError, as_fault
 
 
 class Faults(KitError):
-    """What several checks found, in one message."""
+    """The faults of several checks, in one message."""
 
     def __init__(self, faults: Sequence[KitError]) -> None:
         super().__init__(f"{len(faults)} things must be fixed:")
-        told = "\n".join(f"* {fault}".replace("\n", "\n  ") for fault in faults)
-        self.args = (f"{self.args[0]}\n{told}",)
+        message = "\n".join(f"* {fault}".replace("\n", "\n  ") for fault in faults)
+        self.args = (f"{self.args[0]}\n{message}",)
 
 
 class Gathered:
-    """Faults of checks that each go on after the other's failure."""
+    """Collects the faults of checks that each run even if another fails."""
 
     def __init__(self) -> None:
         self.faults: list[KitError] = []
 
     @contextmanager
     def check(self) -> Iterator[None]:
-        """Keep the fault of the block, once, and go on behind it."""
+        """Record the fault of the block, once, and continue after it."""
         try:
             yield
-        except (KitError, OSError) as found:
-            error = found if isinstance(found, KitError) else as_fault(found)
-            if str(error) not in map(str, self.faults):
-                self.faults.append(error)
+        except (KitError, OSError) as error:
+            fault = error if isinstance(error, KitError) else as_fault(error)
+            if str(fault) not in map(str, self.faults):
+                self.faults.append(fault)
 
     def tell(self) -> None:
-        """Raise the only fault as it is, several as `Faults`, nothing where all is well."""
+        """Raise a single fault as it is, several as `Faults`, and nothing if there are none."""
         if len(self.faults) == 1:
             raise self.faults[0]
         if self.faults:

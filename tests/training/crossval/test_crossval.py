@@ -153,7 +153,7 @@ def test_a_changed_setting_is_never_answered_by_the_old_run(tmp_path):
     assert written == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(ArtifactError, match="a cross-validation with another folds, seed"):
         run(path, out=tmp_path / "run", folds=3, seed=1)
-    with pytest.raises(ArtifactError, match="something else than a cross-validation"):
+    with pytest.raises(ArtifactError, match="something other than a cross-validation"):
         run(path, out=tmp_path)
 
 
