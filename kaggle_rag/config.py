@@ -85,7 +85,7 @@ class ContextSettings(Section):
     )
 
 
-# Options of rankers by the names they had in the version before.
+# Options of rankers by their names in the previous version.
 OLD_OPTIONS = {"chunks": "snippets"}
 
 

@@ -73,7 +73,7 @@ class _BuildFolder(WorkFolder):
     def stored_key(self) -> dict[str, Any] | None:
         if (self.folder / SETTINGS).exists() or not (self.folder / MANIFEST).exists():
             return super().stored_key()
-        # Killed between the last two steps: the manifest says whose it is, and more.
+        # Killed between the last two steps: the manifest holds the settings, and more.
         manifest = dataclasses.asdict(Manifest.read(self.folder))
         return {name: manifest.get(name) for name in self.key or manifest}
 

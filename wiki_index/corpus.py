@@ -17,7 +17,7 @@ from wiki_index.readers.zim import Zim
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
 
-# Bytes from which reading a corpus for its checksum is shown.
+# Size in bytes from which computing a corpus's checksum shows a progress bar.
 _SHOWN = 1 << 30
 _ENDINGS = ", ".join(ending for ending in ENDINGS if ending)
 _SHOWN_FAULTS = 3

@@ -21,7 +21,7 @@ from kaggle_rag.runtime.console import over, progress
 from kaggle_rag.runtime.errors import InputError
 
 K = 10
-# Shares of 1 that a weight is tried in.
+# Weights are tried in steps of 1 / _STEPS.
 _STEPS = 20
 _HITS = 100
 _BATCH = 256

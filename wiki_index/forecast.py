@@ -19,7 +19,7 @@ from kaggle_rag.runtime.files import require_space
 from kaggle_rag.runtime.limits import Need, require
 from wiki_index.plan import BASE_RAM, Plan
 
-# A passage's text and titles on disk, and its postings where BM25 is made.
+# Bytes of a passage on disk: its text and title, and its postings if BM25 is built.
 _TEXT_BYTES, _WORD_BYTES = 150, 130
 _EVERY, _SAMPLE = 50, 512
 

@@ -14,11 +14,11 @@ from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.corpus import Corpus
 
 SHARD_ROWS = 16_384
-# Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.
+# Room for "title " before a window; fewer than 1 in 1,000 titles of English Wikipedia are longer.
 TITLE_TOKENS = 32
 # torch, the model, one shard of text and its activations: measured on the 998-article corpus.
 BASE_RAM = 1_000_000_000
-# recall@10 that the search parameters of a compressed index are set for.
+# recall@10 that the search parameters of a compressed index are tuned for.
 TARGET_RECALL = 0.98
 # The address of a Ray cluster that is started for one build.
 LOCAL = "local"

@@ -11,10 +11,10 @@ from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.text.cleaning import SECTION
 from wiki_index.markup.wikitext import BLOCK
 
-# 30 bytes a name in each shard of 16,384 passages.
+# 30 bytes per name in each shard of 16,384 passages.
 _NAMES = 300
 OTHER_TEMPLATES, OTHER = "other templates", "others"
-# How many of each kind `told` names.
+# How many of each kind `left_out_lines` lists.
 _SHOWN = 6
 
 

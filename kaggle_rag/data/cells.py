@@ -28,7 +28,7 @@ import numpy as np
 
 from kaggle_rag.runtime.errors import InputError
 
-# Whole floats above have no digits that a float64 could tell.
+# Above this, a float64 cannot represent every whole number.
 LARGEST_WHOLE = 2**53
 _RULE = "text, a number, a date, true or false, bytes in UTF-8, or a list of texts"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from kaggle_rag.runtime.errors import InputError
 
 _NOT_ALNUM = re.compile(r"[\W_]+")
-# Names of public data sets for what the kit calls by the name in front.
+# By the kit's name of a column, the names that public data sets give it.
 _ALSO = {
     "prompt": ("question", "stem", "query", "question_text", "questions"),
     "answer": ("label", "correct", "correct_answer", "answer_key", "target", "gold"),

@@ -17,7 +17,7 @@ from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import whole_file
 
 NOTES = b"kaggle_rag"
-# Evidence from the row's own context stands in no article.
+# Evidence from the row's own context belongs to no article.
 OWN = "own context"
 
 
@@ -90,7 +90,7 @@ def paragraphs_as_snippets(text: str) -> tuple[Snippet, ...]:
     return tuple(Snippet("", part) for part in parts if part)
 
 
-# The line end behind one blank line or more, in front of a line that has text.
+# A line end and one or more blank lines, before a line that has text.
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+(?=[^\S\n]*\S)")
 
 

@@ -20,9 +20,9 @@ from kaggle_rag.runtime.errors import InputError
 
 LETTERS = string.ascii_uppercase
 NO_ANSWER = -1
-# NUL, and half surrogates that broken JSON smuggles in.
+# NUL, and lone surrogates that broken JSON smuggles in.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
-# What leaves a mark on paper: no blank, and none of the joiners and marks of order that have no width.
+# Visible characters: no blanks, and no joiners and direction marks, which have no width.
 _VISIBLE = re.compile("[^\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _OPTIONAL = ("answer", "context", "is_question")
 _TABLE = "id, prompt, A, B, ... (up to Z); answer, context and is_question are optional"

@@ -31,7 +31,7 @@ _MAGIC = {
     b"BZh": "bzip2",
     b"PK\x03\x04": "a zip archive (or Excel)",
 }
-# What Windows saves Western text in; Latin-1 is the same but for characters that no text has.
+# What Windows saves Western text in; Latin-1 differs only in characters that no text contains.
 _GUESS = "WINDOWS-1252"
 _UNPACK = {".gz": "gzip -dc", ".bz2": "bzip2 -dc"}
 

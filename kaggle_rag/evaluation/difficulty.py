@@ -21,11 +21,11 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.files import whole_file
 
 Floats = npt.NDArray[np.float64]
-# Least probability: a certain model that is wrong loses 13.3 bits and not infinitely many.
+# Probability floor: a model that is certain and wrong loses 13.3 bits and not infinitely many.
 _FLOOR = 1e-4
 _COLUMNS = ("id", "question", "reason", "score", "detail")
 
-# What speaks against a question, and what the score of each reason is.
+# Reasons to suspect a question, and what the score of each reason means.
 REASONS = {
     "label": "likely label error; the score is its normalised margin, 0 the worst",
     "contradiction": "another row has the same question with another answer; the score is their similarity",

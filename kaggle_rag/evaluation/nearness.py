@@ -20,16 +20,16 @@ from kaggle_rag.runtime.errors import ConfigError, InputError
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 # A number keeps its sign and its decimals, and operators are content: "x + 5" is not "x = 5".
-# Vowel signs of Hindi or Thai are marks, which \w leaves out: words would lose what tells them apart.
+# Vowel signs of Hindi or Thai are marks, which \w leaves out: words would lose what distinguishes them.
 _MARKS = "".join(c for c in map(chr, range(0x300, 0xFFFF)) if unicodedata.category(c)[0] == "M")
 _WORD = re.compile(
     r"(?:(?<![\w)])[-−])?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:[" + _MARKS + r"]+[^\W\d_]*)*|[+*/^=<>≤≥≠±×÷√%°]"
 )
 _NUMBER = re.compile(r"\d")
-# Cells of a block of similarities, and candidates compared at once: some 100 MB each.
+# Cells of a block of similarities, and candidates compared at once: about 100 MB each.
 _CELLS = 16_000_000
 _CANDIDATES = 200_000
-# Beyond so many pairs a row a threshold says nothing, and the list would fill the memory.
+# Beyond this many pairs per row a threshold is meaningless, and the list would fill the memory.
 _MOST_PAIRS = 200
 
 

@@ -15,11 +15,11 @@ Batch = tuple[Rows, dict[str, Any]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Texts tokenized at once, while the model reads those before: the first alone are waited for.
+# Texts tokenized at once, while the model reads the previous ones: only the first slice is waited for.
 _SLICE = 2_048
-# A slice holds several batches, or its few long texts would be the padding of all the others.
+# A slice holds several batches, or its few long texts would pad all the others.
 _TOKENS_A_TEXT = 4
-# More than the longest word that is a token of its own (WordPiece takes words of 100 as unknown).
+# More than the longest word that is a single token (to WordPiece, words over 100 are unknown).
 _CHARACTERS_A_TOKEN = 128
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

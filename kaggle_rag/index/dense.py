@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import faiss
 
 VECTORS_FILE, FAISS_FILE = "vectors.npy", "index.faiss"
-# Queries in one FAISS call: bounds its distance buffers and gives a bar something to count.
+# Queries in one FAISS call: bounds its distance buffers and gives a progress bar something to count.
 _QUERIES = 1024
 
 

@@ -25,7 +25,7 @@ from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigErro
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# Tokens in one forward pass: what fits a core's cache is fastest on a CPU (benchmarks/encode.py),
+# Tokens in one forward pass: what fits in a core's cache is fastest on a CPU (benchmarks/encode.py),
 # a GPU wants all its units busy.
 _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768

@@ -16,7 +16,7 @@ from kaggle_rag.index.vectors import Rows, Vectors, VectorStore
 Distances = npt.NDArray[np.float32]
 # float32 candidates compared at once when a compressed index is refined.
 _REFINE_BYTES = 32 << 20
-# Bytes a second from a notebook's disk by way of two cores to the GPU, and seconds that a pass may take.
+# Bytes per second from a notebook's disk through two cores to the GPU, and seconds a pass may take.
 _READ_RATE, _TIME = 500_000_000, 600
 
 

@@ -11,7 +11,7 @@ from kaggle_rag.index.vectors import Rows, Vectors, VectorStore
 
 # Rows of one block: 200 MB at 384 dimensions in half precision, two of them in flight.
 _ROWS = 1 << 18
-# Queries that meet a block at once: their products take 1.6 GB in both precisions.
+# Queries compared with a block at once: their products take 1.6 GB in both precisions.
 _QUERIES = 1024
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from kaggle_rag.runtime.errors import ConfigError, LimitError
 
-# A k-means centroid is learned from so many vectors: FAISS warns below 39, and gains little above.
+# Vectors that a k-means centroid is learned from: FAISS warns below 39, and gains little above this.
 VECTORS_A_LIST = 64
-# Fewer than this are searched one by one as fast as by lists.
+# Fewer vectors than this are searched one by one as fast as by lists.
 _LEAST_FOR_LISTS = 20_000
-# Beyond so many lists the nearest ones are found by a graph (HNSW) instead of a matrix product.
+# From this many lists on, the nearest ones are found by a graph (HNSW) instead of a matrix product.
 _LISTS_BY_GRAPH = 16_384
-# Above this many rows, scanning every one of them takes longer than a notebook has.
+# Above this many rows, scanning all of them takes longer than a notebook has.
 _MOST_SCANNED = 2_000_000
 
 
@@ -43,7 +43,7 @@ class Kind:
         return self.factory.endswith("fs")
 
 
-# From the most exact to the smallest: a budget buys the first that fits.
+# From the most exact to the smallest: a budget selects the first that fits.
 KINDS: dict[str, Kind] = {
     "flat": Kind("Flat", lambda d: 4 * d, "fp32", False, "exact, every vector in float32"),
     "fp16": Kind("SQfp16", lambda d: 2 * d, "fp16", False, "every vector in half precision"),

@@ -22,12 +22,12 @@ from kaggle_rag.index.vectors import Rows
 from kaggle_rag.runtime.errors import ArtifactError
 
 Scores = npt.NDArray[np.float32]
-# Passages of one part: 1 to 2 GB of RAM while a part of sentences is made.
+# Passages per part: 1 to 2 GB of RAM while a part of sentences is built.
 PART_ROWS = 2_000_000
 # Queries multiplied with a part at once; a frequent word alone has a score for a tenth of a part.
 _QUERIES = 32
 
-# Languages for which there are both stop words and a Snowball stemmer.
+# Languages with both stop words and a Snowball stemmer.
 _LANGUAGES = {
     "da": "danish", "de": "german", "en": "english", "es": "spanish", "fr": "french", "it": "italian",
     "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ru": "russian", "sv": "swedish", "tr": "turkish",

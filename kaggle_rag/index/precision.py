@@ -10,10 +10,10 @@ from typing import Any
 
 from kaggle_rag.models.devices import dtype_of
 
-# Least cosine to float32 that a format may have before it is left alone.
+# A format whose lowest cosine to float32 is below this is not used.
 LEAST_COSINE = 0.999
 
-# Short, long, of symbols and of names: what a format that does not suit a model would show itself on.
+# Short, long, with symbols and with names: texts on which an unsuitable format would show.
 PROBES = (
     "Water.",
     "Iron rusts in moist air because it reacts with oxygen and water.",

@@ -45,7 +45,7 @@ class Section(BaseModel):
         return value
 
 
-# What PyYAML calls a text that it was not given as a file.
+# PyYAML's name for text that does not come from a file.
 _NAMELESS = '"<unicode string>"'
 Settings = TypeVar("Settings", bound=Section)
 
@@ -263,7 +263,7 @@ def _location(fault: Any, values: Any) -> list[Any]:
     return location
 
 
-# What pydantic calls kinds of values, in the words of YAML.
+# pydantic's names for types of values, in the words of YAML.
 _KINDS = {
     "tuple": "a list", "list": "a list", "dict": "key: value lines", "mapping": "key: value lines",
     "model": "key: value lines", "string": "text", "int": "a whole number", "float": "a number",

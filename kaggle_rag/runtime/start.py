@@ -18,14 +18,14 @@ import warnings
 _SPINS = "1000"
 # Whoever set one of these has decided how threads wait.
 _WAITS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-# Said by libraries to their developers; what a user needs to know is said by this kit.
+# Messages of libraries to their developers; what a user needs to know is printed by this kit.
 _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     # The default anyway; set explicitly, it keeps tokenizers from warning about every child process.
     "TOKENIZERS_PARALLELISM": "true",
 }
-# Of bitsandbytes: that a package of kernels for CPUs is not installed, at every import.
+# bitsandbytes reports at every import that a package of kernels for CPUs is not installed.
 _LOGGERS = ("bitsandbytes", "sentence_transformers")
 
 

@@ -47,7 +47,7 @@ _PAGE = re.compile(
     rf"|\s*\[)(?! [A-Z][a-z]+\.?:)|(?:\s?: ?{_NAMED}(?:, ?{_PAGES})*)+(?=\s+[\"“(]?[A-Z]))"
 )
 _BEGINS_WITH_PAGE = re.compile(rf":\s?(?:{_NAMED}|{_PAGES})(?![^\W\d_]|[,.]\d)")
-# Behind these a figure is what the line tells, and no page.
+# After these, a figure is content and not a page.
 _SHORTENED = {
     "acc", "alt", "app", "approx", "apt", "art", "av", "ave", "avg", "bur", "cal", "cap", "ch", "circ",
     "cit", "co", "coef", "cm", "col", "conc", "corp", "dept", "dev", "deg", "diam", "dim", "dist", "div",
@@ -60,7 +60,7 @@ _SHORTENED = {
     "jul", "aug", "sep", "sept", "oct", "nov", "dec",
 }  # fmt: skip
 _OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
-# Exports that drop a list or a table glue the sentences around it.
+# Exports that drop a list or a table glue the sentences around it together.
 _GLUED = re.compile(r"(?<=[a-z0-9)\]\"”%])([.!?])(?=[A-Z][a-z]+[ ,])")
 _TAG = re.compile(
     r"</?(?:ref|br|sup|sub|small|nowiki|i|b|span|div|math|p)"

@@ -20,9 +20,9 @@ _TOKENS = {
     True: re.compile(r"\{\{|\}\}|\[\[|\]\]|\||=|\n(?=\n|==)"),
     False: re.compile(r"\{\{|\}\}|\||=|\n(?===)"),
 }
-# A "=" that is shown must not divide a name from its value in the template around it.
+# A "=" that is shown must not separate a name from its value in the enclosing template.
 _EQUALS = "\x03"
-# Called with the name of each template that shows nothing, and whether it stands inside a line.
+# Called with the name of each template that shows nothing, and whether it is inside a line.
 Untold = Callable[[str, bool], object]
 
 Link = Callable[[list[str]], str]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _SIMPLE = re.compile(r"[+\-−]?\w+|[+\-−]")
-# Braces that a template shows, as no template's own, and the place of a bar behind a cell's attributes.
+# Braces that a template shows, marked as not its own, and the bar after a cell's attributes.
 OPEN, CLOSE, BAR = "\x10", "\x11", "\x06"
 BRACES = str.maketrans({OPEN: "{", CLOSE: "}", BAR: None})
 

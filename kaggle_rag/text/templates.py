@@ -191,7 +191,7 @@ def _cell(otherwise: str) -> Show:
     return lambda a: BAR + (a.at(1) or otherwise)
 
 
-# What shows, and the templates that show so, divided by semicolons.
+# What is shown, and the templates that show it, separated by semicolons.
 _GROUPS: tuple[tuple[Show, str], ...] = (
     (
         at(1),
@@ -320,7 +320,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always("No"), "cross; na; x mark"),
     (_music, "music"),
 )
-# The English names count where two wikis mean different things by one, but for those of OF_LANGUAGE.
+# Where two wikis use a name differently, the English meaning counts, except for those of OF_LANGUAGE.
 TEMPLATES: dict[str, Show] = {
     name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")
 }

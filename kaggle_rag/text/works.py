@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 
-# Sections of links: what is no sentence in them is a link.
+# Sections of links: whatever is not a sentence in them is a link.
 _LINKS = {"external links", "see also", "further reading"}
 _WORKS = {
     "references", "bibliography", "notes and references", "citations", "sources", "footnotes",
 }  # fmt: skip
-# A single one of these is a work's mark; of the weaker ones it takes two.
+# One of these marks a work; of the weaker ones it takes two.
 _STRONG = re.compile(
     r"\b(?:ISBN|ISSN|OCLC|PMID|PMC|JSTOR|LCCN|Bibcode|S2CID|arXiv)\b|\bdoi:|https?://|\bwww\.|\bet al\b"
     r"|\b(?:Retrieved|Accessed|Archived)\b.{0,40}\d{4}|\bpp\.\s?\d|\(eds?\.|\beds?\.\)|\bno\.\s?\d+,? pp?\b"
@@ -41,7 +41,7 @@ _VERB = re.compile(
 )
 _END = re.compile(r"[.!?:][\"”’')\]]*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-# Words of which a sentence has some, and a title few.
+# Words that are common in sentences and rare in titles.
 _SMALL = {
     "the", "a", "an", "of", "in", "to", "is", "are", "was", "were", "be", "been", "it", "its", "this",
     "that", "these", "those", "as", "by", "with", "from", "at", "has", "have", "had", "which", "or", "not",
@@ -49,7 +49,7 @@ _SMALL = {
     "between", "they", "he", "she", "his", "her", "their", "one", "two", "on", "for", "causes", "holds",
     "contains",
 }  # fmt: skip
-# "Beef liver: 83 μg": what a line tells that names no work.
+# "Beef liver: 83 μg": content of a line that does not name a work.
 _QUANTITY = re.compile(
     r"\d ?(?:[%‰°]|(?:[kcmnMGμµ]?(?:g|m|l|L|J|W|Hz|Pa|mol|eV)|km|cal|kcal|IU|ppm|ppb|ha|tons?|tonnes?|"
     r"hours?|days?|percent|million|billion)\b)"

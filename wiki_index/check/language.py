@@ -22,7 +22,7 @@ _COMMON = {
 }
 LANGUAGES = tuple(_COMMON)
 _WORD = re.compile(r"[^\W\d_]+")
-# Items of lists are not prose; so many words are enough to judge by, and the first few will do.
+# List items are not prose; this many words are enough to judge by, and the first passages will do.
 _PROSE, _ENOUGH, _FIRST, _LEAST = 60, 30, 30, 0.03
 
 

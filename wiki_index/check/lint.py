@@ -27,13 +27,13 @@ from wiki_index.corpus import Corpus, Page, Skip
 from wiki_index.markup.reference_text import CLOSE, OPEN
 from wiki_index.progress import left_out_lines
 
-# A sentence below says little; one above is not read to its end by an encoder of 256 tokens.
+# A shorter sentence says little; a longer one is truncated by an encoder of 256 tokens.
 SHORT, LONG = 20, 1000
 _EXAMPLES, _WIDTH = 5, 160
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
-# Marks of references, which go on purpose: "fact.[12]", "fact.: 37–38".
+# Reference marks, which are removed on purpose: "fact.[12]", "fact.: 37–38".
 _LABEL = r"(?:(?:pp?|[Pp]ages?|sec|[Cc]h|[Cc]hapter|§+)\.? ?)?"
 _PAGES = rf"{_LABEL}(?:\d{{1,4}}(?:\.\d\d?)?|[ivxl]+)(?:[–-]\d{{1,4}})?"
 _MARK = re.compile(
@@ -44,7 +44,7 @@ _MARK = re.compile(
 )
 _FORMULA = re.compile(rf"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|(\{{\\displaystyle[^\n]*)")
 _BREAK = re.compile(r"\\\\(?:\[[\d.]*\s?[a-z]{2}\])?")
-# Of TeX that shows nothing: environments, sizes, names; and commands, but for those that are words.
+# TeX that shows nothing: environments, sizes, names; and commands, except those that are words.
 _UNSEEN = re.compile(
     r"\\(?:begin|end|hspace|vspace|color|label|tag|rule|mspace)\s*\*?\s*\{[^{}]*\}(?:\{[clr| ]*\})?"
     r"|\\(?!(?:sin|cos|tan|cot|csc|sec|log|ln|exp|lim|max|min|sup|inf|det|dim|ker|deg|gcd|arg)\b)[A-Za-z]+"
@@ -63,7 +63,7 @@ _WORK = re.compile(
     r"|\(\d{4}\)|, \d{4}|^[*#:; ]*[A-Z][\w'’-]+, [A-Z]|//"
 )
 _NOT_ALNUM = re.compile(r"[^0-9A-Za-z]+")
-# "a mass of , where": what stood there was lost before the corpus was made.
+# "a mass of , where": what belongs there was lost before the corpus was made.
 _HOLE = re.compile(r"\(\s*[,;]?\s*\)|\(\s*[,;]|\s[,.;](?=\s|$)|[,;]\s*\)")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 
-# No opening may stand inside what is dropped: an element that never closes stays, in linear time.
+# Nothing dropped may contain an opening tag: an element that never closes stays, in linear time.
 _DROPPED = re.compile(
     r"<!--(?:(?!-->|<!--).)*-->"
     r"|<(ref|gallery|timeline|score|references|imagemap|graph|hiero)\b[^<>]*(?:/>|>(?:(?!</?\1\b).)*</\1\s*>)"
@@ -29,7 +29,7 @@ _REMARK = re.compile(
     re.IGNORECASE,
 )
 _LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
-# A picture is told by the ending of its name, whatever the wiki calls its files.
+# A picture is recognized by its file extension, whatever the wiki's name for files.
 _HIDDEN_LINK = re.compile(
     r"\s*(?:file|image|media|category)\s*:"
     r"|[^|:]{1,40}:[^|]*\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gvai]|webm|mid|pdf|djvu|mp3|wav|flac|stl)\s*(?:\||\Z)",
@@ -37,12 +37,12 @@ _HIDDEN_LINK = re.compile(
 )
 _WEB = re.compile(r"\[?(?:https?:)?//[^\s\[\]]+")
 _ATTRIBUTE = re.compile(r"\b[a-z]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[\w#%;:-]+)", re.IGNORECASE)
-# A style that a template takes without a name: "background:#A020F0".
+# A style passed to a template without a name: "background:#A020F0".
 _STYLE = re.compile(r"\b(?:background|color|width|height)[a-z-]*\s?:\s?[#\w.%]+", re.IGNORECASE)
 _FORMULA = re.compile(r"<(math|chem|ce)\b[^<>]*>((?:(?!</?\1\b).)*)</\1\s*>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]{0,300}>", re.IGNORECASE)
 _ROUNDS = 6
-# What stands around a formula in rough prose.
+# Marks around a formula in rough prose.
 OPEN, CLOSE = "⟦", "⟧"
 
 

@@ -23,7 +23,7 @@ _ENGLISH_OTHER = {
     "help talk", "category talk", "portal", "portal talk", "draft", "draft talk", "module", "module talk",
     "timedtext", "timedtext talk", "book", "book talk",
 }  # fmt: skip
-# Codes that wikis bear and MediaWiki's own list of languages lacks or writes otherwise.
+# Codes that wikis use and MediaWiki's own list of languages lacks or spells differently.
 _CODES = {"simple", "be-x-old", "zh-cn", "zh-tw", "nan", "cz", "dk", "jp", "epo", "minnan"}
 
 

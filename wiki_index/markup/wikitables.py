@@ -22,7 +22,7 @@ _ATTRIBUTES = re.compile(
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\b(col|row)span\s*=\s*[\"']?\s*(\d{1,3})", re.IGNORECASE)
-# What is repeated beside every cell must stay short, or a page of a megabyte becomes gigabytes.
+# What is repeated next to every cell must stay short, or a page of a megabyte becomes gigabytes.
 _HEADER, _REPEATED, _ROWS, _COLUMNS, _DEPTH = 80, 60, 50, 60, 10
 
 

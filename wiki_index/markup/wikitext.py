@@ -17,7 +17,7 @@ from kaggle_rag.text.template_parts import BRACES, scripted
 from wiki_index.markup.site import Site, language_codes, site, switches
 from wiki_index.markup.wikitables import GONE, without_tables
 
-# Stand-ins for what must not be read as markup; XML cannot hold these characters.
+# Placeholders for what must not be read as markup; XML cannot hold these characters.
 _FORMULA, _LITERAL, _STOP, _GONE = "\x0e", "\x01", "\x02", GONE
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORMULAE = {"math", "chem", "ce"}
@@ -25,14 +25,14 @@ _LITERALS = {"nowiki", "pre", "source", "syntaxhighlight"}
 _COMMENT = re.compile(rf"<!--|<({'|'.join(sorted(_LITERALS))})\b(?:[^<>]*[^<>/])?>", re.IGNORECASE)
 _CLOSING = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in _LITERALS}
 _CLOSING[""] = re.compile("-->")
-# Behind the name of a template that stands on a line of its own, and how much of a name is kept.
+# Suffix of the name of a template on a line of its own, and the length that names are cut to.
 BLOCK, _NAME = " (block)", 60
 # Not prose, though a page shows some of it; `plain` counts each.
 _HIDDEN = {
     "ref", "references", "gallery", "timeline", "score", "hiero", "imagemap", "graph", "templatestyles",
     "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator",
 }  # fmt: skip
-# Wikis that are shown in more than one script: ``-{zh-hans:计算机; zh-hant:電腦}-``.
+# Languages of wikis that are shown in more than one script: ``-{zh-hans:计算机; zh-hant:電腦}-``.
 _VARIED = {"zh", "gan", "sr", "sh", "kk", "ku", "tg", "uz", "crh", "iu", "shi", "ban", "tly", "wuu"}
 _VARIANT = re.compile(r"-\{([^{}]*)\}-")
 _RULE = re.compile(r"\s*[a-z]{2,3}(?:-[a-z]{2,4})?\s*:(?!//)", re.IGNORECASE)
@@ -53,14 +53,14 @@ _WEB_LINK = re.compile(
 )
 _SWITCH = re.compile(r"__([^\W\d]\w{1,60}?)__")
 _OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,250}\|)?|\]\]|\{\{|\}\}")
-# "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them showed nothing.
+# "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them shows nothing.
 _EMPTY = re.compile(rf" ?\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}\)")
 _EMPTY_START = re.compile(rf"\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}")
 _EMPTY_END = re.compile(rf"(?:[ ,;:]{{0,9}}{_GONE})+ ?\)")
 _BEFORE_STOP = re.compile(rf" {_GONE}+ ?(?=[,.;:)])")
 _LIST = re.compile(r"[*#:;]+[ \t]*")
 _LONE_FORMULA = re.compile(rf"(?:{_FORMULA}\d+{_STOP}[ ,.;]*)+")
-# Stands where a cell begins with shown code, which may look like the attributes of a cell.
+# Marks the start of a cell with displayed code, which may look like the attributes of a cell.
 _CODE, _CODES = "\x05", {"code", "kbd", "samp", "tt", "var", "q"}
 _PLACEHOLDER = re.compile(rf"[{_FORMULA}{_LITERAL}](\d+){_STOP}")
 

@@ -28,7 +28,7 @@ READERS: dict[str, type[Reader]] = {
     "wikiextractor": Extracted,
     "zim": Zim,
 }
-# More than one format: the first that the file's start speaks for; the last may need no sign.
+# Of several formats, the first that the file's start shows; the last may need no sign.
 ENDINGS: dict[str, tuple[str, ...]] = {
     ".txt": ("wikiextractor", "text"),
     ".csv": ("table",),

@@ -16,7 +16,7 @@ from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.text.cleaning import whole
 from wiki_index.readers.base import Article, Reader
 
-# A title may hold quotation marks: it ends where the line does.
+# A title may contain quotation marks: it ends where the line does.
 _OPENS = re.compile(r"<doc\s+id=\"([^\"]*)\"(?:\s.*?)?\stitle=\"(.*)\"\s*>\s*")
 _CLOSES = "</doc>"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from kaggle_rag.data.compressed import COMPRESSED
 from kaggle_rag.runtime.errors import InputError
 
-# What file managers, archivers and notebooks leave beside the files of a person.
+# What file managers, archivers and notebooks leave next to a user's files.
 _REMAINS = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
 _DIGITS = re.compile(r"(\d+)")
 _SHARD = re.compile(r"(.*-)(\d{3,6})(-of-(\d{3,6}).*)")
 _PAGES = re.compile(r"(.*?)\d*(\.xml-p)(\d+)p(\d+)(.*)")
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*?(?:\.bz2)?)")
-# The parts of a divided ZIM archive: .zimaa, .zimab, ...
+# The parts of a split ZIM archive: .zimaa, .zimab, ...
 ZIM_PART = re.compile(r"\.zim([a-z])([a-z])", re.IGNORECASE)
 _SHOWN = 5
 

@@ -34,9 +34,9 @@ _BLOCKS = {
 _HEADINGS = {f"h{level}": "=" * level for level in range(2, 7)}
 _INVISIBLE = re.compile(r"display:\s*none", re.IGNORECASE)
 _CELLS = {"td", "th", "caption"}
-# Elements whose text is wanted as a whole, before it goes into the text around it.
+# Elements whose text is collected as a whole before it is added to the surrounding text.
 _GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
-# How far an end tag may reach over elements that were never closed.
+# How many unclosed elements an end tag may close.
 _REACH = 60
 
 

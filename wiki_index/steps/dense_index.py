@@ -22,10 +22,10 @@ from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.files import whole_file
 
 GROWING = "growing.faiss"
-# Rows between two writings of the growing index, and float32 bytes added at once.
+# Rows between two saves of the growing index, and float32 bytes added at once.
 KEPT_EVERY = 1 << 22
 _BLOCK_BYTES = 64 << 20
-# 8-bit ranges are learned from so many vectors where there are no lists.
+# Number of vectors that 8-bit ranges are learned from in an index without lists.
 _RANGES_FROM = 1 << 16
 
 

@@ -15,10 +15,10 @@ from wiki_index.plan import Plan
 from wiki_index.steps.shard_encoder import ShardEncoder, older
 from wiki_index.steps.split import shard_texts
 
-# One empty file a shard that lies on disk; the vectors themselves have no holes to tell them by.
+# One empty file per shard on disk; the vectors themselves do not show which are missing.
 ENCODED = "encoded"
 CALIBRATION = "calibration.json"
-# Passages that the int8 levels are set by: the first of the corpus, so that a kill changes nothing.
+# Number of passages that calibrate the int8 levels: the first of the corpus, so a kill changes nothing.
 _CALIBRATED_BY = 2_048
 
 

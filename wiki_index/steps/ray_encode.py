@@ -51,13 +51,13 @@ except ImportError as missing:
         cure='pip install "ray[data]>=2.30"   (or the kit\'s extra: distributed), or leave --workers out',
     ) from missing
 
-# Least size Ray allows; nothing but numbers passes through its object store.
+# The minimum Ray allows; only numbers pass through its object store.
 _STORE_BYTES = 80 << 20
-# Seconds after which a cluster that does not answer is taken for absent (Ray itself waits minutes).
+# Seconds after which a cluster that does not answer counts as absent (Ray itself waits minutes).
 _CONNECT = 10
-# Seconds between two looks for nodes that have come.
+# Seconds between checks for new nodes.
 _LOOK = 5
-# How often one shard may lose its actor: more is no accident of a node but the shard's or the kit's.
+# How often one shard may lose its actor: more than that is the fault of the shard or the kit.
 _LOSSES = 4
 
 

@@ -24,7 +24,7 @@ from kaggle_rag.runtime.console import progress
 K = 10
 _QUERIES = 512
 _DEPTHS = (20, 50, 100, 200, 400, 800)
-# A stored vector is read from anywhere on the disk, a list from one place: so many times dearer.
+# Stored vectors are read from all over the disk, a list from one place: this many times the cost.
 _SCATTERED = 8
 
 
