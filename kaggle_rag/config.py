@@ -38,12 +38,12 @@ class ContextSettings(Section):
     """How evidence is found and put together."""
 
     per: Literal["question", "option"] = Field(
-        "question", description="one context a question, or one an option with the evidence for it"
+        "question", description="one context per question, or one per option with the evidence for it"
     )
     forms: tuple[Form, ...] = Field(
         ("all", "each"),
         min_length=1,
-        description="queries a question: prompt with all options; prompt with each; each option bare",
+        description="queries per question: prompt with all options; prompt with each; each option alone",
     )
     instruction_forms: tuple[Form, ...] = Field(
         ("all", "each", "option"),
@@ -64,14 +64,14 @@ class ContextSettings(Section):
     reranker: ModelName | None = Field(
         None, description="a cross-encoder (folder or hub name) that reads question and passage together"
     )
-    rerank: int = Field(50, ge=1, le=1000, description="best candidates a context that it reads")
+    rerank: int = Field(50, ge=1, le=1000, description="how many of the best candidates per context it reads")
     exact: bool | Literal["auto"] = Field(
         "auto",
         description="search every stored vector instead of the FAISS index (auto: on a GPU, where reading "
-        "them takes ten minutes at most)",
+        "them takes at most ten minutes)",
     )
-    hits: int = Field(10, ge=1, le=1000, description="nearest passages taken a query")
-    keep: int = Field(20, ge=1, le=1000, description="most evidence passages in one context")
+    hits: int = Field(10, ge=1, le=1000, description="nearest passages per query")
+    keep: int = Field(20, ge=1, le=1000, description="maximum number of evidence passages in one context")
     neighbours: int = Field(
         1, ge=0, le=10, description="passages joined on each side of a hit, of the same article"
     )
@@ -85,7 +85,7 @@ class ContextSettings(Section):
     )
 
 
-# Options of rankers by the names they had in the version before.
+# Options of rankers by their names in the previous version.
 OLD_OPTIONS = {"chunks": "snippets"}
 
 
@@ -109,7 +109,7 @@ class RankerSettings(Section):
 
 
 class LimitSettings(Section):
-    """What the machine may give."""
+    """Limits on what the kit may use of the machine."""
 
     ram: Size = Field(None, description="refuse a stage that would need more, such as 13GB")
     gpu: Size = Field(None, description="the same for the memory of one GPU, such as 15GB")
@@ -122,25 +122,25 @@ class Solution(Section):
     index: Path | None = Field(None, description="folder written by python -m wiki_index build")
     contexts_file: Path | None = Field(None, description="a ready contexts.parquet, instead of an index")
     out: Path | None = Field(None, description="the file to write")
-    encoder: ModelName | None = Field(None, description="where the index's encoder lies on this machine")
+    encoder: ModelName | None = Field(None, description="location of the index's encoder on this machine")
     encoders: dict[str, ModelName] = Field(
         default_factory=dict,
-        description="the same of its further retrievers: {name of the retriever: folder or hub name}",
+        description="the same for its further retrievers: {name of the retriever: folder or hub name}",
     )
-    device: str | None = Field(None, description="cpu or cuda (default: cuda where there is one)")
+    device: str | None = Field(None, description="cpu or cuda (default: cuda if available)")
     contexts: ContextSettings = ContextSettings()
     rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
     blend: Literal["probabilities", "ranks"] = "probabilities"
     stack: Path | None = Field(
         None,
-        description="stack.npz of a cross-validation of these rankers, in this order: mixes them in place "
-        "of blend and weights",
+        description="stack.npz of a cross-validation of these rankers, in this order: combines them "
+        "instead of blend and weights",
     )
     top: Annotated[int, Field(ge=1, le=26)] | Literal["all"] = Field(
         3, description="letters of each prediction, the most likely first; all: a whole ranking"
     )
     limit: int | None = Field(
-        None, ge=1, description="for trying things: the first questions of the file only"
+        None, ge=1, description="for a trial: only the first questions of the file"
     )
     limits: LimitSettings = LimitSettings()
 
@@ -167,7 +167,7 @@ def load(
 
     Raises
     ------
-    ConfigError : listing every unknown key and every value that does not fit.
+    ConfigError : listing every unknown key and every invalid value.
     """
     return read_settings(Solution, path, changes, flags)
 
@@ -175,7 +175,7 @@ def load(
 def load_partly(
     path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> tuple[Solution, list[KitError]]:
-    """`load`, but give the settings that fit beside the faults of the others, so that all can be checked."""
+    """`load`, but return the valid settings and the faults of the others, so that all can be checked."""
     values = plain_values(Solution, path, changes, flags)
     try:
         return validated(Solution, values, path or "settings"), []
@@ -184,7 +184,7 @@ def load_partly(
 
 
 def _fitting(values: dict[str, Any]) -> Solution:
-    """The settings without those that do not fit."""
+    """The settings without the invalid ones."""
     values = copy.deepcopy(values)
     while True:
         try:

@@ -34,29 +34,29 @@ def _build(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
     from kaggle_rag.index.manifest import Manifest
     from wiki_index.build import build, check
-    from wiki_index.progress import told
+    from wiki_index.progress import left_out_lines
 
     if arguments.dry_run:
         check(plan)
-        _tell_forecast(plan)
+        _print_forecast(plan)
         return 0
     unfinished = plan.work.exists()
     usages = build(plan)
     for usage in usages:
         print(usage, file=sys.stderr)
     manifest = Manifest.read(arguments.out)
-    if left_out := told(manifest.left_out):
+    if left_out := left_out_lines(manifest.left_out):
         print(left_out, file=sys.stderr)
-    ended = "ready" if usages or unfinished else "was there already, whole; nothing to do"
-    print(f"{arguments.out}: {ended}")
-    _tell_kinds(manifest)
+    outcome = "ready" if usages or unfinished else "already complete; nothing to do"
+    print(f"{arguments.out}: {outcome}")
+    _print_other_kinds(manifest)
     if arguments.limit:
-        print(f"PARTIAL: it holds the first {arguments.limit:,} articles only (--limit)", file=sys.stderr)
+        print(f"PARTIAL: holds only the first {arguments.limit:,} articles (--limit)", file=sys.stderr)
     return 0
 
 
-def _tell_kinds(manifest: Manifest) -> None:
-    """Why an index is of another kind than was asked for, once more behind the bars of the build."""
+def _print_other_kinds(manifest: Manifest) -> None:
+    """Repeat, after the progress bars, why an index is of a different kind than requested."""
     from kaggle_rag.index.kinds import unfit
 
     asked = manifest.asked["kind"]
@@ -67,7 +67,7 @@ def _tell_kinds(manifest: Manifest) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    """What is asked for, checked before the corpus is read."""
+    """The requested build, checked before the corpus is read."""
     from kaggle_rag.index.kinds import kind_of
     from kaggle_rag.runtime.limits import parse_size
     from kaggle_rag.text.units import Unit
@@ -75,12 +75,12 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from wiki_index.plan import Plan
 
     unit = Unit.parse(arguments.unit)
-    _tell_idle(arguments)
+    _note_unused_flags(arguments)
     if arguments.index:
         kind_of(arguments.index)
     _require_recall(arguments.recall)
     corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
-    _tell_files(corpus)
+    _note_files(corpus)
     plan = Plan(
         corpus, arguments.out, {}, unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
@@ -94,23 +94,23 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return dataclasses.replace(plan, encoders=_encoders(arguments, unit))
 
 
-def _tell_files(corpus: Corpus) -> None:
-    """What of a folder is not read, and what seems to be missing."""
+def _note_files(corpus: Corpus) -> None:
+    """Report the files of a folder that are not read and those that seem to be missing."""
     if corpus.aside:
         names = ", ".join(str(file.relative_to(corpus.root)) for file in corpus.aside[:3])
         print(
-            f"{len(corpus.aside)} file(s) beside the articles are left aside, such as {names}",
+            f"{len(corpus.aside)} file(s) next to the articles are not read, such as {names}",
             file=sys.stderr,
         )
     if corpus.gaps:
         print(
-            f"{len(corpus.gaps)} file(s) seem to be missing among numbered ones, such as {corpus.gaps[0]}",
+            f"{len(corpus.gaps)} numbered file(s) seem to be missing, such as {corpus.gaps[0]}",
             file=sys.stderr,
         )
 
 
-def _tell_idle(arguments: argparse.Namespace) -> None:
-    """Flags that change nothing with the others given."""
+def _note_unused_flags(arguments: argparse.Namespace) -> None:
+    """Report flags that have no effect given the others."""
     kind = arguments.index if arguments.index or arguments.ram else "flat"
     if kind in KINDS and not KINDS[kind].refined:
         for flag, given in (("--recall", arguments.recall != _RECALL), ("--questions", arguments.questions)):
@@ -120,7 +120,7 @@ def _tell_idle(arguments: argparse.Namespace) -> None:
 
 def _require_recall(recall: float) -> None:
     if not 0 < recall <= 1:
-        raise ConfigError(f"no recall is {recall}", where="--recall", expected="more than 0, up to 1")
+        raise ConfigError(f"{recall} is not a recall", where="--recall", expected="above 0, at most 1")
 
 
 def _require_passages(k: int) -> None:
@@ -129,7 +129,7 @@ def _require_passages(k: int) -> None:
 
 
 def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
-    """The encoders by the names of their retrievers."""
+    """The encoders by retriever name."""
     from kaggle_rag.index.encoder import Encoder
     from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
     from wiki_index.plan import TITLE_TOKENS, retriever_name
@@ -137,7 +137,7 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
     window = unit.size + (TITLE_TOKENS if arguments.title else 0) if unit.kind == "window" else None
     names = arguments.encoder or [DEFAULT_ENCODER]
     if len({retriever_name(name) for name in names}) < len(names):
-        raise ConfigError("two encoders have one name", where="--encoder", cure="rename one's folder")
+        raise ConfigError("two encoders have the same name", where="--encoder", cure="rename a folder")
     encoders = {
         retriever_name(name): Encoder(
             name, device=arguments.device, online=arguments.online, window=window,
@@ -148,18 +148,18 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
     for retriever, encoder in encoders.items():
         query, passage, source = encoder.prompts
         prompts = f"queries begin with {query!r}, passages with {passage!r}"
-        told = prompts if query or passage else "texts are encoded without a prompt"
-        print(f"{retriever}: {told} ({source})", file=sys.stderr)
+        message = prompts if query or passage else "texts are encoded without a prompt"
+        print(f"{retriever}: {message} ({source})", file=sys.stderr)
     return encoders
 
 
-def _tell_forecast(plan: Plan) -> None:
+def _print_forecast(plan: Plan) -> None:
     from kaggle_rag.runtime.errors import show_size
     from kaggle_rag.runtime.files import require_space
     from wiki_index.forecast import forecast
 
     f = forecast(plan)
-    spread = f" by one worker, and Ray has room for {f.workers} now" if plan.cluster else ""
+    spread = f" with one worker (Ray has room for {f.workers} now)" if plan.cluster else ""
     print(
         f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} min "
         f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
@@ -174,15 +174,15 @@ def _cluster(arguments: argparse.Namespace) -> Cluster | None:
     if arguments.workers == "ray":
         return Cluster(arguments.ray_address or LOCAL, arguments.device)
     if arguments.ray_address:
-        raise ConfigError("a cluster is named but not used", where="--ray-address", cure="add --workers ray")
+        raise ConfigError("a cluster is given but not used", where="--ray-address", cure="add --workers ray")
     return None
 
 
 def _precision(arguments: argparse.Namespace, name: str) -> str:
-    from wiki_index.precision import begun_in
+    from wiki_index.precision import earlier_precision
 
     asked: str = arguments.precision
-    return begun_in(name, arguments.out, arguments.reuse) or asked if asked == "auto" else asked
+    return earlier_precision(name, arguments.out, arguments.reuse) or asked if asked == "auto" else asked
 
 
 def _search(arguments: argparse.Namespace) -> int:
@@ -190,13 +190,13 @@ def _search(arguments: argparse.Namespace) -> int:
 
     _require_passages(arguments.k)
     if not arguments.text.strip():
-        raise ConfigError("there is nothing to search for", where="TEXT", expected="a question or some words")
+        raise ConfigError("nothing to search for", where="TEXT", expected="a question or some words")
     if arguments.encoder and arguments.retriever == "bm25":
-        raise ConfigError("bm25 asks no encoder", where="--encoder", cure="leave --encoder out")
+        raise ConfigError("bm25 uses no encoder", where="--encoder", cure="leave --encoder out")
     if arguments.exact and arguments.retriever == "bm25":
         raise ConfigError("bm25 has no vectors to search", where="--exact", cure="leave --exact out")
     index = Index(arguments.index)
-    measure, scores, rows = _found(index, arguments)
+    measure, scores, rows = _run_query(index, arguments)
     hits = [
         {measure: float(score), "row": int(row), **index.passages[int(row)]._asdict()}
         for score, row in zip(scores, rows)
@@ -206,17 +206,17 @@ def _search(arguments: argparse.Namespace) -> int:
         print(json.dumps(hits, indent=2, ensure_ascii=False))
         return 0
     if not hits:
-        print("no passage holds any of these words", file=sys.stderr)
+        print("no passage contains any of these words", file=sys.stderr)
     if hits:
-        near = "distance, squared: 0 is the same text" if measure == "distance" else "score, larger is better"
-        print(f"({near})  title  |  text")
+        scale = "squared distance: 0 is the same text" if measure == "distance" else "score: higher is better"
+        print(f"({scale})  title  |  text")
     for hit in hits:
         print(f"{hit[measure]:.3f}  {hit['title']}  |  {hit['text']}")
     return 0
 
 
-def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
-    """What the numbers are called, the numbers, and the rows of the best passages."""
+def _run_query(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
+    """The name of the measure, its values, and the rows of the best passages."""
     name = arguments.retriever or index.manifest.default
     if name == "bm25":
         scores, rows = index.lexical().search([arguments.text], arguments.k)
@@ -237,20 +237,20 @@ def _found(index: Index, arguments: argparse.Namespace) -> tuple[str, Any, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.corpus:
         if arguments.encoder:
-            raise ConfigError("--encoder is of an index", cure="leave it out of check --corpus")
+            raise ConfigError("--encoder applies to an index", cure="leave it out of check --corpus")
         return _check_corpus(arguments)
     if arguments.json or arguments.every != 1 or arguments.language != "en" or arguments.skip_others:
         raise ConfigError(
-            "--json, --every, --language and --skip-others are of a corpus",
-            cure="name the corpus: check --corpus CORPUS",
+            "--json, --every, --language and --skip-others apply to a corpus",
+            cure="pass the corpus: check --corpus CORPUS",
         )
     from kaggle_rag.index.index import Index
 
     index = Index(arguments.index, verify_content=True)
     manifest = index.manifest
-    _opened(index, arguments)
+    _load_encoders(index, arguments)
     print(
-        f"{arguments.index}: whole. {manifest.articles:,} articles, {len(index):,} passages "
+        f"{arguments.index}: intact. {manifest.articles:,} articles, {len(index):,} passages "
         f"({manifest.unit}); checksums, row counts and encoders agree."
     )
     for name, dense in index.dense.items():
@@ -260,7 +260,7 @@ def _check(arguments: argparse.Namespace) -> int:
             f"{card.kind} ({card.factory}), vectors in {card.vectors}"
             + (f", nprobe {card.nprobe}, depth {card.depth}, recall@10 {card.recall}" if card.queries else "")
         )
-    _tell_kinds(manifest)
+    _print_other_kinds(manifest)
     if manifest.lexical_rows:
         print(f"  bm25: {len(manifest.lexical_rows)} part(s)")
     return 0
@@ -276,7 +276,7 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
             f"cannot take every {arguments.every}th page", where="--every", expected="1 or more"
         )
     corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
-    _tell_files(corpus)
+    _note_files(corpus)
     linter = lint(corpus, arguments.language, arguments.every)
     print(as_table(linter))
     if arguments.json:
@@ -295,15 +295,15 @@ def _measure(arguments: argparse.Namespace) -> int:
     for kind in arguments.kinds.split(",") if arguments.kinds else ():
         kind_of(kind, where="--kinds")
     if arguments.limit and not arguments.questions:
-        raise ConfigError("--limit is of questions, and there are none", cure="give --questions too")
+        raise ConfigError("--limit applies to questions, and none are given", cure="add --questions")
     questions = _questions(arguments) if arguments.questions else None
     index = Index(arguments.index)
     own = index.default.card.kind
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)[list(KINDS).index(own) :]
     if not arguments.kinds and kinds != list(KINDS):
-        left = ", ".join(kind for kind in KINDS if kind not in kinds)
-        told = f"note: {left} not measured: larger than the index's own {own}; --kinds names any"
-        print(told, file=sys.stderr)
+        larger = ", ".join(kind for kind in KINDS if kind not in kinds)
+        note = f"note: {larger} not measured: larger than the index's own {own}; --kinds selects any kind"
+        print(note, file=sys.stderr)
     encoder = index.encoder(location=arguments.encoder)
     folder = arguments.folder or Path(tempfile.gettempdir())
     report = Meter(index, encoder, questions, arguments.k, folder).report(kinds, arguments.recall)
@@ -335,31 +335,31 @@ def _fit(arguments: argparse.Namespace) -> int:
             )
         gold.append(text)
     index = Index(arguments.index)
-    encoders = _opened(index, arguments)
-    found = fit(index, encoders, questions, gold)
+    encoders = _load_encoders(index, arguments)
+    fitted = fit(index, encoders, questions, gold)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(found), indent=2))
+        print(json.dumps(dataclasses.asdict(fitted), indent=2))
         return 0
-    print(f"{found.questions:,} questions; on the half that nothing was fitted on:")
-    for name, (ndcg, recall) in found.held_out.items():
+    print(f"{fitted.questions:,} questions; on the held-out half:")
+    for name, (ndcg, recall) in fitted.held_out.items():
         print(f"  {name:20} nDCG@10 {ndcg:.4f}  recall@10 {recall:.4f}")
-    print(f"fitted: nDCG@10 {found.gain}, with its 95 % interval, on that half")
-    if found.refused:
-        print(f"not recommended: {found.refused}; what follows is that retriever alone")
-    print(f"\nfor solution.yaml:\ncontexts: {found.setting.yaml()}")
+    print(f"fitted: nDCG@10 {fitted.gain} (95% interval) on that half")
+    if fitted.refused:
+        print(f"not recommended: {fitted.refused}; the setting below uses that retriever alone")
+    print(f"\nfor solution.yaml:\ncontexts: {fitted.setting.yaml()}")
     return 0
 
 
-def _opened(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
-    """The encoders of all dense retrievers, from where they lie now."""
+def _load_encoders(index: Index, arguments: argparse.Namespace) -> dict[str, Encoder]:
+    """The encoders of all dense retrievers, from their current locations."""
     default, others = encoders_of(arguments.encoder)
-    places = {**others, **({index.manifest.default: default} if default else {})}
-    if unknown := [name for name in places if name not in index.dense]:
+    locations = {**others, **({index.manifest.default: default} if default else {})}
+    if unknown := [name for name in locations if name not in index.dense]:
         raise ConfigError(
             f"no retriever {unknown[0]!r} in this index", where="--encoder",
             expected="one of " + ", ".join(index.dense),
         )  # fmt: skip
-    return {name: index.encoder(name, location=places.get(name)) for name in index.dense}
+    return {name: index.encoder(name, location=locations.get(name)) for name in index.dense}
 
 
 def _questions(arguments: argparse.Namespace) -> Questions:
@@ -373,19 +373,20 @@ PROGRAM = Program(
     "wiki_index", "Build, search and check an index of passages.", arguments_of.OVERVIEW,
     {
         "build": Command(
-            "corpus to index", _build, arguments_of.build_flags, f"{arguments_of.BUILD}\n\n{describe()}"
+            "build an index from a corpus",
+            _build, arguments_of.build_flags, f"{arguments_of.BUILD}\n\n{describe()}",
         ),
-        "search": Command("nearest passages to a text", _search, arguments_of.search_flags),
+        "search": Command("find the passages nearest to a text", _search, arguments_of.search_flags),
         "measure": Command(
-            "recall, speed, memory and answers of each kind of index, as one table",
+            "compare the recall, speed, memory and answers of each kind of index",
             _measure, arguments_of.measure_flags,
         ),
         "fit": Command(
-            "weights of the retrievers, from questions whose answering passage is known",
+            "fit retriever weights on questions whose answering passage is known",
             _fit, arguments_of.fit_flags,
         ),
         "check": Command(
-            "is an index whole? what does a corpus lose?",
+            "verify an index, or find what a corpus loses",
             _check, arguments_of.check_flags, arguments_of.CHECK,
         ),
     },

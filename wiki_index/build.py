@@ -1,7 +1,7 @@
-"""Corpus to index, in steps that each leave whole files behind, so that a killed build goes on.
+"""Corpus to index, in steps that each leave complete files behind, so that a killed build can resume.
 
-The work happens in ``OUT.building``; the folder becomes ``OUT`` in one rename when everything is
-there. Each step's bytes depend on the files before it alone, never on where a build was interrupted.
+The work happens in ``OUT.building``; the folder becomes ``OUT`` in one rename once everything is
+done. Each step's bytes depend only on the files before it, never on where a build was interrupted.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from wiki_index.steps.encode import CALIBRATION, ENCODED, encode, layout_of
 from wiki_index.steps.lexical import lexical_parts, lexical_rows
 from wiki_index.steps.shard_encoder import older
 from wiki_index.steps.split import SPLIT, split
-from wiki_index.steps.tune import asked, halves, tune
+from wiki_index.steps.tune import halves, question_queries, tune
 
 SETTINGS, CARD = "settings.json", "card.json"
 _LANGUAGE = re.compile("[a-z]{2,3}(-[a-z]+)*")
 
 
 def build(plan: Plan) -> list[Usage]:
-    """Build the index, or go on with it; give what each step used (nothing when it was there).
+    """Build or resume the index; return what each step used (nothing if it already existed).
 
     Raises
     ------
-    ArtifactError : ``OUT`` or ``OUT.building`` hold something else.
+    ArtifactError : ``OUT`` or ``OUT.building`` holds something else.
     InputError : the corpus cannot be read or holds no text.
     LimitError : the disk or the RAM budget is too small.
     ConfigError : the Ray cluster cannot be used.
@@ -62,7 +62,7 @@ def build(plan: Plan) -> list[Usage]:
 
 
 class _BuildFolder(WorkFolder):
-    """``OUT.building``. Before vectors were computed, a build with other settings starts over."""
+    """``OUT.building``. Until vectors are computed, a build with other settings starts over."""
 
     nested = frozenset({"asked"})
 
@@ -73,12 +73,12 @@ class _BuildFolder(WorkFolder):
     def stored_key(self) -> dict[str, Any] | None:
         if (self.folder / SETTINGS).exists() or not (self.folder / MANIFEST).exists():
             return super().stored_key()
-        # Killed between the last two steps: the manifest says whose it is, and more.
+        # Killed between the last two steps: the manifest holds the settings, and more.
         manifest = dataclasses.asdict(Manifest.read(self.folder))
         return {name: manifest.get(name) for name in self.key or manifest}
 
     def require_a_build(self) -> None:
-        """Raise where the folder holds no build at all: that can be told before an encoder is loaded."""
+        """Raise if the folder holds no build at all; needs no encoder."""
         if not self.is_empty() and self.stored_key() is None:
             raise ArtifactError("this folder holds something else", where=self.folder, cure=self.cure)
 
@@ -87,8 +87,8 @@ class _BuildFolder(WorkFolder):
 
 
 def check_places(plan: Plan) -> None:
-    """Raise for whatever can be told before an encoder is loaded: its libraries take seconds."""
-    _refuse_places(plan)
+    """Check everything that needs no encoder, since its libraries take seconds to load."""
+    _require_usable_out(plan)
     _BuildFolder(plan, {}).require_a_build()
     require(Need("build", BASE_RAM, "raise --ram"), ram=plan.ram)
     if plan.questions:
@@ -98,7 +98,7 @@ def check_places(plan: Plan) -> None:
 
 
 def check(plan: Plan) -> None:
-    """Raise for whatever can be told before the corpus is read; a dry run asks the same."""
+    """Check everything that can be checked before the corpus is read; a dry run does the same."""
     check_places(plan)
     for name in plan.encoders:
         older(plan, name, stored_in(plan))
@@ -108,8 +108,8 @@ def check(plan: Plan) -> None:
         check(plan.cluster)
 
 
-def _refuse_places(plan: Plan) -> None:
-    """A folder is renamed to OUT at the end: that cannot replace the root of a disk, or other files."""
+def _require_usable_out(plan: Plan) -> None:
+    """Raise if the final rename to OUT would replace the root of a disk, or other files."""
     if plan.out.is_mount():
         raise ConfigError(
             "the root of a disk cannot become an index", where=plan.out, cure="name a folder in it"
@@ -127,14 +127,14 @@ def _refuse_places(plan: Plan) -> None:
 
 
 def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
-    """True when OUT holds this very index; raise when it holds another one."""
+    """Whether OUT holds this very index; raise if it holds another one."""
     if not (plan.out / MANIFEST).exists():
         return False
     manifest = Manifest.read(plan.out)
-    found = {name: value for name, value in dataclasses.asdict(manifest).items() if name in settings}
-    if other := differing(settings, found, _BuildFolder.nested):
+    stored = {name: value for name, value in dataclasses.asdict(manifest).items() if name in settings}
+    if other := differing(settings, stored, _BuildFolder.nested):
         raise ArtifactError(
-            f"an index with another {other} is there already",
+            f"an index with a different {other} already exists",
             where=plan.out,
             cure="choose another OUT, or remove that folder first",
         )
@@ -145,7 +145,7 @@ def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
 def _steps(plan: Plan, settings: dict[str, Any]) -> list[Usage]:
     if (plan.work / MANIFEST).exists():
         return []
-    _enter(plan)
+    _prepare(plan)
     usages: list[Usage] = []
 
     def step(title: str, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -177,14 +177,14 @@ def _dense(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
     if (folder / CARD).exists():
         return
     layout = layout_of(plan, name, precision_of(plan, kind), rows)
-    made = make_index(folder, kind, VectorStore(folder / VECTORS_FILE, layout))
+    spec = make_index(folder, kind, VectorStore(folder / VECTORS_FILE, layout))
     encoder = plan.encoders[name]
-    card = DenseCard(encoder.card, kind, made.factory, layout.precision, layout.step, made.trained_on)
+    card = DenseCard(encoder.card, kind, spec.factory, layout.precision, layout.step, spec.trained_on)
     tuned = _tuned(plan, Dense(folder, card, rows), encoder, len(counts["shard_rows"]))
     if tuned.recall < plan.recall:
         print(
-            f"{name}: recall@10 {tuned.recall:.3f} is the best this kind reaches; {plan.recall} was asked "
-            "for. A larger --ram or another --index KIND buys more.",
+            f"{name}: recall@10 {tuned.recall:.3f} is the best this kind reaches, below the target of "
+            f"{plan.recall}. A larger --ram or another --index KIND gives more.",
             file=sys.stderr,
         )
     write_json(folder / CARD, dataclasses.asdict(tuned))
@@ -195,14 +195,14 @@ def _tuned(plan: Plan, dense: Dense, encoder: Encoder, shards: int) -> DenseCard
     if not KINDS[dense.card.kind].refined:
         return dense.card
     if plan.questions:
-        queries = asked(Questions.read(plan.questions), encoder)
+        queries = question_queries(Questions.read(plan.questions), encoder)
     else:
         queries = halves(Passages([plan.work / passages_name(i) for i in range(shards)]), encoder)
     return tune(dense, queries, plan.recall)
 
 
-def _enter(plan: Plan) -> None:
-    """Take up the work folder: remove what a killed writer left aside."""
+def _prepare(plan: Plan) -> None:
+    """Prepare the work folder: remove what a killed writer left behind."""
     for part in plan.work.rglob(".*.part"):
         shutil.rmtree(part) if part.is_dir() else part.unlink()
     (plan.work / "passages").mkdir(exist_ok=True)
@@ -214,7 +214,7 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
     cards = {name: json.loads((plan.dense(name) / CARD).read_text()) for name in plan.encoders}
     passages = [passages_name(i) for i in range(len(counts["shard_rows"]))]
     dense = [f"{DENSE}/{name}/{file}" for name in cards for file in (VECTORS_FILE, FAISS_FILE)]
-    words = [p.relative_to(plan.work).as_posix() for p in sorted((plan.work / LEXICAL).rglob("*.*"))]
+    lexical = [p.relative_to(plan.work).as_posix() for p in sorted((plan.work / LEXICAL).rglob("*.*"))]
     Manifest(
         kind=Manifest.KIND,
         format=FORMAT,
@@ -226,12 +226,12 @@ def _seal(plan: Plan, settings: dict[str, Any], counts: dict[str, Any]) -> None:
         shard_rows=counts["shard_rows"],
         dense={name: DenseCard(**card) for name, card in cards.items()},
         lexical_rows=lexical_rows(counts["shard_rows"]) if plan.lexical else [],
-        files=seal(plan.work, [*passages, *dense, *words]),
+        files=seal(plan.work, [*passages, *dense, *lexical]),
     ).write(plan.work)
 
 
 def _tidy(plan: Plan) -> None:
-    """The manifest is written; drop the scaffolding."""
+    """Drop the scaffolding, once the manifest is written."""
     for name in plan.encoders:
         shutil.rmtree(plan.dense(name) / ENCODED, ignore_errors=True)
         for scaffold in (GROWING, CARD, CALIBRATION):

@@ -1,4 +1,4 @@
-"""A corpus: the files of it that the kit reads, and their articles in one stream."""
+"""A corpus: the files that the kit reads, and their articles as one stream."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from wiki_index.readers.zim import Zim
 
 __all__ = ["Article", "Corpus", "Page", "Skip"]
 
-# Bytes from which reading a corpus for its checksum is shown.
+# Size in bytes from which computing a corpus's checksum shows a progress bar.
 _SHOWN = 1 << 30
 _ENDINGS = ", ".join(ending for ending in ENDINGS if ending)
 _SHOWN_FAULTS = 3
 
 
 class Page(NamedTuple):
-    """A record of the corpus, by its number there, and the reader that makes an article of it."""
+    """A record of the corpus: its number, and the reader that turns it into an article."""
 
     number: int
     reader: Reader
@@ -32,10 +32,10 @@ class Page(NamedTuple):
 
     def article(self) -> Article | Skip:
         """The article; its id, where the source has none, is the record's number."""
-        found = self.reader.article(self.record)
-        if isinstance(found, Article) and not found.id:
-            return found._replace(id=str(self.number))
-        return found
+        article = self.reader.article(self.record)
+        if isinstance(article, Article) and not article.id:
+            return article._replace(id=str(self.number))
+        return article
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Corpus:
 
     Attributes
     ----------
-    aside : files that stand beside those of articles, and are not read: texts beside tables and dumps,
-        formats that are none of a corpus, and what ``skip_others`` passed over. Hidden files, and what
-        archivers and notebooks leave behind (``__MACOSX``, ``._*``, ``.ipynb_checkpoints``), are not named.
-    gaps : files that seem to be missing among numbered ones (texts are named as anyone likes).
+    aside : files next to the articles that are not read: texts next to tables and dumps, files of other
+        formats, and those that ``skip_others`` skips. Hidden files, and what archivers and notebooks
+        leave behind (``__MACOSX``, ``._*``, ``.ipynb_checkpoints``), are not listed.
+    gaps : files that seem to be missing among numbered ones (not among texts, whose names are free).
     """
 
     root: Path
@@ -61,12 +61,12 @@ class Corpus:
 
         Parameters
         ----------
-        skip_others : pass over tables of a folder that have no columns title and text.
+        skip_others : skip tables of a folder that lack columns title and text.
 
         Raises
         ------
-        InputError : nothing there, nothing the kit reads, a table without title and text, a file that is
-            there twice, or a part of a divided corpus is missing.
+        InputError : nothing there, nothing the kit reads, a table without title and text, a file that
+            appears twice, or a missing part of a split corpus.
         """
         root = Path(path)
         if parts := zim_parts(root) if not root.is_dir() else []:
@@ -85,7 +85,7 @@ class Corpus:
     @classmethod
     def _of_folder(cls, root: Path, skip_others: bool) -> Corpus:
         formats = {file: format_of(file) for file in visible(root)}
-        # Beside files of articles, text files are a read-me or the index of a dump.
+        # Next to article files, text files are a read-me or the index of a dump.
         texts = [file for file, name in formats.items() if name == "text"]
         others = [file for file, name in formats.items() if name not in (None, "text")]
         files = others or texts
@@ -94,25 +94,25 @@ class Corpus:
                 "the folder holds no corpus",
                 where=root,
                 expected=f"files ending in {_ENDINGS} (texts also in .gz or .bz2), or WikiExtractor's",
-                cure="name the folder that holds the articles; hidden files are not read",
+                cure="pass the folder that holds the articles; hidden files are not read",
             )
-        # Everything that can be told is told before the first article is split.
+        # Report everything that can be checked before the first article is split.
         refuse_twice(files)
         require_all_parts(files)
         faults = {file: fault for file in files if (fault := why_no_articles(file, formats[file] or ""))}
         if faults and (not skip_others or len(faults) == len(files)):
             raise _without_articles(root, faults, len(files))
-        kept = {file: None for file in files if file not in faults}
-        aside = tuple(file for file in formats if file not in kept)
-        return cls(root, tuple(kept), aside, tuple(gaps(tuple(kept))) if others else ())
+        usable = {file: None for file in files if file not in faults}
+        aside = tuple(file for file in formats if file not in usable)
+        return cls(root, tuple(usable), aside, tuple(gaps(tuple(usable))) if others else ())
 
     @property
     def path(self) -> Path:
-        """What the user named: the only file, or the folder."""
+        """The path that the user passed: the only file, or the folder."""
         return self.files[0] if self.files[0].parent == self.root and len(self.files) == 1 else self.root
 
     def fingerprint(self) -> dict[str, Any]:
-        """Files, bytes and SHA-256 of the content; for a folder the sum over names and contents."""
+        """Files, bytes and SHA-256 of the content; for a folder, the hash covers names and contents."""
         # A dump takes minutes; a small corpus shows no bar.
         quiet = self.size < _SHOWN
         with progress(self.size, "read", "B", unit_scale=True, leave=False, disable=quiet) as bar:
@@ -130,12 +130,12 @@ class Corpus:
         return sum(path.stat().st_size for path in self.files)
 
     def pages(self, on_bytes: Callable[[int], object] | None = None) -> Iterator[Page]:
-        """Stream the records of all files in order; ``on_bytes`` hears of the bytes they stood in."""
+        """Stream the records of all files in order; ``on_bytes`` receives the number of bytes read."""
         number = 0
         for path in self.files:
-            size, told = path.stat().st_size, 0
+            size, reported = path.stat().st_size, 0
             if ZIM_PART.fullmatch(path.suffix) and path != zim_parts(path)[0]:
-                # It was read with the first part of its archive.
+                # Already read with the first part of its archive.
                 if on_bytes:
                     on_bytes(size)
                 continue
@@ -143,14 +143,14 @@ class Corpus:
             for record in reader.records():
                 yield Page(number, reader, record)
                 number += 1
-                if on_bytes and (now := int(size * reader.share)) > told:
-                    on_bytes(now - told)
-                    told = now
+                if on_bytes and (now := int(size * reader.share)) > reported:
+                    on_bytes(now - reported)
+                    reported = now
             if on_bytes:
-                on_bytes(size - told)
+                on_bytes(size - reported)
 
     def require_readable(self) -> None:
-        """Raise ``InputError`` where the first article cannot be read; a ZIM is checked whole, and later."""
+        """Raise ``InputError`` if the first article cannot be read; a ZIM is checked later, as a whole."""
         if not isinstance(self._reader(self.files[0]), Zim):
             next(self.articles(), None)
 
@@ -158,7 +158,7 @@ class Corpus:
         return READERS[_require_format(path)](path, self.root)
 
     def articles(self) -> Iterator[Article]:
-        """Stream the articles in order, without the pages that are none."""
+        """Stream the articles in order, without other pages."""
         for page in self.pages():
             if isinstance(article := page.article(), Article):
                 yield article
@@ -170,16 +170,16 @@ def _require_format(path: Path) -> str:
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=path, expected="articles", cure="fetch the file again")
     raise InputError(
-        "not a corpus that the kit reads",
+        "not a corpus that the kit can read",
         where=path,
         expected=f"a file ending in {_ENDINGS} (texts also in .gz or .bz2): a .xml file with <mediawiki>, "
         "a .json file of CirrusSearch or with title and text in each line, a file of WikiExtractor",
-        cure="name a corpus, or convert it; a file that should be one may be cut: fetch it again",
+        cure="pass a corpus, or convert the file; if it should be one, it may be truncated: fetch it again",
     )
 
 
 def _without_articles(root: Path, faults: dict[Path, InputError], files: int) -> InputError:
-    """One message for all tables of a folder that hold no articles; of a single one, its own."""
+    """One error for all tables of a folder that hold no articles; the first file's where none does."""
     first = next(iter(faults.values()))
     if len(faults) == files:
         return first
@@ -189,5 +189,5 @@ def _without_articles(root: Path, faults: dict[Path, InputError], files: int) ->
         f"{len(faults)} of {files} files hold no articles: " + "; ".join(names[:_SHOWN_FAULTS]) + more,
         where=root,
         expected=first.expected,
-        cure="add --skip-others to pass over them, or move them out of the folder",
+        cure="add --skip-others to skip them, or move them out of the folder",
     )

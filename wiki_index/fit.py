@@ -21,7 +21,7 @@ from kaggle_rag.runtime.console import over, progress
 from kaggle_rag.runtime.errors import InputError
 
 K = 10
-# Shares of 1 that a weight is tried in.
+# Weights are tried in steps of 1 / _STEPS.
 _STEPS = 20
 _HITS = 100
 _BATCH = 256
@@ -29,7 +29,7 @@ _BATCH = 256
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One way to ask, as ``contexts:`` of a solution file has it."""
+    """One retrieval setting, as under ``contexts:`` in a solution file."""
 
     retrievers: tuple[tuple[str, float], ...]
     fusion: str
@@ -42,7 +42,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What every retriever says of one question's candidates, and which of them answer it."""
+    """Each retriever's scores for one question's candidates, and which of them answer it."""
 
     opinions: dict[str, RetrieverScores]
     right: npt.NDArray[np.bool_]
@@ -50,16 +50,16 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """The setting to use, and what speaks for it.
+    """The setting to use, and the evidence for it.
 
     Attributes
     ----------
-    setting : the best on one half of the questions, unless the other half calls a single retriever better.
-    questions : how many there were.
+    setting : the best on one half of the questions, unless a single retriever is better on the other half.
+    questions : how many were used.
     ndcg : nDCG@10 of the best setting on the half it was chosen on.
     held_out : nDCG@10 and recall@10 on the other half, by name: each retriever alone, and ``fitted``.
     gain : nDCG@10 of the fitted setting less that of the best single retriever, on the other half.
-    refused : why the fitted setting is not the one to use; empty where it is.
+    refused : why the fitted setting is not recommended; empty if it is.
     """
 
     setting: Setting
@@ -75,19 +75,19 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
 
     Parameters
     ----------
-    encoders : of the dense retrievers that are to be weighed, by name; BM25 is weighed where it is.
+    encoders : those of the dense retrievers to weight, by name; BM25 is weighted too if the index has it.
     gold : the passage that answers each question, as text; passages that contain it count.
 
     Raises
     ------
-    InputError : hardly any of those passages are in the index.
+    InputError : too few of those passages are found.
     """
     names = [*encoders, *(["bm25"] if index.manifest.lexical_rows else [])]
     cases = list(_cases(index, HybridRetriever(index, encoders, dict.fromkeys(names, 1.0)), questions, gold))
-    known = [case for case in cases if case.right.any()]
-    if len(known) < max(10, len(cases) // 10):
+    answerable = [case for case in cases if case.right.any()]
+    if len(answerable) < max(10, len(cases) // 10):
         raise InputError(
-            f"of {len(cases)} questions only {len(known)} have their passage among the {_HITS} best",
+            f"only {len(answerable)} of {len(cases)} questions have their passage among the {_HITS} best",
             expected="a column that holds passages of this index",
             cure="check --gold, or index the text that the passages come from",
         )
@@ -99,22 +99,22 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
         label: (_ndcg(cases[1::2], setting), _recall(cases[1::2], setting))
         for label, setting in {**alone, "fitted": best}.items()
     }
-    setting, gain, refused = _judged(best, alone, cases[1::2])
+    setting, gain, refused = _recommend(best, alone, cases[1::2])
     return Fitted(setting, len(cases), max(scores), held_out, gain, refused)
 
 
-def _judged(best: Setting, alone: Mapping[str, Setting], held: Sequence[Case]) -> tuple[Setting, str, str]:
-    """The setting to use, its gain over the best single retriever on held-out cases, why it is not ``best``.
+def _recommend(best: Setting, alone: Mapping[str, Setting], held: Sequence[Case]) -> tuple[Setting, str, str]:
+    """The setting to use, its gain over the best retriever on held-out cases, and why it is not ``best``.
 
-    More retrievers cost more time a question, so that what is no better is worse.
+    More retrievers cost more time per question, so a tie goes to the single retriever.
     """
     rival = max(alone, key=lambda name: _ndcg(held, alone[name]))
     gain = paired_bootstrap(_gains(held, best), _gains(held, alone[rival]))
-    told = f"{gain} over {rival}"
-    least = 0.0 if len(best.retrievers) > 1 else -1e-12
-    if gain.difference.mean <= least:
-        return alone[rival], told, f"on the held-out half it is no better than {rival} alone"
-    return best, told, ""
+    description = f"{gain} over {rival}"
+    threshold = 0.0 if len(best.retrievers) > 1 else -1e-12
+    if gain.difference.mean <= threshold:
+        return alone[rival], description, f"on the held-out half it is no better than {rival} alone"
+    return best, description, ""
 
 
 def _settings(names: Sequence[str]) -> Iterator[Setting]:
@@ -126,18 +126,18 @@ def _settings(names: Sequence[str]) -> Iterator[Setting]:
 
 
 def _cases(index: Index, panel: HybridRetriever, questions: Questions, gold: Sequence[str]) -> Iterator[Case]:
-    forms = ContextSettings()
+    defaults = ContextSettings()
     with progress(len(questions), "search", "question") as bar:
         for start in range(0, len(questions), _BATCH):
             batch = questions.take(range(start, min(start + _BATCH, len(questions))))
-            asked = queries_of(batch, forms.forms, forms.instruction_forms)
-            verdicts = panel.ask([query.text for each in asked for query in each], _HITS)
+            queries = queries_of(batch, defaults.forms, defaults.instruction_forms)
+            results = panel.ask([query.text for each in queries for query in each], _HITS)
             first = 0
-            for queries, passage in zip(asked, gold[start:]):
-                rows, opinions = verdicts.opinions(slice(first, first + len(queries)))
-                first += len(queries)
-                texts = [_plain(found.text) for found in index.passages.take(rows)]
-                yield Case(opinions, np.array([_plain(passage) in text for text in texts]))
+            for each, answer in zip(queries, gold[start:]):
+                rows, opinions = results.opinions(slice(first, first + len(each)))
+                first += len(each)
+                texts = [_plain(passage.text) for passage in index.passages.take(rows)]
+                yield Case(opinions, np.array([_plain(answer) in text for text in texts]))
                 bar.update()
 
 
@@ -152,14 +152,14 @@ def _order(case: Case, setting: Setting) -> npt.NDArray[np.int64]:
 
 
 def _ndcg(cases: Sequence[Case], setting: Setting) -> float:
-    """Mean nDCG@10 with one passage wanted, the first that answers: ``1 / log2(1 + its rank)``, or 0."""
+    """Mean nDCG@10 with one relevant passage, the first that answers: ``1 / log2(1 + its rank)``, or 0."""
     return float(_gains(cases, setting).mean())
 
 
 def _gains(cases: Sequence[Case], setting: Setting) -> npt.NDArray[np.float64]:
     """nDCG@10 of each case, ``(n,)``."""
     hits = [case.right[_order(case, setting)] for case in cases]
-    return np.array([1 / np.log2(2 + found.argmax()) if found.any() else 0.0 for found in hits])
+    return np.array([1 / np.log2(2 + hit.argmax()) if hit.any() else 0.0 for hit in hits])
 
 
 def _recall(cases: Sequence[Case], setting: Setting) -> float:

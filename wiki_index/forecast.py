@@ -1,4 +1,4 @@
-"""What a build needs: the kind a budget buys, disk, RAM, and a forecast before anything is written."""
+"""What a build needs: the kind that fits a budget, disk, RAM, and a forecast before anything is written."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from kaggle_rag.runtime.files import require_space
 from kaggle_rag.runtime.limits import Need, require
 from wiki_index.plan import BASE_RAM, Plan
 
-# A passage's text and titles on disk, and its postings where BM25 is made.
+# Bytes of a passage on disk: its text and title, and its postings if BM25 is built.
 _TEXT_BYTES, _WORD_BYTES = 150, 130
 _EVERY, _SAMPLE = 50, 512
 
 
 def kinds_for(plan: Plan, rows: int) -> dict[str, str]:
-    """The kind of each retriever's index: the one asked for, or the one the budget buys.
+    """The kind of each retriever's index: the one requested, or the one that fits the budget.
 
     Raises
     ------
-    LimitError : the budget is too small; the message says the least that works.
+    LimitError : the budget is too small; the message gives the minimum that works.
     """
     return {name: _kind(plan, rows, encoder.card.dim) for name, encoder in plan.encoders.items()}
 
@@ -40,7 +40,7 @@ def _kind(plan: Plan, rows: int, dim: int) -> str:
     kind_of(plan.kind)
     kind = simpler(plan.kind, rows, dim)
     if kind != plan.kind:
-        print(f"--index {plan.kind}: {unfit(plan.kind, rows, dim)}; making {kind} instead", file=sys.stderr)
+        print(f"--index {plan.kind}: {unfit(plan.kind, rows, dim)}; building {kind} instead", file=sys.stderr)
     tell_slow(kind)
     require(
         Need("index", BASE_RAM + ram_of(kind, rows, dim), "raise --ram, or leave --index out"), ram=plan.ram
@@ -49,7 +49,7 @@ def _kind(plan: Plan, rows: int, dim: int) -> str:
 
 
 def tell_slow(kind: str) -> None:
-    """Every kind works on every processor; without vector instructions two of them lose their point."""
+    """Warn of kinds that are pointless without vector instructions (they still work)."""
     if not KINDS[kind].in_registers:
         return
     import faiss
@@ -57,7 +57,7 @@ def tell_slow(kind: str) -> None:
     if faiss.SIMDConfig.get_level_name() == "NONE":
         print(
             f"--index {kind}: FAISS finds neither AVX2 nor NEON on this processor; the index will be right, "
-            "and its search some six times slower than where there are. --index ivf-sq8 loses less.",
+            "but searching it about six times slower than with them. --index ivf-sq8 loses less.",
             file=sys.stderr,
         )
 
@@ -67,14 +67,14 @@ def precision_of(plan: Plan, kind: str) -> str:
 
 
 def stored_in(plan: Plan) -> str | None:
-    """The precision of the stored vectors, ``None`` where a budget has still to choose the kind."""
+    """The precision of the stored vectors, ``None`` if a budget has yet to determine the kind."""
     if plan.vectors or plan.kind or not plan.ram:
         return precision_of(plan, plan.kind or "flat")
     return None
 
 
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
-    """Bytes of vectors and index, and of the growing index where it has lists."""
+    """Bytes of vectors and index, and of the growing index if it has lists."""
     times = 2 if KINDS[kind].lists else 1
     return rows * VectorLayout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(
         kind, rows, dim
@@ -82,18 +82,18 @@ def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
 
 
 def check_disk(plan: Plan, kinds: dict[str, str], rows: int) -> None:
-    """Refuse before the first vector what the disk has no room for."""
+    """Raise, before the first vector, if the disk has too little room."""
     needed = _WORD_BYTES * rows if plan.lexical else 0
     for name, kind in kinds.items():
         path = plan.dense(name) / VECTORS_FILE
-        there = path.stat().st_blocks * 512 if path.exists() else 0
-        needed += disk_of(plan, kind, rows, plan.encoders[name].card.dim) - there
+        existing = path.stat().st_blocks * 512 if path.exists() else 0
+        needed += disk_of(plan, kind, rows, plan.encoders[name].card.dim) - existing
     require_space(plan.work, needed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """What a build would take, from a sample of the corpus."""
+    """What a build would need, estimated from a sample of the corpus."""
 
     articles: int
     passages: int
@@ -108,17 +108,17 @@ def forecast(plan: Plan) -> Forecast:
     """Read the corpus, split every 50th article, encode 512 passages, and extrapolate."""
     workers = _workers(plan)
     splitter = plan.splitter()
-    articles = characters = seen = 0
+    articles = characters = sampled = 0
     sample: list[str] = []
-    asked = itertools.islice(plan.corpus.articles(), plan.limit)
-    for number, article in enumerate(over(asked, "dry run", "article")):
+    limited = itertools.islice(plan.corpus.articles(), plan.limit)
+    for number, article in enumerate(over(limited, "dry run", "article")):
         articles, characters = articles + 1, characters + len(article.text)
         if number % _EVERY == 0 or len(sample) < _SAMPLE:
-            seen += len(article.text)
+            sampled += len(article.text)
             sample += splitter(article.text, article.is_rendered)
     if not sample:
         raise InputError("no text in the sampled articles", where=plan.corpus.path)
-    passages = round(len(sample) * characters / max(seen, 1))
+    passages = round(len(sample) * characters / max(sampled, 1))
     kinds = kinds_for(plan, passages)
     dims = {name: encoder.card.dim for name, encoder in plan.encoders.items()}
     return Forecast(
@@ -142,7 +142,7 @@ def _workers(plan: Plan) -> int:
 
 
 def _rate(encoder: Any, sample: list[str]) -> float:
-    """Passages a second, measured."""
+    """Measured passages per second."""
     texts = [sample[i] for i in np.linspace(0, len(sample) - 1, min(_SAMPLE, len(sample))).astype(int)]
     encoder.encode_for_index(texts[:32])
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What each kind of index costs and gives: recall, speed, memory, and the answers that come of it.
+"""Costs and benefits of each kind of index: recall, speed, memory, and the resulting answers.
 
-Retrieval is judged by answers, so beside recall@k against exact search stands the MAP@3 of the
-similarity ranker on the contexts found, with its paired difference from exact search.
+Retrieval is judged by answers, so besides recall@k against exact search there is the MAP@3 of the
+similarity ranker on the retrieved contexts, with its paired difference from exact search.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from wiki_index.steps.tune import halves, tune
 EXACT = "exact"
 _BATCHES, _SINGLE, _SINGLE_EXACT = 3, 200, 5
 Precisions = npt.NDArray[np.float64]
-Heard = Callable[[int], object] | None
+OnRows = Callable[[int], object] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One kind; seconds and bytes as they are, ``map3`` and ``difference`` where there are answers."""
+    """One kind, in plain seconds and bytes; ``map3`` and ``difference`` only if answers are known."""
 
     kind: str
     bytes_per_vector: float
@@ -93,15 +93,15 @@ class Meter:
 
     Parameters
     ----------
-    questions : what is asked; halves of passages when ``None``.
-    k : passages a query.
-    folder : where kinds that the index is not made of are made, and removed again.
+    questions : what to ask; halves of passages if ``None``.
+    k : passages per query.
+    folder : where kinds other than the index's own are built and then removed.
     """
 
     def __init__(
         self, index: Index, encoder: Encoder, questions: Questions | None, k: int, folder: Path
     ) -> None:
-        self.index, self.encoder, self.questions, self.k = index, _ReadsOnce(encoder), questions, k
+        self.index, self.encoder, self.questions, self.k = index, _CachingEncoder(encoder), questions, k
         self.folder = folder
         self.queries = self._queries()
         with progress(len(index), "exact answers", "passage") as bar:
@@ -112,24 +112,24 @@ class Meter:
 
         Parameters
         ----------
-        kinds : keys of `KINDS`; those the index is not made of are made aside and thrown away.
-        recall : recall@10 that search parameters are set for, by other queries than the measured ones.
+        kinds : keys of `KINDS`; those other than the index's own are built temporarily.
+        recall : target recall@10 of the search parameters, tuned on other queries than the measured ones.
         """
         dim = self.queries.shape[1]
-        made = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
+        measurable = list(dict.fromkeys(simpler(kind, len(self.index), dim) for kind in kinds))
         for kind in dict.fromkeys(kinds):
-            if (instead := simpler(kind, len(self.index), dim)) != kind:
-                why = unfit(kind, len(self.index), dim)
-                print(f"note: {kind} is not measured: {why}; {instead} is", file=sys.stderr)
-        require_space(self.folder, max(ram_of(kind, len(self.index), dim) for kind in made) * 2)
+            if (substitute := simpler(kind, len(self.index), dim)) != kind:
+                reason = unfit(kind, len(self.index), dim)
+                print(f"note: {kind} is not measured: {reason}; {substitute} is instead", file=sys.stderr)
+        require_space(self.folder, max(ram_of(kind, len(self.index), dim) for kind in measurable) * 2)
         exact = self._answers(self.index.default, exact=True)
         rows = [self._row(EXACT, self.index.default, anonymous_memory(), exact, None)]
-        with tempfile.TemporaryDirectory(prefix="measure-", dir=self.folder) as aside:
-            for kind in over(made, "kinds", "kind"):
-                card = self._card(kind, recall, Path(aside) / kind)
+        with tempfile.TemporaryDirectory(prefix="measure-", dir=self.folder) as scratch:
+            for kind in over(measurable, "kinds", "kind"):
+                card = self._card(kind, recall, Path(scratch) / kind)
                 release()
                 before = anonymous_memory()
-                dense = Dense(self._folder(kind, Path(aside) / kind), card, len(self.index))
+                dense = Dense(self._folder(kind, Path(scratch) / kind), card, len(self.index))
                 rows.append(self._row(kind, dense, before, self._answers(dense), exact))
         return MeasureReport(tuple(rows))
 
@@ -137,50 +137,50 @@ class Meter:
         if self.questions is None:
             return halves(self.index.passages, self.encoder, offset=1)
         settings = ContextSettings()
-        asked = queries_of(self.questions, settings.forms, settings.instruction_forms)
-        return self.encoder.encode_queries([query.text for each in asked for query in each])
+        queries = queries_of(self.questions, settings.forms, settings.instruction_forms)
+        return self.encoder.encode_queries([query.text for each in queries for query in each])
 
     def _folder(self, kind: str, aside: Path) -> Path:
         return self.index.default.folder if self.index.default.card.kind == kind else aside
 
     def _card(self, kind: str, recall: float, aside: Path) -> DenseCard:
-        """The index's own card where it is of that kind, or that of one made aside of its vectors."""
+        """The index's own card if it is of that kind, else that of an index built in ``aside``."""
         default = self.index.default
         if default.card.kind == kind:
             return default.card
         aside.mkdir()
         (aside / VECTORS_FILE).symlink_to((default.folder / VECTORS_FILE).absolute())
-        made = make_index(aside, kind, default.store)
+        spec = make_index(aside, kind, default.store)
         card = dataclasses.replace(
-            default.card, kind=kind, factory=made.factory, trained_on=made.trained_on, nprobe=0, depth=0
+            default.card, kind=kind, factory=spec.factory, trained_on=spec.trained_on, nprobe=0, depth=0
         )
         if not KINDS[kind].refined:
             return card
         return tune(Dense(aside, card, len(self.index)), halves(self.index.passages, self.encoder), recall)
 
     def _row(
-        self, kind: str, dense: Dense, before: int, mine: Precisions | None, exact: Precisions | None
+        self, kind: str, dense: Dense, before: int, own: Precisions | None, exact: Precisions | None
     ) -> Row:
         search: Any = dense.search_exact if kind == EXACT else dense.search
-        seconds, found = [], self.truth
+        seconds, rows = [], self.truth
         for _ in range(_BATCHES):
             start = time.perf_counter()
-            found = search(self.queries, self.k)[1]
+            rows = search(self.queries, self.k)[1]
             seconds.append(time.perf_counter() - start)
         singles = self._singles(search, _SINGLE_EXACT if kind == EXACT else _SINGLE)
         layout = dense.store.layout
         return Row(
             kind=kind,
             bytes_per_vector=layout.row_bytes if kind == EXACT else KINDS[kind].bytes(layout.dim),
-            recall=float((found[:, :, None] == self.truth[:, None, :]).any(axis=2).sum() / self.truth.size),
+            recall=float((rows[:, :, None] == self.truth[:, None, :]).any(axis=2).sum() / self.truth.size),
             p50=float(np.percentile(singles, 50)),
             p99=float(np.percentile(singles, 99)),
             queries_per_second=len(self.queries) / float(np.median(seconds)),
             memory=max(0, anonymous_memory() - before),
             nprobe=0 if kind == EXACT else dense.card.nprobe,
             depth=0 if kind == EXACT else dense.card.depth,
-            map3=None if mine is None else float(mine.mean()),
-            difference="" if mine is None or exact is None else str(paired_bootstrap(mine, exact)),
+            map3=None if own is None else float(own.mean()),
+            difference="" if own is None or exact is None else str(paired_bootstrap(own, exact)),
         )
 
     def _singles(self, search: Any, count: int) -> list[float]:
@@ -193,7 +193,7 @@ class Meter:
         return seconds
 
     def _answers(self, dense: Dense, exact: bool = False) -> Precisions | None:
-        """Average precision of each question, answered from the contexts that this retriever finds."""
+        """Average precision of each question, answered from this retriever's contexts."""
         if self.questions is None or not self.questions.has_answers:
             return None
         index = self.index.with_default(dense)
@@ -205,27 +205,27 @@ class Meter:
         return average_precision_at_k(ranks)
 
 
-class _ReadsOnce(Encoder):
-    """An encoder that reads each text once, since every kind is asked the same questions."""
+class _CachingEncoder(Encoder):
+    """An encoder that encodes each text once, since every kind gets the same questions."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.__dict__.update(vars(encoder))
-        self._known: dict[tuple[str, str], Vectors] = {}
+        self._cache: dict[tuple[str, str], Vectors] = {}
 
-    def encode_queries(self, texts: Sequence[str], *, on_rows: Heard = None) -> Vectors:
-        return self._once("query", super().encode_queries, texts, on_rows)
+    def encode_queries(self, texts: Sequence[str], *, on_rows: OnRows = None) -> Vectors:
+        return self._cached("query", super().encode_queries, texts, on_rows)
 
-    def encode_passages(self, texts: Sequence[str], *, on_rows: Heard = None) -> Vectors:
-        return self._once("passage", super().encode_passages, texts, on_rows)
+    def encode_passages(self, texts: Sequence[str], *, on_rows: OnRows = None) -> Vectors:
+        return self._cached("passage", super().encode_passages, texts, on_rows)
 
-    def _once(
-        self, role: str, encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], on_rows: Heard
+    def _cached(
+        self, role: str, encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], on_rows: OnRows
     ) -> Vectors:
-        new = [text for text in dict.fromkeys(texts) if (role, text) not in self._known]
-        self._known.update(zip([(role, text) for text in new], encode(new)))
+        new = [text for text in dict.fromkeys(texts) if (role, text) not in self._cache]
+        self._cache.update(zip([(role, text) for text in new], encode(new)))
         if on_rows:
             on_rows(len(texts))
-        found = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        vectors = np.empty((len(texts), self.card.dim), dtype=np.float32)
         for row, text in enumerate(texts):
-            found[row] = self._known[role, text]
-        return found
+            vectors[row] = self._cache[role, text]
+        return vectors

@@ -1,4 +1,4 @@
-"""What is to be built, where, and what decides its bytes."""
+"""What to build, where, and what determines its bytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.corpus import Corpus
 
 SHARD_ROWS = 16_384
-# Room for "title " before a window; of English Wikipedia's titles fewer than 1 in 1,000 are longer.
+# Room for "title " before a window; fewer than 1 in 1,000 titles of English Wikipedia are longer.
 TITLE_TOKENS = 32
 # torch, the model, one shard of text and its activations: measured on the 998-article corpus.
 BASE_RAM = 1_000_000_000
-# recall@10 that the search parameters of a compressed index are set for.
+# recall@10 that the search parameters of a compressed index are tuned for.
 TARGET_RECALL = 0.98
 # The address of a Ray cluster that is started for one build.
 LOCAL = "local"
@@ -26,12 +26,12 @@ LOCAL = "local"
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster that encodes.
+    """A Ray cluster to encode on.
 
     Parameters
     ----------
     address : ``auto`` or ``host:port`` of a running one; `LOCAL` starts one on this machine.
-    device : ``cpu`` or ``cuda``; by default the GPUs where the cluster has some.
+    device : ``cpu`` or ``cuda``; by default the GPUs if the cluster has any.
     """
 
     address: str = LOCAL
@@ -40,19 +40,19 @@ class Cluster:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the user asked to be built.
+    """What the user asked to build.
 
     Parameters
     ----------
     encoders : by retriever name, the default one first; windows are cut by its tokenizer.
-    ram : budget in bytes, which chooses the kind where ``kind`` is ``None``; without both, flat.
-    vectors : precision of the stored vectors; the kind's own when ``None``.
-    recall : recall@10 against exact search that search parameters are set for.
+    ram : budget in bytes, which determines the kind if ``kind`` is ``None``; with neither, flat.
+    vectors : precision of the stored vectors; the kind's own if ``None``.
+    recall : recall@10 against exact search that search parameters are tuned for.
     questions : a file of questions to measure that recall with, instead of halves of passages.
-    lexical : make BM25 parts too.
-    limit : index the first articles only, for trying things.
-    reuse : an index whose vectors are taken over where text and encoder are the same.
-    cluster : where shards are encoded; this process alone when ``None``. It decides no bytes.
+    lexical : also build BM25 parts.
+    limit : index only the first articles, for a trial run.
+    reuse : an index whose vectors are reused where text and encoder are the same.
+    cluster : where shards are encoded; in this process if ``None``. Does not affect the bytes.
     """
 
     corpus: Corpus
@@ -73,7 +73,7 @@ class Plan:
     cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
-        # Behind a link the folder itself is built, and renamed beside itself.
+        # Resolves links: the folder behind one is built and renamed in its own parent.
         object.__setattr__(self, "out", self.out.resolve())
 
     @property
@@ -81,18 +81,18 @@ class Plan:
         return self.out.parent / f"{self.out.name}.building"
 
     def dense(self, name: str) -> Path:
-        """Where the files of one dense retriever are made."""
+        """Where the files of one dense retriever are built."""
         return self.work / DENSE / name
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the bytes of the index, by the name it has in the manifest."""
+        """Everything that determines the bytes of the index, by its name in the manifest."""
         cards = {name: dataclasses.asdict(encoder.card) for name, encoder in self.encoders.items()}
-        # By itself, so that a build with another one is refused by that name.
+        # Separate, so that a build with another precision is refused by that name.
         precision = {name: card.pop("precision") for name, card in cards.items()}
         for card in cards.values():
-            # A folder that was moved holds the same encoder.
+            # A folder that was moved still holds the same encoder.
             card.pop("name")
-        # A part of a corpus is another corpus; whole ones are told as they always were.
+        # Part of a corpus counts as another corpus; whole ones need no entry.
         part = {"limit": self.limit} if self.limit else {}
         return {
             "corpus": {**self.corpus.fingerprint(), **part},
@@ -119,7 +119,7 @@ class Plan:
 def retriever_name(encoder: str) -> str:
     """``bge-small-en-v1.5`` for ``BAAI/bge-small-en-v1.5``, a folder of that name, or a version of it.
 
-    Kaggle's inputs end in a number (``…/bge-small-en-v1.5/1``), the cache's in a commit.
+    Paths of Kaggle inputs end in a number (``…/bge-small-en-v1.5/1``), those of the hub cache in a commit.
     """
     names = (re.sub(r"^models--.*--", "", part) for part in re.split(r"[/\\]", encoder))
     parts = [part for part in names if part not in ("", ".", "..", "snapshots")]

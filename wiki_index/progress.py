@@ -1,4 +1,4 @@
-"""How much of a corpus a build has read, in a form that every shard carries."""
+"""How much of a corpus a build has read, in a form stored with every shard."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.text.cleaning import SECTION
 from wiki_index.markup.wikitext import BLOCK
 
-# 30 bytes a name in each shard of 16,384 passages.
+# 30 bytes per name in each shard of 16,384 passages.
 _NAMES = 300
 OTHER_TEMPLATES, OTHER = "other templates", "others"
-# How many of each kind `told` names.
-_TOLD = 6
+# How many of each kind `left_out_lines` lists.
+_SHOWN = 6
 
 
 @dataclasses.dataclass
@@ -26,7 +26,7 @@ class Seen:
     articles: int = 0
     skipped: dict[str, int] = dataclasses.field(default_factory=lambda: {"empty": 0})
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)
-    """How often what was left out of articles, by its name; see `leave_out`."""
+    """Counts of what was left out of articles, by name; see `leave_out`."""
 
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
@@ -34,8 +34,8 @@ class Seen:
     def leave_out(self, counts: Mapping[str, int]) -> None:
         """Add what one article left out.
 
-        So many names are counted as were met first, since a shard carries them all; the rest
-        goes by what kind of thing it is.
+        Only the first ``_NAMES`` names are counted separately, since every shard stores them all; the
+        rest are counted by kind.
         """
         for name, count in counts.items():
             if name not in self.left_out and len(self.left_out) >= _NAMES:
@@ -43,7 +43,7 @@ class Seen:
             self.left_out[name] = self.left_out.get(name, 0) + count
 
     def notes(self) -> dict[str, str]:
-        """As a shard keeps it, so that a build that goes on counts what came before."""
+        """As stored in a shard, so that a resumed build counts what came before."""
         fields = {**dataclasses.asdict(self), "skipped": dict(sorted(self.skipped.items()))}
         return {name: json.dumps(value) for name, value in fields.items()}
 
@@ -58,16 +58,16 @@ class Seen:
 
 
 def of_another_version(path: Path) -> ArtifactError:
-    """The error of a work folder whose files say less, or other things, than this version writes."""
+    """The error for a work folder whose files hold other fields than this version writes."""
     return ArtifactError(
-        "an unfinished build by another version of the kit is there",
+        "an unfinished build by another version of the kit already exists",
         where=path,
         cure="choose another OUT, or remove that folder to start over",
     )
 
 
-def told(left_out: Mapping[str, int]) -> str:
-    """Lines that say what was left out of the articles, the most frequent of each kind first."""
+def left_out_lines(left_out: Mapping[str, int]) -> str:
+    """Lines listing what was left out of the articles, the most frequent of each kind first."""
     kinds: dict[str, dict[str, int]] = {}
     for name, count in left_out.items():
         kinds.setdefault(_kind(name), {})[name] = count
@@ -86,11 +86,11 @@ def _kind(name: str) -> str:
 
 def _line(kind: str, counts: dict[str, int]) -> str:
     """``left out, sections: References 9,876 times, 4 others 120 times``."""
-    often = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     names = [
-        f"{name.removesuffix(BLOCK).removeprefix(SECTION)} {_times(count)}" for name, count in often[:_TOLD]
+        f"{name.removesuffix(BLOCK).removeprefix(SECTION)} {_times(count)}" for name, count in ranked[:_SHOWN]
     ]
-    if rest := often[_TOLD:]:
+    if rest := ranked[_SHOWN:]:
         names.append(f"{len(rest):,} others {_times(sum(count for _, count in rest))}")
     return f"left out, {kind}: {', '.join(names)}"
 

@@ -1,4 +1,4 @@
-"""Columns that must be there, and which one was meant where a name is spelt in another way."""
+"""Required columns, and which one was probably meant if a name is spelled differently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from kaggle_rag.runtime.errors import InputError
 
 _NOT_ALNUM = re.compile(r"[\W_]+")
-# Names of public data sets for what the kit calls by the name in front.
+# By the kit's name of a column, the names that public data sets give it.
 _ALSO = {
     "prompt": ("question", "stem", "query", "question_text", "questions"),
     "answer": ("label", "correct", "correct_answer", "answer_key", "target", "gold"),
@@ -28,44 +28,44 @@ _SHOWN = 20
 
 
 def require_columns(
-    there: Iterable[object], wanted: Sequence[str], where: str | Path, expected: str
+    existing: Iterable[object], wanted: Sequence[str], where: str | Path, expected: str
 ) -> None:
-    """Raise ``InputError`` for the first of ``wanted`` that is not among the columns; name what was meant.
+    """Raise ``InputError`` for the first of ``wanted`` that is not a column; suggest what was meant.
 
     Parameters
     ----------
-    where : the file, and the row where rows may differ.
+    where : the file, and the row if rows may differ.
     expected : what the table should hold, in words.
     """
-    columns = [str(name) for name in there]
+    columns = [str(name) for name in existing]
     for name in wanted:
         if name not in columns:
             raise InputError(
-                f"column {name!r} is missing; there are {listed(columns)}",
+                f"column {name!r} is missing; found {listed(columns)}",
                 where=where,
                 expected=expected,
                 cure=_cure(name, columns, wanted),
             )
 
 
-def refuse_misspelt(there: Iterable[object], optional: Iterable[str], where: str | Path) -> None:
-    """Raise for a column that differs from an optional one by its spelling alone (``Answer``).
+def refuse_misspelt(existing: Iterable[object], optional: Iterable[str], where: str | Path) -> None:
+    """Raise for a column that differs from an optional one only by its spelling (``Answer``).
 
-    What may be missing would be passed over without a word, for want of a capital letter.
+    Otherwise an optional column would be ignored silently, just because of a capital letter.
     """
-    columns = [str(name) for name in there]
+    columns = [str(name) for name in existing]
     for name in optional:
         alike = [column for column in columns if _plain(column) == _plain(name)]
         if name not in columns and alike:
             raise InputError(
                 f"column {alike[0]!r} is not read; did you mean {name!r}?",
                 where=where,
-                cure=f"rename column {alike[0]!r} to {name!r}, or give it a name that is not alike",
+                cure=f"rename column {alike[0]!r} to {name!r}, or give it a less similar name",
             )
 
 
 def listed(columns: Sequence[str]) -> str:
-    """Names of columns for a message, of a wide table the first few."""
+    """Column names for a message; only the first few of a wide table."""
     if not columns:
         return "none"
     names = ", ".join(name if name.strip() else repr(name) for name in columns[:_SHOWN])
@@ -73,7 +73,7 @@ def listed(columns: Sequence[str]) -> str:
 
 
 def meant(name: str, columns: Sequence[str]) -> str | None:
-    """The column that was most likely meant by ``name``; ``None`` where none is like it."""
+    """The column that was most likely meant by ``name``; ``None`` if none is similar."""
     plain = {_plain(column): column for column in reversed(columns) if _plain(column)}
     forms = [form.format(name) for form in _OPTION] if len(name) == 1 else _ALSO.get(name, ())
     for form in (name, *forms):
@@ -87,11 +87,11 @@ def meant(name: str, columns: Sequence[str]) -> str | None:
 
 def _cure(name: str, columns: Sequence[str], wanted: Sequence[str]) -> str:
     free = [column for column in columns if column not in wanted]
-    if (found := meant(name, free)) is not None:
-        return f"did you mean {found!r}? Rename that column to {name!r}"
+    if (suggestion := meant(name, free)) is not None:
+        return f"did you mean {suggestion!r}? Rename that column to {name!r}"
     if len(name) == 1 and (lists := [column for column in free if _plain(column) in _LISTS]):
-        return f"if {lists[0]!r} holds the options as a list, write each into a column: A, B, C, ..."
-    return f"name the column that holds it {name!r}, or give another file"
+        return f"if {lists[0]!r} holds the options as a list, write each into its own column: A, B, C, ..."
+    return f"name the column that holds it {name!r}, or pass another file"
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Files as they are, or compressed by gzip or bzip2: one stream of bytes, or one clear message."""
+"""Files, plain or compressed by gzip or bzip2: one stream of bytes, or one clear error."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _BLOCK = 1 << 18
 
 
 def inner_name(path: Path) -> str:
-    """The file's name in lower case, without the ending of a compression."""
+    """The file's name in lower case, without a compression ending."""
     name = path.name.lower()
     return name.rpartition(".")[0] if name.endswith(COMPRESSED) else name
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], float]]]:
-    """Open a file and decompress it on the way; give the stream, and the share of the file read so far.
+    """Open a file, decompressing it as it is read; yield the stream, and the share of the file read so far.
 
     Raises
     ------
-    InputError : (while it is read) the compressed data is cut or damaged.
+    InputError : (while reading) the compressed data is truncated or damaged.
     """
     size = path.stat().st_size
     if not size and path.suffix.lower() in COMPRESSED:
@@ -39,14 +39,14 @@ def opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], float]]
         try:
             yield stream, lambda: raw.tell() / max(size, 1)
         except (EOFError, zlib.error, OSError) as error:
-            # A fault of the disk has a number; those of the formats have none.
+            # Disk errors have an errno; those of the formats have none.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            what = "ends in the middle" if isinstance(error, EOFError) else f"is damaged ({error})"
+            what = "is truncated" if isinstance(error, EOFError) else f"is damaged ({error})"
             raise InputError(
                 f"the compressed file {what}",
                 where=f"{path}, near byte {raw.tell():,} of {size:,}",
-                cure="the download or copy may have been cut: fetch the file again and compare its checksum",
+                cure="the download or copy may be truncated: fetch the file again and compare its checksum",
             ) from error
 
 
@@ -56,10 +56,10 @@ def _decompressed(path: Path, raw: BinaryIO) -> Any:
 
 
 class _Bz2(io.RawIOBase):
-    """Streams of bzip2 one behind another, as a multistream dump has them.
+    """Concatenated bzip2 streams, as in a multistream dump.
 
-    ``bz2.open`` takes damage at the start of a stream for garbage behind the last, and ends there
-    without a word; this raises.
+    ``bz2.open`` mistakes damage at the start of a stream for garbage after the last one, and silently
+    ends there; this raises.
     """
 
     def __init__(self, raw: BinaryIO) -> None:

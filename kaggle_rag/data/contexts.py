@@ -1,4 +1,4 @@
-"""What a ranker reads: a context a question (or an option), and the evidence it was made from."""
+"""What a ranker reads: a context per question (or option), and the evidence it was made from."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import whole_file
 
 NOTES = b"kaggle_rag"
-# Evidence from the row's own context stands in no article.
+# Evidence from the row's own context belongs to no article.
 OWN = "own context"
 
 
 class Evidence(NamedTuple):
-    """One passage that was found; ``query`` is the form (`queries`) it is nearest to.
+    """One retrieved passage; ``query`` is the form (`queries`) it is nearest to.
 
-    ``row`` is its row in the index, or its sentence number in a context the question brought.
-    ``distance`` is the exact L2 distance to that query, ``score`` what the evidence was chosen by
+    ``row`` is its row in the index, or its sentence number in a context the question came with.
+    ``distance`` is the exact L2 distance to that query, ``score`` what the evidence was ranked by
     (`fusion`), ``retriever`` the names of those that found it, joined by ``+``.
     """
 
@@ -40,11 +40,11 @@ class Evidence(NamedTuple):
 
 
 class Snippet(NamedTuple):
-    """A piece of one article: passages that follow one another there.
+    """A piece of one article: consecutive passages.
 
-    ``title`` is empty where contexts are made without titles. ``score`` is that of its best passage, as in
-    `Evidence`; ``rows`` are its passages' rows in the index, or sentence numbers of an own context. Both are
-    unknown (``None``, none) where a file of an earlier version has the text alone.
+    ``title`` is empty if contexts are made without titles. ``score`` is that of its best passage, as in
+    `Evidence`; ``rows`` are its passages' rows in the index, or sentence numbers of an own context. Both
+    are unknown (``None``, empty) if a file of an earlier version has only the text.
     """
 
     title: str
@@ -53,36 +53,36 @@ class Snippet(NamedTuple):
     rows: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        """What a model reads."""
+        """The text that a model reads."""
         return f"{self.title}: {self.text}" if self.title else self.text
 
 
 class Context(NamedTuple):
-    """``snippets`` fit the token budget together; of them and of ``evidence`` the best come first."""
+    """``snippets`` fit the token budget together; both they and ``evidence`` are sorted best first."""
 
     snippets: tuple[Snippet, ...]
     evidence: tuple[Evidence, ...]
 
     @property
     def text(self) -> str:
-        """All snippets, a line each."""
+        """All snippets, one per line."""
         return joined(self.snippets)
 
 
 def joined(snippets: Iterable[Snippet]) -> str:
-    """Snippets as the text that stands in a model's row, one below the other."""
+    """Snippets as the text in a model's input, one below the other."""
     return "\n".join(map(str, snippets))
 
 
 def lines_as_snippets(text: str) -> tuple[Snippet, ...]:
-    """Each line of a text as a snippet, as earlier versions kept them."""
+    """Each line of a text as a snippet, as earlier versions stored them."""
     return tuple(Snippet("", line) for line in text.split("\n")) if text else ()
 
 
 def paragraphs_as_snippets(text: str) -> tuple[Snippet, ...]:
-    """The paragraphs of a text that came with its question: only blank lines part it.
+    """The paragraphs of a text that came with its question: only blank lines separate them.
 
-    ``joined`` gives the very text again: blank lines stay at the end of the paragraph before them.
+    ``joined`` restores the exact text: blank lines stay at the end of the paragraph before them.
     """
     blanks = (blank for blank in _BLANK_LINES.finditer(text) if text[: blank.start()].strip())
     cuts = [0, *(blank.end() for blank in blanks)]
@@ -90,18 +90,18 @@ def paragraphs_as_snippets(text: str) -> tuple[Snippet, ...]:
     return tuple(Snippet("", part) for part in parts if part)
 
 
-# The line end behind one blank line or more, in front of a line that has text.
+# A line end and one or more blank lines, before a line that has text.
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+(?=[^\S\n]*\S)")
 
 
 class QuestionContexts(NamedTuple):
-    """The contexts of one question: one for all options, or one an option (absent: ``None``)."""
+    """The contexts of one question: one for all options, or one per option (absent: ``None``)."""
 
     shared: Context | None
     by_option: tuple[Context | None, ...]
 
     def of(self, option: int) -> Context | None:
-        """The context an option is judged by."""
+        """The context by which an option is judged."""
         return self.by_option[option] if self.by_option else self.shared
 
     def evidence(self) -> list[Evidence]:
@@ -141,24 +141,24 @@ def write_contexts(
     contexts: Sequence[QuestionContexts],
     notes: Mapping[str, Any],
 ) -> None:
-    """Write ``id, question, option, context, snippets, evidence`` rows as Parquet, whole.
+    """Write ``id, question, option, context, snippets, evidence`` rows as a complete Parquet file.
 
     ``context`` is the text of the snippets, for people and other programs; rankers read the snippets.
 
-    ``notes`` go to its metadata; ``question`` is a hash of prompt and options, because ids of train
-    and test often are the same numbers; ``option`` is null for the context of a whole question.
-    Ids keep their type where they share one.
+    ``notes`` go into its metadata; ``question`` is a hash of prompt and options, because ids of train
+    and test are often the same numbers; ``option`` is null for the context of a whole question.
+    Ids keep their type if they share one.
     """
     rows = [
-        (key, mark, letter, context.text, *([part._asdict() for part in parts] for parts in context))
-        for key, mark, found in zip(questions.ids, questions.fingerprints(), contexts)
-        for letter, context in _lettered(found)
+        (key, fingerprint, letter, context.text, *([part._asdict() for part in parts] for parts in context))
+        for key, fingerprint, each in zip(questions.ids, questions.fingerprints(), contexts)
+        for letter, context in _lettered(each)
     ]
     columns = list(zip(*rows)) or [()] * 6
-    # One type keeps it; several (1 and 2.5) become text, or the integers would become floats.
-    same = len({type(key) for key in columns[0]}) <= 1
+    # A single type is kept; several (1 and 2.5) become text, or the integers would become floats.
+    one_type = len({type(key) for key in columns[0]}) <= 1
     try:
-        ids = pa.array(columns[0] if same else list(map(id_text, columns[0])))
+        ids = pa.array(columns[0] if one_type else list(map(id_text, columns[0])))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         ids = pa.array(list(map(id_text, columns[0])))
     table = pa.table(
@@ -175,14 +175,14 @@ def write_contexts(
         pq.write_table(table, aside, compression="zstd")
 
 
-def _lettered(found: QuestionContexts) -> list[tuple[str | None, Context]]:
-    if found.shared is not None:
-        return [(None, found.shared)]
-    return [(LETTERS[i], context) for i, context in enumerate(found.by_option) if context is not None]
+def _lettered(contexts: QuestionContexts) -> list[tuple[str | None, Context]]:
+    if contexts.shared is not None:
+        return [(None, contexts.shared)]
+    return [(LETTERS[i], context) for i, context in enumerate(contexts.by_option) if context is not None]
 
 
 def read_notes(path: str | Path) -> dict[str, Any] | None:
-    """The notes a contexts file was written with; ``None`` when there is no such file."""
+    """The notes a contexts file was written with; ``None`` if there is no such file."""
     try:
         metadata = pq.read_schema(path).metadata or {}
         return dict(json.loads(metadata[NOTES]))
@@ -198,23 +198,23 @@ def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContex
     InputError : a missing column, two rows for one question or option, no row for a question.
     ArtifactError : a row of another question with this id, or for an option it does not have.
     """
-    found: dict[tuple[str, str | None], Context] = {}
-    marks = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
+    contexts: dict[tuple[str, str | None], Context] = {}
+    fingerprints = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
     for number, row in enumerate(read_rows(path), 1):
         if missing := {"id", "question", "option", "context", "evidence"} - set(row):
             raise InputError(f"column {min(missing)!r} is missing", where=path, cure=_MAKE)
         key = (id_text(row["id"]), row["option"])
-        if marks.get(key[0], row["question"]) != row["question"]:
+        if fingerprints.get(key[0], row["question"]) != row["question"]:
             raise ArtifactError(
                 f"the context was made for another question with the id {key[0]!r}",
                 where=f"{path}, row {number}",
                 cure=_MAKE,
             )
-        if key in found:
+        if key in contexts:
             raise InputError(f"two rows for the question {key[0]!r}", where=f"{path}, row {number}")
-        found[key] = _context(row, f"{path}, row {number}")
+        contexts[key] = _context(row, f"{path}, row {number}")
     return [
-        _of_question(found, id_text(key), options, path)
+        _of_question(contexts, id_text(key), options, path)
         for key, options in zip(questions.ids, questions.options)
     ]
 
@@ -237,23 +237,23 @@ def _context(row: Mapping[str, Any], where: str) -> Context:
 
 
 def _of_question(
-    found: Mapping[tuple[str, str | None], Context],
+    contexts: Mapping[tuple[str, str | None], Context],
     key: str,
     options: Sequence[str | None],
     path: str | Path,
 ) -> QuestionContexts:
-    if (key, None) in found:
-        return QuestionContexts(found[key, None], ())
-    there = {letter for letter, option in zip(LETTERS, options) if option is not None}
-    if more := [letter for letter in LETTERS if letter not in there and (key, letter) in found]:
+    if (key, None) in contexts:
+        return QuestionContexts(contexts[key, None], ())
+    present = {letter for letter, option in zip(LETTERS, options) if option is not None}
+    if extra := [letter for letter in LETTERS if letter not in present and (key, letter) in contexts]:
         raise ArtifactError(
-            f"a context for the option {more[0]}, which the question {key!r} does not have",
+            f"a context for the option {extra[0]}, which the question {key!r} does not have",
             where=path, cure=_MAKE,
         )  # fmt: skip
-    by_option = tuple(found.get((key, letter)) for letter in LETTERS[: len(options)])
+    by_option = tuple(contexts.get((key, letter)) for letter in LETTERS[: len(options)])
     if any(option is not None and context is None for option, context in zip(options, by_option)):
         raise ArtifactError(f"no context for the question {key!r}", where=path, cure=_MAKE)
     return QuestionContexts(None, by_option)
 
 
-_MAKE = "make it for these questions: python -m inference contexts --questions Q --index I --out C"
+_MAKE = "create it for these questions: python -m inference contexts --questions Q --index I --out C"

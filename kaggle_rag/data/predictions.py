@@ -1,4 +1,4 @@
-"""Probabilities of questions as a file: who said them, which fold they stand in, what was right."""
+"""Probabilities of questions as a file, with their rankers, folds and right answers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _FORMAT = "kaggle-rag predictions 1"
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What rankers say of ``n`` questions with up to ``k`` options.
+    """Rankers' probabilities for ``n`` questions with up to ``k`` options.
 
     Attributes
     ----------
     ids, marks : ids as text, and the questions' fingerprints.
     folds, answers : ``(n,)`` int64; the column of the right option, or -1.
     tables : by ranker, ``(n, k)`` float32; absent options have 0.
-    notes : what the probabilities were made by.
+    notes : how the probabilities were made.
     """
 
     ids: tuple[str, ...]
@@ -53,7 +53,7 @@ class Predictions:
         return cls(ids, tuple(questions.fingerprints()), folds, questions.answers, tables, notes)
 
     def write(self, path: Path) -> None:
-        """Write ``id, question, fold, answer`` and a column a ranker and letter (``name.A``), whole."""
+        """Write ``id, question, fold, answer`` and a column per ranker and letter (``name.A``) as a file."""
         columns: dict[str, Any] = {
             "id": pa.array(self.ids, pa.string()),
             "question": pa.array(self.marks, pa.string()),
@@ -62,9 +62,9 @@ class Predictions:
         }
         for name, table in self.tables.items():
             columns |= {f"{name}.{LETTERS[at]}": np.float32(table[:, at]) for at in range(table.shape[1])}
-        head = json.dumps({"format": _FORMAT, "rankers": list(self.tables), "notes": self.notes})
+        metadata = json.dumps({"format": _FORMAT, "rankers": list(self.tables), "notes": self.notes})
         with whole_file(path) as aside:
-            pq.write_table(pa.table(columns).replace_schema_metadata({_NOTES: head}), aside)
+            pq.write_table(pa.table(columns).replace_schema_metadata({_NOTES: metadata}), aside)
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
@@ -72,24 +72,24 @@ class Predictions:
 
         Raises
         ------
-        ArtifactError : there is none, or it is damaged or something else.
+        ArtifactError : the file is missing, damaged, or something else.
         """
         try:
             table = pq.read_table(path)
-            head = json.loads((table.schema.metadata or {})[_NOTES])
-            if head["format"] != _FORMAT:
-                raise ValueError(head["format"])
+            metadata = json.loads((table.schema.metadata or {})[_NOTES])
+            if metadata["format"] != _FORMAT:
+                raise ValueError(metadata["format"])
             columns = {name: table[name].to_numpy() for name in table.column_names}
             return cls(
                 tuple(columns["id"]), tuple(columns["question"]), columns["fold"].astype(np.int64),
                 np.array([NO_ANSWER if a is None else LETTERS.index(a) for a in columns["answer"]]),
-                {name: _group(columns, name) for name in head["rankers"]}, head["notes"],
+                {name: _group(columns, name) for name in metadata["rankers"]}, metadata["notes"],
             )  # fmt: skip
         except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
-                f"no predictions of this kit ({type(error).__name__})", where=path,
+                f"not a predictions file of this kit ({type(error).__name__})", where=path,
                 expected="a file that python -m training cross-validate wrote",
-                cure="rerun that command: it resumes where it was",
+                cure="rerun that command: it resumes where it stopped",
             ) from error  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A table of probabilities, the softmax that makes it, and the ranking that it gives."""
+"""Tables of probabilities, the softmax that makes them, and the rankings they give."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from kaggle_rag.runtime.errors import InputError
 
 LETTERS = string.ascii_uppercase
 NO_ANSWER = -1
-# NUL, and half surrogates that broken JSON smuggles in.
+# NUL, and lone surrogates that broken JSON smuggles in.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
-# What leaves a mark on paper: no blank, and none of the joiners and marks of order that have no width.
+# Visible characters: no blanks, and no joiners and direction marks, which have no width.
 _VISIBLE = re.compile("[^\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _OPTIONAL = ("answer", "context", "is_question")
-_TABLE = "id, prompt, A, B, ... (up to Z); answer, context and is_question may be there"
+_TABLE = "id, prompt, A, B, ... (up to Z); answer, context and is_question are optional"
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -46,13 +46,13 @@ class Questions:
 
     Attributes
     ----------
-    ids : the ids as they came (text from CSV; any type from Parquet and JSON lines, but that a whole
-        float is an int: pandas makes floats of a column of ints that lacks one).
+    ids : the ids as read (text from CSV; any type from Parquet and JSON lines, except that a whole
+        float becomes an int: pandas turns a column of ints with a gap into floats).
     prompts : the question texts.
-    options : per question, ``k`` entries in column order; ``None`` where the option is absent, so
-        that a letter always means its column, also when a cell in the middle is empty.
+    options : per question, ``k`` entries in column order; ``None`` if the option is absent, so
+        that a letter always means its column, even if a cell in the middle is empty.
     answers : ``(n,)`` int64, the column of the right option, or ``NO_ANSWER`` (-1).
-    contexts : a context the file brought, or ``None``.
+    contexts : a context from the file, or ``None``.
     is_question : ``(n,)`` bool; ``False`` marks an instruction ("Name the gas that ...").
     """
 
@@ -147,38 +147,38 @@ class Questions:
 
 
 def check_ids(ids: Iterable[Any], where: str) -> None:
-    """Raise ``InputError`` for an empty id, or one that stands in two rows (compared as text)."""
+    """Raise ``InputError`` for an empty id, or one that appears in two rows (compared as text)."""
     first_row: dict[str, int] = {}
     for number, value in enumerate(ids, 1):
         key = id_text(value, f"{where}, row {number}, column id")
         if not key.strip():
             raise InputError(
-                "the id is empty", where=f"{where}, row {number}, column id", expected="one id a row"
+                "the id is empty", where=f"{where}, row {number}, column id", expected="one id per row"
             )
         if unfit := _UNFIT.search(key):
             raise InputError(
                 f"the id {key!r} holds a character that no CSV file can hold ({unfit[0]!r})",
                 where=f"{where}, row {number}, column id",
-                cure="take it out of the id",
+                cure="remove it from the id",
             )
-        # To a reader that makes numbers of them, such as pandas, "1" and " 1" are one id.
-        bare = key.strip()
-        if bare in first_row:
+        # To a reader that converts ids to numbers, such as pandas, "1" and " 1" are one id.
+        stripped = key.strip()
+        if stripped in first_row:
             raise InputError(
-                f"id {bare!r} stands in two rows",
-                where=f"{where}, rows {first_row[bare]} and {number}, column id",
-                expected="every id once, whatever spaces stand around it",
-                cure="drop one of the two rows or give it an id of its own",
+                f"id {stripped!r} appears in two rows",
+                where=f"{where}, rows {first_row[stripped]} and {number}, column id",
+                expected="every id once, whatever the spaces around it",
+                cure="drop one of the two rows or give it its own id",
             )
-        first_row[bare] = number
+        first_row[stripped] = number
 
 
 def id_text(value: Any, where: str = "column id") -> str:
-    """An id as it is written to a CSV; two ids are the same when their texts are.
+    """An id as written to a CSV; two ids are the same if their texts are.
 
     Raises
     ------
-    InputError : the id is nothing that has one text, such as a structure.
+    InputError : the id has no single text form, such as a structure.
     """
     return text_of(value, where) or ""
 
@@ -190,7 +190,7 @@ def _id(value: Any) -> Any:
 
 
 def require_answers(answers: npt.NDArray[np.int64]) -> None:
-    """Raise ``InputError`` where a question has no answer."""
+    """Raise ``InputError`` if a question has no answer."""
     if (missing := np.flatnonzero(answers == NO_ANSWER)).size:
         raise InputError(
             f"{missing.size:,} of {len(answers):,} questions have no answer",
@@ -220,14 +220,14 @@ def _option_columns(columns: Sequence[str], where: str) -> str:
             f"column {more[0]!r} would be the 27th option",
             where=where,
             expected="at most 26 options, A to Z",
-            cure="drop options, or rename the column if it is none",
+            cure="drop options, or rename the column if it is not an option",
         )
     refuse_misspelt(columns, (*_OPTIONAL, *LETTERS[len(letters) : len(letters) + 1]), where)
     return letters
 
 
 def _text(row: Row, column: str, where: str) -> str | None:
-    """The text of a row's cell by the rule of `kaggle_rag.data.cells`; ``None`` where it is empty."""
+    """The text of a row's cell by the rule of `kaggle_rag.data.cells`; ``None`` if it is empty."""
     text = text_of(row.get(column), f"{where}, column {column}")
     return _UNFIT.sub("\ufffd", text) if text and _VISIBLE.search(text) else None
 
@@ -241,10 +241,10 @@ def _prompt(row: Row, where: str) -> str:
 
 def _options(row: Row, letters: str, where: str) -> tuple[str | None, ...]:
     options = tuple(_text(row, letter, where) for letter in letters)
-    there = sum(option is not None for option in options)
-    if there < 2:
+    count = sum(option is not None for option in options)
+    if count < 2:
         raise InputError(
-            f"the question has {there} option{'' if there == 1 else 's'}",
+            f"the question has {count} option{'' if count == 1 else 's'}",
             where=where,
             expected="at least 2 of the columns " + ", ".join(letters) + " filled",
             cure="fill the cells or drop the row",
@@ -258,25 +258,25 @@ def _answer(row: Row, options: tuple[str | None, ...], letters: str, where: str)
         return NO_ANSWER
     column = letters.find(text.strip()) if len(text.strip()) == 1 else -1
     if column < 0 or options[column] is None:
-        there = [letter for letter, option in zip(letters, options) if option is not None]
+        present = [letter for letter, option in zip(letters, options) if option is not None]
         raise InputError(
             f"the answer {text!r} is not one of the options",
             where=f"{where}, column answer",
-            expected="one of " + ", ".join(there),
+            expected="one of " + ", ".join(present),
             cure=_letter_meant(text.strip(), options, letters),
         )
     return column
 
 
 def _letter_meant(text: str, options: Sequence[str | None], letters: str) -> str:
-    """How an answer that is no letter becomes one."""
+    """How to turn an answer that is not a letter into one."""
     if text.upper() in letters:
         return f"write answers in capitals: {text.upper()}"
     alike = [letter for letter, option in zip(letters, options) if option and option.strip() == text]
     if alike:
         return f"it is the text of option {alike[0]}: write the letters of options, not their texts"
     if text.isdecimal():
-        return "write letters in place of numbers: A is the first option"
+        return "write letters instead of numbers: A is the first option"
     return "write the one letter of the right option, or leave the cell empty"
 
 

@@ -1,4 +1,4 @@
-"""The most likely letters per question, three as the competition wants them: written whole, checked."""
+"""The most likely letters per question, three for the competition: written atomically, checked."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def top_letters(
     count = None if top == "all" else top
     present = np.asarray(present, dtype=bool)
     return [
-        " ".join([LETTERS[column] for column in row if there[column]][:count])
-        for row, there in zip(ranking(probabilities, present), present)
+        " ".join([LETTERS[column] for column in row if is_present[column]][:count])
+        for row, is_present in zip(ranking(probabilities, present), present)
     ]
 
 
 def write_submission(path: str | Path, ids: Sequence[Any], predictions: Sequence[str]) -> None:
-    """Write ``id,prediction`` rows, whole, in the order of the questions."""
+    """Write ``id,prediction`` rows atomically, in the order of the questions."""
     with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         # csv quotes a carriage return only when lines end with one.
         returns = any("\r" in id_text(key) for key in ids)
@@ -47,14 +47,14 @@ def write_submission(path: str | Path, ids: Sequence[Any], predictions: Sequence
 
 
 def is_submission(path: str | Path) -> bool:
-    """Whether a file opens as a submission does; an empty one may become one."""
+    """Whether a file starts as a submission does; an empty one may become one."""
     with Path(path).open("rb") as file:
         head = file.readline(200).removeprefix(b"\xef\xbb\xbf").replace(b'"', b"").strip()
     return head in (b"", ",".join(HEADER).encode())
 
 
 def read_submission(path: str | Path) -> dict[str, list[int]]:
-    """Read a submission; give each id's ranked columns.
+    """Read a submission; return each id's ranked columns.
 
     Raises
     ------
@@ -67,13 +67,13 @@ def read_submission(path: str | Path) -> dict[str, list[int]]:
         key = id_text(row["id"], f"{where}, column id")
         if key in predictions:
             raise InputError(f"two rows for the question {key!r}", where=where, expected="one row each")
-        place = f"{where}, column prediction"
-        predictions[key] = _columns(text_of(row["prediction"], place) or "", place)
+        cell = f"{where}, column prediction"
+        predictions[key] = _columns(text_of(row["prediction"], cell) or "", cell)
     return predictions
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """The ids of a sample submission, in its order; what it predicts says nothing and is not read.
+    """The ids of a sample submission, in its order; its predictions are meaningless and not read.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def validate(
     options: Sequence[Sequence[str | None]] | None = None,
     limit: int | None = None,
 ) -> list[list[int]]:
-    """Read a submission and match it to the questions; give the ranked columns in their order.
+    """Read a submission and match it to the questions; return the ranked columns in their order.
 
-    ``limit`` asks for the first questions only, whether there are rows for the others or not.
+    With ``limit``, only the first questions need rows; others may have them.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def validate(
         raise InputError(
             f"{len(missing)} of {len(wanted)} questions have no row, the first is {missing[0]!r}",
             where=path,
-            expected="one row a question",
+            expected="one row per question",
         )
     if options is not None:
         for key, row in zip(wanted, options):
@@ -129,7 +129,7 @@ def validate(
 def ranks_in_submission(
     predictions: Sequence[Sequence[int]], answers: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """1-based rank of each right answer; 27, behind every letter, where it is not in the row."""
+    """1-based rank of each right answer; 27, after every letter, if it is not in the row."""
     return np.array(
         [
             list(row).index(answer) + 1 if answer in row else len(LETTERS) + 1
@@ -145,7 +145,7 @@ def _columns(text: str, where: str) -> list[int]:
         raise InputError(
             f"cannot read the prediction {text!r}",
             where=where,
-            expected="letters with spaces between them, the most likely first, such as 'B A D'",
+            expected="letters separated by spaces, the most likely first, such as 'B A D'",
         )
     if len(set(letters)) < len(letters):
         raise InputError(f"a letter is repeated in {text!r}", where=where, expected="every letter once")

@@ -1,16 +1,16 @@
-"""One way to read the three table formats people bring: CSV, Parquet and JSON lines, streamed.
+"""One way to read the three table formats people use: CSV, Parquet and JSON lines, streamed.
 
-CSV and JSON lines may be compressed (``.csv.gz``, ``.jsonl.bz2``), and in every encoding and with every
+CSV and JSON lines may be compressed (``.csv.gz``, ``.jsonl.bz2``), and have every encoding and every
 line end that `kaggle_rag.data.texts` reads.
 
-Every format gives the same thing: rows as dictionaries, in file order, a few at a time in memory.
+Every format yields the same thing: rows as dictionaries, in file order, a few at a time in memory.
 CSV cells are text and nothing else (``NA``, ``None`` and ``007`` are options and ids, not missing
-values and numbers); Parquet and JSON lines keep the types they have. What is wanted as text becomes text
-by the one rule of `kaggle_rag.data.cells`, or is refused. Two columns of one name are refused in every
+values and numbers); Parquet and JSON lines keep their types. Cells wanted as text are converted by the
+one rule of `kaggle_rag.data.cells`, or refused. Two columns with the same name are refused in every
 format.
 
-Of spreadsheets: a first line ``sep=;`` names the delimiter; columns without a name and rows without a
-cell are passed over as long as they are empty (a first column without a name is the index of pandas).
+From spreadsheets: a first line ``sep=;`` names the delimiter; columns without a name and rows without a
+cell are skipped if they are empty (a first column without a name is the index of pandas).
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def read_rows(
 
     Parameters
     ----------
-    path : the file; its ending tells the format.
-    columns : of a Parquet file, read only those of these columns that are there.
-    ending : read the file as if its name ended so.
+    path : the file; its ending determines the format.
+    columns : of a Parquet file, read only those of these columns that exist.
+    ending : read the file as if its name ended in this.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _reader_of(path: Path, ending: str | None) -> tuple[Path, Reader]:
         raise InputError(
             f"cannot tell the format from the ending {path.suffix!r}",
             where=path,
-            expected=f"one of {', '.join(READERS)}; the texts may end in {' or '.join(COMPRESSED)} too",
+            expected=f"one of {', '.join(READERS)}; text formats also with {' or '.join(COMPRESSED)}",
             cure="rename or convert the file",
         )
     _require_file(path)
@@ -81,11 +81,11 @@ def _require_file(path: Path) -> None:
         return
     if path.is_dir():
         raise InputError(
-            "this is a folder, not a table", where=path, expected="a file", cure="name a file inside of it"
+            "this is a folder, not a table", where=path, expected="a file", cure="pass a file inside it"
         )
     if path.is_symlink():
         raise InputError(
-            f"a link to {str(path.readlink())!r}, where no file is", where=path, cure="name the file itself"
+            f"a link to {str(path.readlink())!r}, where no file is", where=path, cure="pass the file itself"
         )
     if path.exists():
         raise InputError(
@@ -133,14 +133,14 @@ def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None)
                 f"column {name!r} holds {kind}",
                 where=path,
                 expected="text, or what becomes text by one rule (numbers, dates, lists of texts)",
-                cure="write the file again with text in that column",
+                cure="rewrite the file with text in that column",
             )
 
 
 def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     reader, before, header = _csv_opened(path)
-    nameless = [place for place, name in enumerate(header) if not name]
+    nameless = [position for position, name in enumerate(header) if not name]
     try:
         for cells in reader:
             if not any(cells):
@@ -162,18 +162,18 @@ def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
 
 
 def _csv_opened(path: Path) -> tuple[Any, int, list[str]]:
-    """A reader of the rows behind the header, the lines before those it counts, and the header."""
+    """A reader of the rows after the header, how many lines it does not count, and the header."""
     lines = text_lines(path)
     first = next(lines, "")
-    found = _SEP_LINE.fullmatch(first)
-    lines = lines if found else itertools.chain([first], lines)
-    reader = csv.reader(lines, delimiter=found[1] if found else ",", strict=True)
+    sep_line = _SEP_LINE.fullmatch(first)
+    lines = lines if sep_line else itertools.chain([first], lines)
+    reader = csv.reader(lines, delimiter=sep_line[1] if sep_line else ",", strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise _malformed(path, reader.line_num, error) from error
     _check_header(path, header)
-    return reader, int(found is not None), header
+    return reader, int(sep_line is not None), header
 
 
 def _malformed(path: Path, line: int, error: csv.Error) -> InputError:
@@ -203,19 +203,19 @@ def _refuse_twice(path: Path, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         twice = min(name for name in names if names.count(name) > 1)
         raise InputError(
-            f"column {twice!r} stands twice in the table",
+            f"column {twice!r} appears twice in the table",
             where=path,
             expected="every column once",
             cure="rename or drop one of the two",
         )
 
 
-def _refuse_nameless(cells: Sequence[str], places: Sequence[int], where: str) -> None:
-    """A column without a name is a spreadsheet's empty one, or in front the index of pandas."""
-    for place in places:
-        if place and cells[place].strip():
+def _refuse_nameless(cells: Sequence[str], positions: Sequence[int], where: str) -> None:
+    """A column without a name is a spreadsheet's empty one or, if it is the first, the index of pandas."""
+    for position in positions:
+        if position and cells[position].strip():
             raise InputError(
-                f"column {place + 1} has no name, but holds {cells[place][:40]!r}",
+                f"column {position + 1} has no name, but holds {cells[position][:40]!r}",
                 where=where,
                 cure="give the column a name in the header, or empty it",
             )
@@ -228,12 +228,12 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-            # Keys are looked at one by one, which takes twice the time, only where more may stand there.
+            # Keys are checked one by one, which takes twice the time, only if there may be more of them.
             if isinstance(row, dict) and line.count('":') != len(row):
                 json.loads(line, object_pairs_hook=_object)
-        except _Twice as error:
+        except _DuplicateKey as error:
             raise InputError(
-                f"the key {error.args[0]!r} stands twice in one object",
+                f"the key {error.args[0]!r} appears twice in one object",
                 where=where,
                 cure="rename or drop one of the two",
             ) from None
@@ -242,29 +242,29 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             raise InputError(
                 f"not JSON: {str(error).replace('line 1 ', '')}",
                 where=where,
-                expected="one object a line",
+                expected="one object per line",
                 cure="fix the line, or fetch the file again if it ends there",
             ) from error
         if not isinstance(row, dict):
             raise InputError(
                 f"the line holds a {type(row).__name__}",
                 where=where,
-                expected='one object a line, {"column": value, ...}',
+                expected='one object per line, {"column": value, ...}',
                 cure=f"convert it: jq -c '.[]' '{path.name}' > new.jsonl" if isinstance(row, list) else "",
             )
         yield row
 
 
-class _Twice(Exception):
-    """A key that an object has twice; of the two values, json takes the last without a word."""
+class _DuplicateKey(Exception):
+    """A key that an object has twice; json silently takes the last of the two values."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(min(name for name in names if names.count(name) > 1))
-    return found
+        raise _DuplicateKey(min(name for name in names if names.count(name) > 1))
+    return row
 
 
 def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
@@ -273,8 +273,8 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
         first = 1
         for batch in _batches(path, file, names):
             lists = [
-                _values(batch.column(place), f"{path}, rows from {first:,}, column {name}")
-                for place, name in enumerate(batch.schema.names)
+                _values(batch.column(n), f"{path}, rows from {first:,}, column {name}")
+                for n, name in enumerate(batch.schema.names)
             ]
             yield from (dict(zip(names, cells)) for cells in zip(*lists))
             first += batch.num_rows
@@ -297,18 +297,18 @@ def _batches(path: Path, file: pq.ParquetFile, names: list[str]) -> Iterator[pa.
 
 
 def _values(column: pa.Array, where: str) -> list[Any]:
-    """A column's cells as Python has them; small floats by their own shortest text."""
+    """A column's cells as Python objects; small floats by their own shortest text."""
     kind = column.type
     try:
         if pa.types.is_timestamp(kind) and kind.unit == "ns":
-            # Python's own times end at microseconds.
+            # Python's own times stop at microseconds.
             column = column.cast(pa.timestamp("us", kind.tz), safe=False)
         cells = column.to_pylist()
     except (UnicodeDecodeError, pa.ArrowException, ValueError) as error:
         raise InputError(
             f"cells that cannot be read ({str(error).splitlines()[0]})",
             where=where,
-            cure="write the file again, with text in UTF-8",
+            cure="rewrite the file, with text in UTF-8",
         ) from error
     if pa.types.is_float32(kind):
         return [shortest(cell, np.float32) for cell in cells]
@@ -319,7 +319,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
         f"this Parquet file cannot be read ({str(error).splitlines()[0]})",
         where=path,
-        cure="the download or copy may have been cut or damaged: fetch the file again",
+        cure="the download or copy may be truncated or damaged: fetch the file again",
     )
 
 

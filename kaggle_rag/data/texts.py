@@ -1,9 +1,9 @@
-"""Text files line by line, in the encodings and with the line ends that people have them in.
+"""Text files line by line, in the encodings and with the line ends that people use.
 
-UTF-8 is read with a byte order mark and without; UTF-16 and UTF-32 (Excel's "Unicode text", exports of
-Windows tools) by their byte order marks. Nothing else is guessed: a wrong guess gives wrong letters without
-a word, so other encodings are refused with the command that converts them. A line ends at ``\\n``,
-``\\r\\n`` or ``\\r``, in one file also at all of them.
+UTF-8 is read with and without a byte order mark; UTF-16 and UTF-32 (Excel's "Unicode text", exports of
+Windows tools) by their byte order marks. Nothing else is guessed: a wrong guess silently gives wrong
+letters, so other encodings are refused with the command that converts them. A line ends at ``\\n``,
+``\\r\\n`` or ``\\r``, even if one file mixes them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAGIC = {
     b"BZh": "bzip2",
     b"PK\x03\x04": "a zip archive (or Excel)",
 }
-# What Windows saves Western text in; Latin-1 is the same but for characters that no text has.
+# What Windows saves Western text in; Latin-1 differs only in characters that no text contains.
 _GUESS = "WINDOWS-1252"
 _UNPACK = {".gz": "gzip -dc", ".bz2": "bzip2 -dc"}
 
@@ -41,7 +41,7 @@ def text_lines(path: Path) -> Iterator[str]:
 
     Raises
     ------
-    InputError : an encoding that is not read, no text at all, or the compression around it is damaged.
+    InputError : an unsupported encoding, no text at all, or damaged compression around it.
     """
     with opened(path) as (file, _):
         encoding = encoding_of(path, file.peek(4)[:4])
@@ -49,14 +49,14 @@ def text_lines(path: Path) -> Iterator[str]:
         text = io.TextIOWrapper(file, encoding=encoding, newline="")
         try:
             for line in text:
-                # csv of Python 3.10 refuses NUL, and no text means anything by it.
+                # csv of Python 3.10 refuses NUL, which has no meaning in text.
                 yield line.replace("\0", "") if "\0" in line else line
         except UnicodeDecodeError as error:
             raise _undecodable(path, encoding, error) from error
 
 
 def encoding_of(path: Path, head: bytes) -> str:
-    """The codec of a text that begins with these four bytes.
+    """The codec of a text that starts with these four bytes.
 
     Raises
     ------
@@ -73,13 +73,13 @@ def encoding_of(path: Path, head: bytes) -> str:
                 cure="rename it, or unpack it first",
             )
     # Latin text in UTF-16 has a NUL in every second byte, in UTF-32 in three of four.
-    if len(head) == 4 and (found := _unmarked(head)):
-        raise not_text(path, f"this is {found[:6]} text without a byte order mark", found)
+    if len(head) == 4 and (encoding := _unmarked(head)):
+        raise not_text(path, f"this is {encoding[:6]} text without a byte order mark", encoding)
     return "utf-8"
 
 
 def decoded_head(head: bytes) -> str:
-    """The start of a text, for telling its format: by its byte order mark, else as UTF-8; never refused."""
+    """The start of a text, to detect its format: by its byte order mark, else as UTF-8; never refused."""
     codec = next((codec for mark, codec in _MARKS.items() if head.startswith(mark)), "utf-8")
     return head.decode(codec, "replace")
 
@@ -93,17 +93,17 @@ def _unmarked(head: bytes) -> str:
 
 
 def not_text(path: Path, what: str, encoding: str = _GUESS) -> InputError:
-    """The error of a text in another encoding, with the command that converts it."""
+    """The error for a text in another encoding, with the command that converts it."""
     unpack = _UNPACK.get(path.suffix.lower())
     source = f"{unpack} '{path.name}' | iconv" if unpack else "iconv"
-    given = "" if unpack else f" '{path.name}'"
-    sure = "" if encoding != _GUESS else f" ({_GUESS} is the usual one of Western Windows)"
+    argument = "" if unpack else f" '{path.name}'"
+    hint = "" if encoding != _GUESS else f" ({_GUESS} is the usual one on Western Windows)"
     return InputError(
         what,
         where=path,
         expected="UTF-8, or UTF-16 or UTF-32 with a byte order mark",
-        cure=f"convert it from the encoding it was saved in{sure}: "
-        f"{source} -f {encoding} -t UTF-8{given} > new{Path(inner_name(path)).suffix}",
+        cure=f"convert it from the encoding it was saved in{hint}: "
+        f"{source} -f {encoding} -t UTF-8{argument} > new{Path(inner_name(path)).suffix}",
     )
 
 
@@ -112,18 +112,18 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> InputE
         return InputError(
             f"not the {encoding.upper()} text that its byte order mark promises ({error.reason})",
             where=path,
-            cure="the download or copy may have been cut: fetch the file again",
+            cure="the download or copy may be truncated: fetch the file again",
         )
     # The decoder reads ahead, in blocks: the line is found by reading again.
     return not_utf8(path) or not_text(path, f"not UTF-8 ({error.reason})")
 
 
 def not_utf8(path: Path, lines: int | None = None) -> InputError | None:
-    """The error of the first of so many lines (of all) that is not UTF-8; ``None`` where each is."""
+    """The error for the first of ``lines`` lines (or all) that is not UTF-8; ``None`` if all are."""
     with opened(path) as (file, _):
         for number, raw in enumerate(islice(file, lines), 1):
             try:
                 raw.decode("utf-8")
-            except UnicodeDecodeError as found:
-                return not_text(path, f"line {number} is not UTF-8 (byte 0x{raw[found.start]:02x})")
+            except UnicodeDecodeError as error:
+                return not_text(path, f"line {number} is not UTF-8 (byte 0x{raw[error.start]:02x})")
     return None

@@ -21,21 +21,21 @@ from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.files import whole_file
 
 Floats = npt.NDArray[np.float64]
-# Least probability: a certain model that is wrong loses 13.3 bits and not infinitely many.
+# Probability floor: a model that is certain and wrong loses 13.3 bits and not infinitely many.
 _FLOOR = 1e-4
 _COLUMNS = ("id", "question", "reason", "score", "detail")
 
-# What speaks against a question, and what the score of each reason is.
+# Reasons to suspect a question, and what the score of each reason means.
 REASONS = {
     "label": "likely label error; the score is its normalised margin, 0 the worst",
-    "contradiction": "another row gives the same question another answer; the score is their similarity",
-    "duplicate": "an earlier row asks the same; the score is their similarity",
+    "contradiction": "another row has the same question with another answer; the score is their similarity",
+    "duplicate": "an earlier row asks the same question; the score is their similarity",
     "hard": "the input makes the right option less likely; the score is its V-information in bits",
 }
 
 
 class Suspect(NamedTuple):
-    """A question that something speaks against; ``reason`` is a key of ``REASONS``."""
+    """A suspect question; ``reason`` is a key of ``REASONS``."""
 
     row: int
     reason: str
@@ -55,13 +55,13 @@ def pointwise_information(
 
     Parameters
     ----------
-    with_input, without_input : ``(n, k)`` held-out probabilities; what the second model may not read
-        (the prompt, or the contexts) is what the information is of.
+    with_input, without_input : ``(n, k)`` held-out probabilities; the information is that of what the
+        second model may not read (the prompt, or the contexts).
     answers : ``(n,)`` columns of the right options.
 
     Raises
     ------
-    InputError : tables of other shapes, a question without an answer.
+    InputError : tables of different shapes, a question without an answer.
     """
     seen, blind = (_right(table, answers) for table in (with_input, without_input))
     return np.asarray(np.log2(seen) - np.log2(blind), dtype=np.float64)
@@ -88,23 +88,23 @@ def label_errors(
 ) -> npt.NDArray[np.int64]:
     """Rows whose label is likely wrong, by confident learning, the worst margin first.
 
-    Northcutt et al. 2021 hold a class for confident in a row where its probability reaches the mean
-    that rows labelled with it give it, and call a row an error where another class is. Here the classes
-    are the options of each question: "C" means something else in every row, so a threshold by letter
-    would only measure the model's love of letters, which `kaggle_rag.evaluation.slices.position_bias` does.
+    Northcutt et al. 2021 consider a class confident in a row if its probability reaches the mean that
+    it has in rows labelled with it, and call a row an error if another class is. Here the classes
+    are the options of each question: "C" means something else in every row, so a threshold per letter
+    would only measure the model's bias for letters, as `kaggle_rag.evaluation.slices.position_bias` does.
     Options of questions with equally many options are exchangeable, and share one threshold: the mean
-    self-confidence of those questions. A row is an error where its likeliest option is not its label
+    self-confidence of those questions. A row is an error if its likeliest option is not its label
     and reaches the threshold.
 
     Parameters
     ----------
-    probabilities : ``(n, k)`` out-of-fold; in-sample ones know the wrong labels by heart.
+    probabilities : ``(n, k)`` out-of-fold; in-sample ones have memorised the wrong labels.
     answers : ``(n,)`` the labels.
     present : ``(n, k)`` bool.
 
     Raises
     ------
-    InputError : a table of another shape, a question without an answer.
+    InputError : a table of a different shape, a question without an answer.
     """
     own, best = self_confidence(probabilities, answers), _best_other(probabilities, answers, present)
     _, kind = np.unique(present.sum(axis=1), return_inverse=True)
@@ -118,7 +118,7 @@ def _right(table: npt.ArrayLike, answers: npt.NDArray[np.int64], floor: float = 
     if table.ndim != 2 or answers.shape != table.shape[:1] or not np.isfinite(table).all():
         raise InputError(
             f"probabilities of shape {table.shape} for {len(answers):,} answers, or not all finite",
-            expected="one row a question, one column an option",
+            expected="one row per question, one column per option",
         )
     require_answers(answers)
     return np.asarray(np.maximum(table[np.arange(len(answers)), answers], floor), dtype=np.float64)
@@ -141,7 +141,7 @@ def diagnose(
     without_input: npt.ArrayLike | None = None,
     pairs: Iterable[Pair] = (),
 ) -> list[Suspect]:
-    """Everything that speaks against a question, reason by reason, the worst first.
+    """All suspect questions, reason by reason, the worst first.
 
     Parameters
     ----------
@@ -153,13 +153,13 @@ def diagnose(
     ------
     InputError : as `pointwise_information`.
     """
-    found = _of_pairs(questions, pairs)
+    suspects = _of_pairs(questions, pairs)
     if probabilities is not None:
         answers, present = questions.answers, questions.present
         margins = normalised_margin(probabilities, answers, present)
         likely = ranking(probabilities, present)[:, 0]
         letters = questions.letters
-        found += [
+        suspects += [
             Suspect(
                 int(row), "label", float(margins[row]),
                 f"labelled {letters[answers[row]]}, the model says {letters[likely[row]]}",
@@ -169,40 +169,42 @@ def diagnose(
         if without_input is not None:
             bits = pointwise_information(probabilities, without_input, answers)
             hard = np.flatnonzero(bits < 0)
-            found += [
+            suspects += [
                 Suspect(int(row), "hard", float(bits[row]), f"{bits[row]:.2f} bits")
                 for row in hard[np.argsort(bits[hard], kind="stable")]
             ]
-    return sorted(found, key=lambda suspect: list(REASONS).index(suspect.reason))
+    return sorted(suspects, key=lambda suspect: list(REASONS).index(suspect.reason))
 
 
 def _of_pairs(questions: Questions, pairs: Iterable[Pair]) -> list[Suspect]:
-    found, repeated = [], set()
+    suspects, repeated = [], set()
     for pair in sorted(pairs, key=lambda pair: -pair.similarity):
         names = id_text(questions.ids[pair.left]), id_text(questions.ids[pair.right])
         if pair.contradicts:
-            # Nothing says which of the two is right, so both are listed.
+            # It is unknown which of the two is right, so both are listed.
             for row, other in ((pair.left, names[1]), (pair.right, names[0])):
-                found.append(Suspect(row, "contradiction", pair.similarity, f"another answer than {other}"))
+                detail = f"the answer differs from that of {other}"
+                suspects.append(Suspect(row, "contradiction", pair.similarity, detail))
         elif pair.right not in repeated:
             repeated.add(pair.right)
-            why = f"{WHY_ALIKE[pair.reason]}: {names[0]}"
-            found.append(Suspect(pair.right, "duplicate", pair.similarity, why))
-    return found
+            detail = f"{WHY_ALIKE[pair.reason]}: {names[0]}"
+            suspects.append(Suspect(pair.right, "duplicate", pair.similarity, detail))
+    return suspects
 
 
 def write_suspects(path: str | Path, questions: Questions, suspects: Sequence[Suspect]) -> None:
-    """Write ``id, question, reason, score, detail`` rows as ``.csv`` or ``.parquet``, whole.
+    """Write ``id, question, reason, score, detail`` rows as a complete ``.csv`` or ``.parquet`` file.
 
     ``question`` is the hash of prompt and options, as in a contexts file.
 
     Raises
     ------
-    ConfigError : another ending.
+    ConfigError : any other ending.
     """
-    marks = questions.fingerprints()
+    hashes = questions.fingerprints()
     rows = [
-        (id_text(questions.ids[s.row]), marks[s.row], s.reason, round(s.score, 6), s.detail) for s in suspects
+        (id_text(questions.ids[s.row]), hashes[s.row], s.reason, round(s.score, 6), s.detail)
+        for s in suspects
     ]
     ending = Path(path).suffix
     if ending not in (".csv", ".parquet"):
@@ -218,34 +220,34 @@ def write_suspects(path: str | Path, questions: Questions, suspects: Sequence[Su
 
 
 def read_suspects(path: str | Path, questions: Questions) -> list[Suspect]:
-    """Read a list that `write_suspects` wrote, or one that a person wrote or shortened.
+    """Read a list written by `write_suspects`, or written or shortened by hand.
 
-    Only ``id`` and ``reason`` must be there; a row with ``question`` must be of the same question.
+    Only ``id`` and ``reason`` are required; ``question``, if there, must match that of the id.
 
     Raises
     ------
-    InputError : a column is missing, an unknown reason, a score that is no number.
-    ArtifactError : an id that the questions do not have, or another question with that id.
+    InputError : a column is missing, an unknown reason, a score that is not a number.
+    ArtifactError : an id that is not among the questions, or another question with that id.
     """
     row_of = {id_text(key): row for row, key in enumerate(questions.ids)}
-    marks = questions.fingerprints()
+    hashes = questions.fingerprints()
     suspects = []
     for number, cells in enumerate(read_rows(path), 1):
         where = f"{path}, row {number}"
         key, reason = id_text(cells.get("id")), cells.get("reason")
         if reason not in REASONS:
             raise InputError(
-                "no reason is given" if reason is None else f"the reason {reason!r}", where=where,
-                expected="one of " + ", ".join(REASONS), cure="give the list of python -m training diagnose",
+                "no reason is given" if reason is None else f"unknown reason {reason!r}", where=where,
+                expected="one of " + ", ".join(REASONS), cure="pass the list of python -m training diagnose",
             )  # fmt: skip
-        if key not in row_of or (cells.get("question") or marks[row_of[key]]) != marks[row_of[key]]:
+        if key not in row_of or (cells.get("question") or hashes[row_of[key]]) != hashes[row_of[key]]:
             raise ArtifactError(
                 f"no such question with the id {key!r}", where=where, expected="the list of these questions"
             )
         try:
             score = float(cells.get("score") or 0)
         except (TypeError, ValueError):
-            raise InputError(f"the score {cells['score']!r} is no number", where=where) from None
+            raise InputError(f"the score {cells['score']!r} is not a number", where=where) from None
         suspects.append(Suspect(row_of[key], str(reason), score, str(cells.get("detail") or "")))
     return suspects
 
@@ -256,9 +258,9 @@ def sample_weights(
     weight: float = 0.0,
     reasons: Sequence[str] = ("label", "contradiction"),
 ) -> Floats:
-    """A weight for each question, ``(n,)``: 1, or ``weight`` where one of ``reasons`` speaks against it.
+    """A weight for each question, ``(n,)``: 1, or ``weight`` if it is suspect for one of ``reasons``.
 
-    ``weight = 0`` drops them. Hard questions and duplicates are not weighed down unless named: hard
+    ``weight = 0`` drops them. Hard questions and duplicates are not down-weighted unless named: hard
     ones teach most (and hold the label errors), and one of two duplicates is a good question.
 
     Raises

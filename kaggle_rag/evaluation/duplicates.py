@@ -21,14 +21,14 @@ REASONS = {
     "prompt": "the prompts have nearly the same words, the options differ",
     "vectors": "their embeddings are nearly the same",
 }
-_STRENGTH = {reason: place for place, reason in enumerate(REASONS)}
+_STRENGTH = {reason: rank for rank, reason in enumerate(REASONS)}
 
 
 class Pair(NamedTuple):
     """Two near-duplicates: rows, why (a key of ``REASONS``), similarity up to 1.
 
     ``contradicts``: the prompts are the same, and an option that is right in one row is wrong in the
-    other. Reworded prompts are never said to contradict: the one changed word may be "not".
+    other. Reworded prompts never count as contradicting: the one changed word may be "not".
     """
 
     left: int
@@ -40,17 +40,17 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """How near is nearly the same; chosen by reading pairs (docs/log.md).
+    """How similar counts as nearly the same; chosen by reading pairs (docs/log.md).
 
     Parameters
     ----------
     words : weighted Jaccard similarity of prompt and options together.
-    prompt : the same of the prompts alone, where the prompt is no stock phrase.
+    prompt : the same for the prompts alone, if the prompt is not a stock phrase.
     stock : a prompt is a stock phrase ("Which of these is true?") when its idf weights sum to less
         than ``stock * ln(n)``. Were words independent, ``2 ln(n)`` would make a chance pair unlikely in
         the whole table; they are not, and stock phrases of 2.6 were seen.
     cosine : of embeddings; chosen for all-MiniLM-L6-v2. Encoders of the e5 and bge families give
-        unrelated texts 0.7 and more, and need a higher one.
+        unrelated texts 0.7 or more, and need a higher one.
     """
 
     words: float = 0.6
@@ -63,9 +63,9 @@ DEFAULT = Thresholds()
 
 
 def embedding_texts(questions: Questions) -> list[str]:
-    """What an encoder reads of each question: the prompt, and the options in alphabetical order.
+    """The text of each question for an encoder: the prompt, and the options in alphabetical order.
 
-    Sorted, so that swapped options are the same text.
+    Sorted, so that swapped options give the same text.
     """
     return [
         " ".join([prompt, *sorted(option for option in options if option is not None)])
@@ -78,18 +78,18 @@ def find_duplicates(
 ) -> list[Pair]:
     """Near-duplicates within one table, ``left < right``, each pair once with its strongest reason.
 
-    Of ``m`` copies of one question each is paired with the first copy (that has an answer) and with the
-    first of each other answer, not with every other: pairs grow with the copies and not with their
-    square, groups stay whole, and every row that is contradicted is in a pair that says so.
+    Each of ``m`` copies of a question is paired with the first copy (that has an answer) and with the
+    first of each other answer, not with every other: the pairs grow linearly with the copies, groups
+    stay whole, and every contradicted row is in a pair that says so.
 
     Parameters
     ----------
-    vectors : ``(n, d)`` embeddings of `embedding_texts`, or ``None``: words alone.
+    vectors : ``(n, d)`` embeddings of `embedding_texts`, or ``None`` to use words alone.
 
     Raises
     ------
     InputError : the vectors do not fit the questions.
-    ConfigError : a threshold finds hundreds of pairs a question.
+    ConfigError : a threshold finds hundreds of pairs per question.
     """
     _check_vectors(questions, vectors)
     return _Search(questions, None, thresholds).pairs(vectors, None)
@@ -103,8 +103,8 @@ def find_shared(
 ) -> list[Pair]:
     """Near-duplicates between two tables: ``Pair.left`` is a row of ``left``, ``Pair.right`` of ``right``.
 
-    Of copies within a table each is paired with the first copy in the other: every row that is repeated
-    stands in the list.
+    Each copy within a table is paired with the first copy in the other: every repeated row is in the
+    list.
 
     Parameters
     ----------
@@ -114,22 +114,22 @@ def find_shared(
     ------
     InputError, ConfigError : as `find_duplicates`.
     """
-    ours, theirs = vectors if vectors else (None, None)
-    _check_vectors(left, ours)
-    _check_vectors(right, theirs)
-    return _Search(left, right, thresholds).pairs(ours, theirs)
+    left_vectors, right_vectors = vectors if vectors else (None, None)
+    _check_vectors(left, left_vectors)
+    _check_vectors(right, right_vectors)
+    return _Search(left, right, thresholds).pairs(left_vectors, right_vectors)
 
 
 def _check_vectors(questions: Questions, vectors: npt.ArrayLike | None) -> None:
     if vectors is not None and len(np.asarray(vectors)) != len(questions):
         raise InputError(
             f"{len(np.asarray(vectors)):,} vectors for {len(questions):,} questions",
-            expected="one vector a question",
+            expected="one vector per question",
         )
 
 
 class _Search:
-    """One table, or two put one after the other; rows count through both."""
+    """One table, or two concatenated; row numbers run through both."""
 
     def __init__(self, left: Questions, right: Questions | None, thresholds: Thresholds) -> None:
         self.tables = (left,) if right is None else (left, right)
@@ -144,12 +144,14 @@ class _Search:
         self.answers = np.concatenate([table.answers for table in self.tables])
         self.copies = self._copies()
 
-    def pairs(self, ours: npt.ArrayLike | None, theirs: npt.ArrayLike | None) -> list[Pair]:
+    def pairs(
+        self, left_vectors: npt.ArrayLike | None, right_vectors: npt.ArrayLike | None
+    ) -> list[Pair]:
         """All pairs, in the order of their rows; the right table's rows count from 0 again."""
         best: dict[tuple[int, int], tuple[int, float]] = {}
-        for left, right, reason, similarity in self._found(ours, theirs):
-            held = best.get((left, right))
-            if held is None or _STRENGTH[reason] < held[0]:
+        for left, right, reason, similarity in self._candidates(left_vectors, right_vectors):
+            known = best.get((left, right))
+            if known is None or _STRENGTH[reason] < known[0]:
                 best[left, right] = (_STRENGTH[reason], similarity)
         shift = self.split or 0
         names = list(REASONS)
@@ -158,22 +160,22 @@ class _Search:
             for (left, right), (strength, similarity) in sorted(best.items())
         ]
 
-    def _found(
-        self, ours: npt.ArrayLike | None, theirs: npt.ArrayLike | None
+    def _candidates(
+        self, left_vectors: npt.ArrayLike | None, right_vectors: npt.ArrayLike | None
     ) -> Iterator[tuple[int, int, str, float]]:
         for rows in self.copies.values():
             for left, right in self._star(rows):
                 same = self.options[left] == self.options[right]
                 yield left, right, "same" if same else "swapped", 1.0
-        # Copies were found by their text: the searches compare one of each.
+        # Copies were already found by their text: the searches compare one of each.
         firsts = self._firsts()
         cut = None if self.split is None else int(np.searchsorted(firsts, self.split))
         near: dict[str, Near] = {"words": self._by_words(firsts, cut), "prompt": self._by_prompt(firsts, cut)}
-        if ours is not None:
-            here = np.asarray(ours)[firsts[:cut]]
-            there = None if cut is None else np.asarray(theirs)[firsts[cut:] - (self.split or 0)]
-            found = near_by_vectors(here, there, self.thresholds.cosine)
-            near["vectors"] = Near(found.left, found.right + (cut or 0), found.similarity)
+        if left_vectors is not None:
+            lefts = np.asarray(left_vectors)[firsts[:cut]]
+            rights = None if cut is None else np.asarray(right_vectors)[firsts[cut:] - (self.split or 0)]
+            hits = near_by_vectors(lefts, rights, self.thresholds.cosine)
+            near["vectors"] = Near(hits.left, hits.right + (cut or 0), hits.similarity)
         for reason, (lefts, rights, similarities) in near.items():
             for left, right, similarity in zip(firsts[lefts], firsts[rights], similarities):
                 for pair in self._spread(int(left), int(right)):
@@ -185,14 +187,14 @@ class _Search:
 
     def _by_prompt(self, firsts: npt.NDArray[np.int64], cut: int | None) -> Near:
         sets = WordSets([words(self.prompts[i]) for i in firsts])
-        telling = np.flatnonzero(sets.totals >= self.thresholds.stock * np.log(max(2, len(firsts))))
-        # Stock phrases are left out before the search: thousands of them are pairs of all with all.
-        inside = None if cut is None else int(np.searchsorted(telling, cut))
-        near = near_by_words(sets.take(telling), self.thresholds.prompt, inside)
-        return Near(telling[near.left], telling[near.right], near.similarity)
+        distinctive = np.flatnonzero(sets.totals >= self.thresholds.stock * np.log(max(2, len(firsts))))
+        # Stock phrases are left out before the search: thousands of them would all pair with each other.
+        inside = None if cut is None else int(np.searchsorted(distinctive, cut))
+        near = near_by_words(sets.take(distinctive), self.thresholds.prompt, inside)
+        return Near(distinctive[near.left], distinctive[near.right], near.similarity)
 
     def _copies(self) -> dict[tuple[str, frozenset[str | None]], list[int]]:
-        """Rows of the same prompt and the same set of options, answered ones first."""
+        """Rows with the same prompt and the same set of options, answered ones first."""
         copies: dict[tuple[str, frozenset[str | None]], list[int]] = {}
         for row, (prompt, options) in enumerate(zip(self.prompts, self.options)):
             copies.setdefault((prompt, frozenset(options) - {None}), []).append(row)
@@ -211,12 +213,14 @@ class _Search:
         return [r for r in rows if r < self.split], [r for r in rows if r >= self.split]
 
     def _star(self, rows: Sequence[int]) -> set[tuple[int, int]]:
-        """Each copy with the first one, and with the first ones of other answers (of the other table)."""
-        ours, *others = self._sides(rows)
-        theirs = others[0] if others else ours
-        links = {(head, row) for head in self._heads(ours) for row in theirs if self._linked(head, row, ours)}
+        """Pairs of each copy with the first one, and with the first of each other answer (across tables)."""
+        lefts, *others = self._sides(rows)
+        rights = others[0] if others else lefts
+        links = {
+            (head, row) for head in self._heads(lefts) for row in rights if self._linked(head, row, lefts)
+        }
         links |= {
-            (row, head) for head in self._heads(theirs) for row in ours if self._linked(head, row, theirs)
+            (row, head) for head in self._heads(rights) for row in lefts if self._linked(head, row, rights)
         }
         return {(min(link), max(link)) for link in links if link[0] != link[1]}
 
@@ -236,11 +240,11 @@ class _Search:
         return None if answer == NO_ANSWER else self.options[row][answer]
 
     def _spread(self, left: int, right: int) -> set[tuple[int, int]]:
-        """A pair of firsts, and where there are two tables their copies' pairs with the other first."""
+        """A pair of first copies and, with two tables, the pairs of their copies with the other first."""
         if self.split is None:
             return {(left, right)}
-        ours, theirs = (self._sides(self.copies[self._key(row)])[row >= self.split] for row in (left, right))
-        return {(left, row) for row in theirs} | {(row, right) for row in ours}
+        lefts, rights = (self._sides(self.copies[self._key(row)])[row >= self.split] for row in (left, right))
+        return {(left, row) for row in rights} | {(row, right) for row in lefts}
 
     def _key(self, row: int) -> tuple[str, frozenset[str | None]]:
         return self.prompts[row], frozenset(self.options[row]) - {None}

@@ -1,4 +1,4 @@
-"""The folds of a cross-validation as a file, so that each fold can be trained in a session of its own."""
+"""The folds of a cross-validation as a file, so that each fold can be trained in its own session."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Folds = npt.NDArray[np.int64]
 
 
 def articles_of(contexts: Sequence[QuestionContexts] | None) -> list[str | None] | None:
-    """What each question is about: the article of its best evidence, or the context it brought."""
-    return None if contexts is None else [_article(found) for found in contexts]
+    """What each question is about: the article of its best evidence, or the context it came with."""
+    return None if contexts is None else [_article(each) for each in contexts]
 
 
-def _article(found: QuestionContexts) -> str | None:
-    evidence = found.evidence()
+def _article(contexts: QuestionContexts) -> str | None:
+    evidence = contexts.evidence()
     if not evidence:
         return None
     if evidence[0].article_id != OWN:
@@ -37,7 +37,7 @@ def _article(found: QuestionContexts) -> str | None:
 
 
 def write_folds(path: Path, questions: Questions, folds: Folds) -> None:
-    """Write ``id, question, fold`` rows, whole; ``question`` is the hash of prompt and options."""
+    """Write ``id, question, fold`` rows as a file; ``question`` is the hash of prompt and options."""
     ids = [id_text(key) for key in questions.ids]
     table = pa.table({"id": ids, "question": questions.fingerprints(), "fold": folds})
     with whole_file(path) as aside:
@@ -49,28 +49,28 @@ def read_folds(path: Path, questions: Questions) -> Folds:
 
     Raises
     ------
-    InputError : a column is missing, a fold is no number from 0, a question has none.
+    InputError : a column is missing, a fold is not a number from 0, a question has none.
     ArtifactError : a row is of another question with that id.
     """
-    marks = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
-    found: dict[str, int] = {}
+    hashes = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
+    fold_by_id: dict[str, int] = {}
     for number, row in enumerate(read_rows(path), 1):
         where = f"{path}, row {number}"
         require_columns(row, ("id", "fold"), path, "id and fold")
         key = id_text(row["id"])
-        if row.get("question") and marks.get(key, row["question"]) != row["question"]:
+        if row.get("question") and hashes.get(key, row["question"]) != row["question"]:
             raise ArtifactError(
                 f"these are the folds of another question with the id {key!r}", where=where,
-                cure="make the folds of these questions: python -m training cross-validate",
+                cure="create the folds of these questions: python -m training cross-validate",
             )  # fmt: skip
         fold = text_of(row["fold"], f"{where}, column fold") or ""
         if not fold.isdecimal():
-            raise InputError(f"the fold {row['fold']!r}", where=where, expected="a number from 0")
-        found[key] = int(fold)
-    if lacking := [key for key in marks if key not in found]:
+            raise InputError(f"invalid fold {row['fold']!r}", where=where, expected="a number from 0")
+        fold_by_id[key] = int(fold)
+    if missing := [key for key in hashes if key not in fold_by_id]:
         raise InputError(
-            f"{len(lacking):,} of {len(marks):,} questions have no fold (id {lacking[0]})", where=path,
+            f"{len(missing):,} of {len(hashes):,} questions have no fold (id {missing[0]})", where=path,
             expected="a fold for every question",
-            cure="give the folds.parquet of a cross-validation of these questions",
+            cure="pass the folds.parquet of a cross-validation of these questions",
         )  # fmt: skip
-    return np.array([found[key] for key in marks], dtype=np.int64)
+    return np.array([fold_by_id[key] for key in hashes], dtype=np.int64)

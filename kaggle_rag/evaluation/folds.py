@@ -19,12 +19,12 @@ Labels = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Which questions must not be parted.
+    """Which questions must not be separated.
 
     Attributes
     ----------
     labels : ``(n,)`` int64, the group of each question, numbered in order of first appearance.
-    notes : what could not be kept together and why; empty when everything was.
+    notes : what could not be kept together and why; empty if everything was.
     """
 
     labels: Labels
@@ -38,11 +38,11 @@ def group(
     *,
     most: int | None = None,
 ) -> Groups:
-    """Connected components over near-duplicates and over questions of the same key.
+    """Connected components over near-duplicates and over questions with the same key.
 
-    Near-duplicates are never parted. The same key is a weaker tie: a duplicate chains two articles,
-    and one broad article ("Physics") may be the best evidence of half of the questions. A component of
-    more than ``most`` questions is therefore built again from its duplicates, key by key, and a tie that
+    Near-duplicates are never separated. The same key is a weaker tie: a duplicate links two articles,
+    and one broad article ("Physics") may be the best evidence for half of the questions. A component of
+    more than ``most`` questions is therefore rebuilt from its duplicates, key by key, and a tie that
     would make a group larger than ``most`` is left out; the notes say how many questions share a key
     with a question of another group.
 
@@ -50,15 +50,15 @@ def group(
     ----------
     rows : number of questions.
     pairs : of `kaggle_rag.evaluation.duplicates.find_duplicates`.
-    keys : one a question, such as the article of its best evidence; ``None`` ties to nothing.
-    most : largest group that keys may make, such as ``rows // folds``; ``None``: any.
+    keys : one per question, such as the article of its best evidence; ``None`` ties to nothing.
+    most : largest group that keys may form, such as ``rows // folds``; ``None``: no limit.
 
     Raises
     ------
-    InputError : not one key a question.
+    InputError : not one key per question.
     """
     if keys is not None and len(keys) != rows:
-        raise InputError(f"{len(keys):,} keys for {rows:,} questions", expected="one key a question")
+        raise InputError(f"{len(keys):,} keys for {rows:,} questions", expected="one key per question")
     links = [(pair.left, pair.right) for pair in pairs]
     copies = _components(rows, links)
     tied = _ties(keys or ())
@@ -68,7 +68,7 @@ def group(
         sizes = np.bincount(labels, minlength=1)
         for large in np.flatnonzero(sizes > most):
             inside = np.flatnonzero(labels == large)
-            labels[inside] = labels.max() + 1 + _rebuilt(inside, copies, tied, keys or (), most)
+            labels[inside] = labels.max() + 1 + _regroup(inside, copies, tied, keys or (), most)
             notes += _notes(inside, labels, copies, keys or (), most)
     return Groups(_in_order(labels), tuple(notes))
 
@@ -87,7 +87,7 @@ def _ties(keys: Sequence[Hashable | None]) -> dict[Hashable, list[int]]:
     return tied
 
 
-def _rebuilt(
+def _regroup(
     inside: Labels,
     copies: Labels,
     tied: Mapping[Hashable, Sequence[int]],
@@ -103,8 +103,8 @@ def _rebuilt(
             parent[label] = label = parent[parent[label]]
         return label
 
-    here = {keys[row] for row in inside if keys} - {None}
-    for key in sorted(here, key=lambda key: (len(tied[key]), tied[key][0])):
+    local_keys = {keys[row] for row in inside if keys} - {None}
+    for key in sorted(local_keys, key=lambda key: (len(tied[key]), tied[key][0])):
         current = root(int(copies[tied[key][0]]))
         for row in tied[key][1:]:
             other = root(int(copies[row]))
@@ -134,7 +134,7 @@ def _notes(
         apart = sum(keys[row] in split for row in inside)
         named = ", ".join(f"{key!r} ({len(parts[key])} groups)" for key in split[:3])
         notes.append(
-            f"{len(inside):,} questions hang together by key, more than the {most:,} of a fold: {apart:,} of "
+            f"{len(inside):,} questions are linked by key, more than the {most:,} of a fold: {apart:,} of "
             f"them share a key with a question of another group: {named}{', ...' if len(split) > 3 else ''}"
         )
     copied = int(np.bincount(copies[inside]).max())
@@ -148,33 +148,33 @@ def _notes(
 
 def _in_order(labels: Labels) -> Labels:
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    place = np.empty(len(first), dtype=np.int64)
-    place[np.argsort(first)] = np.arange(len(first))
-    return np.asarray(place[inverse], dtype=np.int64)
+    position = np.empty(len(first), dtype=np.int64)
+    position[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(position[inverse], dtype=np.int64)
 
 
 def group_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, folds: int, seed: int = 0) -> Labels:
-    """A fold for each question, ``(n,)`` int64 from 0, no group in two of them.
+    """A fold for each question, ``(n,)`` int64 from 0, with no group split between two.
 
     The largest groups are placed first, each where it leaves sizes and strata most even: a greedy form
     of the number partitioning that scikit-learn's ``GroupKFold`` (sizes) and ``StratifiedGroupKFold``
-    (strata) do apart. The seed orders groups of equal size; the same inputs give the same folds.
+    (strata) do separately. The seed orders groups of equal size; the same inputs give the same folds.
 
     Parameters
     ----------
     groups : ``(n,)`` the group of each question.
-    strata : ``(n,)`` what every fold should have its share of, such as the column of the right option.
-    folds : 2 at least.
+    strata : ``(n,)`` what every fold should have a share of, such as the column of the right option.
+    folds : at least 2.
 
     Raises
     ------
     ConfigError : fewer than two folds, or fewer groups than folds.
-    InputError : not one group and one stratum a question.
+    InputError : not one group and one stratum per question.
     """
     groups, strata = np.asarray(groups), np.asarray(strata)
     if groups.shape != strata.shape or groups.ndim != 1:
         raise InputError(
-            f"groups of shape {groups.shape}, strata of {strata.shape}", expected="one of each a question"
+            f"groups of shape {groups.shape}, strata of {strata.shape}", expected="one of each per question"
         )
     _, group_of = np.unique(groups, return_inverse=True)
     kinds, kind_of = np.unique(strata, return_inverse=True)
@@ -182,15 +182,15 @@ def group_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, folds: int, seed: 
     if folds < 2 or number < folds:
         raise ConfigError(
             f"{folds} folds of {number:,} groups",
-            expected="two folds at least, and no more than there are groups of questions",
+            expected="at least two folds, and no more than there are groups of questions",
             cure="ask for fewer folds, or loosen what counts as a duplicate",
         )
     counts = np.zeros((number, len(kinds)), dtype=np.int64)
     np.add.at(counts, (group_of, kind_of), 1)
-    return _place(counts, folds, seed)[group_of]
+    return _assign(counts, folds, seed)[group_of]
 
 
-def _place(counts: Labels, folds: int, seed: int) -> Labels:
+def _assign(counts: Labels, folds: int, seed: int) -> Labels:
     """The fold of each group; ``counts`` are its questions by stratum, ``(groups, strata)``."""
     sizes = counts.sum(axis=1)
     shuffled = np.random.default_rng(seed).permutation(len(counts))
@@ -198,21 +198,21 @@ def _place(counts: Labels, folds: int, seed: int) -> Labels:
     # Sizes count as one more stratum, and squared shares add up the unevenness of all.
     table = np.column_stack([counts, sizes]).astype(np.float64)
     scale = 1 / np.maximum(table.sum(axis=0), 1)
-    held = np.zeros((folds, table.shape[1]))
+    filled = np.zeros((folds, table.shape[1]))
     fold_of = np.empty(len(counts), dtype=np.int64)
-    for place, row in enumerate(order):
-        cost = ((2 * held + table[row]) * table[row] * scale).sum(axis=1)
-        left = len(order) - place
-        empty = np.flatnonzero(held[:, -1] == 0)
-        # No fold may stay empty: the last groups go to the folds that have none.
-        candidates = empty if left <= len(empty) else np.arange(folds)
+    for position, row in enumerate(order):
+        cost = ((2 * filled + table[row]) * table[row] * scale).sum(axis=1)
+        remaining = len(order) - position
+        empty = np.flatnonzero(filled[:, -1] == 0)
+        # No fold may stay empty: the last groups go to folds that have none.
+        candidates = empty if remaining <= len(empty) else np.arange(folds)
         chosen = candidates[np.argmin(cost[candidates])]
         fold_of[row] = chosen
-        held[chosen] += table[row]
+        filled[chosen] += table[row]
     return fold_of
 
 
 def crossing(pairs: Iterable[Pair], folds: npt.ArrayLike) -> list[Pair]:
-    """The near-duplicates that stand in two folds: none, where the folds were made of their groups."""
+    """The near-duplicates split between two folds: none, if the folds were made from their groups."""
     folds = np.asarray(folds)
     return [pair for pair in pairs if folds[pair.left] != folds[pair.right]]

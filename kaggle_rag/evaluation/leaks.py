@@ -32,11 +32,11 @@ class Leak(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LeakReport:
-    """What repeats what.
+    """Which rows repeat which.
 
     Attributes
     ----------
-    rows : questions of each file, by its name.
+    rows : how many questions each file has, by its name.
     leaks : every pair, file by file, the most alike first.
     """
 
@@ -51,8 +51,8 @@ class LeakReport:
         """A table of the files, and the first examples of each reason with both texts."""
         lines = [f"{'file':<24} {'rows':>7} {'repeated':>9} {'contradicting':>14}"]
         for file, rows in self.rows.items():
-            against = {leak.id for leak in self.leaks if leak.file == file and leak.contradicts}
-            lines.append(f"{file:<24} {rows:>7,} {len(self.repeated(file)):>9,} {len(against):>14,}")
+            contradicting = {leak.id for leak in self.leaks if leak.file == file and leak.contradicts}
+            lines.append(f"{file:<24} {rows:>7,} {len(self.repeated(file)):>9,} {len(contradicting):>14,}")
         seen: collections.Counter[tuple[str, str]] = collections.Counter()
         for leak in self.leaks:
             seen[leak.file, leak.reason] += 1
@@ -61,7 +61,7 @@ class LeakReport:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        """The whole report as what `json.dumps` takes."""
+        """The whole report in a form that `json.dumps` accepts."""
         return {
             "files": {
                 file: {
@@ -89,17 +89,17 @@ def leak_report(
     ----------
     others : by the name the report gives them: validation, test, or any file.
     train_vectors, vectors : ``(n, d)`` embeddings of the training questions, and those of each other
-        table by its name; where a table has none its words alone are compared.
+        table by its name; a table without vectors is compared by words alone.
 
     Raises
     ------
-    ConfigError : vectors of a table that is not there, or of others without those of ``train``; a
-        threshold finds hundreds of pairs a question.
+    ConfigError : vectors of an unknown table, or of others without those of ``train``; a threshold
+        finds hundreds of pairs per question.
     InputError : vectors that do not fit their table.
     """
     vectors = vectors or {}
-    if strange := set(vectors) - set(others):
-        raise ConfigError(f"vectors of {min(strange)!r}", expected="one of " + ", ".join(others))
+    if unknown := set(vectors) - set(others):
+        raise ConfigError(f"vectors of {min(unknown)!r}", expected="one of " + ", ".join(others))
     if vectors and train_vectors is None:
         raise ConfigError("vectors of other tables without those of the training table")
     leaks: list[Leak] = []
@@ -128,10 +128,10 @@ def shown(questions: Questions, row: int) -> str:
 
 
 def _example(leak: Leak) -> list[str]:
-    why = f"{REASONS[leak.reason]} ({leak.similarity:.2f})"
-    against = "; the answers contradict" if leak.contradicts else ""
+    reason = f"{REASONS[leak.reason]} ({leak.similarity:.2f})"
+    remark = "; the answers contradict" if leak.contradicts else ""
     return [
-        f"{leak.file} {leak.id} = train {leak.train_id}: {why}{against}",
+        f"{leak.file} {leak.id} = train {leak.train_id}: {reason}{remark}",
         "    " + textwrap.shorten(leak.text, _WIDTH, placeholder=" ..."),
         "    " + textwrap.shorten(leak.train_text, _WIDTH, placeholder=" ..."),
     ]

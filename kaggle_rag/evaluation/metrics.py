@@ -1,4 +1,4 @@
-"""How good is a ranking, and is one better than another? Plain NumPy, one formula a function."""
+"""How good is a ranking, and is one better than another? Plain NumPy, one formula per function."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ranks_of_answers(
     ----------
     probabilities : ``(n, k)`` scores, larger is better.
     answers : ``(n,)`` columns of the right options.
-    present : ``(n, k)`` bool; an absent option ranks behind every present one.
+    present : ``(n, k)`` bool; an absent option ranks after every present one.
     """
     order = ranking(probabilities, present)
     answers = np.asarray(answers, dtype=np.int64)
@@ -35,7 +35,7 @@ def ranks_of_answers(
 
 
 def average_precision_at_k(ranks: npt.ArrayLike, k: int = 3) -> Floats:
-    """AP@k per question with one right option: ``1 / rank`` when ``rank <= k``, else 0.
+    """AP@k per question with one right option: ``1 / rank`` if ``rank <= k``, else 0.
 
     Source: Kaggle LLM Science Exam, evaluation page (each label counts once).
     """
@@ -46,7 +46,7 @@ def average_precision_at_k(ranks: npt.ArrayLike, k: int = 3) -> Floats:
 def average_precisions(
     probabilities: npt.ArrayLike, answers: npt.ArrayLike, present: npt.ArrayLike, k: int = 3
 ) -> Floats:
-    """AP@k of each question, ``(n,)``, from a table of probabilities: what slices and pairs compare."""
+    """AP@k of each question, ``(n,)``, from a table of probabilities, for slices and paired tests."""
     return average_precision_at_k(ranks_of_answers(probabilities, answers, present), k)
 
 
@@ -56,7 +56,7 @@ def map_at_k(ranks: npt.ArrayLike, k: int = 3) -> float:
 
 
 def precision_at_k(ranks: npt.ArrayLike, k: int) -> float:
-    """Mean precision@k with one right option: ``1 / k`` where it is among the first ``k``, else 0.
+    """Mean precision@k with one right option: ``1 / k`` if it is among the first ``k``, else 0.
 
     Source: Manning, Raghavan & Schütze 2008, Introduction to Information Retrieval, section 8.4.
     """
@@ -75,7 +75,7 @@ def chance_map_at_k(options_per_question: npt.ArrayLike, k: int = 3) -> float:
 
 
 def recall_at_k(found: Sequence[object], relevant: Collection[object], k: int) -> float:
-    """Share of the relevant items among the first ``k`` found (1.0 when nothing is relevant)."""
+    """Share of the relevant items among the first ``k`` found (1.0 if nothing is relevant)."""
     if not relevant:
         return 1.0
     return len(set(found[:k]) & set(relevant)) / len(relevant)
@@ -131,9 +131,9 @@ class Comparison:
         return self.difference.low > 0 or self.difference.high < 0
 
     def __str__(self) -> str:
-        verdict = "" if self.distinguishable else ", not distinguishable"
+        suffix = "" if self.distinguishable else ", not distinguishable"
         gap = self.difference
-        return f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] (p = {self.p_value:.3f}{verdict})"
+        return f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] (p = {self.p_value:.3f}{suffix})"
 
 
 def paired_bootstrap(

@@ -20,16 +20,16 @@ from kaggle_rag.runtime.errors import ConfigError, InputError
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 # A number keeps its sign and its decimals, and operators are content: "x + 5" is not "x = 5".
-# Vowel signs of Hindi or Thai are marks, which \w leaves out: words would lose what tells them apart.
+# Vowel signs of Hindi or Thai are marks, which \w leaves out: words would lose what distinguishes them.
 _MARKS = "".join(c for c in map(chr, range(0x300, 0xFFFF)) if unicodedata.category(c)[0] == "M")
 _WORD = re.compile(
     r"(?:(?<![\w)])[-−])?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:[" + _MARKS + r"]+[^\W\d_]*)*|[+*/^=<>≤≥≠±×÷√%°]"
 )
 _NUMBER = re.compile(r"\d")
-# Cells of a block of similarities, and candidates compared at once: some 100 MB each.
+# Cells of a block of similarities, and candidates compared at once: about 100 MB each.
 _CELLS = 16_000_000
 _CANDIDATES = 200_000
-# Beyond so many pairs a row a threshold says nothing, and the list would fill the memory.
+# Beyond this many pairs per row a threshold is meaningless, and the list would fill the memory.
 _MOST_PAIRS = 200
 
 
@@ -44,7 +44,7 @@ class Near(NamedTuple):
 def words(text: str) -> list[str]:
     """The words, numbers and operators of a text in order, without case and punctuation.
 
-    Where a script writes no spaces (Chinese, Thai) a clause is one word: copies are found, and small
+    In a script without spaces (Chinese, Thai) a clause is one word: copies are results, and small
     edits only by vectors.
     """
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
@@ -63,8 +63,8 @@ def is_number(word: str) -> bool:
 class WordSets:
     """Sets of words with idf weights, as rows of a sparse matrix.
 
-    The weight of a word that stands in ``df`` of ``n`` rows is ``ln(1 + n / df)``: common words count
-    little, and none counts nothing. Source: Sparck Jones 1972, https://doi.org/10.1108/eb026526.
+    The weight of a word that occurs in ``df`` of ``n`` rows is ``ln(1 + n / df)``: common words count
+    little, but none counts for nothing. Source: Sparck Jones 1972, https://doi.org/10.1108/eb026526.
 
     Parameters
     ----------
@@ -76,35 +76,35 @@ class WordSets:
         sets = [sorted({columns.setdefault(word, len(columns)) for word in row}) for row in rows]
         ends = np.cumsum([0, *map(len, sets)])
         flat = np.fromiter((column for row in sets for column in row), np.int64, int(ends[-1]))
-        often = np.bincount(flat, minlength=max(1, len(columns)))
-        weights = np.log1p(len(sets) / np.maximum(often, 1))
+        frequency = np.bincount(flat, minlength=max(1, len(columns)))
+        weights = np.log1p(len(sets) / np.maximum(frequency, 1))
         # The square root, because a product of two rows then sums the weights of shared words.
         shape = (len(sets), len(weights))
-        self._hold(sparse.csr_matrix((np.sqrt(weights[flat]), flat, ends), shape=shape))
+        self._set_matrix(sparse.csr_matrix((np.sqrt(weights[flat]), flat, ends), shape=shape))
 
-    def _hold(self, matrix: sparse.csr_matrix) -> None:
+    def _set_matrix(self, matrix: sparse.csr_matrix) -> None:
         self.matrix = matrix
         self.totals = np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64).ravel()
 
     def take(self, rows: Rows) -> WordSets:
         """The sets at ``rows``, with the weights they have here."""
-        taken = WordSets.__new__(WordSets)
-        taken._hold(self.matrix[rows])
-        return taken
+        selected = WordSets.__new__(WordSets)
+        selected._set_matrix(self.matrix[rows])
+        return selected
 
     def prefixes(self, threshold: float) -> sparse.csr_matrix:
-        """Each row's heaviest words, of which two rows above the threshold must share one."""
+        """Each row's heaviest words; two rows above the threshold must share one of them."""
         matrix = self.matrix
         row_of = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        # Heaviest first; one order of all words, so that equal weights stand alike in every row.
+        # Heaviest first; one order of all words, so that ties are ordered alike in every row.
         order = np.lexsort((matrix.indices, -matrix.data, row_of))
         weights = matrix.data[order] ** 2
         before = np.cumsum(weights) - weights
         starts = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
         before -= np.repeat(before[starts], np.diff(matrix.indptr)[np.diff(matrix.indptr) > 0])
         rest = self.totals[row_of] - before
-        kept = rest >= threshold * self.totals[row_of] - 1e-9
-        rows, columns = row_of[kept], matrix.indices[order][kept]
+        selected = rest >= threshold * self.totals[row_of] - 1e-9
+        rows, columns = row_of[selected], matrix.indices[order][selected]
         ones = np.ones(len(rows), dtype=np.float32)
         return sparse.csr_matrix((ones, (rows, columns)), shape=matrix.shape)
 
@@ -125,16 +125,16 @@ def near_by_words(sets: WordSets, threshold: float, split: int | None = None) ->
 
     Raises
     ------
-    ConfigError : the threshold is outside, or so low that it finds hundreds of pairs a row.
+    ConfigError : the threshold is out of range, or so low that it finds hundreds of pairs per row.
     """
     _check(threshold)
     heads = sets.prefixes(threshold)
     left, right = (heads, heads) if split is None else (heads[:split], heads[split:])
     shift = 0 if split is None else split
     across = right.T.tocsr()
-    # An upper bound of the candidates of each row tells how many rows fit in one block.
+    # An upper bound on the candidates of each row determines how many rows fit in one block.
     bound = np.cumsum(np.r_[0.0, left @ np.diff(across.indptr).astype(np.float64)])
-    found: list[Near] = []
+    results: list[Near] = []
     for first, last in _blocks(bound, _CANDIDATES):
         pairs = (left[first:last] @ across).tocoo()
         rows, others = pairs.row.astype(np.int64) + first, pairs.col.astype(np.int64) + shift
@@ -142,9 +142,9 @@ def near_by_words(sets: WordSets, threshold: float, split: int | None = None) ->
             sets.totals[rows], sets.totals[others]
         )
         fit &= rows < others
-        found.append(_at_least(sets, rows[fit], others[fit], threshold))
-        _refuse_floods(found, sets.matrix.shape[0], threshold)
-    return _joined(found)
+        results.append(_at_least(sets, rows[fit], others[fit], threshold))
+        _refuse_floods(results, sets.matrix.shape[0], threshold)
+    return _joined(results)
 
 
 def _at_least(sets: WordSets, rows: Rows, others: Rows, threshold: float) -> Near:
@@ -159,7 +159,7 @@ def near_by_vectors(left: npt.ArrayLike, right: npt.ArrayLike | None, threshold:
 
     Parameters
     ----------
-    left : ``(n, d)`` vectors of any length; one of length 0 is near nothing.
+    left : ``(n, d)`` vectors of any length; one of length 0 is similar to nothing.
     right : ``(m, d)`` vectors of another table, or ``None`` for pairs within ``left``, the smaller
         row left.
 
@@ -177,16 +177,16 @@ def near_by_vectors(left: npt.ArrayLike, right: npt.ArrayLike | None, threshold:
             expected="vectors of one encoder",
         )
     step = max(1, _CELLS // max(1, len(others)))
-    found: list[Near] = []
+    results: list[Near] = []
     for first in range(0, len(rows), step):
         start = first if right is None else 0
         cosines = rows[first : first + step] @ others[start:].T
         above = np.argwhere(cosines >= threshold)
         hits = Near(above[:, 0] + first, above[:, 1] + start, cosines[tuple(above.T)].astype(np.float64))
         keep = hits.left < hits.right if right is None else slice(None)
-        found.append(Near(hits.left[keep], hits.right[keep], np.minimum(hits.similarity[keep], 1.0)))
-        _refuse_floods(found, len(rows) + (0 if right is None else len(others)), threshold)
-    return _joined(found)
+        results.append(Near(hits.left[keep], hits.right[keep], np.minimum(hits.similarity[keep], 1.0)))
+        _refuse_floods(results, len(rows) + (0 if right is None else len(others)), threshold)
+    return _joined(results)
 
 
 def _units(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -194,7 +194,7 @@ def _units(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise InputError(
             f"the vectors have the shape {rows.shape}" if rows.ndim != 2 else "a vector is not finite",
-            expected="one row of finite numbers a question, (n, d)",
+            expected="one row of finite numbers per question, (n, d)",
         )
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
@@ -214,16 +214,16 @@ def _check(threshold: float) -> None:
         raise ConfigError(f"a similarity threshold of {threshold}", expected="above 0, at most 1")
 
 
-def _refuse_floods(found: Sequence[Near], rows: int, threshold: float) -> None:
-    pairs = sum(len(near.left) for near in found)
+def _refuse_floods(results: Sequence[Near], rows: int, threshold: float) -> None:
+    pairs = sum(len(near.left) for near in results)
     if pairs > max(_MOST_PAIRS * rows, 10_000):
         raise ConfigError(
-            f"the similarity threshold {threshold} finds more than {_MOST_PAIRS} pairs a question",
-            cure="raise it: so many pairs are no duplicates",
+            f"the similarity threshold {threshold} finds more than {_MOST_PAIRS} pairs per question",
+            cure="raise it: that many pairs are not duplicates",
         )
 
 
-def _joined(found: Sequence[Near]) -> Near:
-    if not found:
+def _joined(results: Sequence[Near]) -> Near:
+    if not results:
         return Near(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    return Near(*(np.concatenate(part) for part in zip(*found)))
+    return Near(*(np.concatenate(part) for part in zip(*results)))

@@ -1,4 +1,4 @@
-"""Where a ranking is weak: MAP@3 by slices of the questions, and whether positions sway it."""
+"""Where a ranking is weak: MAP@3 by slices of the questions, and whether positions bias it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def slices_of(questions: Questions, evidence: npt.ArrayLike | None = None) -> di
     """The standard slices: a name and an ``(n,)`` mask each, empty ones left out.
 
     By option count, position of the right option, thirds of prompt length, instruction or question,
-    options like "None of the above", near-identical options, and evidence where it is given.
+    options like "None of the above", near-identical options, and evidence if it is given.
 
     Parameters
     ----------
-    evidence : ``(n,)`` score of each question's best evidence (larger is better), NaN where its context
+    evidence : ``(n,)`` score of each question's best evidence (larger is better), NaN if its context
         is empty.
 
     Raises
     ------
-    InputError : not one evidence score a question.
+    InputError : not one evidence score per question.
     """
     counts = questions.present.sum(axis=1)
     masks = {f"{count} options": counts == count for count in np.unique(counts)}
@@ -69,13 +69,13 @@ def _thirds(values: Floats, name: str) -> dict[str, Mask]:
 
 def _by_evidence(scores: Floats, rows: int) -> dict[str, Mask]:
     if scores.shape != (rows,):
-        raise InputError(f"evidence scores of shape {scores.shape}", expected=f"one a question, ({rows},)")
-    there = ~np.isnan(scores)
-    middle = np.median(scores[there]) if there.any() else 0.0
+        raise InputError(f"evidence scores of shape {scores.shape}", expected=f"one per question, ({rows},)")
+    has_evidence = ~np.isnan(scores)
+    middle = np.median(scores[has_evidence]) if has_evidence.any() else 0.0
     return {
-        "no evidence": ~there,
-        "weaker evidence": there & (scores < middle),
-        "stronger evidence": there & (scores >= middle),
+        "no evidence": ~has_evidence,
+        "weaker evidence": has_evidence & (scores < middle),
+        "stronger evidence": has_evidence & (scores >= middle),
     }
 
 
@@ -84,11 +84,11 @@ def _is_all_or_none(option: str | None) -> bool:
 
 
 def _has_twins(options: Sequence[str | None]) -> bool:
-    """Whether two options have 90 % of their characters in common, in order (difflib's ratio)."""
+    """Whether two options share 90 % of their characters, in order (difflib's ratio)."""
     texts = [option.casefold() for option in options if option is not None]
-    for place, text in enumerate(texts):
+    for position, text in enumerate(texts):
         matcher = difflib.SequenceMatcher(None, "", text, autojunk=False)
-        for other in texts[:place]:
+        for other in texts[:position]:
             matcher.set_seq1(other)
             # The cheap upper bounds first: most options differ at a glance.
             bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
@@ -99,7 +99,7 @@ def _has_twins(options: Sequence[str | None]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """One slice against all other questions.
+    """One slice compared with all other questions.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 @dataclasses.dataclass(frozen=True)
 class PositionBias:
-    """How often a letter is given against how often it is right.
+    """The probability each letter is given, compared with how often it is right.
 
     Attributes
     ----------
@@ -197,8 +197,8 @@ class PositionBias:
     def __str__(self) -> str:
         rows = zip(self.letters, self.given, self.first, self.right)
         lines = [f"{x}: given {g:.3f}, ranked first {f:.3f}, right {r:.3f}" for x, g, f, r in rows]
-        verdict = "positions sway it" if self.p_value < 0.05 else "no position bias is distinguishable"
-        return "\n".join([*lines, f"{verdict} (p = {self.p_value:.3f})"])
+        finding = "positions bias it" if self.p_value < 0.05 else "no position bias is distinguishable"
+        return "\n".join([*lines, f"{finding} (p = {self.p_value:.3f})"])
 
 
 def position_bias(
@@ -209,8 +209,8 @@ def position_bias(
     The test of marginal homogeneity of Stuart 1955 (https://doi.org/10.2307/2333387) and Maxwell 1970
     (https://doi.org/10.1192/bjp.116.535.651), with probabilities in place of hard choices: the sum ``s``
     of ``p - onehot(answer)`` over questions, ``s' V^-1 s`` with ``V`` the sum of the outer products, is
-    chi-square with the rank of ``V`` degrees of freedom. For hard choices it is theirs, for two options
-    McNemar's. It needs some dozens of questions a letter.
+    chi-square with the rank of ``V`` degrees of freedom. For hard choices it is their test, for two
+    options McNemar's. It needs a few dozen questions per letter.
 
     Parameters
     ----------

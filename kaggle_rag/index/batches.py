@@ -1,4 +1,4 @@
-"""Texts to batches of token ids: of like length, of at most so many padded tokens, made ahead."""
+"""Texts to batches of token ids: of similar length, with limited padded tokens, prepared ahead."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 Batch = tuple[Rows, dict[str, Any]]
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
-# Texts tokenized at once, while the model reads those before: the first alone are waited for.
+# Texts tokenized at once, while the model reads the previous ones: only the first slice is waited for.
 _SLICE = 2_048
-# A slice holds several batches, or its few long texts would be the padding of all the others.
+# A slice holds several batches, or its few long texts would pad all the others.
 _TOKENS_A_TEXT = 4
-# More than the longest word that is a token of its own (WordPiece takes words of 100 as unknown).
+# More than the longest word that is a single token (to WordPiece, words over 100 are unknown).
 _CHARACTERS_A_TOKEN = 128
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def without_surrogates(text: str) -> str:
-    """Half a surrogate pair (broken JSON) is no text for a tokenizer."""
+    """Replace half surrogate pairs (broken JSON), which a tokenizer rejects."""
     return _SURROGATE.sub("\ufffd", text)
 
 
 def batches(
     texts: Sequence[str], tokenizer: Any, *, longest: int | None, budget: int
 ) -> Generator[Batch, None, None]:
-    """Batches of texts of like length, the longest first: their rows, and a model's inputs.
+    """Batches of texts of similar length, the longest first: their rows, and a model's inputs.
 
     Parameters
     ----------
-    longest : texts are cut to this many tokens.
-    budget : padded tokens in a batch, unless one text alone has more.
+    longest : texts are truncated to this many tokens.
+    budget : maximum of padded tokens in a batch, unless one text alone has more.
     """
     slice_rows = max(_SLICE, budget // _TOKENS_A_TEXT)
     by_characters = np.argsort([-len(text) for text in texts], kind="stable")
 
-    def made(start: int) -> list[Batch]:
+    def prepared(start: int) -> list[Batch]:
         rows = by_characters[start : start + slice_rows]
         return list(_cut(rows, [texts[row] for row in rows], tokenizer, longest, budget))
 
-    # Padding too belongs to the thread: a fast tokenizer must not be used by two at once.
-    for slice_of in ahead(made, range(0, len(texts), slice_rows)):
+    # The thread also pads: a fast tokenizer must not be used by two at once.
+    for slice_of in ahead(prepared, range(0, len(texts), slice_rows)):
         yield from slice_of
 
 
 def _cut(
     rows: Rows, texts: Sequence[str], tokenizer: Any, longest: int | None, budget: int
 ) -> Generator[Batch, None, None]:
-    # A tokenizer reads a whole text before it cuts it, be it a book in one line.
-    most = longest * _CHARACTERS_A_TOKEN if longest else None
+    # A tokenizer reads a whole text before it truncates it, even a book on one line.
+    limit = longest * _CHARACTERS_A_TOKEN if longest else None
     ids = tokenizer(
-        [without_surrogates(text[:most]) for text in texts],
+        [without_surrogates(text[:limit]) for text in texts],
         truncation=longest is not None, max_length=longest, return_attention_mask=False,
     )["input_ids"]  # fmt: skip
     for chosen in of_like_length([len(row) for row in ids], budget):
@@ -66,7 +66,7 @@ def _cut(
 
 
 def of_like_length(lengths: Sequence[int], budget: int) -> Generator[Rows, None, None]:
-    """Rows of like length, the longest first, of at most ``budget`` padded tokens together (or one row)."""
+    """Rows of similar length, longest first, of at most ``budget`` padded tokens together (or one row)."""
     order = np.argsort([-length for length in lengths], kind="stable")
     begin = 0
     while begin < len(order):
@@ -75,14 +75,14 @@ def of_like_length(lengths: Sequence[int], budget: int) -> Generator[Rows, None,
         yield chosen
 
 
-def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
-    """What ``make`` gives for each item, made in a thread while the one before is used.
+def ahead(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """The result of ``make`` for each item, computed in a thread while the one before is used.
 
-    One is made ahead, never more. An error of ``make`` is raised here; when the generator is closed
-    half-way, the thread ends with the item it is at.
+    Only one is computed ahead. An error of ``make`` is raised here; if the generator is closed
+    early, the thread ends after its current item.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        following: Future[Made] | None = None
+        following: Future[Result] | None = None
         for item in items:
             previous, following = following, thread.submit(make, item)
             if previous:

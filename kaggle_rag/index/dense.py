@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import faiss
 
 VECTORS_FILE, FAISS_FILE = "vectors.npy", "index.faiss"
-# Queries in one FAISS call: bounds its distance buffers and gives a bar something to count.
+# Queries in one FAISS call: bounds its distance buffers and gives a progress bar something to count.
 _QUERIES = 1024
 
 
@@ -29,7 +29,7 @@ class Dense:
     Parameters
     ----------
     folder : holds ``vectors.npy`` and ``index.faiss``.
-    card : what the manifest says of them.
+    card : what the manifest says about them.
     rows : how many passages the index has.
     """
 
@@ -41,7 +41,7 @@ class Dense:
 
     @functools.cached_property
     def faiss(self) -> faiss.Index:
-        """The FAISS index; flat codes and plain lists stay on disk, packed lists are read whole."""
+        """The FAISS index; flat codes and plain lists stay on disk, packed lists are loaded."""
         import faiss
 
         flag = faiss.IO_FLAG_MMAP if KINDS[self.card.kind].lists else faiss.IO_FLAG_MMAP_IFC
@@ -57,8 +57,8 @@ class Dense:
     ) -> tuple[Distances, Rows]:
         """Squared L2 distances and rows of the ``k`` nearest passages, each ``(n, min(k, rows))``.
 
-        What a compressed index finds is measured again by the stored vectors, the card's ``depth``
-        candidates a query at least. Where lists held too few, the distance is ``inf`` and the row -1.
+        The hits of a compressed index are rescored with the stored vectors, at least the card's ``depth``
+        candidates per query. Where lists held too few, the distance is ``inf`` and the row -1.
         """
         k = min(k, len(self.store))
         distances = np.empty((len(queries), k), dtype=np.float32)
@@ -78,7 +78,7 @@ class Dense:
         return refine(queries, candidates, self.store, k)
 
     def candidates(self, queries: Vectors, depth: int, nprobe: int) -> Rows:
-        """Rows ``(n, depth)`` that the compressed index alone would give, -1 where there are fewer."""
+        """Rows ``(n, depth)`` that the compressed index alone would return, -1 where it has fewer."""
         depth = min(depth, len(self.store))
         index: Any = self.faiss
         if KINDS[self.card.kind].lists:
@@ -94,7 +94,7 @@ class Dense:
         device: str = "cpu",
         on_rows: Callable[[int], object] | None = None,
     ) -> tuple[Distances, Rows]:
-        """The same by every stored vector; see `kaggle_rag.index.exact.search_exact`."""
+        """The same over all stored vectors; see `kaggle_rag.index.exact.search_exact`."""
         return search_exact(queries, self.store, k, device=device, on_rows=on_rows)
 
     def vectors(self, rows: Rows) -> Vectors:

@@ -25,7 +25,7 @@ from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigErro
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# Tokens in one forward pass: what fits a core's cache is fastest on a CPU (benchmarks/encode.py),
+# Tokens in one forward pass: what fits in a core's cache is fastest on a CPU (benchmarks/encode.py),
 # a GPU wants all its units busy.
 _CPU_TOKENS = 512
 _GPU_TOKENS = 32_768
@@ -33,31 +33,31 @@ _GPU_TOKENS = 32_768
 
 def _dimension(model: SentenceTransformer) -> int:
     # The longer name is that of sentence-transformers before 5.4.
-    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-    return int(ask() or 0)
+    getter = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(getter() or 0)
 
 
 class Encoder:
-    """A sentence-transformers model that gives L2-normalised float32 vectors.
+    """A sentence-transformers model that returns L2-normalised float32 vectors.
 
     On unit vectors the squared L2 distance is ``2 - 2 cos``, so an L2 index ranks as cosine does.
 
     Parameters
     ----------
     name : folder or hub name, resolved by `kaggle_rag.models.checkpoints.resolve`.
-    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
-    window : longest text in tokens that must be read whole, its prompt and the special tokens beside
-        it (default: the model's own longest input).
+    device : ``"cuda"``, ``"cpu"``; by default CUDA if available.
+    window : longest text in tokens that must be read whole, not counting its prompt and special tokens
+        (default: the model's own longest input).
     online : allow a download.
-    card : the card of an index, whose prompts, length and precision are to be used again.
+    card : the card of an index, whose prompts, length and precision are reused.
     precision : a key of `kaggle_rag.models.devices.PRECISIONS`, which the vectors of an index are
-        computed in; ``"auto"`` takes a half precision that agrees with float32 on a few probes and,
-        on a CPU, reads them faster than float32 does.
-    untrained : take a backbone of another task too, as what an encoder is to be trained from.
+        computed in; ``"auto"`` picks a half precision if it agrees with float32 on a few probes and,
+        on a CPU, encodes them faster than float32 does.
+    untrained : also accept a backbone of another task, to train an encoder from.
 
     Attributes
     ----------
-    prompts : what queries and passages begin with, and who decided it; of an index, its card.
+    prompts : what queries and passages begin with, and the source of that; for an index, its card.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Encoder:
         checkpoint = resolve(name, online=online)
         self.device = device_of(device)
         self._folder, self._length = checkpoint.path, card.max_tokens if card else None
-        # What an index was built with is what it is asked with.
+        # An index is queried with what it was built with.
         self._untrained = untrained or card is not None
         self._reduced: SentenceTransformer | None = None
-        # What an index is asked needs no more than this; the whole library is loaded when it is needed.
-        whole = card is None or not card.max_tokens
-        self._plain = None if whole else sentence_bert(checkpoint.path, self.device)
+        # Queries to an index need no more than this; the whole library is loaded only when needed.
+        needs_library = card is None or not card.max_tokens
+        self._plain = None if needs_library else sentence_bert(checkpoint.path, self.device)
         if card:
             self.card, self.prompts = card, Prompts(card.query_prompt, card.passage_prompt, "of the index")
             if self._plain is None:
@@ -88,20 +88,20 @@ class Encoder:
             return
         own = self.model.prompts, self.model.default_prompt_name
         self.prompts = prompts_of(*own, (name, str(checkpoint.path)))
-        self.card = self._described(name, checkpoint.sha256, window)
+        self.card = self._describe(name, checkpoint.sha256, window)
         self._require_vectors()
-        chosen = self._suiting() if precision == AUTO else precision
+        chosen = self._best_precision() if precision == AUTO else precision
         self.card = dataclasses.replace(self.card, precision=chosen)
 
     @functools.cached_property
     def model(self) -> SentenceTransformer:
-        """The model by sentence-transformers, loaded when it is first asked for."""
+        """The sentence-transformers model, loaded on first use."""
         from kaggle_rag.models.sentence_model import is_static, sentence_model
 
-        made = sentence_model(self._folder, self.device, untrained=self._untrained)
-        if self._length and not is_static(made):
-            made.max_seq_length = self._length
-        return made
+        model = sentence_model(self._folder, self.device, untrained=self._untrained)
+        if self._length and not is_static(model):
+            model.max_seq_length = self._length
+        return model
 
     @functools.cached_property
     def tokenizer(self) -> Any:
@@ -120,28 +120,28 @@ class Encoder:
 
     @classmethod
     def of_index(cls, card: EncoderCard, *, name: str | None = None, device: str | None = None) -> Encoder:
-        """The encoder an index was built with, from ``card`` or from another place (``name``).
+        """The encoder an index was built with, from ``card`` or from another location (``name``).
 
         Raises
         ------
         ArtifactError : the weights found are not those of the index.
         """
-        found = resolve(name or card.name)
-        if found.sha256 != card.sha256:
+        checkpoint = resolve(name or card.name)
+        if checkpoint.sha256 != card.sha256:
             raise ArtifactError(
-                f"the index was built by another encoder than {found.name!r}",
+                f"the index was built with another encoder than {checkpoint.name!r}",
                 expected=f"{card.name!r} with weights sha256 {card.sha256[:16]}..., "
-                f"found {found.sha256[:16]}...",
-                cure="give the encoder of the index by --encoder, or build the index again",
+                f"found {checkpoint.sha256[:16]}...",
+                cure="pass the encoder of the index with --encoder, or rebuild the index",
             )
-        return cls(str(found.path), device=device, card=card)
+        return cls(str(checkpoint.path), device=device, card=card)
 
     def encode_queries(
         self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
     ) -> Vectors:
         """Vectors of questions, ``(n, d)`` float32, each of length 1.
 
-        ``on_rows`` hears how many texts each finished batch held (a progress bar's ``update``).
+        ``on_rows`` receives the number of texts in each finished batch (a progress bar's ``update``).
         """
         return self._encode([self.card.query_prompt + text for text in texts], on_rows)
 
@@ -154,10 +154,10 @@ class Encoder:
     def encode_for_index(
         self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
     ) -> Vectors:
-        """What `encode_passages` gives, computed in the precision of the card.
+        """What `encode_passages` returns, computed in the precision of the card.
 
-        Only an index is large enough to gain by it. What is asked of one later, maybe on a machine to
-        which that precision is slow, is always computed in float32.
+        Only an index is large enough to gain by it. Later queries, maybe on a machine where that
+        precision is slow, are always computed in float32.
         """
         if self.card.precision != "fp32" and self._reduced is None:
             self._reduced = reduced(self.model, self.card.precision)
@@ -168,13 +168,13 @@ class Encoder:
         """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
         if not texts:
             return np.zeros(0, dtype=np.int64)
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             list(texts), add_special_tokens=False, truncation=False, verbose=False,
             return_attention_mask=False,
         )  # fmt: skip
-        return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
+        return np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
 
-    def _described(self, name: str, sha256: str, window: int | None) -> EncoderCard:
+    def _describe(self, name: str, sha256: str, window: int | None) -> EncoderCard:
         if window and not self._static:
             self._lengthen(window, self.prompts.passage)
         return EncoderCard(
@@ -187,53 +187,53 @@ class Encoder:
         )
 
     def _require_vectors(self) -> None:
-        """Raise for a model that gives no vector of a text, such as one without a pooling; tell of means."""
+        """Raise if the model has no vector per text, such as one without pooling; print a note on means."""
         from kaggle_rag.models.sentence_model import means_are_taken
 
         try:
-            found = self._encode(PROBES[:1], None)
+            vectors = self._encode(PROBES[:1], None)
         except (KeyError, ValueError) as error:
             raise CheckpointError(
-                "this model gives no one vector of a text: it declares no pooling",
+                "this model gives no single vector per text: it declares no pooling",
                 where=self._folder,
                 expected="a sentence encoder, whose modules.json ends in a pooling",
             ) from error
-        if not np.isfinite(found).all():
-            raise CheckpointError("this model's vectors are no numbers", where=self._folder)
+        if not np.isfinite(vectors).all():
+            raise CheckpointError("this model's vectors are not numbers", where=self._folder)
         if note := means_are_taken(self._folder):
             print(f"note: {note}", file=sys.stderr)
 
     def _lengthen(self, window: int, prompt: str) -> None:
-        beside = len(self.tokenizer(prompt)["input_ids"])
-        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + beside)
-        if window + beside > limit:
+        extra = len(self.tokenizer(prompt)["input_ids"])
+        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + extra)
+        if window + extra > limit:
             raise ConfigError(
-                f"the encoder reads {limit} tokens at most; {window} and {beside} beside them were asked for",
+                f"the encoder reads at most {limit} tokens; {window} and {extra} extra ones were requested",
                 where="--unit",
-                cure=f"take windows of {window + beside - limit} tokens less, or a longer encoder",
+                cure=f"use windows of {window + extra - limit} fewer tokens, or a longer encoder",
             )
-        self.model.max_seq_length = window + beside
+        self.model.max_seq_length = window + extra
 
-    def _suiting(self) -> str:
-        """What the vectors of an index are best computed in here: decided once, and kept by its card."""
+    def _best_precision(self) -> str:
+        """The best precision here for the vectors of an index: decided once, and stored in its card."""
         half = half_for(self.device)
-        # A mean of rows of a table is no matrix product: it gains nothing by fewer digits.
+        # A mean of rows of a table is not a matrix product: it gains nothing from fewer digits.
         if half == "fp32" or self._static:
             return "fp32"
         self._reduced = reduced(self.model, half)
         # A format that is no faster is not worth the digits it loses, however few.
-        if self._agreement() >= LEAST_COSINE and (half == "fp16" or self._quickens()):
+        if self._agreement() >= LEAST_COSINE and (half == "fp16" or self._half_is_faster()):
             return half
         self._reduced = None
         return "fp32"
 
-    def _quickens(self) -> bool:
+    def _half_is_faster(self) -> bool:
         return is_faster(
             lambda: self._encode(PROBES, None), lambda: self._encode(PROBES, None, self._reduced)
         )
 
     def _agreement(self) -> float:
-        """Least cosine of vectors in half precision to float32's, over the probes; -1 for no numbers."""
+        """Lowest cosine of half-precision vectors to float32's, over the probes; -1 for NaN."""
         cosines = (self._encode(PROBES, None, self._reduced) * self._encode(PROBES, None)).sum(axis=1)
         return float(np.nan_to_num(cosines, nan=-1).min())
 
@@ -248,9 +248,9 @@ class Encoder:
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
         model = model or self._plain or self.model
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
-        made = batches(texts, self.tokenizer, longest=self.card.max_tokens or None, budget=budget)
-        with contextlib.closing(made):
-            for rows, features in made:
+        prepared = batches(texts, self.tokenizer, longest=self.card.max_tokens or None, budget=budget)
+        with contextlib.closing(prepared):
+            for rows, features in prepared:
                 on_device = {key: value.to(self.device) for key, value in features.items()}
                 with torch.inference_mode():
                     vectors = model.forward(on_device)["sentence_embedding"]

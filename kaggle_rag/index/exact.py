@@ -16,12 +16,12 @@ from kaggle_rag.index.vectors import Rows, Vectors, VectorStore
 Distances = npt.NDArray[np.float32]
 # float32 candidates compared at once when a compressed index is refined.
 _REFINE_BYTES = 32 << 20
-# Bytes a second from a notebook's disk by way of two cores to the GPU, and seconds that a pass may take.
+# Bytes per second from a notebook's disk through two cores to the GPU, and seconds a pass may take.
 _READ_RATE, _TIME = 500_000_000, 600
 
 
 def is_affordable(stored_bytes: int, device: str) -> bool:
-    """Whether a pass over all vectors is worth its time: on a GPU that is fed them in ten minutes."""
+    """Whether a pass over all vectors is worth its time: on a GPU that receives them in ten minutes."""
     return device.startswith("cuda") and stored_bytes <= _READ_RATE * _TIME
 
 
@@ -37,22 +37,22 @@ def search_exact(
 
     Parameters
     ----------
-    queries : ``(n, d)`` float32; all of them meet a block while it is in the cache.
+    queries : ``(n, d)`` float32; all are compared with a block while it is in the cache.
     device : ``"cpu"`` (BLAS blocks through FAISS) or a CUDA device (half-precision products, the
         next block copied while this one is multiplied).
-    on_rows : hears how many rows were searched (a progress bar's ``update``).
+    on_rows : receives the number of rows searched (a progress bar's ``update``).
     """
     k = min(k, len(store))
     if not len(queries):
         return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-    queries, hear = np.ascontiguousarray(queries), on_rows or (lambda rows: None)
+    queries, report = np.ascontiguousarray(queries), on_rows or (lambda rows: None)
     if device.startswith("cuda"):
-        # torch is heavy, and an index is searched on a CPU without it.
+        # torch is slow to import, and searching an index on a CPU does not need it.
         from kaggle_rag.index.gpu import nearest_by_products
 
-        rows = nearest_by_products(queries, store, min(2 * k, len(store)), device, hear)
+        rows = nearest_by_products(queries, store, min(2 * k, len(store)), device, report)
         return refine(queries, rows, store, k)
-    return _on_cpu(queries, store, k, hear)
+    return _on_cpu(queries, store, k, report)
 
 
 def _on_cpu(
@@ -76,11 +76,11 @@ def refine(queries: Vectors, candidates: Rows, store: VectorStore, k: int) -> tu
     Parameters
     ----------
     queries : ``(n, d)`` float32.
-    candidates : ``(n, m)`` rows, ``m >= k``; -1 where there is none.
+    candidates : ``(n, m)`` rows, ``m >= k``; -1 where missing.
 
     Returns
     -------
-    Squared L2 distances and rows, each ``(n, k)``, nearest first; ``inf`` and -1 where there is none.
+    Squared L2 distances and rows, each ``(n, k)``, nearest first; ``inf`` and -1 where missing.
     """
     queries_at_once = max(1, _REFINE_BYTES // (4 * max(1, candidates.shape[1]) * queries.shape[1]))
     distances = np.empty((len(queries), min(k, candidates.shape[1])), dtype=np.float32)
@@ -92,10 +92,10 @@ def refine(queries: Vectors, candidates: Rows, store: VectorStore, k: int) -> tu
 
 
 def _nearest(queries: Vectors, candidates: Rows, store: VectorStore, k: int) -> tuple[Distances, Rows]:
-    there = candidates >= 0
-    vectors = store.take(np.where(there, candidates, 0).ravel()).reshape(*candidates.shape, -1)
+    valid = candidates >= 0
+    vectors = store.take(np.where(valid, candidates, 0).ravel()).reshape(*candidates.shape, -1)
     vectors -= queries[:, None, :]
     distances = np.einsum("nkd,nkd->nk", vectors, vectors)
-    distances[~there] = np.inf
+    distances[~valid] = np.inf
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(candidates, order, axis=1)

@@ -11,19 +11,19 @@ from kaggle_rag.index.vectors import Rows, Vectors, VectorStore
 
 # Rows of one block: 200 MB at 384 dimensions in half precision, two of them in flight.
 _ROWS = 1 << 18
-# Queries that meet a block at once: their products take 1.6 GB in both precisions.
+# Queries compared with a block at once: their products take 1.6 GB in both precisions.
 _QUERIES = 1024
 
 
 def nearest_by_products(
     queries: Vectors, store: VectorStore, k: int, device: str, on_rows: Callable[[int], object]
 ) -> Rows:
-    """Rows ``(n, k)`` of the nearest vectors as half precision sees them, nearest first.
+    """Rows ``(n, k)`` of the nearest vectors in half precision, nearest first.
 
-    Their distances are for the caller to compute: half precision may turn near ties around.
+    The caller computes their distances: half precision may swap near ties.
     """
-    asked = torch.from_numpy(queries).to(device).half()
-    return running_top(asked, _copied_ahead(store, device), k, on_rows)
+    on_device = torch.from_numpy(queries).to(device).half()
+    return running_top(on_device, _copied_ahead(store, device), k, on_rows)
 
 
 def running_top(
@@ -32,17 +32,17 @@ def running_top(
     k: int,
     on_rows: Callable[[int], object],
 ) -> Rows:
-    """The ``k`` nearest rows of all blocks, each met once by all queries.
+    """The ``k`` nearest rows of all blocks, each compared once with all queries.
 
     Parameters
     ----------
     queries : ``(n, d)`` float16.
-    blocks : first row, and ``(b, d)`` float16 vectors on the device of the queries.
+    blocks : first row, and ``(b, d)`` float16 vectors on the same device as the queries.
     """
     best = torch.full((len(queries), k), -torch.inf, device=queries.device)
     rows = torch.zeros((len(queries), k), dtype=torch.int64, device=queries.device)
     for start, block in blocks:
-        # |x|^2 / 2 - q.x orders as the L2 distance does; with unit vectors the first term is constant.
+        # |x|^2 / 2 - q.x sorts as the L2 distance does; with unit vectors the first term is constant.
         half_length = block.float().square().sum(dim=1) / 2
         for begin in range(0, len(queries), _QUERIES):
             part = slice(begin, begin + _QUERIES)

@@ -3,11 +3,11 @@
 ::
 
     index/
-      manifest.json              what it was made of, and a checksum a file
-      passages/00000.arrow       article, article_id, title, text; about 16,384 rows a shard
+      manifest.json              what it was built from, and a checksum per file
+      passages/00000.arrow       article, article_id, title, text; about 16,384 rows per shard
       dense/NAME/vectors.npy     (rows, dim) float32, float16 or int8, the same rows
       dense/NAME/index.faiss     over all rows, of a kind of `kaggle_rag.index.kinds`
-      lexical/000/               bm25s, two million passages a part; where it was asked for
+      lexical/000/               bm25s, two million passages per part; if requested
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def passages_name(number: int) -> str:
 
 
 class Index:
-    """An index opened for reading; nothing of it lies in RAM until it is asked for."""
+    """An index opened for reading; nothing is loaded into RAM until it is used."""
 
     def __init__(self, folder: str | Path, *, verify_content: bool | None = None) -> None:
         """Open and check an index.
 
         Parameters
         ----------
-        verify_content : read every file and compare its checksum; ``None`` reads them from the
-            smallest on until `CHECKED_ON_OPENING` bytes, and of the others compares the size.
+        verify_content : read every file and compare its checksum; ``None`` reads the smallest
+            files, up to `CHECKED_ON_OPENING` bytes, and compares only the size of the others.
 
         Raises
         ------
-        ArtifactError : no or another manifest; a file missing, cut or changed; rows that disagree.
+        ArtifactError : no or another manifest; a missing, truncated or changed file; rows that disagree.
         """
         self.folder = Path(folder)
         self.manifest = Manifest.read(folder)
@@ -66,14 +66,14 @@ class Index:
             name: Dense(self.folder / DENSE / name, card, self.manifest.passages)
             for name, card in self.manifest.dense.items()
         }
-        self._agree()
+        self._require_agreement()
 
     def __len__(self) -> int:
         return self.manifest.passages
 
     @property
     def default(self) -> Dense:
-        """The dense retriever that is asked when no other is named."""
+        """The dense retriever that is used when no other is named."""
         return self.dense[self.manifest.default]
 
     def with_default(self, dense: Dense) -> Index:
@@ -83,12 +83,12 @@ class Index:
         return other
 
     def lexical(self) -> Lexical:
-        """The BM25 parts; raise ``ConfigError`` when the index was built without them."""
+        """The BM25 parts; raise ``ConfigError`` if the index was built without them."""
         if not self.manifest.lexical_rows:
             raise ConfigError(
                 "this index has no BM25 part",
                 where=self.folder,
-                cure="build it again with --lexical (vectors are taken over by --reuse), "
+                cure="rebuild it with --lexical (--reuse keeps the vectors), "
                 "or leave bm25 out of contexts.retrievers",
             )
         from kaggle_rag.index.lexical import Lexical
@@ -120,7 +120,7 @@ class Index:
     ) -> tuple[npt.NDArray[np.float32], Rows]:
         """Squared L2 distances and row numbers of the ``k`` nearest passages, each ``(n, k)``.
 
-        ``k`` is cut to the number of passages.
+        ``k`` is capped at the number of passages.
         """
         with bar_of(len(queries), "search", "query", disable=not progress) as bar:
             return self.default.search(queries, k, on_queries=bar.update)
@@ -141,8 +141,8 @@ class Index:
         ) as bar:
             verify(self.folder, files, content=read, on_bytes=bar.update)
 
-    def _agree(self) -> None:
-        """Text, vectors and indexes must hold the same number of rows, in the same dimensions."""
+    def _require_agreement(self) -> None:
+        """Raise unless text, vectors and indexes hold the same number of rows and dimensions."""
         counts = {
             "manifest": self.manifest.passages,
             "text": len(self.passages),
@@ -156,12 +156,12 @@ class Index:
                 raise ArtifactError(
                     f"the FAISS index has {dense.faiss.d} dimensions, its vectors {dense.card.encoder.dim}",
                     where=dense.folder / FAISS_FILE,
-                    cure="parts of two builds were mixed: build the index again",
+                    cure="parts of two builds were mixed: rebuild the index",
                 )
         if len(set(counts.values())) > 1:
             raise ArtifactError(
                 "the parts of the index disagree: "
                 + ", ".join(f"{name} {count:,} rows" for name, count in counts.items()),
                 where=self.folder,
-                cure="parts of two builds were mixed: build the index again",
+                cure="parts of two builds were mixed: rebuild the index",
             )

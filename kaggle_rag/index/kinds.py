@@ -1,4 +1,4 @@
-"""Kinds of dense index: how many bytes a vector costs in RAM, and which kind a budget buys."""
+"""Kinds of dense index: how many bytes a vector costs in RAM, and which kind fits a budget."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from kaggle_rag.runtime.errors import ConfigError, LimitError
 
-# A k-means centroid is learned from so many vectors: FAISS warns below 39, and gains little above.
+# Vectors that a k-means centroid is learned from: FAISS warns below 39, and gains little above this.
 VECTORS_A_LIST = 64
-# Fewer than this are searched one by one as fast as by lists.
+# Fewer vectors than this are searched one by one as fast as by lists.
 _LEAST_FOR_LISTS = 20_000
-# Beyond so many lists the nearest ones are found by a graph (HNSW) instead of a matrix product.
+# From this many lists on, the nearest ones are found by a graph (HNSW) instead of a matrix product.
 _LISTS_BY_GRAPH = 16_384
-# Above this many rows, scanning every one of them takes longer than a notebook has.
+# Above this many rows, scanning all of them takes longer than a notebook has.
 _MOST_SCANNED = 2_000_000
 
 
@@ -22,9 +22,9 @@ _MOST_SCANNED = 2_000_000
 class Kind:
     """One kind of index.
 
-    ``factory`` is FAISS's own description, with ``{lists}`` and ``{quarter}`` (dim / 4) to be filled in;
+    ``factory`` is FAISS's own description, with ``{lists}`` and ``{quarter}`` (dim / 4) to fill in;
     ``bytes`` a vector's cost in RAM, ids included, by dimension; ``vectors`` the precision in which
-    the rows are kept on disk for exact refinement, where ``refined`` says that it needs it.
+    the rows are stored on disk for exact refinement, which the kind needs if ``refined``.
     """
 
     factory: str
@@ -39,15 +39,15 @@ class Kind:
 
     @property
     def in_registers(self) -> bool:
-        """Whether its codes are scanned by fast-scan, which lives from AVX2 or NEON."""
+        """Whether its codes are scanned by fast-scan, which depends on AVX2 or NEON."""
         return self.factory.endswith("fs")
 
 
-# From the most exact to the smallest: a budget buys the first that fits.
+# From the most exact to the smallest: a budget selects the first that fits.
 KINDS: dict[str, Kind] = {
     "flat": Kind("Flat", lambda d: 4 * d, "fp32", False, "exact, every vector in float32"),
     "fp16": Kind("SQfp16", lambda d: 2 * d, "fp16", False, "every vector in half precision"),
-    "sq8": Kind("SQ8", lambda d: d, "fp16", True, "every vector in 8 bits a dimension"),
+    "sq8": Kind("SQ8", lambda d: d, "fp16", True, "every vector in 8 bits per dimension"),
     "ivf-sq8": Kind("IVF{lists},SQ8", lambda d: d + 8, "fp16", True, "lists of 8-bit vectors"),
     "ivf-rabitq": Kind(
         "IVF{lists},RaBitQfs", lambda d: d / 8 + 24, "fp16", True,
@@ -61,7 +61,7 @@ KINDS: dict[str, Kind] = {
 
 
 def kind_of(name: str, where: str = "--index") -> Kind:
-    """The kind of that name; raise ``ConfigError`` with the table when there is none."""
+    """The kind of that name; raise ``ConfigError`` with the names if there is none."""
     if name not in KINDS:
         raise ConfigError(f"no index kind {name!r}", where=where, expected="one of " + ", ".join(KINDS))
     return KINDS[name]
@@ -70,9 +70,9 @@ def kind_of(name: str, where: str = "--index") -> Kind:
 def lists_for(rows: int) -> int:
     """How many inverted lists: the greatest power of two up to twice the root of the rows.
 
-    A query then meets about as many centroids as the vectors of a few lists (the rule of
+    A query is then compared with about as many centroids as vectors of a few lists (the rule of
     https://github.com/facebookresearch/faiss/wiki/Guidelines-to-choose-an-index, halved, because on
-    two cores the assignment of every row to a list is most of the building).
+    two cores assigning every row to a list is most of the work of building).
     """
     return int(2 ** int(math.log2(2 * math.sqrt(max(rows, 1)))))
 
@@ -85,17 +85,17 @@ def factory_of(name: str, rows: int, dim: int) -> str:
 
 
 def ram_of(name: str, rows: int, dim: int) -> int:
-    """Bytes of RAM that an index of this kind takes, its centroids included."""
+    """Bytes of RAM that an index of this kind needs, including its centroids."""
     centroids = lists_for(rows) * dim * 4 if kind_of(name).lists else 0
     return math.ceil(kind_of(name).bytes(dim) * rows) + centroids
 
 
 def choose(rows: int, dim: int, ram: int, base: int) -> str:
-    """The most exact kind that fits: ``ram`` is the whole budget, ``base`` what the rest takes.
+    """The most exact kind that fits: ``ram`` is the whole budget, ``base`` what the rest needs.
 
     Raises
     ------
-    LimitError : not even the smallest fits; says the least budget that works.
+    LimitError : not even the smallest fits; the message gives the smallest budget that works.
     """
     fitting = [
         name
@@ -109,13 +109,13 @@ def choose(rows: int, dim: int, ram: int, base: int) -> str:
         raise LimitError(
             f"no index of {rows:,} vectors of {dim} dimensions fits",
             expected=f"at least {math.ceil(least / 1e7) / 100:.2f} GB; {ram / 1e9:.2f} GB were given",
-            cure=f"give --ram {math.ceil(least / 1e8) / 10}GB, or make fewer passages (--unit window:254/64)",
+            cure=f"pass --ram {math.ceil(least / 1e8) / 10}GB, or make fewer passages (--unit window:254/64)",
         )
     return fitting[0]
 
 
 def unfit(name: str, rows: int, dim: int) -> str:
-    """Why a kind cannot be made of so many vectors of that length; empty when it can."""
+    """Why a kind cannot be built from this many vectors of that length; empty if it can."""
     if kind_of(name).lists and rows < _LEAST_FOR_LISTS:
         return f"{rows:,} vectors are too few to learn lists from ({_LEAST_FOR_LISTS:,} at least)"
     if "{quarter}" in KINDS[name].factory and dim % 8:
@@ -124,7 +124,7 @@ def unfit(name: str, rows: int, dim: int) -> str:
 
 
 def simpler(name: str, rows: int, dim: int) -> str:
-    """The kind itself, or the nearest simpler one that can be made of so few vectors."""
+    """The kind itself, or the nearest simpler one that can be built from so few vectors."""
     names = list(KINDS)
     for candidate in reversed(names[: names.index(name) + 1]):
         if not unfit(candidate, rows, dim):

@@ -1,8 +1,8 @@
-"""BM25 beside the vectors: the words of a question against the words of the passages, by bm25s.
+"""BM25 alongside the vectors: the words of a question against the words of the passages, by bm25s.
 
-Passages are indexed in parts, each with document frequencies of its own, as the shards of a search
-engine have them: building needs the memory of one part, and a part of two million passages knows
-how rare a word is.
+Passages are indexed in parts, each with its own document frequencies, like the shards of a search
+engine: building needs the memory of one part, and a part of two million passages knows how rare a
+word is.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from kaggle_rag.index.vectors import Rows
 from kaggle_rag.runtime.errors import ArtifactError
 
 Scores = npt.NDArray[np.float32]
-# Passages of one part: 1 to 2 GB of RAM while a part of sentences is made.
+# Passages per part: 1 to 2 GB of RAM while a part of sentences is built.
 PART_ROWS = 2_000_000
 # Queries multiplied with a part at once; a frequent word alone has a score for a tenth of a part.
 _QUERIES = 32
 
-# Languages for which there are both stop words and a Snowball stemmer.
+# Languages with both stop words and a Snowball stemmer.
 _LANGUAGES = {
     "da": "danish", "de": "german", "en": "english", "es": "spanish", "fr": "french", "it": "italian",
     "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ru": "russian", "sv": "swedish", "tr": "turkish",
@@ -41,7 +41,7 @@ def part_name(number: int) -> str:
 def tokenizer(language: str = "en") -> Tokenizer:
     """Words and numbers without stop words, by their Snowball stems.
 
-    Single characters stay, against the custom of lexical search: "vitamin C" and "pH 7" are questions.
+    Single characters stay, unlike in most lexical search: "vitamin C" and "pH 7" are questions.
     A language outside the table keeps its words as they are.
     """
     name = _LANGUAGES.get(language)
@@ -53,14 +53,14 @@ def tokenizer(language: str = "en") -> Tokenizer:
 
 
 @functools.cache
-def _reading(language: str) -> tuple[Callable[[str], list[str]], frozenset[str], Callable[[str], str]]:
+def _word_functions(language: str) -> tuple[Callable[[str], list[str]], frozenset[str], Callable[[str], str]]:
     words = tokenizer(language)
     return words.splitter, frozenset(words.stopwords), words.stemmer or str
 
 
 def stems(text: str, language: str = "en") -> list[str]:
-    """The words of a text as `tokenizer` reads them: in its order, without stop words."""
-    split, stop, stem = _reading(language)
+    """The words of a text as `tokenizer` reads them: in text order, without stop words."""
+    split, stop, stem = _word_functions(language)
     return [stem(word) for word in split(text.lower()) if word not in stop]
 
 
@@ -73,9 +73,9 @@ def write_part(
     """Index passages into ``folder``: BM25 as Lucene computes it, with k1 = 1.5 and b = 0.75."""
     words = tokenizer(language)
     ids = []
-    for found in words.streaming_tokenize(passages, update_vocab=True):
+    for passage_ids in words.streaming_tokenize(passages, update_vocab=True):
         # Lists of Python integers are ten times as large.
-        ids.append(np.array(found, dtype=np.int32))
+        ids.append(np.array(passage_ids, dtype=np.int32))
         if on_rows:
             on_rows(1)
     model = bm25s.BM25(method="lucene")
@@ -108,36 +108,36 @@ class Lexical:
         for start in range(0, len(queries), _QUERIES):
             batch = tokens[start : start + _QUERIES]
             for start_row, part in zip(self._starts, self._parts):
-                self._best(part.product(batch), int(start_row), scores[start:], rows[start:])
+                self._merge(part.product(batch), int(start_row), scores[start:], rows[start:])
             if on_queries:
                 on_queries(len(batch))
         return scores, rows
 
     def scores(self, query: str, rows: Rows) -> Scores:
-        """The BM25 scores of one query for given passages, ``(len(rows),)``; 0 without a common word."""
+        """The BM25 scores of one query for given passages, ``(len(rows),)``; 0 if they share no word."""
         tokens = stems(query, self._language)
         out = np.zeros(len(rows), dtype=np.float32)
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(parts):
-            here = parts == number
-            out[here] = self._parts[number].scores(tokens, rows[here] - self._starts[number])
+            in_part = parts == number
+            out[in_part] = self._parts[number].scores(tokens, rows[in_part] - self._starts[number])
         return out
 
     @staticmethod
-    def _best(found: csr_matrix, start_row: int, scores: Scores, rows: Rows) -> None:
+    def _merge(product: csr_matrix, start_row: int, scores: Scores, rows: Rows) -> None:
         """Merge the scores of one part into the best so far."""
         k = scores.shape[1]
-        for query in range(found.shape[0]):
-            here = slice(found.indptr[query], found.indptr[query + 1])
-            mine, where = found.data[here], found.indices[here]
-            if len(mine) > k:
-                top = np.argpartition(-mine, k - 1)[:k]
-                mine, where = mine[top], where[top]
-            both = np.concatenate([scores[query], mine])
-            places = np.concatenate([rows[query], where.astype(np.int64) + start_row])
+        for query in range(product.shape[0]):
+            span = slice(product.indptr[query], product.indptr[query + 1])
+            values, columns = product.data[span], product.indices[span]
+            if len(values) > k:
+                top = np.argpartition(-values, k - 1)[:k]
+                values, columns = values[top], columns[top]
+            all_scores = np.concatenate([scores[query], values])
+            all_rows = np.concatenate([rows[query], columns.astype(np.int64) + start_row])
             # Equal scores in the order of the corpus, so that nothing depends on the partition above.
-            order = np.lexsort((places, -both))[:k]
-            scores[query], rows[query] = both[order], places[order]
+            order = np.lexsort((all_rows, -all_scores))[:k]
+            scores[query], rows[query] = all_scores[order], all_rows[order]
 
     @staticmethod
     def _open(folder: Path, rows: int) -> _Part:
@@ -150,12 +150,12 @@ class Lexical:
             raise ArtifactError(
                 f"bm25s cannot read this part ({str(error).splitlines()[0]})",
                 where=folder,
-                cure="copy the index again from where it was built, or build it again",
+                cure="copy the index again from where it was built, or rebuild it",
             ) from error
 
 
 class _Part:
-    """bm25s's matrix of eager scores, one row a word: ``(words, passages)``."""
+    """bm25s's matrix of eager scores, one row per word: ``(words, passages)``."""
 
     def __init__(self, model: bm25s.BM25) -> None:
         self._vocabulary: dict[str, int] = model.vocab_dict
@@ -173,16 +173,16 @@ class _Part:
         lengths = np.cumsum([0, *map(len, known)])
         columns = np.array([word for words in known for word in words], dtype=np.int32)
         counts = np.ones(len(columns), dtype=np.float32)
-        asked = csr_matrix((counts, columns, lengths), shape=(len(queries), self._matrix.shape[0]))
-        return asked @ self._matrix
+        words_asked = csr_matrix((counts, columns, lengths), shape=(len(queries), self._matrix.shape[0]))
+        return words_asked @ self._matrix
 
     def scores(self, words: Sequence[str], rows: Rows) -> Scores:
         out = np.zeros(len(rows), dtype=np.float32)
         for word in words:
             if (number := self._vocabulary.get(word)) is None:
                 continue
-            here = slice(self._matrix.indptr[number], self._matrix.indptr[number + 1])
-            where = self._matrix.indices[here]
-            place = np.minimum(np.searchsorted(where, rows), len(where) - 1)
-            out += np.where(where[place] == rows, self._matrix.data[here][place], 0)
+            span = slice(self._matrix.indptr[number], self._matrix.indptr[number + 1])
+            columns = self._matrix.indices[span]
+            positions = np.minimum(np.searchsorted(columns, rows), len(columns) - 1)
+            out += np.where(columns[positions] == rows, self._matrix.data[span][positions], 0)
         return out

@@ -1,4 +1,4 @@
-"""What an index folder holds, and how it was made: its manifest."""
+"""What an index folder holds, and how it was built: its manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST = "manifest.json"
 
 @dataclasses.dataclass(frozen=True)
 class EncoderCard:
-    """Which encoder made a set of vectors; ``sha256`` is that of its safetensors.
+    """The encoder that made a set of vectors; ``sha256`` is that of its safetensors.
 
     ``precision`` is what the vectors of the index were computed in; queries are always float32.
     """
@@ -36,10 +36,10 @@ class DenseCard:
 
     Parameters
     ----------
-    kind, factory : a key of `kaggle_rag.index.kinds.KINDS`, and FAISS's description made of it.
+    kind, factory : a key of `kaggle_rag.index.kinds.KINDS`, and the FAISS description made from it.
     vectors, step : precision of the stored vectors, and the int8 step (0 for the others).
-    trained_on : vectors that lists and codes were learned from; 0 where nothing is learned.
-    nprobe, depth : lists visited a query, and candidates measured again by the stored vectors.
+    trained_on : how many vectors lists and codes were learned from; 0 if nothing is learned.
+    nprobe, depth : lists visited per query, and candidates rescored with the stored vectors.
     recall : recall@10 against exact search that they reached on ``queries`` held-out queries.
     """
 
@@ -57,10 +57,10 @@ class DenseCard:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The seal of an index: what it was made of, what it holds, and the checksum of every file.
+    """The seal of an index: what it was built from, what it holds, and the checksum of every file.
 
     ``dense`` maps a retriever's name to its card, the default one first; ``lexical_rows`` are the
-    passages of each BM25 part; ``asked`` is what the user wanted of them. ``files`` maps a path
+    passages in each BM25 part; ``asked`` holds the settings the user requested. ``files`` maps a path
     inside the folder to ``{"bytes": int, "sha256": str}``. Nothing in it depends on time, place or
     machine, so that two builds of one corpus are equal byte for byte.
     """
@@ -80,13 +80,13 @@ class Manifest:
     lexical_rows: list[int]
     files: dict[str, dict[str, Any]]
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)
-    """How often which template, section or mark of the articles is in no passage."""
+    """Counts of the templates, sections and marks of the articles that are in no passage."""
 
     KIND = "kaggle-rag index"
 
     @property
     def default(self) -> str:
-        """Name of the dense retriever that is asked when no other is named."""
+        """Name of the dense retriever that is used when no other is named."""
         return next(iter(self.dense))
 
     @property
@@ -95,16 +95,16 @@ class Manifest:
         return self.dense[self.default].encoder
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` with a checksum of its own."""
+        """Write ``manifest.json`` with its own checksum."""
         fields = dataclasses.asdict(self)
         write_json(folder / MANIFEST, {**fields, "sha256": fields_sha256(fields)})
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:
-        """Read and check ``manifest.json``; raise ``ArtifactError`` when it is not one of ours."""
+        """Read and check ``manifest.json``; raise ``ArtifactError`` if it is not an index's."""
         folder = Path(folder)
         if folder.is_file():
-            raise InputError("this is a file, not the folder of an index", where=folder)
+            raise InputError("this is a file, not an index folder", where=folder)
         if not folder.is_dir():
             raise InputError(
                 "no such index folder",
@@ -114,9 +114,9 @@ class Manifest:
         path = folder / MANIFEST
         if not path.exists():
             raise ArtifactError(
-                "this folder has no manifest.json, so it is no finished index",
+                "this folder has no manifest.json, so it is not a finished index",
                 where=folder,
-                cure="name the folder that `python -m wiki_index build` wrote, or build it again",
+                cure="pass the folder that `python -m wiki_index build` wrote, or rebuild it",
             )
         try:
             fields = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -132,10 +132,10 @@ class Manifest:
             return cls(**{**fields, "dense": cards})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
-                f"not a manifest this version reads ({error})",
+                f"not a manifest that this version can read ({error})",
                 where=path,
                 expected=f"kind {cls.KIND!r}, format {FORMAT}",
-                cure="build the index again with this version of the kit",
+                cure="rebuild the index with this version of the kit",
             ) from error
 
 

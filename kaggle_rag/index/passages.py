@@ -1,4 +1,4 @@
-"""Passages on disk: Arrow files that are memory-mapped, so that text never lies whole in RAM."""
+"""Passages on disk: memory-mapped Arrow files, so that the text is never entirely in RAM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
 
 
 class Passage(NamedTuple):
-    """One passage and the article it stands in; ``article`` counts the articles of the corpus."""
+    """One passage and the article it comes from; ``article`` counts the articles of the corpus."""
 
     article: int
     article_id: str
@@ -34,7 +34,7 @@ class Passage(NamedTuple):
 
 
 def write_shard(path: Path, passages: Sequence[Passage], notes: dict[str, str]) -> None:
-    """Write passages as one Arrow file, whole; ``notes`` are kept in its schema's metadata."""
+    """Write passages as one complete Arrow file; ``notes`` are stored in its schema's metadata."""
     columns = list(zip(*passages)) or [()] * len(SCHEMA)
     arrays = [
         pa.array(column, field.type.value_type).dictionary_encode()
@@ -52,15 +52,15 @@ def write_shard(path: Path, passages: Sequence[Passage], notes: dict[str, str]) 
 
 
 def read_shard(path: Path) -> pa.Table:
-    """Memory-map one shard; its strings are read from disk when they are asked for."""
+    """Memory-map one shard; its strings are read from disk when accessed."""
     try:
         with contextlib.closing(pa.memory_map(str(path))) as file:
             return pa.ipc.open_file(file).read_all()
     except (pa.ArrowInvalid, pa.ArrowException) as error:
         raise ArtifactError(
-            f"not a whole Arrow file ({str(error).splitlines()[0]})",
+            f"not a complete Arrow file ({str(error).splitlines()[0]})",
             where=path,
-            cure="copy the index again from where it was built, or build it again",
+            cure="copy the index again from where it was built, or rebuild it",
         ) from error
 
 

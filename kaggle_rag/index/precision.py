@@ -1,4 +1,4 @@
-"""The number format an encoder computes in: its table, what a machine is fast in, what it may cost."""
+"""The number format an encoder computes in: what suits a device, what is fast, what it may cost."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from kaggle_rag.models.devices import dtype_of
 
-# Least cosine to float32 that a format may have before it is left alone.
+# A format whose lowest cosine to float32 is below this is not used.
 LEAST_COSINE = 0.999
 
-# Short, long, of symbols and of names: what a format that does not suit a model would show itself on.
+# Short, long, with symbols and with names: texts on which an unsuitable format would show.
 PROBES = (
     "Water.",
     "Iron rusts in moist air because it reacts with oxygen and water.",
@@ -32,11 +32,11 @@ Clock = Callable[[], float]
 
 
 def half_for(device: str) -> str:
-    """The half precision that may suit a device; ``fp32`` where none does.
+    """The half precision that may suit a device; ``fp32`` if none does.
 
-    float16 is what every CUDA device with tensor cores has. On a CPU it is a matter of measurement: one
-    with AMX computes bfloat16 twice as fast as float32, one with AVX512_BF16 alone may be slower by half,
-    and all others are far slower.
+    Every CUDA device with tensor cores has float16. A CPU has to be measured: one with AMX computes
+    bfloat16 twice as fast as float32, one with AVX512_BF16 alone may be slower by half, and all others
+    are far slower.
     """
     if device.startswith("cuda"):
         return "fp16"
@@ -46,31 +46,31 @@ def half_for(device: str) -> str:
 def is_faster(
     full: Callable[[], object], half: Callable[[], object], clock: Clock = time.perf_counter
 ) -> bool:
-    """Whether ``half`` takes clearly less time than ``full`` does for the same.
+    """Whether ``half`` takes clearly less time than ``full`` for the same work.
 
-    Both are done in turns, so that what else a machine does meets both, and the medians are compared. It
-    takes about a second, or one turn of a large model. Both had better been done once before.
+    Both are run in turns, so that other load on the machine affects both, and the medians are compared.
+    This takes about a second, or one turn of a large model. Run both once beforehand.
     """
     seconds: tuple[list[float], list[float]] = ([], [])
     begin = clock()
     while not seconds[0] or clock() - begin < _SECONDS:
-        for work, taken in zip((full, half), seconds):
+        for work, durations in zip((full, half), seconds):
             start = clock()
             work()
-            taken.append(clock() - start)
+            durations.append(clock() - start)
     return statistics.median(seconds[1]) < _GAIN * statistics.median(seconds[0])
 
 
 def reduced(model: Any, precision: str) -> Any:
-    """A copy of a sentence-transformers model whose first module, the transformer, computes in a format.
+    """A copy of a sentence-transformers model whose first module, the transformer, uses ``precision``.
 
-    Its token vectors are float32 again before they are pooled and normalised, so that sums and lengths
+    Its token vectors become float32 again before they are pooled and normalised, so that sums and lengths
     never depend on the format.
     """
-    made = copy.deepcopy(model)
-    made[0].to(dtype_of(precision))
-    made[0].register_forward_hook(lambda module, inputs, features: _as_float32(features))
-    return made
+    reduced_model = copy.deepcopy(model)
+    reduced_model[0].to(dtype_of(precision))
+    reduced_model[0].register_forward_hook(lambda module, inputs, features: _as_float32(features))
+    return reduced_model
 
 
 def _as_float32(features: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Vectors on disk: one memory-mapped .npy of rows, in the precision that was asked for.
+"""Vectors on disk: one memory-mapped .npy of rows, in the requested precision.
 
 A row is read back as float32. ``fp16`` keeps the squared distances of unit vectors within 1e-3 and
-``int8`` within about 1e-2, which is far below what separates two neighbours; both are made for
+``int8`` within about 1e-2, which is far below what separates two neighbours; both are meant for
 refining the candidates of a compressed index.
 """
 
@@ -32,7 +32,7 @@ _BLOCK_BYTES = 64 << 20
 class VectorLayout:
     """What a row looks like on disk.
 
-    ``step`` is the distance of two int8 levels, one number for all dimensions of unit vectors.
+    ``step`` is the distance between two int8 levels, one number for all dimensions of unit vectors.
     """
 
     rows: int
@@ -49,13 +49,13 @@ class VectorLayout:
         return self.dim * self.dtype.itemsize
 
     def pack(self, vectors: Vectors) -> npt.NDArray[Any]:
-        """float32 rows as they lie on disk."""
+        """float32 rows in their form on disk."""
         if self.precision == "int8":
             return np.asarray(np.clip(np.rint(vectors / self.step), -127, 127), dtype=np.int8)
         return np.asarray(vectors, dtype=self.dtype)
 
     def unpack(self, stored: npt.NDArray[Any]) -> Vectors:
-        """Rows as they lie on disk as float32."""
+        """Rows in their form on disk as float32."""
         vectors = stored.astype(np.float32)
         return vectors * np.float32(self.step) if self.precision == "int8" else vectors
 
@@ -64,7 +64,7 @@ def calibrated_step(sample: Vectors) -> float:
     """The int8 step with the least squared error on a sample of vectors.
 
     Clipping a few large components costs less than coarser levels for all the others (the argument
-    of Banner et al. 2019, https://arxiv.org/abs/1810.05723), so the widest component is no guide.
+    of Banner et al. 2019, https://arxiv.org/abs/1810.05723), so the widest component is not a guide.
     """
     widest = float(np.abs(sample).max()) or 1.0
     steps = [widest * share / 127 for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)]
@@ -77,7 +77,7 @@ def calibrated_step(sample: Vectors) -> float:
 
 
 class VectorStore:
-    """The vectors of an index, by row; nothing lies in RAM but the pages that are being read."""
+    """The vectors of an index, by row; only the pages being read are in RAM."""
 
     def __init__(self, path: Path, layout: VectorLayout) -> None:
         self.path, self.layout = path, layout
@@ -85,14 +85,14 @@ class VectorStore:
             self._map = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError) as error:
             raise ArtifactError(
-                f"not a whole file of vectors ({error})", where=path, cure="copy or build the index again"
+                f"not a complete vector file ({error})", where=path, cure="copy or rebuild the index"
             ) from error
         if self._map.shape != (layout.rows, layout.dim) or self._map.dtype != layout.dtype:
             raise ArtifactError(
                 f"the file holds {self._map.shape} {self._map.dtype}",
                 where=path,
                 expected=f"{(layout.rows, layout.dim)} {layout.dtype}",
-                cure="parts of two builds were mixed: build the index again",
+                cure="parts of two builds were mixed: rebuild the index",
             )
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class VectorStore:
     def take(self, rows: Rows) -> Vectors:
         """The vectors at ``rows``, ``(len(rows), dim)`` float32, in that order.
 
-        They are read in the order of the disk, each once, however often and wildly they were asked for.
+        They are read in disk order, each once, however often and in whatever order they are requested.
         """
         unique, back = np.unique(rows, return_inverse=True)
         return self.layout.unpack(self._map[unique])[back]
@@ -126,13 +126,13 @@ class VectorStore:
 class VectorWriter:
     """Writes a store slice by slice, in any order, and again after a kill.
 
-    The rows are known before the first vector is, so the file has its full length from the start;
-    `write` goes through ordinary writes because a full disk would kill a process that writes into
-    mapped memory.
+    The number of rows is known before the first vector, so the file has its full length from the start;
+    `write` uses ordinary writes because a full disk would kill a process that writes into mapped
+    memory.
 
-    ``shared``: several machines write into a file that another process made, and nothing but rows
-    is written. On NFS a client may send back the whole page around a write, and so undo what another
-    one wrote beside it, unless the file is open for writing alone and synchronously
+    ``shared``: several machines write into a file that another process created, and write only
+    rows. On NFS a client may send back the whole page around a write, and so undo what another
+    one wrote next to it, unless the file is open write-only and synchronously
     (nfs_can_extend_write in Linux's fs/nfs/write.c).
     """
 
@@ -152,7 +152,7 @@ class VectorWriter:
             self._file.truncate(self._data + layout.rows * layout.row_bytes)
 
     def write(self, start: int, vectors: Vectors) -> None:
-        """Put ``vectors`` at row ``start``; they are on disk when this returns."""
+        """Write ``vectors`` at row ``start``; they are on disk when this returns."""
         self._file.seek(self._data + start * self.layout.row_bytes)
         self._file.write(np.ascontiguousarray(self.layout.pack(vectors)).data)
         self._file.flush()

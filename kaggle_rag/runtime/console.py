@@ -1,4 +1,4 @@
-"""What a program says as it works: lines, and progress as a bar on a terminal or a line every ten seconds."""
+"""What a program prints while it works: lines, and progress as a bar or a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ _EVERY = 10.0
 
 
 class Lines(tqdm):  # type: ignore[misc]
-    """tqdm whose display is one line every ten seconds, with the time that is left.
+    """tqdm whose display is one line every ten seconds, with the remaining time.
 
-    Work of less than ten seconds prints nothing; longer work says when it has ended.
+    Work of less than ten seconds prints nothing; longer work reports its end.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Each update looks at the clock: tqdm's own guess of how many may pass makes lines late.
+        # Each update checks the clock: tqdm's own guess of how many updates to skip makes lines late.
         super().__init__(*args, **{**options, "mininterval": _EVERY, "miniters": 1})
 
     disable: bool
-    # Until tqdm has set it, at the end of its own __init__, nothing is due.
+    # Until tqdm sets it, at the end of its own __init__, nothing is due.
     start_t = float("inf")
-    _told, _told_at = 0.0, 0
+    _printed, _printed_at = 0.0, 0
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Print the line where ten seconds have passed since the last one, or since the start."""
-        if self._time() - max(self.start_t, self._told) >= _EVERY:
-            self._tell()
+        """Print the line if ten seconds have passed since the last one, or since the start."""
+        if self._time() - max(self.start_t, self._printed) >= _EVERY:
+            self._print_line()
         return True
 
     def clear(self, nolock: bool = False) -> None:
         """A line of a log stays where it is."""
 
     def close(self) -> None:
-        """Say that all is done, where a line before it said that it was not."""
+        """Report that all is done, if an earlier line said that it was not."""
         if self.disable:
             return
         self.disable = True
         self._decr_instances(self)
-        if self._told and self._told_at < self.n == self.total:
-            self._tell()
+        if self._printed and self._printed_at < self.n == self.total:
+            self._print_line()
 
-    def _tell(self) -> None:
-        self._told, self._told_at = self._time(), self.n
+    def _print_line(self) -> None:
+        self._printed, self._printed_at = self._time(), self.n
         print(self.line(), file=self.fp, flush=True)
 
     def line(self) -> str:
@@ -60,10 +60,10 @@ class Lines(tqdm):  # type: ignore[misc]
             return f"{self.desc}: {self._count(self.n)}, {self.format_interval(passed)} so far"
         share = f"{self._number(self.n)} of {self._count(self.total)}"
         more = f", {self.postfix}" if self.postfix else ""
-        told = f"{self.desc}: {self.n / self.total:.0%}, {share}{more}, {self.format_interval(passed)} so far"
+        line = f"{self.desc}: {self.n / self.total:.0%}, {share}{more}, {self.format_interval(passed)} so far"
         if done > 0 and self.n < self.total:
-            told += f", about {self.format_interval((self.total - self.n) * passed / done)} to go"
-        return told
+            line += f", about {self.format_interval((self.total - self.n) * passed / done)} to go"
+        return line
 
     def _number(self, number: float) -> str:
         if self.unit_scale:
@@ -76,7 +76,7 @@ class Lines(tqdm):  # type: ignore[misc]
 
 
 def bar_class() -> Any:
-    """tqdm where somebody watches a terminal, which draws over carriage returns; else `Lines`."""
+    """tqdm on a terminal, where it can redraw its line; else `Lines`."""
     return tqdm if sys.stderr is not None and sys.stderr.isatty() else Lines
 
 
@@ -91,24 +91,24 @@ def progress(
 
 
 def over(items: Iterable[Item], name: str, unit: str) -> Iterable[Item]:
-    """The items themselves, with the same shown of how many were taken."""
-    found: Iterable[Item] = bar_class()(items, desc=name, unit=unit)
-    return found
+    """The items themselves, with the same display of how many were taken."""
+    shown: Iterable[Item] = bar_class()(items, desc=name, unit=unit)
+    return shown
 
 
 def say(line: str) -> None:
-    """To stderr: stdout is for the result."""
+    """Print a line to stderr: stdout is for the result."""
     if is_first():
         print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
-    """As a person says it."""
+    """A duration in human-readable form."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def bar(name: str, total: int) -> tqdm:
-    """A bar over texts, gone when it is full; in a log, lines where it takes long."""
+    """A bar over texts, removed when it is full; in a log, lines if it takes long."""
     return progress(total, name, "text", leave=False)

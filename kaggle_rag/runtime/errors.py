@@ -1,6 +1,6 @@
-"""What a user can get wrong, as exceptions that carry the cure.
+"""What a user can get wrong, as exceptions that say how to fix it.
 
-A program prints such an exception as one message and leaves with exit code 2; anything else that
+A program prints such an exception as one message and exits with code 2; anything else that
 escapes is a fault of the kit and keeps its traceback.
 """
 
@@ -26,18 +26,18 @@ FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OTHER_KIND: dict[type[OSError], str] = {
     IsADirectoryError: "this is a folder, not a file",
     NotADirectoryError: "a part of this path is a file, not a folder",
-    FileExistsError: "a file stands where a folder should be made",
+    FileExistsError: "a file exists where a folder should be created",
 }
 
 
 class KitError(Exception):
-    """A fault the user can mend.
+    """A fault the user can fix.
 
     Parameters
     ----------
     what : what is wrong, in the user's words.
     where : file, row, column or key.
-    expected : what a right input looks like.
+    expected : what valid input looks like.
     cure : what to do next.
     """
 
@@ -52,7 +52,7 @@ class KitError(Exception):
 
 
 def show_size(size: float) -> str:
-    """Bytes as a person reads them, in powers of 1000."""
+    """Bytes in human-readable form, in powers of 1000."""
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
@@ -77,20 +77,20 @@ class LimitError(KitError):
 
 
 def run_program(main: Callable[[], int]) -> int:
-    """Run a program's ``main``; turn what the user can mend into one message and exit code 2."""
+    """Run a program's ``main``; turn what the user can fix into one message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows a question mark instead of a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        with _termination_told():
+        with _terminate_as_interrupted():
             return main()
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt as stop:
         print(
-            "interrupted: only whole files were written. Rerun the same command: builds, contexts and "
-            "trainings resume where they were.",
+            "interrupted: only complete files were written. Rerun the same command: builds, contexts and "
+            "training runs resume where they stopped.",
             file=sys.stderr,
         )
         return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
@@ -108,14 +108,14 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _termination_told() -> Iterator[None]:
-    """Let SIGTERM end a program as Ctrl-C does: what is half done is cleared away, and it is said."""
+def _terminate_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a program as Ctrl-C does: partial work is removed, and a message says so."""
 
     def terminate(number: int, frame: object) -> None:
         raise _Terminated
 
     before = signal.getsignal(signal.SIGTERM)
-    # Whoever started the program to ignore it keeps that; of several processes their launcher speaks.
+    # A program started to ignore it keeps ignoring it; among several processes, the launcher reports.
     alone = "RANK" not in os.environ and threading.current_thread() is threading.main_thread()
     if before is not signal.SIG_DFL or not alone:
         yield
@@ -128,14 +128,14 @@ def _termination_told() -> Iterator[None]:
 
 
 def as_fault(error: OSError) -> KitError:
-    """The user's view of a failing file system; an OSError without a number is re-raised as it is."""
+    """The user's view of a failing file system; an OSError without an errno is re-raised as is."""
     where = error.filename or ""
     if error.errno in FULL_DISK:
         return LimitError(
             "the disk is full",
             where=where,
-            cure="free some space or write to another disk, and rerun the same command: a build and the "
-            "contexts stage resume from what they have beside OUT; no file has its name before it is whole",
+            cure="free some space or write to another disk, and rerun the same command: builds and the "
+            "contexts stage resume from their files next to OUT; no incomplete file has its final name",
         )
     if isinstance(error, PermissionError):
         return InputError("no permission to read or write here", where=where, cure="choose another path")
@@ -145,11 +145,11 @@ def as_fault(error: OSError) -> KitError:
         if isinstance(error, kind):
             return InputError(what, where=where, cure="check the spelling of the path, or choose another")
     if error.errno == errno.ELOOP:
-        return InputError("this link leads back to itself", where=where, cure="name the file itself")
+        return InputError("this link leads back to itself", where=where, cure="pass the file itself")
     if error.errno is None:
         raise error
     return InputError(
-        f"the system refuses this: {error.strerror}",
+        f"the system refused this: {error.strerror}",
         where=where,
         cure="choose another path, or check the disk",
     )

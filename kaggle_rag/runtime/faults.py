@@ -1,4 +1,4 @@
-"""Several faults told at once, so that the user mends them in one go."""
+"""Several faults reported at once, so that the user can fix them in one go."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from kaggle_rag.runtime.errors import KitError, as_fault
 
 
 class Faults(KitError):
-    """What several checks found, in one message."""
+    """The faults of several checks, in one message."""
 
     def __init__(self, faults: Sequence[KitError]) -> None:
         super().__init__(f"{len(faults)} things must be fixed:")
         self.faults = tuple(faults)
-        told = "\n".join(f"* {fault}".replace("\n", "\n  ") for fault in faults)
-        self.args = (f"{self.args[0]}\n{told}",)
+        message = "\n".join(f"* {fault}".replace("\n", "\n  ") for fault in faults)
+        self.args = (f"{self.args[0]}\n{message}",)
 
 
 class Gathered:
-    """Faults of checks that each go on after the other's failure."""
+    """Collects the faults of checks that each run even if another fails."""
 
     def __init__(self) -> None:
         self.faults: list[KitError] = []
 
     @contextmanager
     def check(self) -> Iterator[None]:
-        """Keep the faults of the block, each once, and go on behind it."""
+        """Record the faults of the block, each once, and continue after it."""
         try:
             yield
         except Faults as several:
@@ -37,11 +37,13 @@ class Gathered:
             self.add([as_fault(error)])
 
     def add(self, faults: Sequence[KitError]) -> None:
-        """Keep faults that are not there yet."""
-        self.faults += [fault for fault in faults if str(fault) not in map(str, self.faults)]
+        """Record faults that are not recorded yet."""
+        for fault in faults:
+            if str(fault) not in map(str, self.faults):
+                self.faults.append(fault)
 
     def tell(self) -> None:
-        """Raise the only fault as it is, several as `Faults`, nothing where all is well."""
+        """Raise a single fault as it is, several as `Faults`, and nothing if there are none."""
         if len(self.faults) == 1:
             raise self.faults[0]
         if self.faults:

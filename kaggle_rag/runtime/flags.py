@@ -1,4 +1,4 @@
-"""What the command lines of the programs share: old names of flags, counts, encoders that moved."""
+"""Shared by the programs' command lines: old names of flags, counts, encoders that moved."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from kaggle_rag.runtime.errors import ConfigError
 
 ENCODER_HELP = (
-    "where the index's encoder lies now (same weights); NAME=FOLDER of a further retriever; repeat it"
+    "current location of the index's encoder (same weights); NAME=FOLDER for a further one; repeatable"
 )
 
 
 class OldName(argparse.Action):
-    """A flag by the name it had before: it works, and a line says the name it has now."""
+    """A flag under its old name: it still works, and a note gives the new name."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
@@ -34,14 +34,14 @@ def encoders_of(words: Sequence[str] | None) -> tuple[str | None, dict[str, str]
     """
     default, others = None, {}
     for word in words or ():
-        name, equals, place = word.partition("=")
+        name, equals, location = word.partition("=")
         if (default is not None) if not equals else name in others:
             raise ConfigError(
-                f"two places for one encoder: {word!r}", where="--encoder",
+                f"two locations for one encoder: {word!r}", where="--encoder",
                 expected="FOLDER once, and NAME=FOLDER once for each further retriever",
             )  # fmt: skip
         if equals:
-            others[name] = place
+            others[name] = location
         else:
             default = word
     return default, others

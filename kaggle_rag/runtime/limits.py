@@ -1,4 +1,4 @@
-"""Memory and time: what a stage used at its peak, what it may use, and giving it back after."""
+"""Memory and time: what a stage used at its peak, what it may use, and giving memory back afterwards."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def parse_size(text: str | int | float, where: str = "") -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """What a stage will need at its peak, in bytes, and the setting that makes it smaller.
+    """What a stage will need at its peak, in bytes, and the setting that reduces it.
 
-    ``weights`` is what a model that it opens takes of that.
+    ``weights`` is the part of it for a model that the stage opens.
     """
 
     stage: str
@@ -51,7 +51,7 @@ class Need:
 
 
 def require(need: Need, *, ram: int | None, gpu: int | None = None) -> None:
-    """Refuse a stage at its start when its estimate exceeds the budget the user gave.
+    """Refuse a stage before it starts if its estimate exceeds the user's budget.
 
     Raises
     ------
@@ -61,14 +61,14 @@ def require(need: Need, *, ram: int | None, gpu: int | None = None) -> None:
         if budget is not None and wanted > budget:
             raise LimitError(
                 f"the stage '{need.stage}' would need about {show_size(wanted)} of {what}",
-                expected=f"at most the {show_size(budget)} it was given",
+                expected=f"at most its budget of {show_size(budget)}",
                 cure=need.setting,
             )
 
 
 @dataclasses.dataclass
 class Usage:
-    """What one stage used; filled in when the stage ends."""
+    """What one stage used; filled in at the end of the stage."""
 
     stage: str
     seconds: float = 0.0
@@ -117,7 +117,7 @@ def release() -> None:
 
 
 def _cuda() -> Any:
-    """torch, when someone has imported it and it has a GPU; never imports it."""
+    """torch, if it is already imported and has a GPU; never imports it."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_available() else None
 
@@ -137,7 +137,7 @@ def _kernel_peak() -> int:
 
 
 def anonymous_memory() -> int:
-    """Bytes of RAM of this process that no file stands behind, so that the system cannot drop them."""
+    """Bytes of this process's RAM that are not backed by a file, so that the system cannot drop them."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -147,7 +147,7 @@ def anonymous_memory() -> int:
 
 
 class _Sampler(threading.Thread):
-    """Keeps the largest resident size it saw."""
+    """Records the largest resident size it saw."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -167,7 +167,7 @@ class _Sampler(threading.Thread):
 
 @contextmanager
 def stage(name: str, quiet: bool) -> Iterator[None]:
-    """Measure a stage, and say on stderr what it took."""
+    """Measure a stage, and print on stderr what it used."""
     with measured(name) as usage:
         yield
     if not quiet:

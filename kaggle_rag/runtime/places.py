@@ -1,7 +1,7 @@
-"""Paths and names of models in settings: one place that says what they are relative to.
+"""Paths and names of models in settings: one place that defines what they are relative to.
 
-A settings file names files beside itself, a command line those of the current folder. Every key that
-holds a path is listed by a pattern such as ``rankers.*.options.base``, and treated here.
+Paths in a settings file are relative to the file, those on a command line to the current folder. Every
+key that holds a path is listed by a pattern such as ``rankers.*.options.base``, and handled here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def plain(name: str) -> str:
-    """A path or model name as it is meant: ``~`` is the home folder, a slash at the end says nothing.
+    """A path or model name as intended: ``~`` is the home folder, a trailing slash means nothing.
 
     >>> plain("BAAI/bge-small-en-v1.5/")
     'BAAI/bge-small-en-v1.5'
@@ -22,20 +22,20 @@ def plain(name: str) -> str:
 
 
 def beside(path: str, folder: Path) -> str:
-    """A path of a settings file in ``folder``; absolute ones and those of the home folder stay."""
+    """A path of a settings file in ``folder``; absolute ones and those in the home folder are unchanged."""
     return str(folder / plain(path))
 
 
 def model_beside(name: str, folder: Path) -> str:
-    """A model of a settings file: a path where there is one, else a name to be looked up."""
-    there = folder / plain(name)
-    return str(there) if there.exists() else plain(name)
+    """A model of a settings file: a path if it exists, else a name to look up."""
+    path = folder / plain(name)
+    return str(path) if path.exists() else plain(name)
 
 
 def at(values: Any, patterns: Sequence[str], change: Callable[[str], str]) -> None:
     """Change, in place, the texts that the patterns lead to; ``*`` stands for every item or key.
 
-    What is not there, or no text, is left for the settings model to judge.
+    Missing values, and those that are not text, are left to the settings model.
     """
     for pattern in patterns:
         _at(values, pattern.split("."), change)

@@ -20,21 +20,21 @@ from kaggle_rag.runtime.places import at, beside, model_beside, plain
 
 
 def _takes(annotation: Any, kinds: Collection[Any]) -> bool:
-    """Whether a field may be of one of these kinds."""
+    """Whether a field may have one of these types."""
     return annotation in kinds or any(_takes(part, kinds) for part in get_args(annotation))
 
 
 class Section(BaseModel):
-    """What every settings model shares: unknown keys are faults, and nothing changes once read."""
+    """Base of every settings model: unknown keys are faults, and nothing changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     OLD_KEYS: ClassVar[Mapping[str, str]] = {}
-    """Keys by the names they had in the version before; they work, and a line says today's name."""
+    """Keys by their names in the previous version; they still work, and a note gives the new name."""
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_yes_for_a_number(cls, value: Any, info: Info) -> Any:
-        """YAML's ``yes`` is the number 1 to pydantic, which nobody meant."""
+        """Reject YAML's ``yes`` for a number: pydantic would read it as 1, which nobody means."""
         field = cls.model_fields[info.field_name or ""]
         if (
             isinstance(value, bool)
@@ -45,7 +45,7 @@ class Section(BaseModel):
         return value
 
 
-# What PyYAML calls a text that it was not given as a file.
+# PyYAML's name for text that does not come from a file.
 _NAMELESS = '"<unicode string>"'
 Settings = TypeVar("Settings", bound=Section)
 
@@ -84,12 +84,12 @@ def plain_values(
 
 
 class _Model:
-    """Of a field: a folder, or the name of a model that is looked up."""
+    """Marks a field as a folder, or the name of a model to look up."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelsInside:
-    """Of a table of free keys: those that hold models."""
+    """Marks, in a table of free keys, those that hold models."""
 
     keys: tuple[str, ...]
 
@@ -107,7 +107,7 @@ def keys_of(model: type[Section]) -> tuple[list[str], list[str]]:
 
 
 def _collect(parts: Iterable[Any], key: str, paths: list[str], models: list[str]) -> None:
-    """Add what the parts of an annotation, and its marks, say of a key."""
+    """Add a key to the patterns that the parts of its annotation, and their marks, call for."""
     for part in parts:
         if isinstance(part, _Model):
             models.append(key)
@@ -116,8 +116,8 @@ def _collect(parts: Iterable[Any], key: str, paths: list[str], models: list[str]
         elif part is Path:
             paths.append(key)
         elif isinstance(part, type) and issubclass(part, Section):
-            for found, own in zip((paths, models), keys_of(part)):
-                found += [f"{key}.{inner}" for inner in own]
+            for collected, own in zip((paths, models), keys_of(part)):
+                collected += [f"{key}.{inner}" for inner in own]
         elif get_origin(part) in (tuple, list):
             _collect(get_args(part), f"{key}.*", paths, models)
         elif get_origin(part) is dict:
@@ -136,7 +136,7 @@ def resolve(values: dict[str, Any], model: type[Section], folder: Path) -> None:
 
 
 def by_new_names(values: Mapping[str, Any], old: Mapping[str, str]) -> dict[str, Any]:
-    """``values`` with their ``old`` keys under today's names, and a note for each; one that is there wins."""
+    """``values`` with ``old`` keys under their new names, and a note for each; an existing new key wins."""
     named = dict(values)
     for key in old.keys() & named.keys():
         _tell_renamed(key, old[key])
@@ -150,10 +150,10 @@ def _tell_renamed(old: str, new: str) -> None:
     print(f"note: the setting {old} is now called {new}; the old name still works", file=sys.stderr)
 
 
-def drop(values: dict[str, Any], place: Sequence[Any]) -> None:
-    """Take out the innermost key that leads to a fault; a fault inside of a list takes the list with it."""
-    inside, key = values, place[0]
-    for part in place[1:]:
+def drop(values: dict[str, Any], location: Sequence[Any]) -> None:
+    """Remove the innermost key that leads to a fault; for a fault inside a list, the whole list."""
+    inside, key = values, location[0]
+    for part in location[1:]:
         if not (isinstance(inside.get(key), dict) and part in inside[key]):
             break
         inside, key = inside[key], part
@@ -167,11 +167,11 @@ def validated(model: type[Settings], values: Mapping[str, Any], where: str | Pat
         return model.model_validate(values)
     except ValidationError as error:
         faults = error.errors()
-        # A list whose only item is at fault counts as empty too: the inner fault says it better.
+        # A list whose only item is at fault also counts as empty: the inner fault is clearer.
         inner = {fault["loc"][:depth] for fault in faults for depth in range(1, len(fault["loc"]))}
-        lines = _together([_fault(fault, model, values) for fault in faults if fault["loc"] not in inner])
+        lines = _merged([_fault(fault, model, values) for fault in faults if fault["loc"] not in inner])
         raise ConfigError(
-            f"{len(lines)} setting{'s do' if len(lines) > 1 else ' does'} not fit:\n  " + "\n  ".join(lines),
+            f"{len(lines)} setting{'s are' if len(lines) > 1 else ' is'} invalid:\n  " + "\n  ".join(lines),
             where=where,
         ) from None
 
@@ -188,10 +188,10 @@ def _read(path: Path) -> dict[str, Any]:
             cure=f"save it as UTF-8, or: iconv -f CP1252 -t UTF-8 '{path.name}' > new.yaml",
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        said = str(error).replace(_NAMELESS, repr(path.name))
-        tabs = "'\\t'" in said
+        message = str(error).replace(_NAMELESS, repr(path.name))
+        tabs = "'\\t'" in message
         raise ConfigError(
-            f"not readable as YAML: {said}", where=path, cure="indent with spaces, not tabs" if tabs else ""
+            f"not valid YAML: {message}", where=path, cure="indent with spaces, not tabs" if tabs else ""
         ) from error
     if values is None:
         return {}
@@ -201,12 +201,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which a key that stands twice is a fault, not a silent choice of the last one."""
+    """YAML in which a duplicate key is a fault, instead of silently choosing the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1} and below: {twice!r} stands twice")
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} and below: {twice!r} appears twice")
         return dict(super().construct_mapping(node, deep))
 
 
@@ -226,17 +226,17 @@ def _set(values: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change!r}: the value is not YAML") from error
 
 
-def _together(faults: Sequence[tuple[str, str, str]]) -> list[str]:
-    """One line a key: where several forms are allowed, pydantic tells a fault for each of them."""
+def _merged(faults: Sequence[tuple[str, str, str]]) -> list[str]:
+    """One line per key: if several forms are allowed, pydantic reports a fault for each of them."""
     wants: dict[tuple[str, str], dict[str, None]] = {}
     for key, want, given in faults:
         wants.setdefault((key, given), {})[want] = None
-    return [f"{key}: " + ", or ".join(told) + given for (key, given), told in wants.items()]
+    return [f"{key}: " + ", or ".join(forms) + given for (key, given), forms in wants.items()]
 
 
 def _fault(fault: Any, model: type[BaseModel], values: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Key, what is wanted there and what was given; an unknown key names the known one most like it."""
-    key = ".".join(map(str, _place(fault, values)))
+    """Key, what is wanted there and what was given; for an unknown key, the most similar known one."""
+    key = ".".join(map(str, _location(fault, values)))
     if fault["type"] == "missing":
         return key, "not given", ""
     if fault["type"] != "extra_forbidden":
@@ -251,19 +251,19 @@ def _fault(fault: Any, model: type[BaseModel], values: Mapping[str, Any]) -> tup
     return key, f"no such setting; {hint}", ""
 
 
-def _place(fault: Any, values: Any) -> list[Any]:
-    """The keys that lead to a fault, without what pydantic calls the forms that a value may have."""
-    place: list[Any] = []
+def _location(fault: Any, values: Any) -> list[Any]:
+    """The keys that lead to a fault, without pydantic's names for the forms that a value may have."""
+    location: list[Any] = []
     for part in fault["loc"]:
         try:
             values = values[part]
         except (KeyError, IndexError, TypeError):
-            return [*place, part] if fault["type"] == "missing" else place
-        place.append(part)
-    return place
+            return [*location, part] if fault["type"] == "missing" else location
+        location.append(part)
+    return location
 
 
-# What pydantic calls kinds of values, in the words of YAML.
+# pydantic's names for types of values, in the words of YAML.
 _KINDS = {
     "tuple": "a list", "list": "a list", "dict": "key: value lines", "mapping": "key: value lines",
     "model": "key: value lines", "string": "text", "int": "a whole number", "float": "a number",
@@ -272,12 +272,12 @@ _KINDS = {
 
 
 def _words(fault: Any) -> str:
-    """A fault as a person would tell it."""
+    """A fault in plain words."""
     kind, _, way = fault["type"].rpartition("_")
     if fault["type"] == "too_short":
         return f"should hold at least {fault['ctx']['min_length']}"
     if fault["type"] == "invalid_key":
-        return "no name of a setting"
+        return "not the name of a setting"
     if fault["type"] == "int_from_float":
         kind = "int"
     elif way not in ("type", "parsing"):

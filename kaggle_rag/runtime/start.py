@@ -1,7 +1,7 @@
-"""What a program sets before anything heavy is imported: how threads wait, and what libraries may say.
+"""What a program sets before anything heavy is imported: how threads wait, and what libraries may print.
 
-Both stand in the environment, where libraries look once, when they are loaded, and from where processes
-that a program starts have them too.
+Both are set in the environment, which libraries read once, when they are loaded, and which child
+processes inherit.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import logging
 import os
 import warnings
 
-# Turns of the loop in which an idle thread of GNU's OpenMP waits before it sleeps. torch and FAISS bring
-# a copy each, whose threads wait for some milliseconds. Where other processes want the same cores, a
-# thread that spins keeps the one it waits for from running, and work of seconds takes a minute. 1,000 is
-# what the library takes by itself for a process of more threads than cores; of other processes it knows
-# nothing (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html).
+# Turns of the loop in which an idle thread of GNU's OpenMP waits before it sleeps. torch and FAISS each
+# bring a copy, whose threads wait for some milliseconds. If other processes want the same cores, a
+# spinning thread keeps the one it waits for from running, and work of seconds takes a minute. 1,000 is
+# the library's own default for a process with more threads than cores; it does not know about other
+# processes (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html).
 _SPINS = "1000"
 # Whoever set one of these has decided how threads wait.
 _WAITS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-# Said by libraries to their developers; what a user needs to know is said by this kit.
+# Messages of libraries to their developers; what a user needs to know is printed by this kit.
 _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    # As it is anyway; said aloud, it keeps tokenizers from warning of every process that is started.
+    # The default anyway; set explicitly, it keeps tokenizers from warning about every child process.
     "TOKENIZERS_PARALLELISM": "true",
 }
-# Of bitsandbytes: that a package of kernels for CPUs is not installed, at every import.
+# bitsandbytes reports at every import that a package of kernels for CPUs is not installed.
 _LOGGERS = ("bitsandbytes", "sentence_transformers")
 
 

@@ -1,8 +1,8 @@
-"""Long work in a folder of its own: claimed for one set of inputs, resumed, refused, or published whole.
+"""Long work in its own folder: claimed for one set of inputs, resumed, refused, or published as a whole.
 
-Every long stage asks the same: is what lies here of the same inputs, so that it goes on; of others, so that
-it is refused; or not worth keeping, so that it starts over? What decides is a *key*, plain JSON of all that
-decides the outcome, kept in a file of the folder.
+Every long stage asks the same: does the folder hold work on the same inputs, to be resumed; on others, to
+be refused; or nothing worth keeping, so that it starts over? A *key* decides: plain JSON of everything that
+determines the outcome, stored in a file of the folder.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ LOCK = ".lock"
 
 
 class WorkFolder:
-    """One folder of work. Subclasses say what is worth keeping, and where else a key may stand.
+    """One folder of work. Subclasses define what is worth keeping, and where else a key may be.
 
     Parameters
     ----------
     folder : where the work is done.
-    key : all that decides its outcome, as plain JSON; keys of an inner table named in ``nested`` are told
-        by their own names.
+    key : all that determines its outcome, as plain JSON; keys of an inner table named in ``nested`` are
+        reported by their own names.
     what : in the user's words, such as ``build``.
-    file : of the key, in the folder.
-    cure : what to do about a folder of other inputs.
+    file : name of the key's file in the folder.
+    cure : what to do about a folder with other inputs.
     """
 
     state = "unfinished "
-    """How work of another key is called in its message."""
+    """What messages call work with another key, before ``what``."""
     nested: frozenset[str] = frozenset()
 
     def __init__(self, folder: Path, key: Mapping[str, Any], what: str, *, file: str, cure: str) -> None:
         self.folder, self.key, self.what, self.file, self.cure = folder, dict(key), what, file, cure
 
     def stored_key(self) -> dict[str, Any] | None:
-        """The key of what lies in the folder; ``None`` where none can be read."""
+        """The key of the work in the folder; ``None`` if none can be read."""
         return read_json(self.folder / self.file)
 
     def worth_keeping(self) -> bool:
-        """Whether more was made than work of another key may clear away."""
+        """Whether there is more than work with another key may clear away."""
         return not self.is_empty()
 
     def is_empty(self) -> bool:
-        """Whether nothing was made yet, such as after a misspelt setting."""
+        """Whether there is no work yet, such as after a misspelt setting."""
         if not self.folder.exists():
             return True
         if (self.folder / self.file).exists() and self.stored_key() is None:
@@ -59,26 +59,26 @@ class WorkFolder:
         return {child.name for child in self.folder.iterdir()} <= {LOCK, self.file}
 
     def require_ours(self) -> None:
-        """Raise ``ArtifactError`` where the folder holds other work that is worth keeping; write nothing."""
+        """Raise ``ArtifactError`` if the folder holds other work that is worth keeping; write nothing."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise ArtifactError("a file stands where a folder is made", where=self.folder, cure=self.cure)
+            raise ArtifactError("a file exists where a folder is needed", where=self.folder, cure=self.cure)
         if self.is_empty():
             return
-        found = self.stored_key()
-        if found is None:
+        stored = self.stored_key()
+        if stored is None:
             raise ArtifactError(
-                f"this folder holds something else than {_a(self.what)}", where=self.folder, cure=self.cure
+                f"this folder holds something other than {_a(self.what)}", where=self.folder, cure=self.cure
             )
-        other = differing(self.key, found, self.nested)
+        other = differing(self.key, stored, self.nested)
         if other and self.worth_keeping():
             raise ArtifactError(
-                f"{_a(self.state + self.what)} with another {other} is there", where=self.folder,
+                f"{_a(self.state + self.what)} with another {other} already exists", where=self.folder,
                 cure=self.cure,
             )  # fmt: skip
 
     @contextmanager
     def claimed(self) -> Iterator[Path]:
-        """The folder, locked against a second process: taken up where it was, or started over.
+        """The folder, locked against a second process: resumed where it was, or started over.
 
         Raises
         ------
@@ -92,10 +92,10 @@ class WorkFolder:
         except Timeout:
             raise ArtifactError(
                 f"another {self.what} is running here", where=self.folder,
-                cure="wait until it ends, or choose another place",
+                cure="wait until it ends, or choose another folder",
             ) from None  # fmt: skip
         try:
-            # Between the first look and the lock another process may have begun.
+            # Between the first check and the lock another process may have started.
             self.require_ours()
             if differing(self.key, self.stored_key() or {}, self.nested):
                 self._start_over()
@@ -106,7 +106,7 @@ class WorkFolder:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self, made: Path, out: Path) -> None:
-        """Give ``made``, the folder itself or something in it, its final name; nothing else is left."""
+        """Give ``made``, the folder itself or something in it, its final name; remove everything else."""
         if made == self.folder:
             (self.folder / LOCK).unlink(missing_ok=True)
         made.replace(out)
@@ -126,23 +126,23 @@ def _a(what: str) -> str:
 
 
 def differing(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], nested: frozenset[str] = frozenset()
+    wanted: Mapping[str, Any], stored: Mapping[str, Any], nested: frozenset[str] = frozenset()
 ) -> str:
-    """The keys whose values differ, as a list in words; those inside of ``nested`` tables by their names."""
+    """The keys whose values differ, as a list in words; those inside ``nested`` tables by their names."""
     names: list[str] = []
-    for key in dict.fromkeys([*wanted, *found]):
-        ours, theirs = wanted.get(key), found.get(key)
-        if key in nested and isinstance(ours, dict) and isinstance(theirs, dict):
-            names += [inner for inner in ours if ours[inner] != theirs.get(inner)]
-        elif ours != theirs:
+    for key in dict.fromkeys([*wanted, *stored]):
+        new, old = wanted.get(key), stored.get(key)
+        if key in nested and isinstance(new, dict) and isinstance(old, dict):
+            names += [inner for inner in new if new[inner] != old.get(inner)]
+        elif new != old:
             names.append(key)
     return ", ".join(names)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The table in a file; ``None`` where there is no such file, or no table in it."""
+    """The table in a file; ``None`` if there is no such file, or no table in it."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None

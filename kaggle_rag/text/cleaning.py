@@ -1,12 +1,12 @@
 """Article text to paragraphs of prose: headings, markup and mathematics residue go, facts stay.
 
 What is removed never holds a number or a formula of the prose: reference marks, lists of works and
-links. A template or a formula is replaced by what it would have shown. Three rules for all of it:
-what the page shows is kept; what is dropped is counted by name; a rule that drops is written here.
+links. Templates and formulae are replaced by what they would have shown. Three rules throughout: what
+the page shows is kept; what is dropped is counted by name; every rule that drops is listed here.
 
-* Marks of references, ``[12]``, ``[note 3]``, ``[a]``, behind a word or a stop; not behind a single
-  letter, in a word (``benzo[a]pyrene``) or before an operator, where they are indexes.
-* Marks of pages, ``: 37–38`` and ``: page 6``, behind the end of a sentence and before another one.
+* Reference marks, ``[12]``, ``[note 3]``, ``[a]``, after a word or punctuation; not after a single
+  letter, in a word (``benzo[a]pyrene``) or before an operator, where they are indices.
+* Page marks, ``: 37–38`` and ``: page 6``, after the end of a sentence and before another one.
 * Lines of works and links under the headings of `works`, the tags and entities of an export,
   headings, and lines without a letter or digit.
 """
@@ -21,10 +21,10 @@ from collections import Counter
 from kaggle_rag.text.markup import elements, expand
 from kaggle_rag.text.mathematics import tex_to_text
 from kaggle_rag.text.template_parts import BRACES
-from kaggle_rag.text.works import kept_lines, kind_of_section
+from kaggle_rag.text.works import kind_of_section, prose_lines
 
 _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
-_GOES_ON = re.compile(r"\n {2,3}(?=\S)")
+_CONTINUATION = re.compile(r"\n {2,3}(?=\S)")
 _MARK = r"(?:[1-9]\d{0,2}|[a-z]|note \d+|(?:citation|clarification) needed|when\?|who\?)\]"
 _REFERENCE = re.compile(
     rf"\[(?:(?<=\w\w\[)|(?<=[.,;:!?)\"'”]\[)){_MARK}(?:\[{_MARK})*"
@@ -33,10 +33,10 @@ _REFERENCE = re.compile(
     r"|(?<=\w\w[.!?]\[\d\d\])(?=(?-i:[A-Z][a-z])))",
     re.IGNORECASE,
 )
-# "... of the fuel.: 37–38": the page of a reference, shown behind its mark.
+# "... of the fuel.: 37–38": the page of a reference, shown after its mark.
 _NUMBER = r"(?:\d{1,4}(?:\.\d{1,2})?|[ivxl]{1,7})"
 _PAGES = rf"{_NUMBER}(?:[–-]{_NUMBER})?(?: ?ff?\b\.?)?"
-# "... the governor general.: page 6", "...: §§ 5A(2), 26(1)": a word or a sign says that it is one.
+# "... the governor general.: page 6", "...: §§ 5A(2), 26(1)": a word or a sign marks it as a page.
 _NAMED = (
     rf"(?:pp?\.|[Pp]ages?|S\.|[Cc]h(?:ap(?:ter)?)?\.?|[Ss]ec\.?|§§?) ?{_PAGES}[A-Z]?(?:\(\d{{1,3}}\))?"
     r"(?:, ?\d{1,4}\(\d{1,3}\))*"
@@ -47,7 +47,7 @@ _PAGE = re.compile(
     rf"|\s*\[)(?! [A-Z][a-z]+\.?:)|(?:\s?: ?{_NAMED}(?:, ?{_PAGES})*)+(?=\s+[\"“(]?[A-Z]))"
 )
 _BEGINS_WITH_PAGE = re.compile(rf":\s?(?:{_NAMED}|{_PAGES})(?![^\W\d_]|[,.]\d)")
-# Behind these a figure is what the line tells, and no page.
+# After these, a figure is content and not a page.
 _SHORTENED = {
     "acc", "alt", "app", "approx", "apt", "art", "av", "ave", "avg", "bur", "cal", "cap", "ch", "circ",
     "cit", "co", "coef", "cm", "col", "conc", "corp", "dept", "dev", "deg", "diam", "dim", "dist", "div",
@@ -60,7 +60,7 @@ _SHORTENED = {
     "jul", "aug", "sep", "sept", "oct", "nov", "dec",
 }  # fmt: skip
 _OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
-# Exports that drop a list or a table glue the sentences around it.
+# Exports that drop a list or a table glue the sentences around it together.
 _GLUED = re.compile(r"(?<=[a-z0-9)\]\"”%])([.!?])(?=[A-Z][a-z]+[ ,])")
 _TAG = re.compile(
     r"</?(?:ref|br|sup|sub|small|nowiki|i|b|span|div|math|p)"
@@ -74,39 +74,39 @@ _NAME = 60
 
 
 def paragraphs(text: str, is_rendered: bool = False, left_out: Counter[str] | None = None) -> list[str]:
-    """Give the paragraphs of an article in order, each one line of clean text.
+    """Return the paragraphs of an article in order, each one line of clean text.
 
-    Lines are paragraphs, as in every plain-text export; headings are dropped, and with them the
-    works and links of the sections that hold such. Paragraphs without a letter or digit are dropped.
+    Lines are paragraphs, as in every plain-text export; headings are dropped, and so are works and
+    links in the sections that list them, and paragraphs without a letter or digit.
 
     Parameters
     ----------
-    is_rendered : the text is what a page shows, so that a tag, an entity or a mark in it is shown
-        too; else it is an export, whose leftovers of markup go.
-    left_out : counts what is dropped, by name: ``section References`` by its lines.
+    is_rendered : the text is what a page shows, including any tag, entity or mark in it; otherwise
+        it is an export, whose leftover markup is removed.
+    left_out : counts what is dropped, by name: lines in the case of ``section References``.
     """
     left_out = Counter() if left_out is None else left_out
     text = unicodedata.normalize("NFC", whole(text)).replace("\0", "")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not is_rendered:
         text = _unescaped(_leftovers(_formulae(text), left_out), left_out)
-    kept: list[str] = []
-    section, under = _Section("", 0), list[str]()
+    prose: list[str] = []
+    section, lines = _Section("", 0), list[str]()
     for line in text.split("\n"):
         if level := heading_level(line):
             if not section.level or level <= section.level:
-                kept += section.close(under, left_out)
-                section, under = _Section(line, level), []
+                prose += section.close(lines, left_out)
+                section, lines = _Section(line, level), []
             elif section.kind:
-                kept += section.close(under, left_out)
-                under = []
+                prose += section.close(lines, left_out)
+                lines = []
         elif _WORD.search(line := _line(line, is_rendered, left_out)):
-            under.append(line)
-    return kept + section.close(under, left_out)
+            lines.append(line)
+    return prose + section.close(lines, left_out)
 
 
 class _Section:
-    """A heading and its level; the kind of section that it, by its name, may be."""
+    """A heading, its level, and the kind of section that its name suggests."""
 
     def __init__(self, heading: str, level: int) -> None:
         self.name = heading.strip(" \t=")
@@ -114,22 +114,22 @@ class _Section:
         self.level = level if self.kind else 0
 
     def close(self, lines: list[str], left_out: Counter[str]) -> list[str]:
-        """What of its lines is prose."""
+        """The prose among its lines."""
         if not self.kind or not lines:
             return lines
-        kept = kept_lines(lines, self.kind)
-        if dropped := len(lines) - len(kept):
+        prose = prose_lines(lines, self.kind)
+        if dropped := len(lines) - len(prose):
             left_out[SECTION + self.name.capitalize()] += dropped
-        return kept
+        return prose
 
 
 def whole(text: str) -> str:
-    """Half surrogates, which JSON can smuggle in and no UTF-8 file can hold, as ``?``."""
+    """Replace lone surrogates, which JSON can smuggle in and no UTF-8 file can hold, by ``?``."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _leftovers(text: str, left_out: Counter[str]) -> str:
-    """Templates and references that an export left as they were written."""
+    """Resolve templates and drop references that an export left as written."""
 
     def drop(name: str, content: str) -> str:
         left_out[f"<{name}>"] += 1
@@ -143,7 +143,7 @@ def _leftovers(text: str, left_out: Counter[str]) -> str:
 
 
 def _unescaped(text: str, left_out: Counter[str]) -> str:
-    """Undo the one layer of escaping that an export has; a tag is markup before that, and text behind."""
+    """Undo the one layer of escaping that an export has; a tag is markup before that, and text after it."""
     text, tags = _TAG.subn("", text)
     if tags:
         left_out[TAGS] += tags
@@ -151,7 +151,7 @@ def _unescaped(text: str, left_out: Counter[str]) -> str:
 
 
 def heading_level(line: str) -> int:
-    """``2`` for ``== Heading ==``; 0 for a line that is no heading."""
+    """``2`` for ``== Heading ==``; 0 for a line that is not a heading."""
     line = line.strip()
     level = len(line) - len(line.lstrip("="))
     return level if 0 < level < len(line) and line.endswith("=" * level) else 0
@@ -164,20 +164,20 @@ def _line(line: str, is_rendered: bool, left_out: Counter[str]) -> str:
     line, marks = _REFERENCE.subn("", line)
     if marks:
         left_out[MARKS] += marks
-    return _GLUED.sub(r"\1 ", _PAGE.sub(lambda found: _without_page(found, left_out), line))
+    return _GLUED.sub(r"\1 ", _PAGE.sub(lambda match: _without_page(match, left_out), line))
 
 
-def _without_page(found: re.Match[str], left_out: Counter[str]) -> str:
-    """Drop a page behind the end of a sentence: behind a whole word, and three of them at least."""
-    before = _OWN_SENTENCE.search(found.string, max(0, found.start() - 80), found.start())
+def _without_page(match: re.Match[str], left_out: Counter[str]) -> str:
+    """Drop a page after the end of a sentence: after a full word, and at least three words."""
+    before = _OWN_SENTENCE.search(match.string, max(0, match.start() - 80), match.start())
     if not before or before[1].lower() in _SHORTENED:
-        return found[0]
+        return match[0]
     left_out[PAGES] += 1
-    return found[1]
+    return match[1]
 
 
 def begins_with_page(piece: str, before: str) -> bool:
-    """Does ``piece`` begin with the page of a reference behind the sentence ``before``: ``: 37 The …``?"""
+    """Whether ``piece`` begins with the page of a reference after the sentence ``before``: ``: 37 The …``."""
     own = _OWN_SENTENCE.search(before[-80:])
     return bool(own and own[1].lower() not in _SHORTENED and _BEGINS_WITH_PAGE.match(piece))
 
@@ -196,8 +196,8 @@ def _formulae(text: str) -> str:
             tex_to_text(html.unescape(text[match.start() : stop])),
         ]
         end = stop
-        if goes_on := _GOES_ON.match(text, end):
-            end = goes_on.end()
+        if continuation := _CONTINUATION.match(text, end):
+            end = continuation.end()
             pieces.append("" if text[end] in ",.;:)" else " ")
     return "".join([*pieces, text[end:]])
 
@@ -205,7 +205,7 @@ def _formulae(text: str) -> str:
 def _without_exploded(before: str) -> str:
     """Drop the lines of one symbol each that precede the TeX of a formula.
 
-    They are blank or indented by 4 spaces and more; prose that goes on between two formulae is
+    They are blank or indented by 4 spaces or more; prose that continues between two formulae is
     indented by 2 or 3.
     """
     lines = before.split("\n")
@@ -215,7 +215,7 @@ def _without_exploded(before: str) -> str:
 
 
 def _closing_brace(text: str, start: int) -> int:
-    """Position behind the brace that closes the one at ``start`` (the line's end if none does)."""
+    """Position after the brace that closes the one at ``start`` (the line's end if none does)."""
     depth = 0
     for position in range(start, len(text)):
         character = text[position]

@@ -1,9 +1,9 @@
-"""What the templates of large wikis beside the English one show: dates, units, centuries, numbers.
+"""What the templates of large non-English wikis show: dates, units, centuries, numbers.
 
-French, German, Spanish, Italian, Portuguese, Russian, Ukrainian, Polish, Japanese and Chinese. Listed
-is what could be confirmed from the templates' documentation or from tests of other readers of these
-wikis; any other template is counted by its name. Names hardly collide; where one does, its arguments
-tell which is meant.
+French, German, Spanish, Italian, Portuguese, Russian, Ukrainian, Polish, Japanese and Chinese. Only
+what could be confirmed from the templates' documentation or from tests of other readers of these
+wikis is listed; any other template is counted by its name. Names rarely collide; where one does, its
+arguments show which is meant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MONTHS = {
     "pt": "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro",
     "ru": "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
 }
-# Up to 39: no wiki counts a later century, and words such as "mil" are none.
+# Up to 39: no wiki counts a later century, and words such as "mil" are not numerals.
 _ROMAN = re.compile(r"(?=[ivx])x{0,3}(?:ix|iv|v?i{0,3})", re.IGNORECASE)
 _ENDS = ("e", "er", "ème", "ère")
 _ORDINAL = re.compile(r"\d+(?:ers?|res?|es?|nde?)(?: .+)?")
@@ -36,10 +36,10 @@ _LANGUAGES = {
 
 
 def by_pattern(name: str, arguments: Arguments) -> str | None:
-    """What a template shows whose name says it: ``{{1er|…}}``, ``{{XIXe siècle}}``, ``{{enS|…}}``."""
-    if found := _ERA.fullmatch(name):
-        return f"{found[1].upper()}{found[2]} {found[3]}{_BEFORE_CHRIST if found[4] else ''}"
-    if found := _ORDINAL.fullmatch(name):
+    """What a template shows if its name says it: ``{{1er|…}}``, ``{{XIXe siècle}}``, ``{{enS|…}}``."""
+    if era := _ERA.fullmatch(name):
+        return f"{era[1].upper()}{era[2]} {era[3]}{_BEFORE_CHRIST if era[4] else ''}"
+    if _ORDINAL.fullmatch(name):
         return f"{name} {arguments.at(1)}".strip()
     if _ROMAN_ORDINAL.fullmatch(name) and not arguments.positional:
         return name.rstrip("er").upper() + name[len(name.rstrip("er")) :]
@@ -50,8 +50,8 @@ def by_pattern(name: str, arguments: Arguments) -> str | None:
     return None
 
 
-def _date(language: str, of: str = " ") -> Show:
-    """Day, month and year; a month by its number is written out, and nothing behind the year shows."""
+def _date(language: str, separator: str = " ") -> Show:
+    """Day, month and year; a numeric month is written out, and nothing after the year shows."""
     months = _MONTHS[language].split()
 
     def show(a: Arguments) -> str:
@@ -60,13 +60,13 @@ def _date(language: str, of: str = " ") -> Show:
             parts[-2] = months[int(parts[-2]) - 1]
         if len(parts) > 1 and language == "fr" and parts[0] == "1":
             parts[0] = "1er"
-        return of.join(parts)
+        return separator.join(parts)
 
     return show
 
 
 def _quantity(a: Arguments) -> str:
-    """``{{unité|5|kg||m|-3}}`` is ``5 kg⋅m^-3``: a number, then units, each with its power behind it."""
+    """``{{unité|5|kg||m|-3}}`` is ``5 kg⋅m^-3``: a number, then units, each followed by its power."""
     text = a.at(1)
     if exponent := a.named.get("e"):
         text += f"×10{raised(exponent)}"
@@ -86,16 +86,16 @@ def _measure(a: Arguments) -> str:
 
 
 def _ordinal(number: str) -> str:
-    """A Roman number as it is written before a century: ``Ier``, ``IIe``; anything else as it is."""
+    """A Roman numeral as written before a century: ``Ier``, ``IIe``; anything else unchanged."""
     if not _ROMAN.fullmatch(number):
         return number
     return number.upper() + ("er" if number.upper() == "I" else "e")
 
 
-def _century(word: str = " siècle", behind: str = "") -> Show:
+def _century(word: str = " siècle", suffix: str = "") -> Show:
     """``{{s|XIX|e}}`` is ``XIXe siècle``, and ``{{s2|XVIII|XIX}}`` ``XVIIIe et XIXe siècles``.
 
-    On other wikis ``{{s|…}}`` keeps words on one line: what is no number is shown as it stands.
+    On other wikis ``{{s|…}}`` keeps words on one line: what is not a numeral is shown as it is.
     """
 
     def show(a: Arguments) -> str:
@@ -103,19 +103,19 @@ def _century(word: str = " siècle", behind: str = "") -> Show:
         if not numbers:
             return a.at(1)
         plural = "s" if word and len(numbers) > 1 else ""
-        return f"{' et '.join(map(_ordinal, numbers))}{word}{plural}{behind}"
+        return f"{' et '.join(map(_ordinal, numbers))}{word}{plural}{suffix}"
 
     return show
 
 
-def _span_of_centuries(behind: str = "") -> Show:
+def _span_of_centuries(suffix: str = "") -> Show:
     """``{{sp|VII|e|ou|VIII|e|s}}`` is ``VIIe ou VIIIe siècles``."""
 
     def show(a: Arguments) -> str:
         parts = [part for part in a.positional if part not in ("", *_ENDS)]
         plural = "s" if parts and parts[-1] == "s" else ""
         words = [_ordinal(part) for part in parts if part != "s"]
-        return f"{' '.join(words)} siècle{plural}{behind}" if words else ""
+        return f"{' '.join(words)} siècle{plural}{suffix}" if words else ""
 
     return show
 
@@ -139,7 +139,7 @@ def _height(a: Arguments) -> str:
 
 
 def _untranslated(a: Arguments) -> str:
-    """``{{нп5|Title|shown|language}}`` and its like: the label, or else the title."""
+    """``{{нп5|Title|shown|language}}`` and the like: the label, or else the title."""
     named = a.named
     label = a.at(2) or named.get("текст") or a.at(1)
     return label or named.get("надо") or named.get("треба") or ""
@@ -156,7 +156,7 @@ def _reading(a: Arguments) -> str:
 
 
 def _life(a: Arguments) -> str:
-    """Chinese ``{{bd|1973年|10月17日|2001年|5月6日}}``; the page writes the brackets around it."""
+    """Chinese ``{{bd|1973年|10月17日|2001年|5月6日}}``; the page has the brackets around it."""
     born, died = "".join(a.positional[:2]), "".join(a.positional[2:4])
     return f"{born}－{died}" if born or died else ""
 
@@ -178,9 +178,9 @@ GROUPS: tuple[tuple[Show, str], ...] = (
     (_measure, "m"),
     (_century(), "s; s-; siècle; s2; s2-"),
     (_century(word=""), "s mini; s mini-"),
-    (_century(behind=_BEFORE_CHRIST), "-s; -s-; -s2; -s2-; sav; sav-"),
-    (_century(word="", behind=_BEFORE_CHRIST), "-s mini; -s mini-"),
-    (_century(behind=" apr. J.-C."), "sap; sap-"),
+    (_century(suffix=_BEFORE_CHRIST), "-s; -s-; -s2; -s2-; sav; sav-"),
+    (_century(word="", suffix=_BEFORE_CHRIST), "-s mini; -s mini-"),
+    (_century(suffix=" apr. J.-C."), "sap; sap-"),
     (_span_of_centuries(), "sp; sp-"),
     (_span_of_centuries(_BEFORE_CHRIST), "-sp; -sp-"),
     (_spanish_century, "siglo"),

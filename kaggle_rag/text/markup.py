@@ -1,7 +1,7 @@
 """MediaWiki's brackets, read in one pass: ``{{templates}}``, ``[[links]]`` and whole elements.
 
-Every scan here takes time in proportion to the text, also where markup never closes: an opening
-without its end is text, and what stands behind it is read as if it were not there.
+Every scan here takes time proportional to the text, even where markup never closes: an opening
+without its end is text, and what follows is read as if it were not there.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _TOKENS = {
     True: re.compile(r"\{\{|\}\}|\[\[|\]\]|\||=|\n(?=\n|==)"),
     False: re.compile(r"\{\{|\}\}|\||=|\n(?===)"),
 }
-# A "=" that is shown must not divide a name from its value in the template around it.
+# A "=" that is shown must not separate a name from its value in the enclosing template.
 _EQUALS = "\x03"
-# Called with the name of each template that shows nothing, and whether it stands inside a line.
+# Called with the name of each template that shows nothing, and whether it is inside a line.
 Untold = Callable[[str, bool], object]
 
 Link = Callable[[list[str]], str]
 
 
 class _Open:
-    """An opened bracket: its parts between bars, each in pieces, and where a part has its ``=``."""
+    """An opened bracket: its parts between bars, each in pieces, and the position of a part's ``=``."""
 
     def __init__(self, opener: str) -> None:
         self.opener = opener
@@ -38,7 +38,7 @@ class _Open:
         self.has_braces = False
 
     def write(self, text: str) -> None:
-        """Add what stands in the source (``show`` adds what an inner bracket became)."""
+        """Add text of the source (``show`` adds what an inner bracket became)."""
         self.has_braces = self.has_braces or "{" in text or "}" in text
         self.parts[-1].append(text)
 
@@ -50,7 +50,7 @@ class _Open:
         self.equals.append(-1)
 
     def pieces(self) -> list[str]:
-        """The source again, for a bracket that means nothing."""
+        """The original source, for a bracket that means nothing."""
         pieces = [self.opener]
         for number, part in enumerate(self.parts):
             pieces += ["|", *part] if number else part
@@ -60,16 +60,16 @@ class _Open:
 def expand(
     text: str, link: Link | None = None, gone: str = "", untold: Untold | None = None, language: str = ""
 ) -> str:
-    """Replace templates by what they show and, where ``link`` is given, links by what it gives.
+    """Replace templates by what they show and, if ``link`` is given, links by what it returns.
 
     Parameters
     ----------
-    text : wikitext; or, without ``link``, plain text with leftovers of it: there only what is a
-        template beyond doubt is replaced, since prose has braces of its own.
-    link : gets the parts of a link between its bars.
-    gone : stands for a template that shows nothing.
-    untold : hears of each of them.
-    language : code of the wiki's, since some names mean something else on another one.
+    text : wikitext; or, without ``link``, plain text with leftovers of it, where only unmistakable
+        templates are replaced, since prose has braces of its own.
+    link : called with the parts of a link between its bars.
+    gone : placeholder for a template that shows nothing.
+    untold : called for each of them.
+    language : code of the wiki's, since some names mean different things on different wikis.
     """
     stack = [_Open("")]
     end = 0
@@ -89,18 +89,18 @@ def expand(
 
 
 def _is_inside(before: list[str], text: str, end: int) -> bool:
-    """Does a line go on around the template that ended at ``end``, the last piece of ``before``?"""
+    """Whether a line has text around the template that ended at ``end``, the last piece of ``before``."""
     line = "".join(before[-4:-1]).rpartition("\n")[2].strip("*#:; \t")
     return bool(line) or text[end : end + 80].partition("\n")[0].strip() != ""
 
 
 def _take(token: str, stack: list[_Open], link: Link | None, gone: str, language: str) -> str:
-    """Take in one token; give the name of the template it closes, where that shows nothing."""
+    """Process one token; return the name of the template it closes, if that shows nothing."""
     top = stack[-1]
     if token in ("{{", "[[") and len(stack) <= DEPTH:
         stack.append(_Open(token))
-    elif token == "}}" and (place := _innermost_template(stack)):
-        _abandon(stack, place + 1)
+    elif token == "}}" and (position := _innermost_template(stack)):
+        _abandon(stack, position + 1)
         return _close(stack, link is None, gone, language)
     elif token == "]]" and top.opener == "[[" and link:
         stack.pop()
@@ -115,12 +115,12 @@ def _take(token: str, stack: list[_Open], link: Link | None, gone: str, language
 
 
 def _innermost_template(stack: list[_Open]) -> int:
-    """Its place in the stack (0 for none)."""
-    return next((place for place in range(len(stack) - 1, 0, -1) if stack[place].opener == "{{"), 0)
+    """Its position in the stack (0 for none)."""
+    return next((n for n in range(len(stack) - 1, 0, -1) if stack[n].opener == "{{"), 0)
 
 
 def _end_of_paragraph(stack: list[_Open], heading: bool) -> None:
-    """No link goes on behind an empty line, and nothing behind a heading."""
+    """No link continues past an empty line, and nothing past a heading."""
     while len(stack) > 1 and (heading or stack[-1].opener == "[["):
         _abandon(stack, len(stack) - 1)
 
@@ -133,7 +133,7 @@ def _abandon(stack: list[_Open], keep: int) -> None:
 
 
 def _close(stack: list[_Open], plain: bool, gone: str, language: str) -> str:
-    """Replace the template on top of the stack by what it shows; give its name where that is nothing."""
+    """Replace the template on top of the stack by what it shows; return its name if that is nothing."""
     template = stack.pop()
     name = "".join(template.parts[0])
     if plain and not _is_template(name, template):
@@ -176,11 +176,11 @@ def elements(text: str, names: Collection[str], show: Callable[[str, str], str])
     opening = _openings(frozenset(names))
     pieces: list[str] = []
     end, without_end = 0, set[str]()
-    while found := opening.search(text, end):
-        name = found[1].lower()
-        pieces.append(text[end : found.start()])
-        end = found.end()
-        if found[2]:
+    while tag := opening.search(text, end):
+        name = tag[1].lower()
+        pieces.append(text[end : tag.start()])
+        end = tag.end()
+        if tag[2]:
             pieces.append(show(name, ""))
         elif name not in without_end:
             closing = _closing(name).search(text, end)
@@ -199,5 +199,5 @@ def _openings(names: frozenset[str]) -> re.Pattern[str]:
 
 @lru_cache(maxsize=64)
 def _closing(name: str) -> re.Pattern[str]:
-    """The element's end, or what shows that it has none."""
+    """The element's end, or a sign that it has none."""
     return re.compile(rf"</{name}\s*>|<{name}\b[^<>]*(?<!/)>|\n==", re.IGNORECASE)

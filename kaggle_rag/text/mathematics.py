@@ -32,7 +32,7 @@ _ATOM = re.compile(r"[\w.]+")
 
 
 def tex_to_text(tex: str) -> str:
-    """Give readable text for a piece of TeX mathematics (a broken piece loses only its braces)."""
+    """Return readable text for a piece of TeX mathematics (a broken piece loses only its braces)."""
     try:
         text = _converted(tex)
     # Whatever a parser makes of broken TeX, an article must not be lost to it.
@@ -102,7 +102,7 @@ def _argument(node: Any, writer: Any) -> str:
 
 
 def _operator(node: Any, l2tobj: Any) -> str:
-    """Its name, apart from the name that follows it."""
+    """Its name, separated from the name that follows it."""
     name = node.macroname.removeprefix("b")
     space = " " if node.macro_post_space or name == "mod" else ""
     return f"{' ' if name == 'mod' else ''}{name}{space}"

@@ -1,8 +1,8 @@
-"""Texts made alike before they are compared."""
+"""Normalisation of texts before they are compared."""
 
 from __future__ import annotations
 
 
 def same(text: str) -> str:
-    """What two spellings of one passage share: case and spaces set aside."""
+    """The text without differences of case and spaces, for comparing two spellings of a passage."""
     return " ".join(text.lower().split())

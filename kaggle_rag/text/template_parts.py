@@ -1,4 +1,4 @@
-"""What the tables of templates are made of: arguments, and the few ways in which most of them show."""
+"""Building blocks of the template tables: arguments, and the few ways in which most templates show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _SIMPLE = re.compile(r"[+\-−]?\w+|[+\-−]")
-# Braces that a template shows, as no template's own, and the place of a bar behind a cell's attributes.
+# Braces that a template shows, marked as not its own, and the bar after a cell's attributes.
 OPEN, CLOSE, BAR = "\x10", "\x11", "\x06"
 BRACES = str.maketrans({OPEN: "{", CLOSE: "}", BAR: None})
 
@@ -19,7 +19,7 @@ class Arguments(NamedTuple):
     named: dict[str, str]
 
     def at(self, position: int) -> str:
-        """The argument at ``position`` (from 1; negative from the end), or nothing."""
+        """The argument at ``position`` (from 1; negative from the end), or an empty string."""
         try:
             return self.positional[position - 1 if position > 0 else position]
         except IndexError:
@@ -38,7 +38,7 @@ def raised(text: str, sign: str = "^") -> str:
 
 
 def scripted(text: str, sign: str, before: str) -> str:
-    """A superscript or subscript behind the character ``before``.
+    """A superscript or subscript after the character ``before``.
 
     ``m<sup>2</sup>`` is ``m^2``, ``H<sub>2</sub>O`` ``H2O``, ``19<sup>th</sup>`` ``19th``, and
     ``<sup>235</sup>U`` ``235U``.
@@ -76,6 +76,6 @@ def fraction(a: Arguments) -> str:
 
 
 def glossed(a: Arguments) -> str:
-    """``{{nihongo|Mount Fuji|富士山|Fuji-san}}``: the rest stands in brackets behind the first."""
+    """``{{nihongo|Mount Fuji|富士山|Fuji-san}}``: the rest goes in brackets after the first."""
     inside = ", ".join(part for part in a.positional[1:4] if part)
     return f"{a.at(1)} ({inside})" if a.at(1) and inside else a.at(1) or inside

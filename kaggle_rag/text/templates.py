@@ -1,8 +1,8 @@
 """What MediaWiki templates show: one table from name to text, for wikitext and for its leftovers.
 
 A template that is not in the table shows nothing: infoboxes, navigation, citations, maintenance
-marks and pronunciations are no prose. Every one of them is counted by its name; ``build`` and
-``check --corpus`` tell those that stand inside a line most often, and the check the numbers that went.
+marks and pronunciations are not prose. Each of them is counted by its name; ``build`` and
+``check --corpus`` report the most frequent ones inside lines, and the check also the lost numbers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MONTHS = (
 
 
 def shown(name: str, arguments: Arguments, language: str = "") -> str | None:
-    """What a template of a wiki in ``language`` shows in running text; ``None`` for one that is no prose."""
+    """What a template of a wiki in ``language`` shows in running text; ``None`` if not prose."""
     name = template_name(name)
     if show := OF_LANGUAGE.get(language.partition("-")[0], {}).get(name) or TEMPLATES.get(name):
         return show(arguments) or None
@@ -66,7 +66,7 @@ def shown(name: str, arguments: Arguments, language: str = "") -> str | None:
 
 
 def template_name(name: str) -> str:
-    """``Frac`` and `` frac_`` are one template."""
+    """``Frac`` and `` frac_`` are the same template."""
     return " ".join(name.replace("_", " ").lower().split()).removeprefix("template:")
 
 
@@ -82,7 +82,7 @@ def _power(unit: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Angle brackets that a page shows; what is unescaped behind the tags is no tag."""
+    """Escape angle brackets that a page shows; what is unescaped after the tags is not a tag."""
     return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -96,8 +96,8 @@ def _tag(a: Arguments) -> str:
     if not a.at(1):
         return ""
     opening = f"<{' '.join(filter(None, (a.at(1), a.named.get('attribs', ''), '/' if kind == 's' else '')))}>"
-    whole = {"o": opening, "s": opening, "c": f"</{a.at(1)}>"}
-    return _escaped(whole.get(kind, f"{opening}{content}</{a.at(1)}>"))
+    short_forms = {"o": opening, "s": opening, "c": f"</{a.at(1)}>"}
+    return _escaped(short_forms.get(kind, f"{opening}{content}</{a.at(1)}>"))
 
 
 def _named(name: str) -> Show:
@@ -105,15 +105,15 @@ def _named(name: str) -> Show:
 
 
 def _convert(a: Arguments) -> str:
-    """``{{convert|5|to|7|km|mi}}``: the quantity as it is written; conversions are not computed."""
-    parts, text, place = a.positional, "", 0
-    while place < len(parts) and (_NUMBER.fullmatch(parts[place]) or parts[place] in _RANGES):
-        text += _RANGES.get(parts[place], parts[place].replace("//", "/").replace("+", " "))
-        place += 1
-    if place < len(parts):
-        text += f" {_unit(parts[place])}"
-    # 5 ft 10 in: a number that stands alone in this place is a precision.
-    more = parts[place + 1 : place + 3]
+    """``{{convert|5|to|7|km|mi}}``: the quantity as written; conversions are not computed."""
+    parts, text, n = a.positional, "", 0
+    while n < len(parts) and (_NUMBER.fullmatch(parts[n]) or parts[n] in _RANGES):
+        text += _RANGES.get(parts[n], parts[n].replace("//", "/").replace("+", " "))
+        n += 1
+    if n < len(parts):
+        text += f" {_unit(parts[n])}"
+    # 5 ft 10 in: a number alone here is a precision.
+    more = parts[n + 1 : n + 3]
     if len(more) == 2 and more[1] in _SECOND_UNITS and _NUMBER.fullmatch(more[0]):
         text += f" {more[0]} {more[1]}"
     return text.strip()
@@ -138,7 +138,7 @@ def _value(a: Arguments) -> str:
 
 
 def _chemical(a: Arguments) -> str:
-    """``{{chem|SO|4|2-}}``: symbols and counts join, a charge stands behind ``^``."""
+    """``{{chem|SO|4|2-}}``: symbols and counts are joined, a charge follows ``^``."""
     text = ""
     for part in a.positional:
         text += f"^{part}" if text and _CHARGE.fullmatch(part) else part
@@ -176,7 +176,7 @@ def _ship(kind: str) -> Show:
 
 
 def _template_link(a: Arguments) -> str:
-    """``{{tl|reflist}}`` names a template: what it shows is none itself."""
+    """``{{tl|reflist}}`` names a template: what it shows is not a template itself."""
     return f"{OPEN * 2}{'|'.join(a.positional)}{CLOSE * 2}"
 
 
@@ -187,11 +187,11 @@ def _music(a: Arguments) -> str:
 
 
 def _cell(otherwise: str) -> Show:
-    """A template that gives a cell's attributes, a bar, and what the cell shows."""
+    """A template that supplies a cell's attributes, a bar, and what the cell shows."""
     return lambda a: BAR + (a.at(1) or otherwise)
 
 
-# What shows, and the templates that show so, divided by semicolons.
+# What is shown, and the templates that show it, separated by semicolons.
 _GROUPS: tuple[tuple[Show, str], ...] = (
     (
         at(1),
@@ -320,7 +320,7 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (always("No"), "cross; na; x mark"),
     (_music, "music"),
 )
-# The English names count where two wikis mean different things by one, but for those of OF_LANGUAGE.
+# Where two wikis use a name differently, the English meaning counts, except for those of OF_LANGUAGE.
 TEMPLATES: dict[str, Show] = {
     name.strip(): show for show, names in (*GROUPS, *_GROUPS) for name in names.split(";")
 }

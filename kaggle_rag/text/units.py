@@ -15,7 +15,7 @@ from kaggle_rag.text.cleaning import begins_with_page, paragraphs
 
 _TWO_WORDS = re.compile(r"\w\W+\w")
 _LETTER = re.compile(r"[^\W\d_]")
-_GOES_ON = (":", ";", ",")
+_CONTINUATIONS = (":", ";", ",")
 SCRAPS = "scraps without two words"
 
 
@@ -52,7 +52,7 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Splitter:
-    """Cuts articles into passages; ``tokenizer`` (a fast one) is needed by windows only."""
+    """Cuts articles into passages; only windows need ``tokenizer`` (a fast one)."""
 
     unit: Unit
     language: str = "en"
@@ -61,7 +61,7 @@ class Splitter:
     def __call__(
         self, text: str, is_rendered: bool = False, left_out: Counter[str] | None = None
     ) -> list[str]:
-        """The passages of one article, in order; none when it holds no text.
+        """The passages of one article, in order; none if it holds no text.
 
         ``is_rendered`` and ``left_out`` are those of `paragraphs`.
         """
@@ -74,18 +74,18 @@ def sentences(text: str, language: str = "en", left_out: Counter[str] | None = N
 
     Scraps without two words are dropped, and counted in ``left_out``.
     """
-    found: list[str] = []
+    pieces: list[str] = []
     for piece in sentencex.segment(language, text):
-        # "Pop.: 291,826" is no end of a sentence.
-        if found and piece[:1] in _GOES_ON and not begins_with_page(piece, found[-1]):
-            found[-1] += piece
+        # "Pop.: 291,826" is not the end of a sentence.
+        if pieces and piece[:1] in _CONTINUATIONS and not begins_with_page(piece, pieces[-1]):
+            pieces[-1] += piece
         else:
-            found.append(piece)
-    found = [sentence.strip() for sentence in found]
-    kept = [s for s in found if _TWO_WORDS.search(s) and _LETTER.search(s)]
-    if left_out is not None and len(kept) < len(found):
-        left_out[SCRAPS] += sum(map(bool, found)) - len(kept)
-    return kept
+            pieces.append(piece)
+    pieces = [piece.strip() for piece in pieces]
+    usable = [piece for piece in pieces if _TWO_WORDS.search(piece) and _LETTER.search(piece)]
+    if left_out is not None and len(usable) < len(pieces):
+        left_out[SCRAPS] += sum(map(bool, pieces)) - len(usable)
+    return usable
 
 
 def _by_sentence(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
@@ -109,7 +109,7 @@ def _by_window(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> 
     windows, start, stop = [], 0, 0
     while stop < len(spans):
         full = min(start + splitter.unit.size, len(spans))
-        # A word longer than a whole window (text without spaces) is cut where it must be.
+        # A word longer than a whole window (text without spaces) is cut inside.
         border = _word_start(words, full)
         stop = border if border > stop else full
         windows.append(text[spans[start][0] : spans[stop - 1][1]])

@@ -1,19 +1,19 @@
-"""Sections that list works and links: told by what stands in them, not by their heading alone.
+"""Sections that list works and links, recognised by their content and not by their heading alone.
 
-A heading such as "Sources" stands over books, and over the foods that hold a vitamin. So a line
-beneath it goes when it reads as a work or a link, and stays when it reads as a sentence.
+A heading such as "Sources" may introduce books, or the foods that contain a vitamin. So a line
+below it is dropped if it reads as a work or a link, and kept if it reads as a sentence.
 """
 
 from __future__ import annotations
 
 import re
 
-# Sections of links: what is no sentence in them is a link.
+# Sections of links: whatever is not a sentence in them is a link.
 _LINKS = {"external links", "see also", "further reading"}
 _WORKS = {
     "references", "bibliography", "notes and references", "citations", "sources", "footnotes",
 }  # fmt: skip
-# A single one of these is a work's mark; of the weaker ones it takes two.
+# One of these marks a work; of the weaker ones it takes two.
 _STRONG = re.compile(
     r"\b(?:ISBN|ISSN|OCLC|PMID|PMC|JSTOR|LCCN|Bibcode|S2CID|arXiv)\b|\bdoi:|https?://|\bwww\.|\bet al\b"
     r"|\b(?:Retrieved|Accessed|Archived)\b.{0,40}\d{4}|\bpp\.\s?\d|\(eds?\.|\beds?\.\)|\bno\.\s?\d+,? pp?\b"
@@ -41,7 +41,7 @@ _VERB = re.compile(
 )
 _END = re.compile(r"[.!?:][\"”’')\]]*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-# Words of which a sentence has some, and a title few.
+# Words that are common in sentences and rare in titles.
 _SMALL = {
     "the", "a", "an", "of", "in", "to", "is", "are", "was", "were", "be", "been", "it", "its", "this",
     "that", "these", "those", "as", "by", "with", "from", "at", "has", "have", "had", "which", "or", "not",
@@ -49,7 +49,7 @@ _SMALL = {
     "between", "they", "he", "she", "his", "her", "their", "one", "two", "on", "for", "causes", "holds",
     "contains",
 }  # fmt: skip
-# "Beef liver: 83 μg": what a line tells that names no work.
+# "Beef liver: 83 μg": content of a line that does not name a work.
 _QUANTITY = re.compile(
     r"\d ?(?:[%‰°]|(?:[kcmnMGμµ]?(?:g|m|l|L|J|W|Hz|Pa|mol|eV)|km|cal|kcal|IU|ppm|ppb|ha|tons?|tonnes?|"
     r"hours?|days?|percent|million|billion)\b)"
@@ -59,44 +59,44 @@ _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d(?:s|–\d+|-\d+)?\b")
 
 
 def kind_of_section(heading: str) -> str:
-    """``links`` or ``works`` for a heading under which they use to stand; else nothing."""
+    """``links`` or ``works`` for a heading that usually introduces them; else an empty string."""
     name = heading.strip(" \t=").lower()
     return "links" if name in _LINKS else "works" if name in _WORKS else ""
 
 
-def kept_lines(lines: list[str], kind: str) -> list[str]:
+def prose_lines(lines: list[str], kind: str) -> list[str]:
     """The lines of such a section, cleaned, that are neither works nor links.
 
-    A list goes whole, with the sentences that introduce it or stand behind its items: a section of
-    links where not most of its lines are sentences, one of works where works are more than they.
-    A quantity stays in either, since no work or link is told by one.
+    A list is dropped whole, with the sentences that introduce it or follow its items: a section of
+    links unless most of its lines are sentences, one of works if works outnumber sentences.
+    A quantity stays in either, since works and links contain none.
     """
-    judged = [_judged(line) for line in lines]
+    classes = [_class_of(line) for line in lines]
     if kind == "links":
-        judged = [
-            verdict if verdict == "quantity" or _VERB.search(line) else "other"
-            for line, verdict in zip(lines, judged)
+        classes = [
+            line_class if line_class == "quantity" or _VERB.search(line) else "other"
+            for line, line_class in zip(lines, classes)
         ]
-    works, sentences = judged.count("work"), judged.count("sentence") + judged.count("quantity")
+    works, sentences = classes.count("work"), classes.count("sentence") + classes.count("quantity")
     figures = any(map(_has_figure, lines))
     is_list = works > sentences or (sentences == 0 and not (figures and kind == "works" and not works))
     if is_list or (kind == "links" and sentences * 2 <= len(lines)):
-        stays = {"quantity"}
+        prose = {"quantity"}
     else:
-        stays = {"quantity", "sentence", "other"} if kind == "works" else {"quantity", "sentence"}
-    return [line for line, verdict in zip(lines, judged) if verdict in stays]
+        prose = {"quantity", "sentence", "other"} if kind == "works" else {"quantity", "sentence"}
+    return [line for line, line_class in zip(lines, classes) if line_class in prose]
 
 
-def _judged(line: str) -> str:
+def _class_of(line: str) -> str:
     if _STRONG.search(line) or len(_WEAK.findall(line)) >= 2:
         return "work"
     if _QUANTITY.search(line) and not _WEAK.search(line):
         return "quantity"
     words = _WORDS.findall(line)
     small = sum(word.lower() in _SMALL for word in words)
-    # A line of one weak mark is a sentence where it has the words of one.
-    least = 3 if _WEAK.search(line) else 2 if _FIGURE.search(line) else 1
-    if len(words) >= 4 and _END.search(line) and small >= least - (len(words) < 8):
+    # A line with one weak mark is a sentence if it has the words of one.
+    required = 3 if _WEAK.search(line) else 2 if _FIGURE.search(line) else 1
+    if len(words) >= 4 and _END.search(line) and small >= required - (len(words) < 8):
         return "sentence"
     return "other"
 

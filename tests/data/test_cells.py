@@ -54,7 +54,7 @@ def test_a_cell_has_one_text(cell, text):
         ({"text": "iron"}, "structure"),
         (["a", {"text": "iron"}], r"not text \(structure\)"),
         ([1, 2], r"not text \(int\)"),
-        (b"\xff\xfe\x00", "no UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8"),
         (datetime.timedelta(1), "timedelta"),
     ],
 )
@@ -122,7 +122,7 @@ def test_two_columns_of_one_name_are_refused_in_every_format(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": 1, "x": 2, "x": 3}\n')
     pq.write_table(pa.table([[1], [2], [3]], names=["id", "x", "x"]), tmp_path / "a.parquet")
     for ending in ("csv", "jsonl", "parquet"):
-        with pytest.raises(InputError, match=r"'x' stands twice"):
+        with pytest.raises(InputError, match=r"'x' appears twice"):
             list(read_rows(tmp_path / f"a.{ending}"))
 
 

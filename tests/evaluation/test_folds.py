@@ -27,7 +27,7 @@ def test_an_article_larger_than_a_fold_is_divided_and_said():
     capped = group(8, [pair(0, 1)], keys, most=4)
     assert np.bincount(capped.labels).max() <= 4
     assert capped.labels[0] == capped.labels[1] == capped.labels[7]
-    assert "8 questions hang together" in capped.notes[0] and "'physics'" in capped.notes[0]
+    assert "8 questions are linked" in capped.notes[0] and "'physics'" in capped.notes[0]
 
 
 def test_many_duplicates_without_any_keys_stay_together_too():
@@ -122,5 +122,5 @@ def test_no_fold_is_empty_and_no_group_parted(groups, folds):
 def test_what_cannot_be_folded_is_refused():
     with pytest.raises(ConfigError, match="1 folds"):
         group_folds([0, 1], [0, 0], 1)
-    with pytest.raises(InputError, match="one of each a question"):
+    with pytest.raises(InputError, match="one of each per question"):
         group_folds([0, 1], [0], 2)

@@ -117,7 +117,7 @@ def test_p_values_are_even_where_positions_do_not_matter_and_small_where_they_do
     swayed = table_ * [1.5, 1, 1, 1]
     swayed /= swayed.sum(axis=1, keepdims=True)
     found = position_bias(swayed, right, np.ones((200, 4), bool))
-    assert found.p_value < 0.05 and "positions sway it" in str(found)
+    assert found.p_value < 0.05 and "positions bias it" in str(found)
 
 
 def test_a_perfect_ranker_has_no_bias_and_an_unanswered_question_is_refused():

@@ -241,7 +241,7 @@ def test_a_folder_whose_modules_have_no_pooling_is_refused(folder, tmp_path):
     path = shutil.copytree(folder, tmp_path / "model")
     modules = json.loads((path / "modules.json").read_text())
     (path / "modules.json").write_text(json.dumps(modules[:1]))
-    with pytest.raises(CheckpointError, match=r"no pooling|no one vector"):
+    with pytest.raises(CheckpointError, match=r"no pooling|no single vector"):
         Encoder(str(path), device="cpu")
 
 

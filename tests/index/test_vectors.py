@@ -134,7 +134,7 @@ def test_a_file_of_other_vectors_is_refused(vectors, tmp_path):
     with pytest.raises(ArtifactError, match=r"\(3000, 48\) float16"):
         VectorStore(tmp_path / "vectors.npy", VectorLayout(ROWS, DIM, "fp32"))
     (tmp_path / "vectors.npy").write_bytes(b"no vectors")
-    with pytest.raises(ArtifactError, match="not a whole file of vectors"):
+    with pytest.raises(ArtifactError, match="not a complete vector file"):
         VectorStore(tmp_path / "vectors.npy", VectorLayout(ROWS, DIM, "fp16"))
 
 

@@ -292,7 +292,7 @@ def test_one_encoder_has_one_place():
     from kaggle_rag.runtime.flags import encoders_of
 
     assert encoders_of(["here", "bge=/there"]) == ("here", {"bge": "/there"})
-    with pytest.raises(ConfigError, match="two places"):
+    with pytest.raises(ConfigError, match="two locations"):
         encoders_of(["a", "b"])
 
 

@@ -38,7 +38,7 @@ def test_11_cells_that_are_no_text():
     assert Questions.from_rows([first], "x").contexts == (
         "Plants take in carbon dioxide.\nThey give off oxygen.",
     )
-    with pytest.raises(InputError, match="column 'A' stands twice"):
+    with pytest.raises(InputError, match="column 'A' appears twice"):
         Questions.read(folder / "dup.parquet")
 
 

@@ -25,7 +25,7 @@ from training.crossval.ranker_spec import RankerSpec
 from wiki_index import __main__ as program
 from wiki_index.build import build
 from wiki_index.corpus import Corpus
-from wiki_index.fit import Case, Setting, _judged
+from wiki_index.fit import Case, Setting, _recommend
 from wiki_index.plan import Plan
 
 
@@ -53,7 +53,7 @@ def test_vectors_are_taken_over_from_the_form_they_are_stored_in(form, corpus, t
 
 def test_why_vectors_are_not_taken_over_is_told(corpus, whole, tiny, tmp_path):
     other = types.SimpleNamespace(card=dataclasses.replace(tiny.card, max_tokens=7))
-    with pytest.raises(ArtifactError, match="another max_tokens"):
+    with pytest.raises(ArtifactError, match="different max_tokens"):
         build(plan(corpus, tmp_path / "out", other, reuse=whole))
 
 
@@ -65,7 +65,7 @@ def test_a_part_of_a_corpus_is_built_and_is_not_taken_for_the_whole(
     assert run_program(program.main) == 0 and "PARTIAL" in capsys.readouterr().err
     assert Index(tmp_path / "out").manifest.articles == 3
     monkeypatch.setattr(sys, "argv", command)
-    assert run_program(program.main) == 2 and "another corpus" in capsys.readouterr().err
+    assert run_program(program.main) == 2 and "different corpus" in capsys.readouterr().err
 
 
 def case(dense, words, right):
@@ -81,10 +81,10 @@ def test_a_blend_that_held_out_questions_call_worse_is_not_recommended():
     alone = {name: Setting(((name, 1.0),), "weighted", "best") for name in ("dense", "bm25")}
     best = Setting((("dense", 0.1), ("bm25", 0.9)), "weighted", "best")
     misled = [case([0.9, 0.1], [0.1, 0.9], [True, False])] * 8
-    setting, gain, refused = _judged(best, alone, misled)
+    setting, gain, refused = _recommend(best, alone, misled)
     assert setting == alone["dense"] and "dense alone" in refused and gain.startswith("-")
     helped = [case([0.9, 0.1], [0.1, 0.9], [False, True]), case([0.1, 0.9], [0.5, 0.5], [False, True])] * 4
-    assert _judged(best, alone, helped)[0] == best
+    assert _recommend(best, alone, helped)[0] == best
 
 
 def questions():

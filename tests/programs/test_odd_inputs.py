@@ -40,7 +40,7 @@ def test_what_is_no_file_is_called_what_it_is(make, said, tmp_path):
     "act, said",
     [(lambda path: path.read_text(), "this is a folder, not a file"),
      (lambda path: (path / "file" / "x").read_text(), "a part of this path is a file"),
-     (lambda path: (path / "file").mkdir(), "a file stands where a folder should be made"),
+     (lambda path: (path / "file").mkdir(), "a file exists where a folder should be created"),
      (lambda path: (path / "loop").read_text(), "leads back to itself")],
 )  # fmt: skip
 def test_faults_of_paths_say_which_of_the_two_it_is(act, said, tmp_path, capsys):
@@ -68,7 +68,7 @@ def test_an_out_that_cannot_be_written_names_its_folder(tmp_path):
         ("contexts: {exact: maybe}", "  contexts.exact: should be true or false, or should be 'auto' (given"),
         ("rankers: []", "  rankers: should hold at least 1 (given: [])"),
         ("rankers: [{weight: 1}, {weight: no}]", "  rankers.1.weight: should be a number (given: False)"),
-        ("7: seven", "  7: no name of a setting (given: 7)"),
+        ("7: seven", "  7: not the name of a setting (given: 7)"),
     ],
 )
 def test_a_setting_is_told_by_its_own_key_in_one_line(text, said, tmp_path):
@@ -76,7 +76,7 @@ def test_a_setting_is_told_by_its_own_key_in_one_line(text, said, tmp_path):
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         config.load(path)
-    assert caught.value.what.startswith("1 setting does not fit:\n" + said)
+    assert caught.value.what.startswith("1 setting is invalid:\n" + said)
     assert config.load(None, ["contexts.exact=true"]).contexts.exact is True
 
 
@@ -97,7 +97,7 @@ def row(key, **more):
 
 
 def test_ids_that_differ_by_spaces_alone_are_one_id():
-    with pytest.raises(InputError, match="id '7' stands in two rows"):
+    with pytest.raises(InputError, match="id '7' appears in two rows"):
         Questions.from_rows([row("7"), row("8"), row(" 7 ")], "q.csv")
     assert Questions.from_rows([row(" 7"), row("77")], "q.csv").ids == (" 7", "77")
 

@@ -53,7 +53,7 @@ def test_damage_is_named(damage, said, tmp_path):
         (InputError("wrong", where="q.csv", expected="right", cure="mend"), 2, "do this:  mend"),
         (OSError(errno.ENOSPC, "no space", "/disk"), 2, "the disk is full"),
         (FileNotFoundError(errno.ENOENT, "none", "x.csv"), 2, "x.csv: no such file"),
-        (KeyboardInterrupt(), 130, "resume where they were"),
+        (KeyboardInterrupt(), 130, "resume where they stopped"),
     ],
 )
 def test_what_the_user_can_mend_is_one_message(fault, code, said, capsys):
@@ -72,7 +72,7 @@ def test_a_program_that_is_terminated_says_so_and_clears_up(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 143 and done.stdout == "cleared up\n"
-    assert done.stderr.startswith("interrupted: only whole files") and "Traceback" not in done.stderr
+    assert done.stderr.startswith("interrupted: only complete files") and "Traceback" not in done.stderr
     # Of several processes the launcher speaks.
     one = {**os.environ, "RANK": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=one)

@@ -33,7 +33,7 @@ def test_the_same_key_goes_on_and_nothing_done_leaves_nothing(tmp_path):
 def test_work_of_another_key_is_refused_by_what_differs_and_untouched(tmp_path):
     folder = begin(tmp_path, {"seed": 1, "asked": {"kind": "flat", "ram": 3}}, "a")
     before = {path.name: path.read_text() for path in folder.iterdir()}
-    with pytest.raises(ArtifactError, match="an unfinished build with another seed, asked is there"):
+    with pytest.raises(ArtifactError, match="an unfinished build with another seed, asked already exists"):
         begin(tmp_path, {"seed": 2, "asked": {"kind": "ivf", "ram": 3}})
     assert {path.name: path.read_text() for path in folder.iterdir()} == before
     wanted = {"asked": {"kind": "ivf", "ram": 3}}
@@ -57,18 +57,18 @@ def test_work_that_is_not_worth_keeping_starts_over(tmp_path):
 def test_a_folder_that_is_no_work_is_refused(content, tmp_path):
     (tmp_path / "out.work").mkdir()
     (tmp_path / "out.work/key.json").write_text(content)
-    with pytest.raises(ArtifactError, match="something else than a build"):
+    with pytest.raises(ArtifactError, match="something other than a build"):
         begin(tmp_path, {"seed": 1})
     (tmp_path / "out.work/key.json").unlink()
     (tmp_path / "out.work/thesis.tex").write_text("mine")
-    with pytest.raises(ArtifactError, match="something else than a build"):
+    with pytest.raises(ArtifactError, match="something other than a build"):
         begin(tmp_path, {"seed": 1})
     assert [path.name for path in (tmp_path / "out.work").iterdir()] == ["thesis.tex"]
 
 
 def test_a_file_in_its_place_is_refused(tmp_path):
     (tmp_path / "out.work").write_text("mine")
-    with pytest.raises(ArtifactError, match="a file stands where a folder is made"):
+    with pytest.raises(ArtifactError, match="a file exists where a folder is needed"):
         begin(tmp_path, {"seed": 1})
 
 

@@ -59,8 +59,8 @@ def test_fitted_weights_are_better_than_any_retriever_alone(index, tmp_path, mon
     ("change", "column", "said"),
     [
         ({"fact": ""}, "fact", "row 1"),
-        ({}, "facts", "there are id, prompt, A, B, fact"),
-        ({"fact": "stands in no index"}, "fact", "only 0 have their passage"),
+        ({}, "facts", "found id, prompt, A, B, fact"),
+        ({"fact": "stands in no index"}, "fact", "questions have their passage"),
     ],
 )
 def test_labels_that_cannot_be_used_are_named(change, column, said, index, tmp_path, monkeypatch, capsys):

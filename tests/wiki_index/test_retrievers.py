@@ -48,7 +48,7 @@ def test_vectors_of_another_encoder_are_not_taken_over(corpus, whole, tmp_path):
     (tmp_path / "other").mkdir()
     other = Encoder(str(tiny_model(tmp_path / "other", seed=1)), device="cpu")
     plan = Plan(Corpus.open(corpus), tmp_path / "out", {"minilm": other}, Unit("sentence"), reuse=whole)
-    with pytest.raises(ArtifactError, match="to take over"):
+    with pytest.raises(ArtifactError, match="to reuse"):
         build(plan)
 
 

@@ -46,7 +46,7 @@ BUILD = ("build", "{corpus}", "{here}/out", "--encoder", "{encoder}")
         ((*BUILD, "--questions", "{no_prompt}"), "column 'prompt' is missing"),
         ((*BUILD, "--questions", "{here}/none.csv"), "no such file"),
         ((*BUILD, "--reuse", "{here}/none"), "no such index folder"),
-        ((*BUILD, "--reuse", "{corpus}"), "a file, not the folder of an index"),
+        ((*BUILD, "--reuse", "{corpus}"), "a file, not an index folder"),
         ((*BUILD, "--ram", "2XB"), "--ram: cannot read the size"),
         (("build", "{corpus}", "/", "--encoder", "{encoder}"), "root of a disk"),
         (("build", "{corpus}", "{full}", "--encoder", "{encoder}"), "holds something else"),
@@ -79,11 +79,11 @@ def test_a_first_article_that_cannot_be_read_is_told_before_an_encoder_is_loaded
     [
         (("measure", "{index}", "-k", "0"), "-k: cannot search for 0 passages"),
         (("measure", "{index}", "--kinds", "foo"), "--kinds: no index kind 'foo'"),
-        (("measure", "{index}", "--recall", "7"), "--recall: no recall is 7"),
+        (("measure", "{index}", "--recall", "7"), "--recall: 7.0 is not a recall"),
         (("search", "{index}", " "), "nothing to search for"),
         (("search", "{index}", "iron", "--retriever", "bm25", "--exact"), "bm25 has no vectors"),
-        (("search", "{corpus}", "iron"), "a file, not the folder of an index"),
-        (("check", "{index}", "--language", "de"), "of a corpus"),
+        (("search", "{corpus}", "iron"), "a file, not an index folder"),
+        (("check", "{index}", "--language", "de"), "apply to a corpus"),
     ],
 )
 def test_questions_that_make_no_sense_are_refused_before_a_model_is_loaded(

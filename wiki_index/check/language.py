@@ -1,7 +1,7 @@
-"""Is an article in the language of the corpus? By its script, and by its most common words.
+"""Whether an article is in the language of the corpus, judged by its script and most common words.
 
-A third of a language's prose is made of a handful of words (English: 40 %), and another language's
-handful is rare in it. No model, no dependency: this finds pages that are in the wrong corpus.
+A third of a language's prose consists of a handful of words (English: 40 %), which are rare in other
+languages. No model, no dependency: this finds pages that are in the wrong corpus.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _COMMON = {
 }
 LANGUAGES = tuple(_COMMON)
 _WORD = re.compile(r"[^\W\d_]+")
-# Items of lists are not prose; so many words are enough to judge by, and the first few will do.
+# List items are not prose; this many words are enough to judge by, and the first passages will do.
 _PROSE, _ENOUGH, _FIRST, _LEAST = 60, 30, 30, 0.03
 
 
 def is_foreign(passages: Sequence[str], language: str) -> bool:
-    """Is the prose of an article in another script, or made of another language's common words?
+    """Whether the prose of an article is in another script, or has another language's common words.
 
-    Of the passages, the first 30 are read that are longer than 60 characters; nothing is foreign
-    that has less than 30 words there, or in a language outside ``LANGUAGES``.
+    Reads the first 30 passages longer than 60 characters; with fewer than 30 words there, or with a
+    ``language`` outside ``LANGUAGES``, the answer is False.
     """
     words = [w for p in [p for p in passages if len(p) > _PROSE][:_FIRST] for w in _WORD.findall(p.lower())]
     if language not in _COMMON or len(words) < _ENOUGH:

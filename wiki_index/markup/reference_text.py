@@ -1,7 +1,7 @@
-"""The prose of a source by plain substitution, for the linter to hold the articles against.
+"""The prose of a source by plain substitution, for the linter to compare the articles with.
 
-Nothing here is shared with the readers: two ways to the same numbers, of which the rougher one
-keeps too much rather than too little. Inline templates keep their numbers unless they are
+Nothing here is shared with the readers: these are two ways to the same numbers, and this rougher
+one keeps too much rather than too little. Inline templates keep their numbers unless they are
 references or remarks, so a template that the readers do not know shows up as lost numbers.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 
-# No opening may stand inside what is dropped: an element that never closes stays, in linear time.
+# Nothing dropped may contain an opening tag: an element that never closes stays, in linear time.
 _DROPPED = re.compile(
     r"<!--(?:(?!-->|<!--).)*-->"
     r"|<(ref|gallery|timeline|score|references|imagemap|graph|hiero)\b[^<>]*(?:/>|>(?:(?!</?\1\b).)*</\1\s*>)"
@@ -29,7 +29,7 @@ _REMARK = re.compile(
     re.IGNORECASE,
 )
 _LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
-# A picture is told by the ending of its name, whatever the wiki calls its files.
+# A picture is recognized by its file extension, whatever the wiki's name for files.
 _HIDDEN_LINK = re.compile(
     r"\s*(?:file|image|media|category)\s*:"
     r"|[^|:]{1,40}:[^|]*\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gvai]|webm|mid|pdf|djvu|mp3|wav|flac|stl)\s*(?:\||\Z)",
@@ -37,12 +37,12 @@ _HIDDEN_LINK = re.compile(
 )
 _WEB = re.compile(r"\[?(?:https?:)?//[^\s\[\]]+")
 _ATTRIBUTE = re.compile(r"\b[a-z]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[\w#%;:-]+)", re.IGNORECASE)
-# A style that a template takes without a name: "background:#A020F0".
+# A style passed to a template without a name: "background:#A020F0".
 _STYLE = re.compile(r"\b(?:background|color|width|height)[a-z-]*\s?:\s?[#\w.%]+", re.IGNORECASE)
 _FORMULA = re.compile(r"<(math|chem|ce)\b[^<>]*>((?:(?!</?\1\b).)*)</\1\s*>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]{0,300}>", re.IGNORECASE)
 _ROUNDS = 6
-# What stands around a formula in rough prose.
+# Marks around a formula in rough prose.
 OPEN, CLOSE = "⟦", "⟧"
 
 
@@ -51,11 +51,11 @@ def rough_wikitext(text: str) -> str:
     text = _DROPPED.sub(" ", "\n" + text)
     formulae: list[str] = []
 
-    def aside(found: re.Match[str]) -> str:
-        formulae.append(found[2])
+    def stash(match: re.Match[str]) -> str:
+        formulae.append(match[2])
         return f"{OPEN}\0{len(formulae) - 1}\0{CLOSE}"
 
-    text = _FORMULA.sub(aside, text.replace("\0", ""))
+    text = _FORMULA.sub(stash, text.replace("\0", ""))
     for _ in range(_ROUNDS):
         text, templates = _TEMPLATE.subn(_arguments, text)
         text, links = _LINK.subn(_label, text)
@@ -66,12 +66,12 @@ def rough_wikitext(text: str) -> str:
         for line in text.split("\n")
     )
     text = html.unescape(_TAG.sub("", _WEB.sub("", "\n".join(lines))))
-    return re.sub("\0(\\d+)\0", lambda found: " ".join(formulae[int(found[1])].split()), text)
+    return re.sub("\0(\\d+)\0", lambda match: " ".join(formulae[int(match[1])].split()), text)
 
 
-def _arguments(found: re.Match[str]) -> str:
-    """An inline template's arguments; nothing of a block, a reference or a remark."""
-    line, content, end = found.groups()
+def _arguments(match: re.Match[str]) -> str:
+    """An inline template's arguments; nothing for a block, a reference or a remark."""
+    line, content, end = match.groups()
     name, *arguments = content.split("|")
     if (line is not None and end is not None) or _REMARK.match(name):
         return line or ""
@@ -82,8 +82,8 @@ def _arguments(found: re.Match[str]) -> str:
     return f"{line or ''} {' '.join(values)} "
 
 
-def _label(found: re.Match[str]) -> str:
-    return " " if _HIDDEN_LINK.match(found[1]) else found[1].rpartition("|")[2]
+def _label(match: re.Match[str]) -> str:
+    return " " if _HIDDEN_LINK.match(match[1]) else match[1].rpartition("|")[2]
 
 
 _FLAGS = re.DOTALL | re.IGNORECASE
@@ -105,7 +105,7 @@ _HTML_BOX = re.compile(
 def rough_html(page: str) -> str:
     """Paragraphs, list items and cells of an HTML page, headings as ``== Heading ==`` lines."""
     page = _HTML_BOX.sub(" ", page)
-    page = _HTML_DROPPED.sub(" ", _HTML_FORMULA.sub(lambda found: f"{OPEN}{found[1]}{CLOSE}", page))
+    page = _HTML_DROPPED.sub(" ", _HTML_FORMULA.sub(lambda match: f"{OPEN}{match[1]}{CLOSE}", page))
     lines = []
     for tag, content in _PARAGRAPH.findall(page):
         line = " ".join(html.unescape(_TAG.sub("", content)).split())

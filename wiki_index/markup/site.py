@@ -1,4 +1,4 @@
-"""The wiki that a dump is of: its language, and the names that its namespaces bear.
+"""The wiki that a dump comes from: its language, and the names of its namespaces.
 
 Names come from ``<namespaces>`` of the dump. ``namespaces.json`` adds what a dump does not list
 (aliases, such as Swedish ``Bild:`` for ``Fil:``) and stands in where it lists nothing: the names of
@@ -23,7 +23,7 @@ _ENGLISH_OTHER = {
     "help talk", "category talk", "portal", "portal talk", "draft", "draft talk", "module", "module talk",
     "timedtext", "timedtext talk", "book", "book talk",
 }  # fmt: skip
-# Codes that wikis bear and MediaWiki's own list of languages lacks or writes otherwise.
+# Codes that wikis use and MediaWiki's own list of languages lacks or spells differently.
 _CODES = {"simple", "be-x-old", "zh-cn", "zh-tw", "nan", "cz", "dk", "jp", "epo", "minnan"}
 
 
@@ -33,10 +33,10 @@ class Site:
 
     Parameters
     ----------
-    language : the code of the wiki's language; empty where the dump does not say.
+    language : the code of the wiki's language; empty if the dump does not say.
     hidden : the kind (``file``, ``media``, ``category``) of a link that shows nothing, by the
         lower-case name of its namespace.
-    other : the names of the namespaces that hold no articles either.
+    other : the names of the other namespaces without articles.
     """
 
     language: str
@@ -44,18 +44,18 @@ class Site:
     other: frozenset[str]
 
     def hides(self, title: str) -> str:
-        """The kind of link that shows nothing, for ``File:…`` and its like; else nothing."""
+        """The kind of a link that shows nothing (``File:…`` and the like); else an empty string."""
         name, colon, _ = title.partition(":")
         return self.hidden.get(normal(name), "") if colon else ""
 
     def is_article(self, title: str) -> bool:
-        """Is a page of this title an article, as far as a title tells?"""
+        """Whether a page of this title is an article, as far as the title shows."""
         name, colon, _ = title.partition(":")
         return not (colon and (normal(name) in self.hidden or normal(name) in self.other))
 
 
 def normal(name: str) -> str:
-    """A namespace's name as it is compared: ``User_Talk`` is ``user talk``."""
+    """A namespace's name in the form used for comparison: ``User_Talk`` is ``user talk``."""
     return " ".join(name.replace("_", " ").lower().split())
 
 
@@ -63,7 +63,7 @@ def normal(name: str) -> str:
 def site(language: str = "", names: tuple[tuple[str, str], ...] = ()) -> Site:
     """A wiki by its language and by ``(key, name)`` of its ``<namespaces>``.
 
-    Without a known language and without names, those of all languages count in links.
+    With neither a known language nor names, those of all languages count in links.
     """
     table = _table()["languages"]
     hidden, other = dict(_ENGLISH), set(_ENGLISH_OTHER)
@@ -72,7 +72,7 @@ def site(language: str = "", names: tuple[tuple[str, str], ...] = ()) -> Site:
         for code in [language.lower()] if known else table:
             for kind in _HIDDEN.values():
                 hidden.update(dict.fromkeys(table[code].get(kind, ()), kind))
-            # Of a language that is not known, no title is taken for another namespace's.
+            # With an unknown language, no title counts as another namespace's.
             other.update(table[code].get("other", ()) if known else ())
     for key, name in names:
         if key in _HIDDEN:
@@ -84,7 +84,7 @@ def site(language: str = "", names: tuple[tuple[str, str], ...] = ()) -> Site:
 
 @lru_cache(maxsize=1)
 def language_codes() -> frozenset[str]:
-    """Codes of languages that a wiki may be linked by, as in ``[[de:Eisen]]``."""
+    """Language codes in links to other wikis, as in ``[[de:Eisen]]``."""
     return frozenset(_table()["languages"]) | _CODES
 
 

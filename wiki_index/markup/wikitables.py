@@ -14,15 +14,15 @@ _NOT_PROSE = re.compile(
     r"\b(?:class|id)\s*=\s*(?:\"[^\"]*|'[^']*|)\b(infobox|navbox|vertical-navbox|sidebar|metadata|toc|ambox)\b",
     re.IGNORECASE,
 )
-# Before a template that brings the bar of its own, attributes stand without one. The template has
-# shown nothing, or what begins with a mark for the bar.
+# Attributes have no bar before a template that supplies it. Such a template has expanded to nothing,
+# or to something that begins with a mark for the bar.
 GONE = "\x04"
 _ATTRIBUTES = re.compile(
     rf"\s*(?:[\w-]+\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'|{GONE}{BAR}]+)\s*|nowrap\b\s*)+(?=[{GONE}{BAR}])",
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\b(col|row)span\s*=\s*[\"']?\s*(\d{1,3})", re.IGNORECASE)
-# What is repeated beside every cell must stay short, or a page of a megabyte becomes gigabytes.
+# What is repeated next to every cell must stay short, or a page of a megabyte becomes gigabytes.
 _HEADER, _REPEATED, _ROWS, _COLUMNS, _DEPTH = 80, 60, 50, 60, 10
 
 
@@ -40,8 +40,8 @@ class Cell:
     def parse(cls, content: str, is_header: bool) -> Cell:
         attributes, bar, text = content.partition("|")
         if not bar:
-            found = _ATTRIBUTES.match(content)
-            attributes, text = (found[0], content[found.end() :]) if found else ("", content)
+            match = _ATTRIBUTES.match(content)
+            attributes, text = (match[0], content[match.end() :]) if match else ("", content)
         spans = {kind.lower(): int(count) for kind, count in _SPAN.findall(attributes)}
         return cls(text, is_header, spans.get("col", 1), spans.get("row", 1))
 
@@ -51,16 +51,16 @@ class Cell:
 
 
 class WikiTable:
-    """A table that is being read: its rows of cells; a caption is a row of one cell."""
+    """A table being read: its rows of cells; a caption is a row of one cell."""
 
     def __init__(self, attributes: str = "") -> None:
         box = _NOT_PROSE.search(attributes)
         self.box = box[1].lower() if box else ""
-        """What the table is where it is no prose."""
+        """The kind of box, if the table is not prose."""
         self.rows: list[list[Cell]] = [[]]
 
     def add(self, line: str) -> None:
-        """Take in one line of wikitext."""
+        """Add one line of wikitext."""
         mark = line.lstrip()
         if mark.startswith("|-"):
             self.rows.append([])
@@ -71,10 +71,10 @@ class WikiTable:
             cells = mark[1:].replace("!!", "||") if is_header else mark[1:]
             self.rows[-1] += [Cell.parse(cell, is_header) for cell in cells.split("||")]
         else:
-            self.go_on(line)
+            self.extend_cell(line)
 
-    def go_on(self, line: str) -> None:
-        """A line that belongs to the cell before it."""
+    def extend_cell(self, line: str) -> None:
+        """Add a line to the cell before it."""
         self.last_cell().lines.append(line.lstrip("*#:; \t"))
 
     def last_cell(self) -> Cell:
@@ -85,13 +85,13 @@ class WikiTable:
         return row[-1]
 
     def lines(self) -> Iterator[str]:
-        """The rows as lines, each cell behind the name of its column."""
+        """The rows as lines, each cell after the name of its column."""
         above: dict[int, tuple[int, str]] = {}
         rows = [(row, _placed(row, above)) for row in self.rows if row]
         heads, first = _heads(rows)
         content = [line for row, placed in rows[first:] for line in _row_lines(row, placed, heads)]
         for row, placed in rows[:first]:
-            # A caption stands before the heads; heads without content beneath are content.
+            # A caption precedes the headers; headers without content below are content.
             if len(row) == 1 or not content:
                 yield from _row_lines(row, placed, {})
         yield from content
@@ -112,9 +112,9 @@ class _Placed(NamedTuple):
 
 
 def _placed(row: list[Cell], above: dict[int, tuple[int, str]]) -> list[_Placed]:
-    """The cells of a row in their columns, among them those that reach down from the rows above.
+    """The cells of a row in their columns, including those that reach down from the rows above.
 
-    ``above`` has, for each column that is covered, the rows that still are and the text there.
+    ``above`` holds, for each covered column, the number of rows still covered and the text there.
     """
     placed = [_Placed(column, 1, text) for column, (_, text) in above.items()]
     covered = set(above)
@@ -137,16 +137,16 @@ def _placed(row: list[Cell], above: dict[int, tuple[int, str]]) -> list[_Placed]
 
 
 def _heads(rows: list[tuple[list[Cell], list[_Placed]]]) -> tuple[dict[int, str], int]:
-    """The name of each column, and the number of rows at the top that only name."""
+    """The name of each column, and the number of header rows at the top."""
     heads: dict[int, str] = {}
-    goes_on = True
+    in_headers = True
     for number, (row, placed) in enumerate(rows):
         if len(row) == 1 and not heads:
             continue
-        if not (goes_on and all(cell.is_header for cell in row)):
+        if not (in_headers and all(cell.is_header for cell in row)):
             return heads, number
-        # A second row of heads stands under cells that span columns, or is a row of content.
-        goes_on = any(cell.columns > 1 for cell in row)
+        # A second row of headers follows cells that span columns; otherwise it is content.
+        in_headers = any(cell.columns > 1 for cell in row)
         for column, width, text in placed:
             for covered in range(column, min(column + width, _COLUMNS)):
                 if text != heads.get(covered):
@@ -156,16 +156,16 @@ def _heads(rows: list[tuple[list[Cell], list[_Placed]]]) -> tuple[dict[int, str]
 
 
 def _named(head: str, text: str) -> str:
-    # "Pop.: 291" would pass for the page of a reference.
+    # "Pop.: 291" would look like the page of a reference.
     head = head.rstrip(".: ")
     return f"{head}: {text}" if head and head != text else text
 
 
 def without_tables(lines: Iterable[str], left_out: Counter[str]) -> Iterator[str]:
-    """Give lines in order, with each table in its place as lines of ``header: cell; …``.
+    """Yield lines in order, with each table in its place as lines of ``header: cell; …``.
 
-    A table that never closes ends before the next heading; infoboxes and the like are dropped, and
-    ``left_out`` counts them.
+    A table that never closes ends before the next heading; infoboxes and the like are dropped and
+    counted in ``left_out``.
     """
     open_tables: list[WikiTable] = []
     for line in lines:
@@ -182,17 +182,17 @@ def without_tables(lines: Iterable[str], left_out: Counter[str]) -> Iterator[str
     yield from _closed(open_tables, depth=0)
 
 
-def _close(open_tables: list[WikiTable], behind: str, left_out: Counter[str]) -> Iterator[str]:
+def _close(open_tables: list[WikiTable], rest: str, left_out: Counter[str]) -> Iterator[str]:
     table = open_tables.pop()
     rows = iter(()) if table.box else table.lines()
     if table.box:
         left_out[f"{{| {table.box} |}}"] += 1
     if not open_tables:
         yield from rows
-        yield behind
+        yield rest
     else:
         open_tables[-1].last_cell().beneath += rows
-        open_tables[-1].go_on(behind)
+        open_tables[-1].extend_cell(rest)
 
 
 def _closed(open_tables: list[WikiTable], depth: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Wikitext to plain text: what a reader of the page would see, headings as ``== Heading ==`` lines.
 
-The brackets are read by our own scanner (``kaggle_rag.text.markup``) and not by
-mwparserfromhell: that reads 1.9 MB/s where this reads 13, and takes time in the square of the text
+Brackets are read by the kit's own scanner (``kaggle_rag.text.markup``) rather than by
+mwparserfromhell, which reads 1.9 MB/s where this reads 13, and takes quadratic time
 where markup never closes (20 kB of ``{{a|`` take 8 seconds; its issue 364). The tests compare the two.
 """
 
@@ -17,7 +17,7 @@ from kaggle_rag.text.template_parts import BRACES, scripted
 from wiki_index.markup.site import Site, language_codes, site, switches
 from wiki_index.markup.wikitables import GONE, without_tables
 
-# Stand-ins for what must not be read as markup; XML cannot hold these characters.
+# Placeholders for what must not be read as markup; XML cannot hold these characters.
 _FORMULA, _LITERAL, _STOP, _GONE = "\x0e", "\x01", "\x02", GONE
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FORMULAE = {"math", "chem", "ce"}
@@ -25,14 +25,14 @@ _LITERALS = {"nowiki", "pre", "source", "syntaxhighlight"}
 _COMMENT = re.compile(rf"<!--|<({'|'.join(sorted(_LITERALS))})\b(?:[^<>]*[^<>/])?>", re.IGNORECASE)
 _CLOSING = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in _LITERALS}
 _CLOSING[""] = re.compile("-->")
-# Behind the name of a template that stands on a line of its own, and how much of a name is kept.
+# Suffix of the name of a template on a line of its own, and the length that names are cut to.
 BLOCK, _NAME = " (block)", 60
 # Not prose, though a page shows some of it; `plain` counts each.
 _HIDDEN = {
     "ref", "references", "gallery", "timeline", "score", "hiero", "imagemap", "graph", "templatestyles",
     "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator",
 }  # fmt: skip
-# Wikis that are shown in more than one script: ``-{zh-hans:计算机; zh-hant:電腦}-``.
+# Languages of wikis that are shown in more than one script: ``-{zh-hans:计算机; zh-hant:電腦}-``.
 _VARIED = {"zh", "gan", "sr", "sh", "kk", "ku", "tg", "uz", "crh", "iu", "shi", "ban", "tly", "wuu"}
 _VARIANT = re.compile(r"-\{([^{}]*)\}-")
 _RULE = re.compile(r"\s*[a-z]{2,3}(?:-[a-z]{2,4})?\s*:(?!//)", re.IGNORECASE)
@@ -53,16 +53,16 @@ _WEB_LINK = re.compile(
 )
 _SWITCH = re.compile(r"__([^\W\d]\w{1,60}?)__")
 _OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,250}\|)?|\]\]|\{\{|\}\}")
-# "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them showed nothing.
+# "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them shows nothing.
 _EMPTY = re.compile(rf" ?\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}\)")
 _EMPTY_START = re.compile(rf"\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}")
 _EMPTY_END = re.compile(rf"(?:[ ,;:]{{0,9}}{_GONE})+ ?\)")
 _BEFORE_STOP = re.compile(rf" {_GONE}+ ?(?=[,.;:)])")
 _LIST = re.compile(r"[*#:;]+[ \t]*")
 _LONE_FORMULA = re.compile(rf"(?:{_FORMULA}\d+{_STOP}[ ,.;]*)+")
-# Stands where a cell begins with shown code, which may look like the attributes of a cell.
+# Marks the start of a cell with displayed code, which may look like the attributes of a cell.
 _CODE, _CODES = "\x05", {"code", "kbd", "samp", "tt", "var", "q"}
-_KEPT = re.compile(rf"[{_FORMULA}{_LITERAL}](\d+){_STOP}")
+_PLACEHOLDER = re.compile(rf"[{_FORMULA}{_LITERAL}](\d+){_STOP}")
 
 
 def plain(wikitext: str, wiki: Site | None = None, left_out: Counter[str] | None = None) -> str:
@@ -70,23 +70,23 @@ def plain(wikitext: str, wiki: Site | None = None, left_out: Counter[str] | None
 
     Parameters
     ----------
-    wiki : whose page it is; without it, names of every language count.
-    left_out : counts what the page has and the text has not, by name: ``{{unité}}`` for a template
+    wiki : the wiki that the page comes from; without it, names of every language count.
+    left_out : counts what the text leaves out of the page, by name: ``{{unité}}`` for a template
         inside a line, ``{{Infobox}} (block)`` for others, ``<gallery>``, ``[[File:…]]``.
     """
     wiki = wiki or site()
     left_out = Counter() if left_out is None else left_out
-    kept: list[str] = []
+    stored: list[str] = []
 
-    def keep(name: str, content: str) -> str:
+    def store(name: str, content: str) -> str:
         if name in _HIDDEN:
             left_out[f"<{name}>"] += 1
             return ""
         shown = tex_to_text(content) if name == "math" else content
-        kept.append(html.unescape(_chemistry(content) if name in ("chem", "ce") else shown))
-        return f"{_FORMULA if name in _FORMULAE else _LITERAL}{len(kept) - 1}{_STOP}"
+        stored.append(html.unescape(_chemistry(content) if name in ("chem", "ce") else shown))
+        return f"{_FORMULA if name in _FORMULAE else _LITERAL}{len(stored) - 1}{_STOP}"
 
-    text = elements(_without_comments(_CONTROL.sub("", wikitext)), _FORMULAE | _LITERALS | _HIDDEN, keep)
+    text = elements(_without_comments(_CONTROL.sub("", wikitext)), _FORMULAE | _LITERALS | _HIDDEN, store)
     if wiki.language.partition("-")[0] in _VARIED:
         text = _VARIANT.sub(_variant, text)
     text = expand(
@@ -97,13 +97,13 @@ def plain(wikitext: str, wiki: Site | None = None, left_out: Counter[str] | None
         language=wiki.language,
     )
     lines = _joined([_line(line) for line in without_tables(_inline(text).split("\n"), left_out)])
-    text = _KEPT.sub(lambda found: kept[int(found[1])], "\n".join(lines))
+    text = _PLACEHOLDER.sub(lambda match: stored[int(match[1])], "\n".join(lines))
     return text.replace(_CODE, "").translate(BRACES)
 
 
-def _variant(found: re.Match[str]) -> str:
+def _variant(match: re.Match[str]) -> str:
     """What a reader of the first variant sees of ``-{…}-``; rules and titles alone show nothing."""
-    flags, bar, content = found[1].rpartition("|")
+    flags, bar, content = match[1].rpartition("|")
     kinds = {flag.strip().upper() for flag in flags.split(";")} if bar else set()
     if kinds & {"H", "T", "-", "N", "D"} and "A" not in kinds:
         return ""
@@ -115,32 +115,32 @@ def _variant(found: re.Match[str]) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Drop ``<!-- … -->``, but for what a page shows in ``<nowiki>`` and its like.
+    """Drop ``<!-- … -->``, except where a page shows it, in ``<nowiki>`` and the like.
 
     A comment that never closes loses only its mark.
     """
     pieces, end, unclosed = list[str](), 0, set[str]()
-    while found := _COMMENT.search(text, end):
-        name = (found[1] or "").lower()
-        closing = None if name in unclosed else _CLOSING[name].search(text, found.end())
+    while match := _COMMENT.search(text, end):
+        name = (match[1] or "").lower()
+        closing = None if name in unclosed else _CLOSING[name].search(text, match.end())
         if not closing:
-            # Asked for once, so that a page of them is read in linear time.
+            # Searched for once, so that a page full of them is read in linear time.
             unclosed.add(name)
-        stop = closing.end() if closing else found.end()
-        pieces.append(text[end : stop if name else found.start()])
+        stop = closing.end() if closing else match.end()
+        pieces.append(text[end : stop if name else match.start()])
         end = stop
     return "".join([*pieces, text[end:]])
 
 
 def _chemistry(formula: str) -> str:
-    """mhchem: ``^{235}_{92}U`` and ``2H2 + O2 -> 2H2O`` need little to be read."""
+    """mhchem: ``^{235}_{92}U`` and ``2H2 + O2 -> 2H2O`` are readable with few changes."""
     for arrow, sign in (("<=>", "⇌"), ("<->", "↔"), ("->", "→"), ("<-", "←")):
         formula = formula.replace(arrow, sign)
     return " ".join(re.sub(r"\\[a-z]+|[{}$]", "", formula).split())
 
 
 def _link(parts: list[str], wiki: Site, left_out: Counter[str]) -> str:
-    """What a link shows: its label or its target; files, categories and other languages nothing."""
+    """What a link shows: its label or its target; nothing for files, categories and other languages."""
     target = parts[0].strip()
     space, colon, rest = target.partition(":")
     if colon and space:
@@ -158,21 +158,21 @@ def _link(parts: list[str], wiki: Site, left_out: Counter[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Marks inside a line: quotes, superscripts, tags, web links."""
-    text = _APOSTROPHES.sub(lambda found: "'" if len(found[0]) == 4 else "'" * (len(found[0]) - 5), text)
+    """Convert marks inside a line: quotes, superscripts, tags, web links."""
+    text = _APOSTROPHES.sub(lambda match: "'" if len(match[0]) == 4 else "'" * (len(match[0]) - 5), text)
     text = _SUPER.sub(_super, text)
     text = _TAG.sub(_tag, _SPACING.sub(" ", _BREAKING.sub("\n", text)))
-    text = _WEB_LINK.sub(lambda found: found[1] or found[2] or "", text)
-    return _SWITCH.sub(lambda found: "" if found[1] in switches() else found[0], text)
+    text = _WEB_LINK.sub(lambda match: match[1] or match[2] or "", text)
+    return _SWITCH.sub(lambda match: "" if match[1] in switches() else match[0], text)
 
 
-def _tag(found: re.Match[str]) -> str:
-    return _CODE if found[1].lower() in _CODES and found[0][1] != "/" else ""
+def _tag(match: re.Match[str]) -> str:
+    return _CODE if match[1].lower() in _CODES and match[0][1] != "/" else ""
 
 
-def _super(found: re.Match[str]) -> str:
-    before = found.string[found.start() - 1 : found.start()] if found.start() else ""
-    return scripted(found[2], "^" if found[1] in "pP" else "_", before)
+def _super(match: re.Match[str]) -> str:
+    before = match.string[match.start() - 1 : match.start()] if match.start() else ""
+    return scripted(match[2], "^" if match[1] in "pP" else "_", before)
 
 
 def _line(line: str) -> str:
@@ -190,13 +190,13 @@ def _line(line: str) -> str:
 
 
 def _joined(lines: list[str]) -> list[str]:
-    """Formulae on their own lines join the sentence they stand in."""
+    """Join formulae on their own lines to the sentence they belong to."""
     text: list[list[str]] = []
     formula = False
     for line in filter(None, lines):
         is_formula = line[0] == "\0"
-        goes_on = formula and (line[0].islower() or line[0] in ",.;")
-        if text and (is_formula or goes_on) and not text[-1][-1].startswith("="):
+        continues = formula and (line[0].islower() or line[0] in ",.;")
+        if text and (is_formula or continues) and not text[-1][-1].startswith("="):
             text[-1].append(line.removeprefix("\0"))
         else:
             text.append([line.removeprefix("\0")])

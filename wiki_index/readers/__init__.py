@@ -1,4 +1,4 @@
-"""Readers by format, and which format a file has."""
+"""Readers by format, and the detection of a file's format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READERS: dict[str, type[Reader]] = {
     "wikiextractor": Extracted,
     "zim": Zim,
 }
-# More than one format: the first that the file's start speaks for; the last may need no sign.
+# Of several formats, the first that the file's start shows; the last may need no sign.
 ENDINGS: dict[str, tuple[str, ...]] = {
     ".txt": ("wikiextractor", "text"),
     ".csv": ("table",),
@@ -55,7 +55,7 @@ _HEAD = 1 << 20
 
 
 def format_of(path: Path) -> str | None:
-    """The format of a file by its ending and, where endings do not tell, its start; or ``None``."""
+    """The format of a file by its ending and, if that is ambiguous, its start; or ``None``."""
     name = _PART.sub("", inner_name(path))
     ending = ".zim" if ZIM_PART.fullmatch(path.suffix) else Path(name).suffix
     if (ending in _NOT_COMPRESSED and path.suffix.lower() in COMPRESSED) or _INDEX.search(name):
@@ -67,12 +67,12 @@ def format_of(path: Path) -> str | None:
         raw = file.read(_HEAD)
     head = decoded_head(raw)
     if "mediawiki" in formats and encoding_of(path, raw[:4]) == "utf-32":
-        raise not_text(path, "this is XML in UTF-32, which no XML parser has to read", "UTF-32")
+        raise not_text(path, "this is XML in UTF-32, which XML parsers need not support", "UTF-32")
     return next((name for name in formats if name not in _SIGNS or _SIGNS[name].search(head)), None)
 
 
 def why_no_articles(path: Path, format_name: str) -> InputError | None:
-    """Why a table cannot hold articles, from its schema, its header or its first row alone."""
+    """Why a table cannot hold articles, judged by its schema, its header or its first row alone."""
     reader = READERS.get(format_name)
     if reader is None or not issubclass(reader, Table):
         return None

@@ -1,4 +1,4 @@
-"""What every reader gives: articles, or pages that were left out and why."""
+"""What every reader produces: articles, or pages that were left out and why."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Article(NamedTuple):
     title: str
     text: str
     is_rendered: bool = False
-    """The text is what the page shows: no markup and no entity in it is left to be undone."""
+    """The text is what the page shows, without any markup or entities left to resolve."""
     left_out: Mapping[str, int] = {}
-    """How often what was left out in reading, by its name: ``{{unité}}``, ``<gallery>``."""
+    """Counts of what was left out in reading, by name: ``{{unité}}``, ``<gallery>``."""
 
 
 class Skip(NamedTuple):
-    """A page that is no article: a redirect, a disambiguation, a page of another namespace."""
+    """A page that is not an article: a redirect, a disambiguation, a page of another namespace."""
 
     reason: str
 
@@ -27,18 +27,18 @@ class Skip(NamedTuple):
 class Reader(ABC):
     """One file of a corpus, record by record, so that memory does not grow with the file.
 
-    Reading is cheap and turning a record into an article is not: a build that goes on where it was
-    killed, and a check that takes every tenth article, pass over records without turning them.
+    Reading is cheap and converting a record to an article is not: a resumed build, and a check of
+    every tenth article, skip records without converting them.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
         self.path, self.root = path, root
         self.share = 0.0
-        """How much of the file has been read, from 0 to 1."""
+        """The share of the file that has been read, from 0 to 1."""
 
     @abstractmethod
     def records(self) -> Iterator[Any]:
-        """The file's records in order; raise ``InputError`` where it is cut or damaged."""
+        """The file's records in order; raise ``InputError`` if it is truncated or damaged."""
 
     @abstractmethod
     def article(self, record: Any) -> Article | Skip:
@@ -46,7 +46,7 @@ class Reader(ABC):
 
     @abstractmethod
     def source(self, record: Any) -> str:
-        """The prose of the record as the source has it, read as little as can be.
+        """The prose of the record as the source has it, processed as little as possible.
 
-        The linter holds the article against it; so nothing here shares code with ``article``.
+        The linter compares the article with it, so it shares no code with ``article``.
         """

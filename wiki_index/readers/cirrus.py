@@ -1,6 +1,6 @@
 """CirrusSearch dumps: a line that names a page, then a line with its fields, and so on.
 
-``text`` is what the wiki showed (templates are expanded in it), all in one line.
+``text`` is what the wiki showed (with templates expanded), all on one line.
 """
 
 from __future__ import annotations
@@ -32,12 +32,8 @@ class Cirrus(Reader):
             fields = self._object(line, number)
             is_index = isinstance(fields.get("index"), dict) and "title" not in fields
             if is_index == (name is not None):
-                found = (
-                    "two index lines follow each other"
-                    if is_index
-                    else "a page stands without its index line"
-                )
-                raise self._fault(found, number)
+                fault = "two index lines in a row" if is_index else "a page without its index line"
+                raise self._fault(fault, number)
             if is_index:
                 name = str(fields["index"].get("_id") or "")
             else:
@@ -59,8 +55,8 @@ class Cirrus(Reader):
         return InputError(
             what,
             where=f"{self.path}, line {number}",
-            expected='lines in turn: {"index": {"_id": …}} and {"title": …, "text": …}',
-            cure="the download or copy may have been cut: fetch the file again",
+            expected='alternating lines: {"index": {"_id": …}} and {"title": …, "text": …}',
+            cure="the download or copy may be truncated: fetch the file again",
         )
 
     def article(self, record: CirrusDocument) -> Article | Skip:
@@ -79,7 +75,7 @@ class Cirrus(Reader):
 
 
 def _disambiguates(name: object) -> bool:
-    """A template or category of disambiguation pages (and not of pages that lack one)."""
+    """Whether this is a template or category of disambiguation pages (not of pages that lack one)."""
     words = str(name).lower().removeprefix("template:")
     return words in _TEMPLATES or words.endswith("disambiguation pages")
 

@@ -1,7 +1,7 @@
 """WikiExtractor's text output: files ``AA/wiki_00`` of ``<doc id= url= title=> … </doc>``.
 
-Its JSON output is JSON lines with title and text, in files that have no ending either; those are read as
-such. The text is escaped for HTML once (``&lt;``), as WikiExtractor does unless it is told not to.
+Its JSON output is JSON lines with title and text, also in files without an ending; those are read as
+such. The text is escaped for HTML once (``&lt;``), which is WikiExtractor's default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.text.cleaning import whole
 from wiki_index.readers.base import Article, Reader
 
-# A title may hold quotation marks: it ends where the line does.
+# A title may contain quotation marks: it ends where the line does.
 _OPENS = re.compile(r"<doc\s+id=\"([^\"]*)\"(?:\s.*?)?\stitle=\"(.*)\"\s*>\s*")
 _CLOSES = "</doc>"
 
@@ -35,18 +35,18 @@ class Extracted(Reader):
         lines: list[str] = []
         number = 0
         for number, line in enumerate(text_lines(self.path), 1):
-            found = _OPENS.fullmatch(line)
+            start = _OPENS.fullmatch(line)
             if opened is not None and line.strip() == _CLOSES:
                 yield _document(opened, lines)
                 opened, lines = None, []
-            elif found and opened is not None:
-                raise self._fault(f"the document {opened[2]!r} ends in the middle", number)
-            elif found:
-                opened = found
+            elif start and opened is not None:
+                raise self._fault(f"the document {opened[2]!r} is cut off", number)
+            elif start:
+                opened = start
             elif opened is not None:
                 lines.append(line)
             elif line.strip():
-                raise self._fault("a line stands outside of a document", number)
+                raise self._fault("a line is outside any document", number)
         if opened is not None:
             raise self._fault(f"the file ends before the document {opened[2]!r} does", number)
 
@@ -54,8 +54,8 @@ class Extracted(Reader):
         return InputError(
             what,
             where=f"{self.path}, line {line}",
-            expected='documents of WikiExtractor: <doc id="…" url="…" title="…">, its text, </doc>',
-            cure="run WikiExtractor again, or copy its file again: it may have been cut",
+            expected='WikiExtractor documents: <doc id="…" url="…" title="…">, its text, </doc>',
+            cure="rerun WikiExtractor, or copy its file again: it may be truncated",
         )
 
     def article(self, record: ExtractedDocument) -> Article:

@@ -1,8 +1,7 @@
 """HTML of a Wikipedia page to plain text, with the standard library's parser.
 
-It reads what Kiwix writes: well-formed pages by MediaWiki's own parsers. What a page shows in
-running text stays; boxes, references, edit links and pictures go; formulae are taken from the TeX
-that stands beside them.
+It reads what Kiwix writes: well-formed pages by MediaWiki's own parsers. Running text is kept;
+boxes, references, edit links and pictures are dropped; formulae are taken from the TeX next to them.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ _BLOCKS = {
 _HEADINGS = {f"h{level}": "=" * level for level in range(2, 7)}
 _INVISIBLE = re.compile(r"display:\s*none", re.IGNORECASE)
 _CELLS = {"td", "th", "caption"}
-# Elements whose text is wanted as a whole, before it goes into the text around it.
+# Elements whose text is collected as a whole before it is added to the surrounding text.
 _GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
-# How far an end tag may reach over elements that were never closed.
+# How many unclosed elements an end tag may close.
 _REACH = 60
 
 
 def plain(page: str, left_out: Counter[str] | None = None) -> str:
     """The plain text of a page; paragraphs, list items and table rows as lines, headings marked.
 
-    ``left_out`` counts the elements that are no prose, by tag or class: ``<figure>``, ``.infobox``.
+    ``left_out`` counts the elements that are not prose, by tag or class: ``<figure>``, ``.infobox``.
     """
     parser = _Page(Counter() if left_out is None else left_out)
     parser.feed(page)
@@ -66,9 +65,9 @@ class _Page(HTMLParser):
         self._hidden = 0
         self._texts: list[list[str]] = [[]]
         self._tables: list[WikiTable] = []
-        # For each cell that is open, the lines of the tables inside it.
+        # For each open cell, the lines of the tables inside it.
         self._beneath: list[list[str]] = []
-        # One formula stands there twice: as MathML and as a picture.
+        # A formula appears twice: as MathML and as a picture.
         self._has_formula = False
 
     def text(self) -> str:
@@ -97,14 +96,14 @@ class _Page(HTMLParser):
         dropped = by_class or (f"<{tag}>" if tag in _HIDDEN else "")
         if dropped and not self._hidden:
             self._left_out[dropped] += 1
-        # A formula was taken from its alternative text; the page does not show the others.
+        # The formula was taken from its alternative text; the page does not show the rest.
         is_hidden = bool(dropped) or tag == "math" or bool(_INVISIBLE.search(attributes.get("style", "")))
         if tag in ("p", "li") and self._open and self._open[-1].tag == tag:
             self._close(self._open.pop())
         self._begin(_Element(tag, is_hidden, attributes))
 
     def _formula(self, tag: str, classes: list[str], attributes: dict[str, str]) -> None:
-        """MathML may stand in a hidden span beside its picture: it is taken there too."""
+        """Write a formula once; its MathML may be in a hidden span next to its picture."""
         if "mwe-math-element" in classes:
             self._has_formula = False
         is_picture = tag == "img" and any(name.startswith("mwe-math-fallback") for name in classes)
@@ -137,7 +136,7 @@ class _Page(HTMLParser):
                 return
 
     def _close(self, element: _Element) -> None:
-        """Put the text that an element gathered where it belongs."""
+        """Move the text that an element collected to where it belongs."""
         if self._hidden:
             self._hidden -= element.is_hidden
             return

@@ -1,6 +1,6 @@
-"""MediaWiki XML exports: ``pages-articles.xml.bz2``, multistream too, whole or in its parts.
+"""MediaWiki XML exports: ``pages-articles.xml.bz2``, multistream too, whole or in parts.
 
-Read with ``xml.etree``: mwxml wraps the same parser, adds five packages and no check that is needed
+Read with ``xml.etree``: mwxml wraps the same parser and adds five packages, but no check that is needed
 here. A multistream dump is a bzip2 file like any other; its index is not needed to read it whole.
 """
 
@@ -59,10 +59,10 @@ class MediaWiki(Reader):
                 for page in _pages(file):
                     self.share = share()
                     yield page
-                    last = f", behind page {page.id} ({page.title})"
+                    last = f", after page {page.id} ({page.title})"
             except ElementTree.ParseError as error:
                 line = error.position[0]
-                # Of bytes that are no UTF-8 the parser says no more than that they are no XML.
+                # For bytes that are not UTF-8, the parser only says that they are not XML.
                 if encoding == "utf-8" and (fault := not_utf8(self.path, lines=line)):
                     raise fault from error
                 is_cut = "no element found" in str(error)
@@ -71,13 +71,13 @@ class MediaWiki(Reader):
                     what,
                     where=f"{self.path}, line {line:,}{last}",
                     expected="<mediawiki> … </mediawiki> as Special:Export or dumps.wikimedia.org write it",
-                    cure="the download or copy may have been cut: fetch the file again, compare its checksum",
+                    cure="the download or copy may be truncated: fetch the file again, compare its checksum",
                 ) from error
 
     def article(self, record: MediaWikiPage) -> Article | Skip:
         if record.is_redirect or _REDIRECT.match(record.text):
             return Skip("redirect")
-        # Dumps of other wiki software, and some tools' pieces of a dump, name no namespace but in the title.
+        # Dumps of other wiki software, and pieces cut by some tools, give the namespace only in the title.
         if record.namespace not in ("0", "") or (
             not record.namespace and not record.wiki.is_article(record.title)
         ):
@@ -97,16 +97,16 @@ class MediaWiki(Reader):
 
 
 def _declared(path: Path) -> str:
-    """The encoding by the mark of byte order, by ``<?xml … encoding="…"?>``, or else the default."""
+    """The encoding by the byte order mark, by ``<?xml … encoding="…"?>``, or else the default."""
     with opened(path) as (file, _):
         head = file.read(_HEAD)
     marked = encoding_of(path, head[:4])
-    found = _ENCODING.match(head) if marked == "utf-8" else None
-    return found[1].decode().lower() if found else marked.removesuffix("-sig")
+    declared = _ENCODING.match(head) if marked == "utf-8" else None
+    return declared[1].decode().lower() if declared else marked.removesuffix("-sig")
 
 
 def _is_known(encoding: str) -> bool:
-    """Does the parser read it: UTF-8, UTF-16, or what has one byte a character?"""
+    """Whether the parser reads it: UTF-8, UTF-16, or one byte per character."""
     try:
         return encoding.startswith("utf-") or len(bytes(range(256)).decode(encoding, "replace")) == 256
     except LookupError:
@@ -124,7 +124,7 @@ def _pages(file: IO[bytes]) -> Iterator[MediaWikiPage]:
             wiki = site(language, tuple(pair for pair in names if pair[1]))
         elif event == "end" and _name(element) == "page":
             yield _page(element, wiki)
-            # Else the tree of a whole dump would gather here.
+            # Otherwise the tree of a whole dump would accumulate here.
             root.clear()
 
 

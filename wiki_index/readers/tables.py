@@ -16,7 +16,7 @@ from wiki_index.readers.base import Article, Reader
 
 _COLUMNS = ("id", "title", "text")
 _NEEDED = _COLUMNS[1:]
-_EXPECTED = "columns title and text; id may be there"
+_EXPECTED = "columns title and text; id is optional"
 
 
 class Numbered(NamedTuple):
@@ -45,13 +45,13 @@ class Table(Reader):
 
 
 class JsonLines(Table):
-    """JSON lines in a file that is named ``.json``."""
+    """JSON lines in a file named ``.json``."""
 
     ending = ".jsonl"
 
 
 def missing_columns(path: Path, ending: str | None) -> InputError | None:
-    """Why a table cannot hold articles: a column is missing or can have no text; ``None`` where it can.
+    """Why a table cannot hold articles: a column is missing or cannot hold text; ``None`` if it can.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def missing_columns(path: Path, ending: str | None) -> InputError | None:
     """
     names = column_names(path, ending)
     try:
-        # An empty table of JSON lines has no columns to be missed.
+        # An empty table of JSON lines has no columns to check.
         require_columns(names, _NEEDED if names else (), path, _EXPECTED)
         unfit_columns(path, _NEEDED, ending)
     except InputError as error:

@@ -16,7 +16,7 @@ class TextFile(Reader):
         yield "".join(text_lines(self.path))
 
     def article(self, record: str) -> Article:
-        # Without the ending of a compression, and then without that of a text.
+        # Without the compression ending, then without the text ending.
         stem = self.path.name[: len(inner_name(self.path))].rpartition(".")[0]
         name = self.path.relative_to(self.root).with_name(stem).as_posix()
         return Article(name, stem.replace("_", " "), record)

@@ -19,7 +19,7 @@ _DISAMBIGUATION = re.compile(r"\b(?:id=[\"']disambigbox|dmbox-disambig)\b", re.I
 
 
 class Entry(NamedTuple):
-    """A page as the archive holds it; ``html`` is nothing for a redirect of the archive."""
+    """A page as the archive holds it; ``html`` is ``None`` for a redirect."""
 
     path: str
     title: str
@@ -29,12 +29,12 @@ class Entry(NamedTuple):
 class Zim(Reader):
     """A ``.zim`` file, or one divided into ``.zimaa``, ``.zimab`` and so on.
 
-    An article's id is its path in the archive, since ZIM keeps no page ids.
+    An article's id is its path in the archive, since ZIM stores no page ids.
     """
 
     def records(self) -> Iterator[Entry]:
         archive = self._open()
-        # Older archives keep articles under A/, and count what is no page among their entries.
+        # Older archives keep articles under A/, and count other things than pages among their entries.
         is_new = archive.has_new_namespace_scheme
         count = archive.entry_count if is_new else archive.all_entry_count
         for number in range(count):
@@ -57,11 +57,11 @@ class Zim(Reader):
             ) from error
         try:
             archive = Archive(self._archive)
-            # Damage inside a compressed cluster can pass for text: the checksum cannot.
-            is_whole = not archive.has_checksum or archive.check()
+            # Damage inside a compressed cluster can pass for text, but not pass the checksum.
+            is_intact = not archive.has_checksum or archive.check()
         except RuntimeError as error:
-            raise self._damaged(f"not a whole ZIM file ({error})") from error
-        if not is_whole:
+            raise self._damaged(f"not a complete ZIM file ({error})") from error
+        if not is_intact:
             raise self._damaged("the archive's checksum is wrong: at least one byte has changed")
         return archive
 
@@ -74,7 +74,7 @@ class Zim(Reader):
         return InputError(
             what,
             where=self.path,
-            cure="the download or copy may have been cut: fetch the file again and compare its checksum",
+            cure="the download or copy may be truncated: fetch the file again and compare its checksum",
         )
 
     def article(self, record: Entry) -> Article | Skip:

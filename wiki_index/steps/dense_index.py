@@ -1,8 +1,8 @@
 """Step 3: vectors to a FAISS index: learn lists and codes, add block by block, within the budget.
 
-The growing index is written every few million rows, and a killed build adds from there. Blocks start
+The growing index is saved every few million rows, and a killed build resumes from there. Blocks start
 at the same rows whatever happened before, so the bytes do not depend on where a build was killed.
-(Parts that are merged would save the writing, but `merge_from` of FAISS 1.15 damages the heap when
+(Merging parts would avoid the repeated saving, but `merge_from` of FAISS 1.15 corrupts the heap when
 lists are packed for registers.)
 """
 
@@ -22,30 +22,30 @@ from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.files import whole_file
 
 GROWING = "growing.faiss"
-# Rows between two writings of the growing index, and float32 bytes added at once.
+# Rows between two saves of the growing index, and float32 bytes added at once.
 KEPT_EVERY = 1 << 22
 _BLOCK_BYTES = 64 << 20
-# 8-bit ranges are learned from so many vectors where there are no lists.
+# Number of vectors that 8-bit ranges are learned from in an index without lists.
 _RANGES_FROM = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
-    """What was made: FAISS's description, and how many vectors it learned from."""
+class IndexSpec:
+    """An index as FAISS describes it, and how many vectors it is trained on."""
 
     factory: str
     trained_on: int
 
 
-def make_index(folder: Path, kind: str, store: VectorStore, kept_every: int = KEPT_EVERY) -> Made:
-    """Write ``index.faiss`` over all vectors of ``store`` into ``folder``, or go on with it."""
-    made = Made(factory_of(kind, len(store), store.layout.dim), _sample_size(kind, len(store)))
+def make_index(folder: Path, kind: str, store: VectorStore, kept_every: int = KEPT_EVERY) -> IndexSpec:
+    """Write ``index.faiss`` over all vectors of ``store`` into ``folder``, or resume writing it."""
+    spec = IndexSpec(factory_of(kind, len(store), store.layout.dim), _sample_size(kind, len(store)))
     if not (folder / FAISS_FILE).exists():
         if KINDS[kind].lists:
-            _by_lists(folder, made, store, kept_every)
+            _by_lists(folder, spec, store, kept_every)
         else:
-            _scanned(folder, made, store)
-    return made
+            _scanned(folder, spec, store)
+    return spec
 
 
 def _sample_size(kind: str, rows: int) -> int:
@@ -59,13 +59,13 @@ def _sample(store: VectorStore, size: int) -> Vectors:
     return store.take(np.linspace(0, len(store) - 1, size).astype(np.int64))
 
 
-def _scanned(folder: Path, made: Made, store: VectorStore) -> None:
-    """An index without lists: its codes stand in the order of the rows."""
-    index: Any = _empty(made, store)
-    if made.trained_on:
-        index.train(_sample(store, made.trained_on))
+def _scanned(folder: Path, spec: IndexSpec, store: VectorStore) -> None:
+    """An index without lists: its codes are in the order of the rows."""
+    index: Any = _empty(spec, store)
+    if spec.trained_on:
+        index.train(_sample(store, spec.trained_on))
     size = index.sa_code_size()
-    # Grown by `add`, the codes would be copied each time they outgrow their room: twice the memory.
+    # Grown by `add`, the codes would be copied each time they outgrow their buffer: twice the memory.
     index.codes.resize(len(store) * size)
     codes = faiss.rev_swig_ptr(index.codes.data(), len(store) * size).reshape(-1, size)
     with progress(len(store), "index", "passage") as bar:
@@ -77,39 +77,39 @@ def _scanned(folder: Path, made: Made, store: VectorStore) -> None:
     _write(index, folder / FAISS_FILE)
 
 
-def _by_lists(folder: Path, made: Made, store: VectorStore, kept_every: int) -> None:
+def _by_lists(folder: Path, spec: IndexSpec, store: VectorStore, kept_every: int) -> None:
     growing = folder / GROWING
     if not growing.exists():
-        _write(_learned(made, store), growing)
+        _write(_trained(spec, store), growing)
     index = faiss.read_index(str(growing))
     step = max(1, min(kept_every, _BLOCK_BYTES // (4 * store.layout.dim)))
-    kept = index.ntotal
-    with progress(len(store), "index", "passage", initial=kept) as bar:
-        for start in range(kept, len(store), step):
+    saved = index.ntotal
+    with progress(len(store), "index", "passage", initial=saved) as bar:
+        for start in range(saved, len(store), step):
             block = store.slice(start, min(start + step, len(store)))
             index.add(block)
             store.forget()
             bar.update(len(block))
-            if index.ntotal - kept >= kept_every and index.ntotal < len(store):
+            if index.ntotal - saved >= kept_every and index.ntotal < len(store):
                 _write(index, growing)
-                kept = index.ntotal
+                saved = index.ntotal
     _write(index, folder / FAISS_FILE)
 
 
-def _learned(made: Made, store: VectorStore) -> faiss.Index:
+def _trained(spec: IndexSpec, store: VectorStore) -> faiss.Index:
     """k-means for the lists and codes; the same vectors and FAISS's own seed give the same index."""
-    index = _empty(made, store)
-    with progress(made.trained_on, "learn lists and codes", "vector") as bar:
-        index.train(_sample(store, made.trained_on))
-        bar.update(made.trained_on)
+    index = _empty(spec, store)
+    with progress(spec.trained_on, "learn lists and codes", "vector") as bar:
+        index.train(_sample(store, spec.trained_on))
+        bar.update(spec.trained_on)
     return index
 
 
-def _empty(made: Made, store: VectorStore) -> faiss.Index:
-    return faiss.index_factory(store.layout.dim, made.factory, faiss.METRIC_L2)
+def _empty(spec: IndexSpec, store: VectorStore) -> faiss.Index:
+    return faiss.index_factory(store.layout.dim, spec.factory, faiss.METRIC_L2)
 
 
 def _write(index: faiss.Index, path: Path) -> None:
     with whole_file(path) as aside, aside.open("wb") as file:
-        # Through Python's file, so that a full disk is an OSError and not a C++ exception.
+        # Through a Python file, so that a full disk is an OSError and not a C++ exception.
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]

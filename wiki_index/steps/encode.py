@@ -1,4 +1,4 @@
-"""Step 2: passages to vectors, shard by shard, each text once, and none that an older index holds."""
+"""Step 2: passages to vectors, shard by shard, each text once, except those that an older index holds."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from wiki_index.plan import Plan
 from wiki_index.steps.shard_encoder import ShardEncoder, older
 from wiki_index.steps.split import shard_texts
 
-# One empty file a shard that lies on disk; the vectors themselves have no holes to tell them by.
+# One empty file per shard on disk; the vectors themselves do not show which are missing.
 ENCODED = "encoded"
 CALIBRATION = "calibration.json"
-# Passages that the int8 levels are set by: the first of the corpus, so that a kill changes nothing.
+# Number of passages that calibrate the int8 levels: the first of the corpus, so a kill changes nothing.
 _CALIBRATED_BY = 2_048
 
 
 def encode(plan: Plan, name: str, layout: VectorLayout, shard_rows: Sequence[int]) -> None:
-    """Write the vectors of one dense retriever; shards that a killed build finished are left alone."""
+    """Write the vectors of one dense retriever; shards that a killed build finished are skipped."""
     marks = [plan.dense(name) / ENCODED / f"{number:05d}" for number in range(len(shard_rows))]
     starts = [0, *itertools.accumulate(shard_rows)]
     todo = [number for number, mark in enumerate(marks) if not mark.exists()]
@@ -42,7 +42,7 @@ def encode(plan: Plan, name: str, layout: VectorLayout, shard_rows: Sequence[int
 def _finished(
     plan: Plan, name: str, writer: VectorWriter, starts: Sequence[int], todo: list[int], bar: Bar
 ) -> Generator[int, None, None]:
-    """Encode the shards ``todo``, here or on a cluster; give the number of each when it is on disk."""
+    """Encode the shards ``todo``, here or on a cluster; yield the number of each once it is on disk."""
     if not todo:
         return
     if plan.cluster:
@@ -57,7 +57,7 @@ def _finished(
 
 
 def layout_of(plan: Plan, name: str, precision: str, rows: int) -> VectorLayout:
-    """The layout of one retriever's vectors; int8 levels are measured once and kept."""
+    """The layout of one retriever's vectors; int8 levels are measured once and stored."""
     dim, step = plan.encoders[name].card.dim, 0.0
     if precision == "int8":
         path = plan.dense(name) / CALIBRATION
@@ -68,9 +68,9 @@ def layout_of(plan: Plan, name: str, precision: str, rows: int) -> VectorLayout:
 
 
 def _step(plan: Plan, name: str) -> float:
-    """The int8 step: that of the vectors that are taken over, or one measured on the first passages."""
-    if found := older(plan, name, "int8"):
-        card = found[0].dense[found[1]].card
+    """The int8 step: that of the reused vectors, or one measured on the first passages."""
+    if reused := older(plan, name, "int8"):
+        card = reused[0].dense[reused[1]].card
         if card.vectors == "int8":
             return card.step
     sample = shard_texts(plan, 0)[:_CALIBRATED_BY]

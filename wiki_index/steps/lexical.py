@@ -1,4 +1,4 @@
-"""Step 5: passages to BM25 parts, each written aside and renamed when it is whole."""
+"""Step 5: passages to BM25 parts, each written to a temporary folder and renamed once it is complete."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wiki_index.steps.split import shard_texts
 
 
 def lexical_rows(shard_rows: Sequence[int]) -> list[int]:
-    """Passages of each part."""
+    """The number of passages in each part."""
     return [sum(shard_rows[i] for i in part) for part in _parts(shard_rows)]
 
 
 def lexical_parts(plan: Plan, shard_rows: Sequence[int]) -> None:
-    """Write the parts that are not there yet."""
+    """Write the parts that do not exist yet."""
     folder = plan.work / LEXICAL
     folder.mkdir(exist_ok=True)
     for number, shards in enumerate(_parts(shard_rows)):
@@ -38,7 +38,7 @@ def _texts(plan: Plan, shards: Sequence[int]) -> Iterator[str]:
 
 
 def _parts(shard_rows: Sequence[int]) -> list[list[int]]:
-    """Shard numbers a part: as many shards as stay below the size of a part, one at least."""
+    """Shard numbers per part: as many shards as fit into the size of a part, at least one."""
     parts: list[list[int]] = []
     rows = PART_ROWS
     for number, count in enumerate(shard_rows):

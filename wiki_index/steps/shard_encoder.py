@@ -1,4 +1,4 @@
-"""Shards of passages to vectors: each text once, and none that an older index holds."""
+"""Shards of passages to vectors: each text once, except those that an older index holds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FINEST = list(PRECISIONS)
 
 
 class ShardEncoder:
-    """Shards of passages to their place in the file of vectors."""
+    """Encodes shards of passages into their place in the file of vectors."""
 
     def __init__(self, plan: Plan, name: str, writer: VectorWriter, on_rows: Callable[[int], object]) -> None:
         self._plan, self._writer, self._on_rows = plan, writer, on_rows
-        found = older(plan, name, writer.layout.precision)
-        self._encoder, self._old = plan.encoders[name], OldVectors(*found) if found else None
+        reused = older(plan, name, writer.layout.precision)
+        self._encoder, self._old = plan.encoders[name], OldVectors(*reused) if reused else None
 
     def write(self, number: int, start: int) -> None:
         """Encode one shard, whose first row is ``start``."""
@@ -39,32 +39,32 @@ def encode_texts(
     encoder: Encoder, texts: Sequence[str], old: OldVectors | None, on_rows: Callable[[int], object]
 ) -> Vectors:
     """Vectors ``(n, dim)`` of texts; equal texts are encoded once, known ones not at all."""
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    unique = list(places)
+    positions = {text: position for position, text in enumerate(dict.fromkeys(texts))}
+    unique = list(positions)
     vectors = np.empty((len(unique), encoder.card.dim), dtype=np.float32)
-    found = old.find(unique) if old else np.full(len(unique), -1)
+    old_rows = old.find(unique) if old else np.full(len(unique), -1)
     if old:
-        vectors[found >= 0] = old.vectors(found[found >= 0])
-    missing = np.flatnonzero(found < 0)
+        vectors[old_rows >= 0] = old.vectors(old_rows[old_rows >= 0])
+    missing = np.flatnonzero(old_rows < 0)
     on_rows(len(texts) - len(missing))
-    vectors[missing] = encoder.encode_for_index([unique[place] for place in missing], on_rows=on_rows)
-    return vectors[[places[text] for text in texts]]
+    vectors[missing] = encoder.encode_for_index([unique[position] for position in missing], on_rows=on_rows)
+    return vectors[[positions[text] for text in texts]]
 
 
 def older(plan: Plan, name: str, precision: str | None = None) -> tuple[Index, str] | None:
     """The index of ``--reuse``, and its retriever whose vectors the same encoder made.
 
-    A vector is taken over from the form it is stored in, into the same form or a coarser one: from fp16 into
-    fp16 and from int8 into int8 (by the same step) that changes no byte, and else it is off by the rounding
-    of the finer form, which is far below that of the coarser.
+    A vector is copied from its stored form into the same form or a coarser one: fp16 to fp16 and int8 to
+    int8 (by the same step) change no byte; otherwise the error is the rounding of the finer form, which is
+    far below that of the coarser.
 
     Parameters
     ----------
-    precision : what the new vectors will be stored in; ``None`` where that is not known yet.
+    precision : what the new vectors will be stored in; ``None`` if that is not known yet.
 
     Raises
     ------
-    ArtifactError : it has none; the message says why each of its retrievers does not serve.
+    ArtifactError : it has none; the message says why each of its retrievers is unsuitable.
     """
     if plan.reuse is None:
         return None
@@ -81,31 +81,31 @@ def older(plan: Plan, name: str, precision: str | None = None) -> tuple[Index, s
             return index, old
     if not same:
         cards = {old: dense.card.encoder for old, dense in index.dense.items()}
-        found = "; ".join(f"{old}: {_differing(theirs, card)}" for old, theirs in cards.items())
+        reasons = "; ".join(f"{old}: {_differing(old_card, card)}" for old, old_card in cards.items())
         raise ArtifactError(
-            f"no vectors by {card.name} to take over ({found})", where=plan.reuse,
+            f"no vectors by {card.name} to reuse ({reasons})", where=plan.reuse,
             expected="an index by the same encoder, prompts, length and precision",
-            cure="leave --reuse out, or name another index",
+            cure="leave --reuse out, or pass another index",
         )  # fmt: skip
     stored = min(same.values(), key=_FINEST.index)
     raise ArtifactError(
         f"its vectors are stored in {stored}, which is coarser than the {precision} of the new index",
         where=plan.reuse,
-        cure=f"give --vectors {stored}, or leave --reuse out",
+        cure=f"pass --vectors {stored}, or leave --reuse out",
     )
 
 
-def _differing(theirs: EncoderCard, ours: EncoderCard) -> str:
-    """What sets two encoders apart."""
-    fields = [each.name for each in dataclasses.fields(ours) if each.name != "name"]
-    return "another " + ", ".join(key for key in fields if getattr(theirs, key) != getattr(ours, key))
+def _differing(old: EncoderCard, new: EncoderCard) -> str:
+    """The fields in which two encoders differ."""
+    fields = [each.name for each in dataclasses.fields(new) if each.name != "name"]
+    return "different " + ", ".join(key for key in fields if getattr(old, key) != getattr(new, key))
 
 
 class OldVectors:
     """The vectors of an older index by the content of their passages.
 
     64 bits of a hash find the row and the text itself confirms it, so that 120 million passages
-    need 2 GB here and no two texts are ever taken for each other.
+    need 2 GB here and no two texts are ever confused.
     """
 
     def __init__(self, index: Index, name: str) -> None:
@@ -116,10 +116,10 @@ class OldVectors:
         self._hashes = hashes[self._order]
 
     def find(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """The row that holds each text, -1 where none does."""
+        """The row that holds each text, -1 if none does."""
         wanted = _hashes(texts)
-        place = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
-        rows = np.where(self._hashes[place] == wanted, self._order[place], -1)
+        positions = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
+        rows = np.where(self._hashes[positions] == wanted, self._order[positions], -1)
         for number in map(int, np.flatnonzero(rows >= 0)):
             passage = self._index.passages[int(rows[number])]
             text = f"{passage.title} {passage.text}".strip() if self._with_title else passage.text

@@ -23,11 +23,11 @@ _COUNTS = ("articles", "skipped", "left_out", "shard_rows")
 
 
 def split(plan: Plan) -> dict[str, Any]:
-    """Write the passages; give the counts of articles, rows and what was skipped and left out.
+    """Write the passages; return the counts of articles, rows and what was skipped and left out.
 
     Raises
     ------
-    ArtifactError : another version of the kit began the build.
+    ArtifactError : another version of the kit started the build.
     InputError : the corpus cannot be read or holds no text.
     """
     summary = plan.work / SPLIT
@@ -40,10 +40,10 @@ def split(plan: Plan) -> dict[str, Any]:
         if not sum(shards):
             raise InputError(
                 "the corpus holds no text", where=plan.corpus.path,
-                expected="articles with a sentence of two words at least",
+                expected="articles with a sentence of at least two words",
                 cure="see what is left out: python -m wiki_index check --corpus CORPUS",
             )  # fmt: skip
-        skipped, left_out = (dict(sorted(found.items())) for found in (seen.skipped, seen.left_out))
+        skipped, left_out = (dict(sorted(counts.items())) for counts in (seen.skipped, seen.left_out))
         write_json(summary, dict(zip(_COUNTS, (seen.articles, skipped, left_out, shards))))
     counts = dict(json.loads(summary.read_text(encoding="utf-8")))
     if set(counts) != set(_COUNTS):
@@ -52,7 +52,7 @@ def split(plan: Plan) -> dict[str, Any]:
 
 
 def _split_before(plan: Plan) -> tuple[list[int], Seen]:
-    """Rows of the shards a killed build left, and what of the corpus they cover."""
+    """Rows of the shards a killed build left, and the part of the corpus they cover."""
     rows: list[int] = []
     seen = Seen()
     while (path := plan.work / passages_name(len(rows))).exists():
@@ -63,7 +63,7 @@ def _split_before(plan: Plan) -> tuple[list[int], Seen]:
 
 
 def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
-    """Shards of passages behind what was seen; ``seen`` goes on to count what each of them covers."""
+    """Shards of passages after what was seen; ``seen`` is updated with what each of them covers."""
     splitter = plan.splitter()
     pending: list[Passage] = []
     before = seen.records
@@ -88,12 +88,12 @@ def _shards(plan: Plan, seen: Seen) -> Iterator[list[Passage]]:
             if len(pending) >= plan.shard_rows:
                 yield pending
                 pending = []
-    # Without passages too: what holds none may stand behind the last full shard.
+    # Even without passages: pages that hold none may follow the last full shard.
     yield pending
 
 
 def shard_texts(plan: Plan, number: int) -> list[str]:
-    """The texts of one shard as they are embedded."""
+    """The texts of one shard as embedded."""
     return texts_of(read_shard(plan.work / passages_name(number)), plan.title_in_text)
 
 

@@ -1,4 +1,4 @@
-"""Step 4: how many lists to visit and how many candidates to measure again, for a wanted recall.
+"""Step 4: how many lists to visit and how many candidates to rescore, for a target recall.
 
 Measured on queries that are not in the index, against exact search. The cheapest setting is chosen by
 the bytes it reads, not by the clock, so that every machine chooses the same.
@@ -23,7 +23,7 @@ from kaggle_rag.runtime.console import progress
 K = 10
 _QUERIES = 512
 _DEPTHS = (20, 50, 100, 200, 400, 800)
-# A stored vector is read from anywhere on the disk, a list from one place: so many times dearer.
+# Stored vectors are read from all over the disk, a list from one place: this many times the cost.
 _SCATTERED = 8
 
 
@@ -33,7 +33,7 @@ def tune(dense: Dense, queries: Vectors, target: float) -> DenseCard:
     Parameters
     ----------
     queries : ``(n, d)`` float32, none of them a vector of the index.
-    target : recall@10 wanted; where no setting reaches it, the best one is taken.
+    target : recall@10 to reach; if no setting does, the best one is used.
     """
     with progress(len(dense.store), "exact answers", "passage", leave=False) as bar:
         _, truth = dense.search_exact(queries, K, on_rows=bar.update)
@@ -58,7 +58,7 @@ def _nprobes(dense: Dense) -> list[int]:
 
 
 def _recalls(dense: Dense, queries: Vectors, truth: Rows, nprobe: int) -> list[tuple[int, float]]:
-    """Recall after exact refinement of each depth: what is among the candidates is found."""
+    """Recall after exact refinement of each depth: every hit among the candidates counts."""
     depths = [depth for depth in _DEPTHS if depth <= len(dense.store)] or [len(dense.store)]
     candidates = dense.candidates(queries, depths[-1], nprobe)
     hits = (candidates[:, :, None] == truth[:, None, :]).any(axis=2)
@@ -76,7 +76,7 @@ def _cost(dense: Dense, card: DenseCard) -> float:
 def halves(passages: Passages, encoder: Encoder, offset: int = 0) -> Vectors:
     """Queries from the corpus itself: the second half of the words of passages spread over it.
 
-    ``offset`` moves to the passages behind, for queries that nothing was set by.
+    ``offset`` shifts to the passages after them, for queries that nothing was tuned on.
 
     A whole passage would find itself at distance 0, nearer than any question ever is.
     """
@@ -85,8 +85,8 @@ def halves(passages: Passages, encoder: Encoder, offset: int = 0) -> Vectors:
     return encoder.encode_queries([" ".join(each[len(each) // 2 :]) for each in words])
 
 
-def asked(questions: Questions, encoder: Encoder) -> Vectors:
-    """Queries from real questions, each with all its options, as the contexts stage asks them."""
+def question_queries(questions: Questions, encoder: Encoder) -> Vectors:
+    """Queries from real questions, each with all its options, as in the contexts stage."""
     sample = questions.take(range(0, len(questions), max(1, len(questions) // _QUERIES)))
     queries = queries_of(sample, ("all",), ("all",))
     return encoder.encode_queries([query.text for (query,) in queries])

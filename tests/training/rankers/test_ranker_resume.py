@@ -199,7 +199,7 @@ def test_folders_of_other_runs_are_left_alone(told, whole, tmp_path, monkeypatch
     with pytest.raises(ArtifactError, match="different settings: epochs"):
         train(told, out, epochs=5)
     interrupted(told, tmp_path / "out", monkeypatch, 5)
-    with pytest.raises(ArtifactError, match="unfinished training run with another peft is there"):
+    with pytest.raises(ArtifactError, match="unfinished training run with another peft already exists"):
         train(told, tmp_path / "out", peft={"method": "lora"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")

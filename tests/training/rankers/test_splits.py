@@ -118,7 +118,7 @@ def test_folds_of_other_questions_are_refused(tmp_path):
     with pytest.raises(InputError, match="3 of 4 questions have no fold"):
         read_folds(path, questions)
     path.write_text("id,fold\n0-0,first\n")
-    with pytest.raises(InputError, match="the fold 'first'"):
+    with pytest.raises(InputError, match="invalid fold 'first'"):
         read_folds(path, questions)
     write_folds(tmp_path / "folds.parquet", questions, np.arange(4))
     other = Questions.read(write_rows(tmp_path / "b.csv", [row | {"prompt": "new"} for row in rows(4, 0)]))

@@ -283,7 +283,7 @@ def test_all_faults_of_the_settings_are_told_at_once(monkeypatch, data, tmp_path
     with pytest.raises(KitError) as caught:
         main()
     told = str(caught.value)
-    assert "5 settings do not fit" in told and "out: not given" in told and "epochs:" in told
+    assert "5 settings are invalid" in told and "out: not given" in told and "epochs:" in told
     assert all(loss in told for loss in RETRIEVER_LOSSES) and "forms.1" in told and "metric" in told
 
 

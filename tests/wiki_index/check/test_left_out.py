@@ -16,7 +16,7 @@ from wiki_index.corpus import Corpus, Skip
 from wiki_index.markup import reference_text as rough
 from wiki_index.markup.site import site
 from wiki_index.markup.wikitext import plain
-from wiki_index.progress import Seen, told
+from wiki_index.progress import Seen, left_out_lines
 
 
 def dump(path, text, language="en", names="", title="T", ns="<ns>0</ns>"):
@@ -164,7 +164,7 @@ def test_what_is_left_out_is_counted_and_survives_a_shard(tmp_path):
     seen.leave_out(counts)
     again = Seen.of_notes({key.encode(): value.encode() for key, value in seen.notes().items()}, tmp_path)
     again.leave_out({"{{odd one}}": 1})
-    assert "left out, templates in sentences: {{odd one}} 2 times" in told(again.left_out)
+    assert "left out, templates in sentences: {{odd one}} 2 times" in left_out_lines(again.left_out)
 
 
 def test_the_linter_imports_nothing_of_what_it_checks():
@@ -189,7 +189,7 @@ def test_the_linter_reports_a_section_that_a_rule_deletes(tmp_path, monkeypatch)
         )
     )
     assert lint(Corpus.open(path)).numbers.found == 0
-    monkeypatch.setattr("kaggle_rag.text.cleaning.kept_lines", lambda lines, kind: [])
+    monkeypatch.setattr("kaggle_rag.text.cleaning.prose_lines", lambda lines, kind: [])
     assert lint(Corpus.open(path)).numbers.found == 1
 
 

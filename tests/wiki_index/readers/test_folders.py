@@ -112,7 +112,7 @@ def test_the_command_passes_others_over_and_says_which(tmp_path, monkeypatch, ca
     assert main() == 0
     out, err = capsys.readouterr()
     assert "2 articles" in out
-    assert "1 file(s) beside the articles are left aside, such as z_index.parquet" in err
+    assert "1 file(s) next to the articles are not read, such as z_index.parquet" in err
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_what_wikiextractor_writes_as_json_is_read_without_an_ending(tmp_path):
     [
         (DOCS[:-8], "ends before the document 'Gold'"),
         (DOCS.replace("</doc>\n", "", 1), "line 7: the document 'Iron"),
-        (DOCS + "More.\n", "outside of a document"),
+        (DOCS + "More.\n", "outside any document"),
     ],
 )
 def test_a_cut_file_of_wikiextractor_names_the_line(text, said, tmp_path):

@@ -183,12 +183,12 @@ def test_a_build_goes_on_in_its_precision_on_a_machine_that_would_choose_another
     monkeypatch.setattr("kaggle_rag.index.encoder.is_faster", lambda full, half: False)
     command = ["build", plan.corpus.files[0], plan.out, "--encoder", half.card.name]
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
-    assert "an unfinished build with another precision is there" in capsys.readouterr().err
+    assert "an unfinished build with another precision already exists" in capsys.readouterr().err
     assert call(*command, monkeypatch=monkeypatch) == 0 and same(plan.out, whole)
     assert call(*command, monkeypatch=monkeypatch) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
-    assert "an index with another precision is there already" in capsys.readouterr().err
+    assert "an index with a different precision already exists" in capsys.readouterr().err
 
 
 def test_the_manifest_says_it_and_one_that_does_not_was_made_in_float32(plan, whole):
@@ -209,12 +209,12 @@ def test_reused_vectors_decide_the_precision_and_no_other_is_mixed_in(
     more.write_text(corpus.read_text() + json.dumps({"title": "New", "text": "Tin melts at 232 °C."}) + "\n")
     command = ["build", more, tmp_path / "new", "--encoder", half.card.name, "--reuse", plan.out]
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
-    assert "to take over" in capsys.readouterr().err
+    assert "to reuse" in capsys.readouterr().err
     assert not (tmp_path / "new" / MANIFEST).exists()
     assert call(*command[:2], tmp_path / "auto", *command[3:], monkeypatch=monkeypatch) == 0
     index = Index(tmp_path / "auto")
     assert index.manifest.encoder == half.card
     assert np.array_equal(index.vectors(np.arange(360)), Index(plan.out).vectors(np.arange(360)))
     plain = dataclasses.replace(plan, encoders={"model": Encoder(half.card.name, device="cpu")})
-    with pytest.raises(ArtifactError, match="another precision"):
+    with pytest.raises(ArtifactError, match="different precision"):
         build(plain)

@@ -221,7 +221,7 @@ def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, pla
     driver.process.send_signal(signal.SIGINT)
     code, said = driver.end()
     cluster.let_go()
-    assert code == 130 and "interrupted: only whole files" in said and "Traceback" not in said
+    assert code == 130 and "interrupted: only complete files" in said and "Traceback" not in said
     assert 1 < marks(plan) < SHARDS and not list(plan.work.glob(".*.part"))
     build(plan)
     assert same(plan.out, plain)
