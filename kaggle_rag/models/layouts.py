@@ -141,10 +141,14 @@ def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layo
 
 
 class Written(NamedTuple):
-    """One row for a model: ``ids`` from its tokenizer, and which tokens belong to the answer."""
+    """One row for a model: ``ids`` from its tokenizer, and which tokens belong to the answer.
+
+    ``context`` is what it holds of the context; ``None`` where the layout cuts rows in another way.
+    """
 
     ids: dict[str, list[int]]
     is_answer: list[bool]
+    context: str | None = None
 
 
 def listed(options: Sequence[str | None]) -> str:
@@ -188,6 +192,23 @@ class Writer:
         hidden test set must not stop a submission.
         """
         return self._fitting(self.layout, context, prompt, options, place)
+
+    def rows(
+        self, contexts: Sequence[str], prompt: str, options: Sequence[str | None], places: Sequence[int]
+    ) -> list[Written]:
+        """The rows of several options; one context that does not fit is cut alike in all of them.
+
+        Options are then compared on the same evidence, and their rows begin with the same tokens.
+        """
+        rows = [self(context, prompt, options, place) for context, place in zip(contexts, places)]
+        read = [row.context for row in rows]
+        if len(set(contexts)) > 1 or None in read or len(set(read)) == 1:
+            return rows
+        shortest = min(map(str, read), key=len)
+        return [
+            row if row.context == shortest else self(shortest, prompt, options, place)
+            for row, place in zip(rows, places)
+        ]
 
     def question(self, context: str, prompt: str, options: Sequence[str | None], place: int) -> Written:
         """The same row without its answer, for an encoder whose decoder produces that."""
@@ -308,7 +329,7 @@ class Writer:
             row = self._write(layout, {**fields, name: piece})
             over = len(row.is_answer) - self.max_tokens
             if over <= 0:
-                return row
+                return row._replace(context=piece) if name == "context" else row
             # Tokens at a seam do not always merge as they do in isolation.
             count -= over
         return bare

@@ -12,12 +12,14 @@ import transformers
 from kaggle_rag.models.answering.base import AnswerForm
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.forms import DECODER, family_of, form_of
+from kaggle_rag.models.answering.packed import packed_of
 from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
 from kaggle_rag.models.card import RankerCard, require_base
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.memory import WHOLE
+from kaggle_rag.models.packing import obstacle
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
@@ -103,6 +105,15 @@ def _frozen_pooler(model: Any) -> set[str]:
     for name in pooler:
         model.get_submodule(name).requires_grad_(False)
     return pooler
+
+
+def with_packing(backbone: Backbone) -> tuple[Backbone, str]:
+    """The backbone with its form over packed rows; as it is, with the reason, where that does not work."""
+    form = packed_of(backbone.form) if backbone.family == DECODER else None
+    if form is None:
+        return backbone, ""
+    reason = obstacle(backbone.model)
+    return (backbone, reason) if reason else (backbone._replace(form=form), "")
 
 
 def load_ranker(

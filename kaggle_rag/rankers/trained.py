@@ -47,6 +47,8 @@ class TrainedRanker:
     template : of the same, the layout that its rows of ``max_tokens`` had in training: a key of
         `kaggle_rag.models.layouts.PRESETS`, or fields of `Layout` (default: the form's own layout).
     load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
+    packed : a decoder reads context and question once for all options; the answers are the same.
+    rotations : orders of the options in which each question is asked and averaged.
     """
 
     def __init__(
@@ -61,13 +63,17 @@ class TrainedRanker:
         form: str | None = None,
         template: str | Mapping[str, Any] | None = None,
         load_in_4bit: bool = False,
+        packed: bool = True,
+        rotations: int = 1,
     ) -> None:
         self.folder = located(folder)
         self.base, self.batch_tokens, self.form = base, batch_tokens, form
-        self.template, self.load_in_4bit = template, load_in_4bit
+        self.template, self.load_in_4bit, self.packed = template, load_in_4bit, packed
+        self.rotations = rotations
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
-        _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1), snippets=(snippets, 0))
+        _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
+        _require_counts(snippets=(snippets, 0), rotations=(rotations, 1))
         self.card = _bare_card(self, max_tokens) if self.bare else RankerCard.read(self.folder)
         if form not in (None, self.card.form):
             raise ConfigError(
@@ -101,19 +107,20 @@ class TrainedRanker:
                 where="rankers.options.template",
                 cure=f"leave template out: it is for checkpoints without {CARD}, beside form and max_tokens",
             )
-        if not isinstance(self.load_in_4bit, bool):
-            raise ConfigError(
-                f"not a yes or no: {self.load_in_4bit!r}",
-                where="rankers.options.load_in_4bit",
-                expected="true or false",
-            )
+        for name, value in (("load_in_4bit", self.load_in_4bit), ("packed", self.packed)):
+            if not isinstance(value, bool):
+                raise ConfigError(
+                    f"not a yes or no: {value!r}",
+                    where=f"rankers.options.{name}",
+                    expected="true or false",
+                )
         if self.load_in_4bit:
             from kaggle_rag.models.loading import require_4bit
 
             require_4bit()
 
     def __enter__(self) -> TrainedRanker:
-        from kaggle_rag.models.loading import load_ranker, load_whole
+        from kaggle_rag.models.loading import load_ranker, load_whole, with_packing
 
         where: dict[str, Any] = {
             "device": self.device, "precision": self.precision, "nf4": self.load_in_4bit
@@ -123,6 +130,9 @@ class TrainedRanker:
         else:
             _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
+        self._unpacked = ""
+        if self.packed:
+            self._backbone, self._unpacked = with_packing(self._backbone)
         return self
 
     def need(self) -> Need:
@@ -175,7 +185,9 @@ class TrainedRanker:
         rows = zip(questions, contexts or itertools.repeat(None))
         items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
         writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
-        logits = self._backbone.form.score(self._backbone, writer, items, self.batch_tokens)
+        logits = self._backbone.form.score(
+            self._backbone, writer, items, self.batch_tokens, rotations=self.rotations
+        )
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
             raise CheckpointError(
                 f"the answers to {lost:,} of {len(items):,} questions are no numbers in {self.precision}",
@@ -189,6 +201,8 @@ class TrainedRanker:
 
     def _noted(self, writer: Writer) -> list[str]:
         notes = []
+        if self._unpacked:
+            notes.append(f"{self.folder.name} reads every option in a row of its own: {self._unpacked}")
         if writer.shortened:
             notes.append(
                 f"{writer.shortened:,} rows lost words of the question: "

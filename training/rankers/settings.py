@@ -116,6 +116,9 @@ class RankerRun(TrainingSettings):
     adversarial_size: float = Field(0.1, gt=0, description="size of that perturbation")
     adversarial_from: float = Field(0.3, ge=0, lt=1, description="share of the steps before it starts")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of a moving average of the weights (0: none)")
+    packed: bool = Field(
+        True, description="a decoder reads context and question once for all options; losses are the same"
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="mixed precision (auto: the GPU's half precision; fp32 on a CPU)"

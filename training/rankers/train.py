@@ -18,7 +18,7 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, precision_of
 from kaggle_rag.models.layouts import Writer, layout_of
-from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions
+from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions, with_packing
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, show_size
 from kaggle_rag.runtime.limits import Usage, measured, release
@@ -193,6 +193,10 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
     model = with_method(backbone, settings.peft.method, settings.peft.options)
     backbone = backbone._replace(model=model)
+    if settings.packed:
+        backbone, reason = with_packing(backbone)
+        if reason:
+            say(f"note: every option is read in a row of its own: {reason}")
     if settings.adversarial == "fgm":
         require_embeddings(model)
     if settings.gradient_checkpointing:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import logsumexp
 
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
@@ -73,6 +74,7 @@ class AnswerForm(ABC):
         batch_tokens: int | None = None,
         wrapper: Any = None,
         *,
+        rotations: int = 1,
         quiet: bool = False,
     ) -> npt.NDArray[np.float64]:
         """Logits of each question's options, ``(n, k)``, in batches of questions of similar length.
@@ -81,22 +83,27 @@ class AnswerForm(ABC):
         ----------
         batch_tokens : padded tokens in one forward pass (default: 2,048 on a CPU, 16,384 on a GPU).
         wrapper : used instead of the backbone's model, if that is wrapped for several devices.
+        rotations : orders of the options in which each question is asked, see `turned_back`.
         """
         model = wrapper if wrapper is not None else backbone.model
         device = backbone.model.device
         collate = backbone.collator()
-        features = [self.encode(writer, item) for item in items]
-        tokens = batch_tokens or TOKENS[device.type]
+        features = [[self.encode(writer, item.rotated(turn)) for turn in range(rotations)] for item in items]
+        units = collate.split(features)
+        # The row of a unit's first question among all questions in all orders.
+        firsts = np.cumsum([0, *map(len, units)])
         widest = max(len(item.options) for item in items)
-        out = np.full((len(items), widest), np.finfo(np.float32).min, np.float64)
-        with progress(len(items), "rank", "question", disable=quiet or len(items) < 100) as bar:
-            for rows in _batches(features, tokens):
-                batch = {k: v.to(device) for k, v in collate([features[row] for row in rows]).items()}
+        out = np.full((len(items) * rotations, widest), np.finfo(np.float32).min, np.float64)
+        tokens = batch_tokens or TOKENS[device.type]
+        with progress(len(out), "rank", "question", disable=quiet or len(items) < 100) as bar:
+            for chosen in _batches(collate.sizes(units), tokens):
+                batch = {k: v.to(device) for k, v in collate.units([units[n] for n in chosen]).items()}
                 with torch.inference_mode():
                     logits = self.logits(model, batch)
+                rows = np.concatenate([np.arange(firsts[n], firsts[n + 1]) for n in chosen])
                 out[rows, : logits.shape[1]] = logits.cpu().numpy()
                 bar.update(len(rows))
-        return out
+        return turned_back(out.reshape(len(items), rotations, widest), items)
 
     def inputs(self, batch: Batch) -> Batch:
         """The part of a batch that the backbone reads, ``(batch, rows, tokens)``."""
@@ -107,21 +114,44 @@ class AnswerForm(ABC):
         return {key: value.flatten(0, 1) for key, value in self.inputs(batch).items()}
 
 
-def _batches(features: Sequence[Feature], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Batches of similar length, longest first, of at most ``tokens`` padded tokens (or one question)."""
-    lengths = np.array([max(map(len, feature["input_ids"])) for feature in features])
-    rows = np.array([len(feature["input_ids"]) for feature in features])
+def _batches(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Units of similar length, longest first, of at most ``tokens`` padded tokens (or one unit).
+
+    ``sizes`` are the rows of each unit, and the length of its longest.
+    """
+    rows, lengths = np.array(sizes, dtype=np.int64).T
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        sizes = (
+        padded = (
             np.maximum.accumulate(rows[order[start:]])
             * lengths[order[start]]
             * np.arange(1, len(order) - start + 1)
         )
-        count = max(1, int(np.searchsorted(sizes, tokens, side="right")))
+        count = max(1, int(np.searchsorted(padded, tokens, side="right")))
         yield order[start : start + count]
         start += count
+
+
+def turned_back(logits: npt.NDArray[np.float64], items: Sequence[Item]) -> npt.NDArray[np.float64]:
+    """Logits in several orders of the options, ``(n, rotations, k)``, to one ``(n, k)``.
+
+    Of several orders it is the logarithm of the mean probability: a position that a model favours (Zheng
+    et al. 2024, https://arxiv.org/abs/2309.03882) then favours every option in turn.
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    present = np.array([[*item.present, *[False] * (logits.shape[2] - len(item.present))] for item in items])
+    out = np.zeros_like(logits)
+    for row, item in enumerate(items):
+        width = len(item.options)
+        for turn in range(logits.shape[1]):
+            # Column c shows option c + turn.
+            out[row, turn, :width] = np.roll(logits[row, turn, :width], turn)
+    out = np.where(present[:, None], out, -np.inf)
+    likely = out - logsumexp(out, axis=2, keepdims=True)
+    mean = logsumexp(likely, axis=1) - np.log(logits.shape[1])
+    return np.where(present, mean, np.finfo(np.float32).min)
 
 
 def masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -50,12 +50,31 @@ class DataCollatorForMultipleChoice:
         if self.positions:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         batch |= self.own_tensors(features, wide, batch)
-        batch["present"] = torch.tensor([_widened(feature["present"], wide) for feature in features])
+        return {**batch, **self.facts(features, wide)}
+
+    def facts(self, features: Sequence[Feature], wide: int) -> Batch:
+        """What is known of each question beside its rows: ``present``, ``labels`` and ``weights``."""
+        batch = {"present": torch.tensor([_widened(feature["present"], wide) for feature in features])}
         if all("labels" in feature for feature in features):
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
         if any("weight" in feature for feature in features):
             batch["weights"] = torch.tensor([float(feature.get("weight", 1.0)) for feature in features])
         return batch
+
+    def split(self, questions: Sequence[Sequence[Feature]]) -> list[list[Feature]]:
+        """The units that a batch is made of: a question in each order of its options is one by itself."""
+        return [[feature] for question in questions for feature in question]
+
+    def units(self, units: Sequence[Sequence[Feature]]) -> Batch:
+        """A batch of some units."""
+        return self([feature for unit in units for feature in unit])
+
+    def sizes(self, units: Sequence[Sequence[Feature]]) -> list[tuple[int, int]]:
+        """How many rows each unit has, and the length of the longest."""
+        return [
+            (sum(len(f["input_ids"]) for f in unit), max(len(row) for f in unit for row in f["input_ids"]))
+            for unit in units
+        ]
 
     def rows(self, features: Sequence[Feature], wide: int) -> Batch:
         """What the backbone reads, ``(b, rows, t)``."""

@@ -40,6 +40,20 @@ class Item(NamedTuple):
         """Columns of the present options."""
         return [place for place, option in enumerate(self.options) if option is not None]
 
+    def rotated(self, turn: int) -> Item:
+        """The same question with its options moved up by ``turn``: the first is then that at ``turn``."""
+        if not turn:
+            return self
+        width = len(self.options)
+        order = [(column + turn) % width for column in range(width)]
+        answer = (self.answer - turn) % width if self.answer >= 0 else self.answer
+        return Item(
+            self.prompt,
+            tuple(self.options[column] for column in order),
+            tuple(self.contexts[column] for column in order),
+            answer,
+        )
+
     def context(self, place: int) -> str:
         """The text of an option's context."""
         return joined(self.contexts[place])

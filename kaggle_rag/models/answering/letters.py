@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,7 +32,7 @@ class Letters(AnswerForm):
 
     auto = "AutoModelForCausalLM"
     layout = layouts.LETTER
-    collator = LetterCollator
+    collator: ClassVar[type[DataCollatorForMultipleChoice]] = LetterCollator
     own_keys = ("choices",)
 
     def encode(self, writer: Writer, item: Item) -> Feature:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -41,12 +41,12 @@ class Options(AnswerForm):
 
     auto = "AutoModelForCausalLM"
     layout = layouts.OPTION
-    collator = AnswerCollator
+    collator: ClassVar[type[DataCollatorForMultipleChoice]] = AnswerCollator
     own_keys = ("is_answer",)
 
     def encode(self, writer: Writer, item: Item) -> Feature:
         """Rows that end with an option, and which of their tokens are its own (``is_answer``)."""
-        rows = [writer(item.context(p), item.prompt, item.options, p) for p in item.places]
+        rows = writer.rows([item.context(p) for p in item.places], item.prompt, item.options, item.places)
         feature: Feature = {key: [row.ids[key] for row in rows] for key in rows[0].ids}
         return item.labelled({**feature, "is_answer": [row.is_answer for row in rows]})
 

@@ -43,7 +43,10 @@ class Binary(_RowAnOption):
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         questions, options = batch["present"].shape
-        logits = model(**self.flat(batch)).logits.float().view(questions, options, -1)
+        return self.combined(model(**self.flat(batch)).logits.float().view(questions, options, -1), batch)
+
+    def combined(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """One score per option of the head's labels ``(batch, options, labels)``."""
         own = logits[..., 0]
         if logits.shape[-1] == 1:
             return masked(own, batch)
@@ -56,3 +59,8 @@ class BinaryPrompt(Binary):
     """The same over a row that asks in words, scored at its last token."""
 
     layout = layouts.BINARY
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        contexts = [item.context(place) for place in item.places]
+        rows = [row.ids for row in writer.rows(contexts, item.prompt, item.options, item.places)]
+        return item.labelled({key: [row[key] for row in rows] for key in rows[0]})

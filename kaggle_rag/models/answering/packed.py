@@ -1,0 +1,198 @@
+"""The forms of a decoder over packed rows: context and question are read once, and every option behind them.
+
+Each gives the numbers of the form that it packs (`kaggle_rag.models.packing`), in training too, where the
+gradients of all options flow through the prefix that they share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from kaggle_rag.models import packing
+from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
+from kaggle_rag.models.answering.item import Feature
+from kaggle_rag.models.answering.letters import Letters
+from kaggle_rag.models.answering.options import Options
+from kaggle_rag.models.answering.per_option import BinaryPrompt
+from kaggle_rag.models.packing import PackedRows
+
+_NONE = 0
+
+
+class Read(NamedTuple):
+    """An output that a form needs: that behind ``token`` of ``row``, for the option in a column.
+
+    ``target`` is the token that is asked for there.
+    """
+
+    row: int
+    token: int
+    column: int
+    target: int = _NONE
+
+
+@dataclasses.dataclass
+class PackedCollator(DataCollatorForMultipleChoice):
+    """Packs the rows of each question, and puts questions that are short behind each other.
+
+    Returns
+    -------
+    ``input_ids``, ``position_ids``, ``group`` and ``branch`` ``(rows, t)`` int64, see
+    `kaggle_rag.models.packing.tensors`; ``reads`` ``(r,)``, the tokens whose outputs are needed, counted
+    through all rows; ``outputs``, ``targets`` and ``owners`` ``(e,)``: which of the reads, the token that is
+    asked for there, and the option it counts for (question times width, plus column); and ``present``,
+    ``labels`` and ``weights`` as in `DataCollatorForMultipleChoice`.
+    """
+
+    def __call__(self, features: Sequence[Feature]) -> Batch:
+        return self.units([[feature] for feature in features])
+
+    def units(self, units: Sequence[Sequence[Feature]]) -> Batch:
+        """Features of one unit (a question in several orders of its options) are packed together."""
+        features = [feature for unit in units for feature in unit]
+        wide = max(len(feature["present"]) for feature in features)
+        sequences: list[PackedRows] = []
+        reads: list[tuple[int, int, int, int]] = []
+        for first, unit in _numbered(units):
+            rows = [row for feature in unit for row in feature["input_ids"]]
+            packs = _packs(rows)
+            for read, question in _reads(unit, first):
+                pack, row = packs.which[read.row]
+                token = packs.sequences[pack].place(row, read.token)
+                reads.append((len(sequences) + pack, token, read.target, question * wide + read.column))
+            sequences += packs.sequences
+        return {**self._laid_out(sequences, reads), **self.facts(features, wide)}
+
+    def sizes(self, units: Sequence[Sequence[Feature]]) -> list[tuple[int, int]]:
+        """Rows and their length of each unit."""
+        sizes = []
+        for unit in units:
+            sequences = _packs([row for feature in unit for row in feature["input_ids"]]).sequences
+            sizes.append((len(sequences), max(map(len, sequences))))
+        return sizes
+
+    def split(self, questions: Sequence[Sequence[Feature]]) -> list[list[Feature]]:
+        """A question in all orders of its options is one unit."""
+        return [list(question) for question in questions]
+
+    def _laid_out(self, sequences: Sequence[PackedRows], reads: Sequence[tuple[int, int, int, int]]) -> Batch:
+        multiple = self.pad_to_multiple_of or 1
+        room = -(-max(map(len, sequences)) // multiple) * multiple
+        places = packing.first_fit([len(sequence) for sequence in sequences], room)
+        batch = packing.tensors(sequences, places, room, self.tokenizer.pad_token_id or 0)
+        at = torch.tensor([places[s][0] * room + places[s][1] + token for s, token, _, _ in reads])
+        batch["reads"], batch["outputs"] = torch.unique(at, return_inverse=True)
+        batch["targets"] = torch.tensor([target for _, _, target, _ in reads])
+        batch["owners"] = torch.tensor([owner for *_, owner in reads])
+        return batch
+
+
+class _Packs(NamedTuple):
+    """Sequences of some rows, and of each row its sequence and its number in it."""
+
+    sequences: list[PackedRows]
+    which: list[tuple[int, int]]
+
+
+def _packs(rows: Sequence[Sequence[int]]) -> _Packs:
+    if packing.is_worthwhile(rows):
+        return _Packs([packing.packed(rows)], [(0, number) for number in range(len(rows))])
+    return _Packs([packing.packed([row]) for row in rows], [(number, 0) for number in range(len(rows))])
+
+
+def _numbered(units: Sequence[Sequence[Feature]]) -> Iterator[tuple[int, Sequence[Feature]]]:
+    """Units with the number of their first feature."""
+    first = 0
+    for unit in units:
+        yield first, unit
+        first += len(unit)
+
+
+def _reads(unit: Sequence[Feature], first: int) -> Iterator[tuple[Read, int]]:
+    """The reads of a unit's features, their rows counted through the unit, and the feature's number."""
+    rows = 0
+    for number, feature in enumerate(unit):
+        for read in feature["reads"]:
+            yield read._replace(row=read.row + rows), first + number
+        rows += len(feature["input_ids"])
+
+
+class _PackedForm(AnswerForm):
+    collator: ClassVar[type[DataCollatorForMultipleChoice]] = PackedCollator
+
+    def encode(self, writer: Any, item: Any) -> Feature:
+        """The rows of the form that is packed, and what is read of them."""
+        feature = super().encode(writer, item)  # type: ignore[safe-super]
+        return {**feature, "reads": list(self.reads(feature, item.places))}
+
+    @abstractmethod
+    def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
+        """The outputs that the form needs of a question's rows."""
+
+    @staticmethod
+    def spread(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """A value an option, in the order of ``owners``, as ``(questions, width)`` logits."""
+        table = values.new_zeros(batch["present"].numel())
+        return masked(table.index_put((batch["owners"],), values).view(batch["present"].shape), batch)
+
+
+class PackedOptions(_PackedForm, Options):
+    """Mean log-likelihood of each option's own tokens after the question."""
+
+    def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
+        for row, (ids, answer) in enumerate(zip(feature["input_ids"], feature["is_answer"])):
+            for token in range(1, len(ids)):
+                if answer[token]:
+                    yield Read(row, token - 1, places[row], ids[token])
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        logits = packing.token_logits(model, batch).float()
+        likely = logits[batch["outputs"], batch["targets"]] - logits.logsumexp(1)[batch["outputs"]]
+        size = batch["present"].numel()
+        total = likely.new_zeros(size).index_add(0, batch["owners"], likely)
+        count = likely.new_zeros(size).index_add(0, batch["owners"], torch.ones_like(likely))
+        return masked((total / count.clamp(min=1)).view(batch["present"].shape), batch)
+
+
+class PackedBinaryPrompt(_PackedForm, BinaryPrompt):
+    """A classification head over the last token of each option's row."""
+
+    def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
+        for row, ids in enumerate(feature["input_ids"]):
+            yield Read(row, len(ids) - 1, places[row])
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        scores = packing.head_logits(model, batch).float()[batch["outputs"]]
+        table = scores.new_zeros(batch["present"].numel(), scores.shape[-1])
+        table = table.index_put((batch["owners"],), scores)
+        return self.combined(table.view(*batch["present"].shape, -1), batch)
+
+
+class PackedLetters(_PackedForm, Letters):
+    """The next token's logits of the options' letters; several orders of the options share the question."""
+
+    def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
+        (row,) = feature["input_ids"]
+        for place, choice in zip(places, feature["choices"]):
+            yield Read(0, len(row) - 1, place, choice)
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        logits = packing.token_logits(model, batch).float()
+        return self.spread(logits[batch["outputs"], batch["targets"]], batch)
+
+
+_PACKED: dict[type[AnswerForm], type[AnswerForm]] = {
+    Options: PackedOptions, BinaryPrompt: PackedBinaryPrompt, Letters: PackedLetters,
+}  # fmt: skip
+
+
+def packed_of(form: AnswerForm) -> AnswerForm | None:
+    """The same form over packed rows; ``None`` where it has none."""
+    packed = _PACKED.get(type(form))
+    return packed() if packed else None
