@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
 from benchmarks.common import Watch, parser, report
+from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import show_size
@@ -67,10 +68,11 @@ def make_model(folder: Path, size: str) -> None:
 
 def questions(count: int, tokens: int) -> list[Item]:
     rng = random.Random(0)
-    return [
-        Item("which of these", tuple(rng.sample(WORDS, 4)), (" ".join(rng.choices(WORDS, k=tokens)),) * 4, 1)
-        for _ in range(count)
-    ]
+    made = []
+    for _ in range(count):
+        context = paragraphs_as_snippets(" ".join(rng.choices(WORDS, k=tokens)))
+        made.append(Item("which of these", tuple(rng.sample(WORDS, 4)), (context,) * 4, 1))
+    return made
 
 
 def one(name: str, model: Path, size: str) -> dict[str, Any]:

@@ -167,3 +167,24 @@ def test_an_encoder_has_no_packed_form(tmp_path):
     loaded = load_backbone(str(backbone("bert", tmp_path)), "choice", device="cpu")
     assert packed_of(loaded.form) is None and with_packing(loaded) == (loaded, "")
     assert not isinstance(loaded.collator(), PackedCollator)
+
+
+def test_an_encoder_decoder_encodes_a_question_once(tmp_path, monkeypatch):
+    loaded = load_backbone(str(backbone("t5", tmp_path)), "options", device="cpu")
+    loaded.model.eval()
+    writer = Writer(loaded.tokenizer, loaded.form.layout, 48)
+    items = questions(8, 3)
+    features = [[loaded.form.encode(writer, item)] for item in items]
+    shared = [1 if len({*map(tuple, f["input_ids"])}) == 1 else len(f["input_ids"]) for (f,) in features]
+    assert [rows for rows, _ in loaded.collator().sizes(features)] == shared and 1 in shared
+    scored = loaded.form.score(loaded, writer, items)
+    for row, item in enumerate(items):
+        for place in item.places:
+            # By the library alone: its loss is the mean negative log-likelihood of the labels.
+            read = writer.question(item.context(place), item.prompt, item.options, place).ids
+            answer = loaded.tokenizer(text_target=item.options[place])["input_ids"]
+            with torch.inference_mode():
+                out = loaded.model(
+                    input_ids=torch.tensor([read["input_ids"]]), labels=torch.tensor([answer])
+                )
+            assert scored[row, place] == pytest.approx(-float(out.loss), abs=1e-5)

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Layout, Writer
+from kaggle_rag.models.packing import inner
 from kaggle_rag.runtime.console import progress
 
 Batch = dict[str, torch.Tensor]
@@ -171,8 +172,7 @@ def mean_likelihood(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor)
 
 def start_token(model: Any) -> int:
     """The token that a decoder starts with."""
-    # A model trained on several devices is wrapped.
-    return int(getattr(model, "module", model).config.decoder_start_token_id)
+    return int(inner(model).config.decoder_start_token_id)
 
 
 def answer_ids(writer: Writer, item: Item, place: int) -> list[int]:

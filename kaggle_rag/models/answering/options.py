@@ -19,6 +19,7 @@ from kaggle_rag.models.answering.base import (
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.packing import inner
 
 
 class AnswerCollator(DataCollatorForMultipleChoice):
@@ -61,7 +62,25 @@ class Options(AnswerForm):
 
 
 class DecodedAnswerCollator(DataCollatorForMultipleChoice):
-    """A row per option for the encoder, and ``answers`` ``(b, k, u)`` int64, padded with -1."""
+    """Rows for the encoder, each once: ``(r, t)``; options that share one, share it.
+
+    ``encoded`` ``(b, k)`` int64 is each option's row, ``answers`` ``(b, k, u)`` int64 its tokens, padded
+    with -1.
+    """
+
+    def rows(self, features: Sequence[Feature], wide: int) -> Batch:
+        keys = [key for key in self.tokenizer.model_input_names if key in features[0]]
+        rows: dict[tuple[int, ...], dict[str, list[int]]] = {}
+        for feature in features:
+            for values in zip(*(feature[key] for key in keys)):
+                row = dict(zip(keys, values))
+                rows.setdefault(tuple(row["input_ids"]), row)
+        numbers = {ids: number for number, ids in enumerate(rows)}
+        encoded = [
+            spread(feature, [numbers[tuple(ids)] for ids in feature["input_ids"]], wide, 0)
+            for feature in features
+        ]
+        return {**self.pad([*rows.values()]), "encoded": torch.tensor(encoded)}
 
     def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
         rows = [row for each in features for row in spread(each, each["answers"], wide, [-1])]
@@ -69,14 +88,18 @@ class DecodedAnswerCollator(DataCollatorForMultipleChoice):
         padded = [[*row, *[-1] * (length - len(row))] for row in rows]
         return {"answers": torch.tensor(padded).view(len(features), wide, -1)}
 
+    def sizes(self, units: Sequence[Sequence[Feature]]) -> list[tuple[int, int]]:
+        own = [{tuple(row) for feature in unit for row in feature["input_ids"]} for unit in units]
+        return [(len(rows), max(map(len, rows))) for rows in own]
+
 
 class DecodedOptions(AnswerForm):
-    """Mean log-likelihood of each option as the decoder's answer."""
+    """Mean log-likelihood of each option as the decoder's answer; the encoder reads a question once."""
 
     auto = "AutoModelForSeq2SeqLM"
     layout = layouts.OPTION
     collator = DecodedAnswerCollator
-    own_keys = ("answers",)
+    own_keys = ("answers", "encoded")
 
     def encode(self, writer: Writer, item: Item) -> Feature:
         """A row per option for the encoder, and the option for the decoder (``answers``)."""
@@ -90,6 +113,11 @@ class DecodedOptions(AnswerForm):
         mask = answers >= 0
         start = torch.full((len(answers), 1), start_token(model), device=answers.device)
         decoder_ids = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
-        logits = model(**self.flat(batch), decoder_input_ids=decoder_ids).logits.float()
+        encoder, encoded = inner(model).get_encoder(), batch["encoded"].flatten()
+        hidden = encoder(**self.inputs(batch)).last_hidden_state[encoded]
+        logits = model(
+            encoder_outputs=(hidden,), attention_mask=batch["attention_mask"][encoded],
+            decoder_input_ids=decoder_ids,
+        ).logits.float()  # fmt: skip
         likelihoods = mean_likelihood(logits, answers.clamp(min=0), mask)
         return masked(likelihoods.view(questions, wide), batch)
