@@ -123,7 +123,9 @@ def _reads(unit: Sequence[Feature], first: int) -> Iterator[tuple[Read, int]]:
         rows += len(feature["input_ids"])
 
 
-class _PackedForm(AnswerForm):
+class PackedForm(AnswerForm):
+    """What packed forms share: the rows of the form that is packed, and what is read of them."""
+
     collator: ClassVar[type[DataCollatorForMultipleChoice]] = PackedCollator
 
     def encode(self, writer: Any, item: Any) -> Feature:
@@ -135,14 +137,16 @@ class _PackedForm(AnswerForm):
     def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
         """The outputs that the form needs of a question's rows."""
 
-    @staticmethod
-    def spread(values: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """A value an option, in the order of ``owners``, as ``(questions, width)`` logits."""
-        table = values.new_zeros(batch["present"].numel())
-        return masked(table.index_put((batch["owners"],), values).view(batch["present"].shape), batch)
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        read = packing.head_logits if self.has_head else packing.token_logits
+        return self.of_outputs(read(model, batch).float(), batch)
+
+    @abstractmethod
+    def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """``(batch, options)`` of the head's outputs at ``batch["reads"]``, ``(reads, ...)`` float32."""
 
 
-class PackedOptions(_PackedForm, Options):
+class PackedOptions(PackedForm, Options):
     """Mean log-likelihood of each option's own tokens after the question."""
 
     def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
@@ -151,30 +155,29 @@ class PackedOptions(_PackedForm, Options):
                 if answer[token]:
                     yield Read(row, token - 1, places[row], ids[token])
 
-    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        logits = packing.token_logits(model, batch).float()
-        likely = logits[batch["outputs"], batch["targets"]] - logits.logsumexp(1)[batch["outputs"]]
+    def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        likely = outputs[batch["outputs"], batch["targets"]] - outputs.logsumexp(1)[batch["outputs"]]
         size = batch["present"].numel()
         total = likely.new_zeros(size).index_add(0, batch["owners"], likely)
         count = likely.new_zeros(size).index_add(0, batch["owners"], torch.ones_like(likely))
         return masked((total / count.clamp(min=1)).view(batch["present"].shape), batch)
 
 
-class PackedBinaryPrompt(_PackedForm, BinaryPrompt):
+class PackedBinaryPrompt(PackedForm, BinaryPrompt):
     """A classification head over the last token of each option's row."""
 
     def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
         for row, ids in enumerate(feature["input_ids"]):
             yield Read(row, len(ids) - 1, places[row])
 
-    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        scores = packing.head_logits(model, batch).float()[batch["outputs"]]
+    def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        scores = outputs[batch["outputs"]]
         table = scores.new_zeros(batch["present"].numel(), scores.shape[-1])
         table = table.index_put((batch["owners"],), scores)
         return self.combined(table.view(*batch["present"].shape, -1), batch)
 
 
-class PackedLetters(_PackedForm, Letters):
+class PackedLetters(PackedForm, Letters):
     """The next token's logits of the options' letters; several orders of the options share the question."""
 
     def reads(self, feature: Feature, places: Sequence[int]) -> Iterator[Read]:
@@ -182,17 +185,18 @@ class PackedLetters(_PackedForm, Letters):
         for place, choice in zip(places, feature["choices"]):
             yield Read(0, len(row) - 1, place, choice)
 
-    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        logits = packing.token_logits(model, batch).float()
-        return self.spread(logits[batch["outputs"], batch["targets"]], batch)
+    def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        values = outputs[batch["outputs"], batch["targets"]]
+        table = values.new_zeros(batch["present"].numel()).index_put((batch["owners"],), values)
+        return masked(table.view(batch["present"].shape), batch)
 
 
-_PACKED: dict[type[AnswerForm], type[AnswerForm]] = {
+_PACKED: dict[type[AnswerForm], type[PackedForm]] = {
     Options: PackedOptions, BinaryPrompt: PackedBinaryPrompt, Letters: PackedLetters,
 }  # fmt: skip
 
 
-def packed_of(form: AnswerForm) -> AnswerForm | None:
+def packed_of(form: AnswerForm) -> PackedForm | None:
     """The same form over packed rows; ``None`` where it has none."""
     packed = _PACKED.get(type(form))
     return packed() if packed else None
