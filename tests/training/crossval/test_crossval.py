@@ -234,7 +234,7 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     made = Stack.load(tmp_path / "run/stack.npz")
     assert np.array_equal(table, made.probabilities(features, questions.present))
     one = found.model_copy(update={"rankers": found.rankers[:1]})
-    with pytest.raises(ConfigError, match="mixes 2 rankers, the settings name 1"):
+    with pytest.raises(ConfigError, match="combines 2 rankers, the settings name 1"):
         fitting_stack(one)
 
 
