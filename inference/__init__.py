@@ -1,4 +1,4 @@
-"""Questions and an index to contexts, predictions, a submission, and its score."""
+"""From questions and an index to contexts, predictions, a submission, and its score."""
 
 from kaggle_rag.runtime.start import prepare
 

@@ -19,8 +19,8 @@ examples:
   python -m inference submit --config solution.yaml --set contexts.per=option
   python -m inference submit --questions test.csv --contexts-file contexts.parquet --out submission.csv
 
-QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and, where it has them,
-context and is_question. Rows that bring a context are answered from it, the others from the index."""
+QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and optionally
+context and is_question. Rows with a context are answered from it, the others from the index."""
 
 _OVERVIEW = """\
 examples:
@@ -29,34 +29,36 @@ examples:
   python -m inference submit --questions test.csv --contexts-file contexts.parquet --out submission.csv
   python -m inference score submission.csv train.csv
 
-COMMAND --help lists its flags; docs/settings.md, what a solution.yaml may hold."""
+COMMAND --help lists its flags; docs/settings.md documents solution.yaml."""
 
 _FLAGS = ("questions", "index", "contexts_file", "out", "encoder", "encoders", "device", "top", "limit")
 
 
 def _submit_flags(parser: argparse.ArgumentParser) -> None:
     _solution_flags(parser)
-    parser.add_argument("--contexts-file", help="a contexts.parquet, instead of searching --index")
+    parser.add_argument("--contexts-file", help="contexts.parquet to use instead of searching --index")
     parser.add_argument("--contexts", dest="contexts_file", action=OldName, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--top", metavar="N|all", help="letters of each prediction (default: 3, what the competition wants)"
+        "--top", metavar="N|all", help="letters per prediction (default: 3, as the competition requires)"
     )
-    parser.add_argument("--check", action="store_true", help="report all that is wrong; answer nothing")
-    parser.add_argument("--without-contexts", action="store_true", help="answer from the words alone")
-    parser.add_argument("--sample", type=Path, help="sample_submission.csv, whose ids must be the same")
+    parser.add_argument("--check", action="store_true", help="report every fault; answer nothing")
+    parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
+    parser.add_argument("--sample", type=Path, help="sample_submission.csv; its ids must match the questions")
 
 
 def _score_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("submission", type=Path, metavar="SUBMISSION")
-    parser.add_argument("solution", type=Path, metavar="QUESTIONS", help="with answers, or id,answer")
-    parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="score the first N only")
+    parser.add_argument(
+        "solution", type=Path, metavar="QUESTIONS", help="questions with answers, or a table of id and answer"
+    )
+    parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="score only the first N")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _ask_flags(parser: argparse.ArgumentParser) -> None:
     _solution_flags(parser, files=False)
-    parser.add_argument("--prompt", help="the question (default: typed, one after the other)")
-    parser.add_argument("--option", action="append", default=[], help="an option; repeat it")
+    parser.add_argument("--prompt", help="the question (default: read questions from standard input)")
+    parser.add_argument("--option", action="append", default=[], help="an answer option; repeatable")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -68,7 +70,7 @@ def _solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> N
     parser.add_argument("--config", metavar="YAML", help="solution.yaml; flags override it")
     parser.add_argument("--index", help="folder written by python -m wiki_index build")
     parser.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
     parser.add_argument("--ram", metavar="SIZE", help="refuse a stage that would need more, e.g. 13GB")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, e.g. contexts.tokens=512"
@@ -76,16 +78,16 @@ def _solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> N
     if files:
         parser.add_argument("--questions", help="test.csv, .parquet or .jsonl")
         parser.add_argument("--out", help="the file to write")
-        parser.add_argument("--limit", metavar="N", help="for trying things: the first N questions only")
+        parser.add_argument("--limit", metavar="N", help="for a trial: only the first N questions")
 
 
 def _solution(arguments: argparse.Namespace) -> tuple[Any, list[Any]]:
-    """The settings that fit, and the faults of the others."""
+    """The valid settings, and the faults of the others."""
     from kaggle_rag.config import load_partly
 
     flags: dict[str, Any] = {name: getattr(arguments, name, None) for name in _FLAGS}
     flags["encoder"], flags["encoders"] = encoders_of(arguments.encoder)
-    # A flag is text; settings are numbers where they can be.
+    # Flags are text, but these settings may be numbers.
     for name in ("top", "limit"):
         if (text := str(flags[name])).isdecimal():
             flags[name] = int(text)
@@ -93,12 +95,12 @@ def _solution(arguments: argparse.Namespace) -> tuple[Any, list[Any]]:
     return load_partly(arguments.config, changes, flags)
 
 
-def _tell_idle(solution: Any, arguments: argparse.Namespace) -> None:
+def _note_unused(solution: Any, arguments: argparse.Namespace) -> None:
     from inference.idle import idle
 
     typed = [change.partition("=")[0].strip() for change in arguments.set]
-    for line in idle(solution, arguments.command, typed=typed):
-        print("note: " + line, file=sys.stderr)
+    for note in idle(solution, arguments.command, typed=typed):
+        print("note: " + note, file=sys.stderr)
 
 
 def _contexts(arguments: argparse.Namespace) -> int:
@@ -106,11 +108,11 @@ def _contexts(arguments: argparse.Namespace) -> int:
 
     solution, faults = _solution(arguments)
     inputs = check_contexts(solution, faults)
-    _tell_idle(solution, arguments)
+    _note_unused(solution, arguments)
     from inference.contexts import contexts_to_file
 
     wrote = contexts_to_file(solution, inputs.questions)
-    print(f"{solution.out}: " + ("ready" if wrote else "was there already for these inputs; nothing to do"))
+    print(f"{solution.out}: " + ("ready" if wrote else "already complete for these inputs; nothing to do"))
     return 0
 
 
@@ -121,15 +123,15 @@ def _submit(arguments: argparse.Namespace) -> int:
     if arguments.without_contexts and arguments.contexts_file:
         faults.append(
             ConfigError(
-                "--contexts-file and --without-contexts contradict each other", cure="leave one of them out"
+                "--contexts-file and --without-contexts contradict each other", cure="remove one of them"
             )
         )
-    how = {"without_contexts": arguments.without_contexts, "sample": arguments.sample}
+    options = {"without_contexts": arguments.without_contexts, "sample": arguments.sample}
     if arguments.check or faults:
-        check(solution, **how, faults=faults)
-        print("all is there: rankers, models, files and ids. Nothing was answered.")
+        check(solution, **options, faults=faults)
+        print("all checks passed: rankers, models, files and ids. Nothing was answered.")
         return 0
-    count = submit(solution, **how)
+    count = submit(solution, **options)
     print(f"{solution.out}: {count:,} predictions")
     return 0
 
@@ -148,12 +150,12 @@ def _ask(arguments: argparse.Namespace) -> int:
 
     solution, faults = _solution(arguments)
     check_ask(solution, faults)
-    _tell_idle(solution, arguments)
-    session, wrong = None, 0
+    _note_unused(solution, arguments)
+    session, code = None, 0
     for question in asked(arguments.prompt, arguments.option):
         if isinstance(question, InputError):
             print(f"error: {question}", file=sys.stderr)
-            wrong = EXIT_USER_ERROR
+            code = EXIT_USER_ERROR
             continue
         from kaggle_rag.rankers.resources import Resources
 
@@ -162,9 +164,9 @@ def _ask(arguments: argparse.Namespace) -> int:
         else:
             session = session or Session(Resources.open(solution))
             result = session.answer(question)
-        told = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else show(result)
-        print(told, flush=True)
-    return wrong
+        text = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else show(result)
+        print(text, flush=True)
+    return code
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -177,10 +179,10 @@ PROGRAM = Program(
     "inference", "Answer multiple-choice questions from an index.", _OVERVIEW,
     {
         "contexts": Command("find and write the context of each question", _contexts, _solution_flags),
-        "submit": Command("questions to submission.csv", _submit, _submit_flags, _SUBMIT),
-        "score": Command("MAP@k and precision@k of a submission", _score, _score_flags),
-        "ask": Command("ask questions, see what decided", _ask, _ask_flags),
-        "demo": Command("the whole way on the embedded sample competition", _demo, _demo_flags),
+        "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
+        "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
+        "ask": Command("ask questions and see the evidence", _ask, _ask_flags),
+        "demo": Command("run every stage on the embedded sample competition", _demo, _demo_flags),
     },
 )  # fmt: skip
 main = PROGRAM.main

@@ -1,4 +1,4 @@
-"""Ask questions: ranked letters, probabilities, and the sentences that decided."""
+"""Ask questions: ranked letters, probabilities, and the best evidence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 5
 
 
 def from_words(prompt: str, options: list[str]) -> Questions:
-    """One question of its words."""
+    """A question from its prompt and options."""
     if len(options) > len(LETTERS):
         raise InputError(f"{len(options)} options", expected=f"2 to {len(LETTERS)}")
     if not prompt.strip() or sum(bool(option.strip()) for option in options) < 2:
@@ -30,20 +30,20 @@ def from_words(prompt: str, options: list[str]) -> Questions:
 
 
 def asked(prompt: str | None, options: list[str]) -> Iterator[Questions | InputError]:
-    """The question of the flags, or those that are typed until there are no more.
+    """The question given by flags, or the questions on standard input.
 
-    A question is a line, and each of its options one; an empty line ends it. An empty question or the end
-    of the input (Ctrl-D) ends all. What cannot be asked comes as its fault.
+    A question is one line, followed by one line per option; an empty line ends it. An empty question or the
+    end of the input (Ctrl-D) ends the session. For an invalid question, its error is yielded.
     """
     if prompt is None and options:
-        raise InputError("options without a question", where="--option", expected="--prompt beside them")
+        raise InputError("options without a question", where="--option", expected="--prompt with them")
     if prompt is not None:
         yield from_words(prompt, options)
         return
     for count, (line, typed) in enumerate(_questions()):
         if not line and count == 0:
             raise InputError(
-                "no question was asked", expected="--prompt and --option, or a question typed or piped in"
+                "no question was asked", expected="--prompt and --option, or a question on standard input"
             )
         if not line:
             return
@@ -54,18 +54,18 @@ def asked(prompt: str | None, options: list[str]) -> Iterator[Questions | InputE
 
 
 def _questions() -> Iterator[tuple[str, list[str]]]:
-    """What is typed, and an empty question at the end."""
-    while line := _typed("question (empty to end): "):
+    """Each question on standard input, then an empty one."""
+    while line := _read_line("question (empty to quit): "):
         options: list[str] = []
-        while len(options) < len(LETTERS) and (option := _typed(f"{LETTERS[len(options)]}: ")):
+        while len(options) < len(LETTERS) and (option := _read_line(f"{LETTERS[len(options)]}: ")):
             options.append(option)
         yield line, options
     yield "", []
 
 
-def _typed(label: str) -> str:
-    """A line, empty where there are no more."""
-    # A program that is started with its input closed has none.
+def _read_line(label: str) -> str:
+    """The next line of input, empty if there is none."""
+    # There is no standard input if the program was started with it closed.
     if sys.stdin is None or sys.stdin.closed:
         return ""
     if not sys.stdin.isatty():
@@ -78,10 +78,10 @@ def _typed(label: str) -> str:
 
 
 class Session:
-    """Answers questions one after the other by models that are opened once."""
+    """Answers questions one after another with models that are opened once."""
 
     def __init__(self, resources: Resources) -> None:
-        from inference.checks import asked_rankers
+        from inference.checks import active_rankers
         from inference.predict import require_room
         from kaggle_rag.rankers.registry import make_ranker
 
@@ -89,10 +89,12 @@ class Session:
         self._open = ExitStack()
         with ExitStack() as opened:
             self.rankers = []
-            for each in asked_rankers(resources.solution):
-                made = make_ranker(each.kind, each.options, encoder=resources.encoder, index=resources.index)
-                require_room(made, resources.solution)
-                self.rankers.append(opened.enter_context(made))
+            for settings in active_rankers(resources.solution):
+                ranker = make_ranker(
+                    settings.kind, settings.options, encoder=resources.encoder, index=resources.index
+                )
+                require_room(ranker, resources.solution)
+                self.rankers.append(opened.enter_context(ranker))
             self._open = opened.pop_all()
 
     def __enter__(self) -> Session:
@@ -104,29 +106,29 @@ class Session:
         self._open.close()
 
     def answer(self, question: Questions) -> dict[str, Any]:
-        """The answer as a plain structure, as ``--json`` prints it."""
+        """The answer as plain JSON, as ``--json`` prints it."""
         from inference.predict import mixed
 
-        found = self.retriever(question)
-        tables = [ranker.probabilities(question, found) for ranker in self.rankers]
-        return _told(question, found, mixed(self.resources.solution, tables, question.present)[0])
+        contexts = self.retriever(question)
+        tables = [ranker.probabilities(question, contexts) for ranker in self.rankers]
+        return _as_json(question, contexts, mixed(self.resources.solution, tables, question.present)[0])
 
 
 def answer(resources: Resources, question: Questions) -> dict[str, Any]:
-    """The answer to a single question; rankers give their memory back one after the other."""
+    """The answer to a single question; only one ranker is in memory at a time."""
     from inference.predict import predict
 
-    found = resources.retriever()(question)
-    return _told(question, found, predict(resources, question, found, quiet=True)[0])
+    contexts = resources.retriever()(question)
+    return _as_json(question, contexts, predict(resources, question, contexts, quiet=True)[0])
 
 
-def _told(question: Questions, found: Any, table: Any) -> dict[str, Any]:
+def _as_json(question: Questions, contexts: Any, probabilities: Any) -> dict[str, Any]:
     options = question.options[0]
-    order = [int(c) for c in ranking(table[None], question.present)[0] if options[c] is not None]
+    order = [int(c) for c in ranking(probabilities[None], question.present)[0] if options[c] is not None]
     return {
         "prompt": question.prompts[0],
         "ranking": [
-            {"letter": LETTERS[c], "option": options[c], "probability": float(np.float32(table[c]))}
+            {"letter": LETTERS[c], "option": options[c], "probability": float(np.float32(probabilities[c]))}
             for c in order
         ],
         "evidence": [
@@ -138,13 +140,13 @@ def _told(question: Questions, found: Any, table: Any) -> dict[str, Any]:
                 "query": e.query,
                 "found_by": e.retriever,
             }
-            for e in found[0].evidence()[:_SHOWN]
+            for e in contexts[0].evidence()[:_SHOWN]
         ],
     }
 
 
 def show(result: dict[str, Any]) -> str:
-    """The same for a person."""
+    """The answer as readable text."""
     lines = ["probability of each option:"]
     lines += [f"{row['letter']}  {row['probability']:6.1%}  {row['option']}" for row in result["ranking"]]
     lines += ["", "evidence: distance (0 is the same text), [query that found it], title: text"]

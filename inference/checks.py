@@ -1,4 +1,4 @@
-"""All that can be known of a run before it begins, told at once."""
+"""Check everything that can be checked before a run, and report all faults at once."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def given(solution: Solution, *keys: str) -> None:
 
 
 def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()) -> None:
-    """Refuse, before any work, an ``out`` that is an input, has another ending, or cannot be written."""
+    """Refuse, before any work, an ``out`` that is an input, has the wrong extension, or is not writable."""
     out = solution.out
     assert out is not None
     if out.suffix.lower() not in endings:
         raise ConfigError(
-            f"the ending of {out.name!r} is not that of what is written",
+            f"{out.name!r} has the wrong extension",
             where="--out",
             expected=" or ".join(sorted(endings)),
         )
@@ -43,28 +43,28 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
             raise ConfigError("this would overwrite an input", where=out, cure="choose another --out")
     index = solution.index
     if index and (index / MANIFEST).exists() and out.resolve().is_relative_to(index.resolve()):
-        raise ConfigError("this lies inside the index", where=out, cure="choose another --out")
+        raise ConfigError("this is inside the index", where=out, cure="choose another --out")
     if out.exists() and not out.is_file():
-        raise ConfigError("this is no file that could be written", where=out, cure="choose another --out")
+        raise ConfigError("not a file that could be written", where=out, cure="choose another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
-        # The system would name the file that was tried.
+        # The system would name the temporary file.
         error.filename = str(out.parent)
         raise InputError(
-            f"nothing can be written here ({error.strerror})", where=out.parent, cure="choose another --out"
+            f"cannot write here ({error.strerror})", where=out.parent, cure="choose another --out"
         ) from error
 
 
 class Inputs(NamedTuple):
-    """What a run reads, once.
+    """The files of a run, read once.
 
     Attributes
     ----------
-    questions : those of the file, or the first ``limit`` of them.
-    left_out : questions that a limit leaves out.
-    contexts : those of a contexts file; ``None`` without one.
+    questions : all of the file, or the first ``limit`` of them.
+    left_out : number of questions that a limit leaves out.
+    contexts : from the contexts file; ``None`` without one.
     """
 
     questions: Questions
@@ -73,21 +73,21 @@ class Inputs(NamedTuple):
 
 
 def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Inputs:
-    """Raise all faults of a run of ``contexts``; what was read to find them comes back."""
-    found = Gathered()
-    found.faults += faults
-    with found.check():
+    """Raise all faults of a run of ``contexts``; return what was read to find them."""
+    gathered = Gathered()
+    gathered.faults += faults
+    with gathered.check():
         given(solution, "questions", "index", "out")
     if solution.out:
-        with found.check():
+        with gathered.check():
             check_out(solution, {".parquet"})
     inputs = None
     if solution.questions:
-        with found.check():
+        with gathered.check():
             inputs = _limited(Questions.read(solution.questions), solution.limit)
-    check_models(found, solution, search=True, encodes=True)
-    _check_ram(found, solution, search=True)
-    found.tell()
+    check_models(gathered, solution, search=True, encodes=True)
+    _check_ram(gathered, solution, search=True)
+    gathered.tell()
     assert inputs
     return inputs
 
@@ -95,33 +95,33 @@ def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Input
 def check_submit(
     solution: Solution, *, without_contexts: bool, sample: Path | None, faults: Sequence[KitError] = ()
 ) -> Inputs:
-    """Raise all faults of a run of ``submit``; what was read to find them comes back."""
-    found = Gathered()
-    found.faults += faults
-    with found.check():
+    """Raise all faults of a run of ``submit``; return what was read to find them."""
+    gathered = Gathered()
+    gathered.faults += faults
+    with gathered.check():
         given(solution, "questions", "out")
-    with found.check():
+    with gathered.check():
         _check_source(solution, without_contexts)
     if solution.out:
-        with found.check():
+        with gathered.check():
             check_out(solution, {".csv"}, [sample] if sample else [])
             _refuse_other_file(solution.out)
     inputs = None
     if solution.questions:
-        with found.check():
+        with gathered.check():
             questions = Questions.read(solution.questions)
             inputs = _limited(questions, solution.limit)
     if inputs and sample is not None:
-        with found.check():
-            _same_ids(questions, sample)
+        with gathered.check():
+            _require_same_ids(questions, sample)
     if inputs and solution.contexts_file and not without_contexts:
-        with found.check():
+        with gathered.check():
             inputs = inputs._replace(contexts=read_contexts(solution.contexts_file, inputs.questions))
     search = not without_contexts and solution.contexts_file is None
-    check_models(found, solution, search=search, encodes=search or uses_encoder(solution))
-    _check_ram(found, solution, search=search)
-    check_rankers(found, solution)
-    found.tell()
+    check_models(gathered, solution, search=search, encodes=search or uses_encoder(solution))
+    _check_ram(gathered, solution, search=search)
+    check_rankers(gathered, solution)
+    gathered.tell()
     assert inputs
     return inputs
 
@@ -132,55 +132,55 @@ def _limited(questions: Questions, limit: int | None) -> Inputs:
 
 
 def check_ask(solution: Solution, faults: Sequence[KitError] = ()) -> None:
-    """Raise all faults of a run of ``ask``, but for the question itself."""
-    found = Gathered()
-    found.faults += faults
-    with found.check():
+    """Raise all faults of a run of ``ask``, except those of the question itself."""
+    gathered = Gathered()
+    gathered.faults += faults
+    with gathered.check():
         given(solution, "index")
-    check_models(found, solution, search=True, encodes=True)
-    _check_ram(found, solution, search=True)
-    check_rankers(found, solution)
-    found.tell()
+    check_models(gathered, solution, search=True, encodes=True)
+    _check_ram(gathered, solution, search=True)
+    check_rankers(gathered, solution)
+    gathered.tell()
 
 
-def _check_ram(found: Gathered, solution: Solution, *, search: bool) -> None:
-    """What a GPU would hold instead is known when torch has looked for one."""
+def _check_ram(gathered: Gathered, solution: Solution, *, search: bool) -> None:
+    """Check the RAM limit on a CPU; what a GPU would hold is not known until torch has looked for one."""
     if solution.limits.ram is not None and not (solution.device or "cpu").startswith("cuda"):
-        with found.check():
+        with gathered.check():
             require_limits(solution, search=search, device="cpu")
 
 
-def check_rankers(found: Gathered, solution: Solution) -> None:
-    """Rankers with a say, and the stack that mixes them."""
+def check_rankers(gathered: Gathered, solution: Solution) -> None:
+    """Check the rankers with nonzero weight, and the stack that combines them."""
     for number, settings in enumerate(solution.rankers):
         if settings.weight or solution.stack:
-            with found.check():
+            with gathered.check():
                 check_ranker(settings.kind, settings.options, f"rankers.{number}")
     if solution.stack:
-        with found.check():
+        with gathered.check():
             fitting_stack(solution)
 
 
 def fitting_stack(solution: Solution) -> Stack:
-    """The stack of these rankers; raise ``ConfigError`` where it mixes others."""
+    """The stack of these rankers; raise ``ConfigError`` if it combines others."""
     assert solution.stack
     stack = Stack.load(solution.stack)
     if len(stack.rankers) != len(solution.rankers):
         raise ConfigError(
-            f"this stack mixes {len(stack.rankers)} rankers, the settings name {len(solution.rankers)}",
+            f"this stack combines {len(stack.rankers)} rankers, the settings name {len(solution.rankers)}",
             where=solution.stack,
-            expected="the rankers that were cross-validated, in their order: " + ", ".join(stack.rankers),
+            expected="the cross-validated rankers, in this order: " + ", ".join(stack.rankers),
         )
     return stack
 
 
 def uses_encoder(solution: Solution) -> bool:
-    """Whether a ranker with a say asks the encoder."""
-    return any(each.kind != "trained" for each in asked_rankers(solution))
+    """Whether a ranker with nonzero weight uses the encoder."""
+    return any(each.kind != "trained" for each in active_rankers(solution))
 
 
-def asked_rankers(solution: Solution) -> list[RankerSettings]:
-    """The rankers with a say: a stack asks all of them."""
+def active_rankers(solution: Solution) -> list[RankerSettings]:
+    """The rankers with nonzero weight; all of them if there is a stack."""
     return [each for each in solution.rankers if each.weight or solution.stack]
 
 
@@ -194,17 +194,17 @@ def _check_source(solution: Solution, without_contexts: bool) -> None:
 def _refuse_other_file(out: Path) -> None:
     if out.exists() and not is_submission(out):
         raise InputError(
-            "a file that is no submission is there already", where=out, cure="choose another --out"
+            "a file that is not a submission already exists", where=out, cure="choose another --out"
         )
 
 
-def _same_ids(questions: Questions, sample: Path) -> None:
-    theirs, ours = set(read_ids(sample)), {id_text(key) for key in questions.ids}
-    if theirs != ours:
+def _require_same_ids(questions: Questions, sample: Path) -> None:
+    expected, ids = set(read_ids(sample)), {id_text(key) for key in questions.ids}
+    if expected != ids:
         raise InputError(
-            f"{len(ours - theirs)} questions are not in the sample submission, "
-            f"{len(theirs - ours)} of its ids are not in the questions",
+            f"{len(ids - expected)} questions are not in the sample submission, "
+            f"{len(expected - ids)} of its ids are not in the questions",
             where=sample,
             expected="the same ids",
-            cure="give the questions file of this competition",
+            cure="use the questions file of this competition",
         )

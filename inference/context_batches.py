@@ -1,4 +1,4 @@
-"""Contexts in batches beside their file, so that a killed stage goes on where it was."""
+"""Contexts in batches next to their file, so that a killed stage resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ NOTES = "notes.json"
 
 
 class _BatchFolder(WorkFolder):
-    """Batches of other inputs took minutes, and would never be joined: they are cleared away."""
+    """Batches of other inputs cost only minutes and would never be joined, so they are deleted."""
 
     def worth_keeping(self) -> bool:
         return False
 
 
 class ContextBatches:
-    """The folder ``.NAME.batches`` beside a contexts file: one small contexts file a batch.
+    """The folder ``.NAME.batches`` next to a contexts file: one small contexts file per batch.
 
     Parameters
     ----------
-    out : the contexts file to be made.
+    out : the contexts file to write.
     questions : all of them.
-    notes : what decides the contexts; batches made for other notes are thrown away.
-    size : questions of a batch, as the retriever likes them.
+    notes : what determines the contexts; batches with other notes are deleted.
+    size : questions per batch, as the retriever prefers.
     """
 
     def __init__(self, out: Path, questions: Questions, notes: Mapping[str, Any], size: int) -> None:
@@ -44,7 +44,7 @@ class ContextBatches:
         )  # fmt: skip
 
     def fill(self, retriever: Retriever) -> None:
-        """Find the contexts of every batch that is not there."""
+        """Find the contexts of every missing batch."""
         with progress(len(self.questions), "contexts", "question") as bar:
             for start in range(0, len(self.questions), self.size):
                 batch = self._batch(start)
@@ -53,11 +53,11 @@ class ContextBatches:
                 bar.update(len(batch))
 
     def join(self) -> None:
-        """All batches as the one file; then the folder goes."""
-        found = []
+        """Join all batches into the one file, then delete the folder."""
+        contexts = []
         for start in range(0, len(self.questions), self.size):
-            found += read_contexts(self._path(start), self._batch(start))
-        write_contexts(self.out, self.questions, found, self.notes)
+            contexts += read_contexts(self._path(start), self._batch(start))
+        write_contexts(self.out, self.questions, contexts, self.notes)
         shutil.rmtree(self.work.folder)
 
     def _batch(self, start: int) -> Questions:

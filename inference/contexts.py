@@ -1,4 +1,4 @@
-"""The contexts stage on disk, batch by batch."""
+"""Run the contexts stage on disk, batch by batch."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from kaggle_rag.runtime.limits import stage
 
 
 def contexts_to_file(solution: Solution, questions: Questions) -> bool:
-    """The contexts stage on disk; ``False`` when ``out`` holds these very contexts already.
+    """Write the contexts to ``out``; return ``False`` if it already holds exactly these.
 
-    Every batch of questions is kept beside ``out`` until all are there, so a killed run goes on.
+    Batches are stored next to ``out`` until all are complete, so a killed run can resume.
     """
     assert solution.out
     notes = _notes(solution)
-    found = read_notes(solution.out)
-    if found == notes:
+    existing = read_notes(solution.out)
+    if existing == notes:
         read_contexts(solution.out, questions)
         return False
-    if found is None and solution.out.exists():
+    if existing is None and solution.out.exists():
         raise ArtifactError(
-            "a file that holds no contexts is there already", where=solution.out, cure="choose another --out"
+            "a file without contexts already exists", where=solution.out, cure="choose another --out"
         )
-    if found is not None:
-        _refuse_other(solution.out, found, notes)
+    if existing is not None:
+        _refuse_other(solution.out, existing, notes)
     retriever = Resources.open(solution).retriever()
     batches = ContextBatches(solution.out, questions, notes, retriever.batch)
     with batches.work.claimed(), stage("contexts", quiet=False):
@@ -43,22 +43,22 @@ def contexts_to_file(solution: Solution, questions: Questions) -> bool:
     return True
 
 
-def _refuse_other(out: Path, found: dict[str, Any], notes: dict[str, Any]) -> None:
-    """Contexts that took hours are not written over because a flag names their file."""
-    told = {"questions": "questions", "index": "index", "contexts": "settings", "limit": "limit"}
-    differing = [name for key, name in told.items() if found.get(key) != notes.get(key)]
+def _refuse_other(out: Path, existing: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Do not let a flag overwrite contexts that took hours."""
+    labels = {"questions": "questions", "index": "index", "contexts": "settings", "limit": "limit"}
+    differing = [name for key, name in labels.items() if existing.get(key) != notes.get(key)]
     raise ArtifactError(
-        f"contexts with other {' and '.join(differing or ['notes'])} are there already", where=out,
+        f"contexts with other {' and '.join(differing or ['notes'])} already exist", where=out,
         cure="choose another --out, or remove that file first",
     )  # fmt: skip
 
 
 def _notes(solution: Solution) -> dict[str, Any]:
-    """What decides the contexts: the questions, the index, the settings."""
+    """What determines the contexts: the questions, the index, the settings."""
     assert solution.questions and solution.index
     Index(solution.index, verify_content=False)
     settings = json.loads(solution.contexts.model_dump_json())
-    # Files that were made without a limit have no such note.
+    # Files made without a limit have no such note.
     limit = {"limit": solution.limit} if solution.limit else {}
     return {
         "questions": sha256(solution.questions),

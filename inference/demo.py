@@ -1,7 +1,7 @@
-"""The whole way on the embedded sample competition, each stage a command of its own.
+"""Run every stage on the embedded sample competition, each as its own command.
 
-The stages talk through files only, so what is there already is taken up, and every command printed
-can be typed by hand with other files.
+Stages communicate only through files, so existing results are reused, and every printed command works
+with other files too.
 """
 
 from __future__ import annotations
@@ -32,48 +32,48 @@ _TRAINING = {
 
 
 def demo(out: Path) -> int:
-    """Index, contexts, a trained ranker, four submissions, what each stage took and what each adds."""
+    """Make an index, contexts, a trained ranker and four submissions; print the cost and gain of each."""
     out.mkdir(parents=True, exist_ok=True)
     index, ranker, contexts = out / "index", out / "ranker", out / "contexts.parquet"
-    taught = out / "train_contexts.parquet"
+    train_contexts = out / "train_contexts.parquet"
     trained = {"kind": "trained", "options": {"folder": str(ranker.absolute()), "snippets": 8}}
-    alone = _solution(out / "trained.yaml", [trained])
-    both = _solution(out / "solution.yaml", [{"kind": "similarity"}, trained])
+    trained_only = _solution(out / "trained.yaml", [trained])
+    ensemble = _solution(out / "solution.yaml", [{"kind": "similarity"}, trained])
     submissions = {
         "without contexts": (out / "without_contexts.csv", ["--questions", TEST, "--without-contexts"]),
         "with contexts": (out / "similarity.csv", ["--questions", TEST, "--contexts-file", contexts]),
-        "trained ranker": (out / "trained.csv", ["--config", alone]),
-        "ensemble": (out / "submission.csv", ["--config", both]),
+        "trained ranker": (out / "trained.csv", ["--config", trained_only]),
+        "ensemble": (out / "submission.csv", ["--config", ensemble]),
     }
     find = ["inference", "contexts", "--index", index, "--questions"]
     settings = [word for key, value in _TRAINING.items() for word in (f"--{key}", value)]
-    learn = ["training", "multiple-choice", "--questions", TRAIN, "--contexts-file", taught]
+    train = ["training", "multiple-choice", "--questions", TRAIN, "--contexts-file", train_contexts]
     stages = {
         "index": ["wiki_index", "build", ARTICLES, index],
         "contexts": [*find, TEST, "--out", contexts],
-        "contexts to learn from": [*find, TRAIN, "--out", taught],
-        "train": [*learn, "--model", DEFAULT_ENCODER, *settings, "--out", ranker],
-        **{f"answer: {name}": ["inference", "submit", *how, "--out", file]
-           for name, (file, how) in submissions.items()},
+        "contexts for training": [*find, TRAIN, "--out", train_contexts],
+        "train": [*train, "--model", DEFAULT_ENCODER, *settings, "--out", ranker],
+        **{f"answer: {name}": ["inference", "submit", *flags, "--out", file]
+           for name, (file, flags) in submissions.items()},
     }  # fmt: skip
     usages = [_run(name, [str(word) for word in command]) for name, command in stages.items()]
     print(_table(usages))
     print(_scores({name: file for name, (file, _) in submissions.items()}))
-    print(f"\nsubmission: {out / 'submission.csv'}, by {both}")
+    print(f"\nsubmission: {out / 'submission.csv'}, made from {ensemble}")
     print(f"ask it:     python -m inference ask --index {index}")
     return 0
 
 
 def _solution(path: Path, rankers: Sequence[Mapping[str, object]]) -> Path:
-    """A solution of the test questions and their contexts by these rankers."""
-    told = {"questions": str(TEST), "contexts_file": "contexts.parquet", "rankers": list(rankers)}
+    """Write a solution for the test questions, their contexts and these rankers."""
+    settings = {"questions": str(TEST), "contexts_file": "contexts.parquet", "rankers": list(rankers)}
     with whole_file(path) as aside:
-        aside.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+        aside.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return path
 
 
 def _run(name: str, command: Sequence[str]) -> Usage:
-    """Run one command; its seconds, and the peak resident memory the kernel kept of it."""
+    """Run one command; return its seconds and its peak resident memory, as the kernel counts it."""
     print("$ python -m " + shlex.join(command), flush=True)
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", *command])
@@ -93,11 +93,11 @@ def _table(usages: Sequence[Usage]) -> str:
 
 
 def _scores(submissions: Mapping[str, Path]) -> str:
-    """MAP@3 of each submission, and what it has more than the one above it."""
+    """MAP@3 of each submission, and its gain over the one above it."""
     lines, above = [], None
     for name, file in submissions.items():
         values = average_precision_at_k(ranks_of(file, TEST_ANSWERS))
-        more = "" if above is None else str(paired_bootstrap(values, above))
-        lines.append(f"{name:18}{bootstrap(values)!s:24}{more}".rstrip())
+        gain = "" if above is None else str(paired_bootstrap(values, above))
+        lines.append(f"{name:18}{bootstrap(values)!s:24}{gain}".rstrip())
         above = values
-    return "\n".join([f"{'':18}{'MAP@3':24}more than the row above", *lines])
+    return "\n".join([f"{'':18}{'MAP@3':24}gain over the row above", *lines])

@@ -1,4 +1,4 @@
-"""A submission against the answers: MAP@k with its interval, precision@k, accuracy."""
+"""Score a submission against the answers: MAP@k with its interval, precision@k, accuracy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from kaggle_rag.runtime.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ScoreReport:
-    """What a submission is worth.
+    """The scores of a submission.
 
     Attributes
     ----------
     map_at_3 : its mean, with a 95 % bootstrap interval.
-    letters : those of the longest prediction.
-    map_at_k, precision_at_k : by k from 1 to ``letters``.
+    letters : number of letters in the longest prediction.
+    map_at_k, precision_at_k : by k, from 1 to ``letters``.
     """
 
     map_at_3: Interval
@@ -52,10 +52,10 @@ class ScoreReport:
         }  # fmt: skip
 
     def text(self) -> str:
-        """The figures as a person reads them."""
-        found = self.map_at_3
+        """The figures as readable text."""
+        interval = self.map_at_3
         lines = [
-            f"MAP@3 {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}] (95 %), "
+            f"MAP@3 {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 %), "
             f"accuracy {self.accuracy:.4f}, {self.questions:,} questions",
             "",
             f"{'k':>3}{'MAP@k':>9}{'precision@k':>14}",
@@ -72,7 +72,7 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreRe
     ----------
     submission : ``id,prediction`` rows.
     solution : the questions with an ``answer`` column, or a table of ``id`` and ``answer`` alone.
-    limit : score the first questions only, by a submission that may hold no others.
+    limit : score only the first questions; the submission needs no rows for the others.
     """
     ranks, letters = _ranked(submission, solution, limit)
     upto = range(1, letters + 1)
@@ -83,14 +83,14 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreRe
 
 
 def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:
-    """1-based rank of each question's right option in a submission, ``(n,)``; 27 where it is not there."""
+    """1-based rank of each question's right option in a submission, ``(n,)``; 27 if it is absent."""
     return _ranked(submission, solution)[0]
 
 
 def _ranked(
     submission: Path, solution: Path, limit: int | None = None
 ) -> tuple[npt.NDArray[np.int64], int]:
-    """The ranks, and the letters of the longest prediction."""
+    """The ranks, and the number of letters in the longest prediction."""
     ids, answers, options = _answers(solution)
     predictions = validate(submission, ids, options, limit)
     return ranks_in_submission(predictions, answers[:limit]), max(map(len, predictions))
@@ -114,9 +114,9 @@ def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:
     if NO_ANSWER in answers:
         row = int(np.flatnonzero(answers == NO_ANSWER)[0]) + 1
         raise InputError(
-            "the answer is missing or no letter",
+            "the answer is missing or not a letter",
             where=f"{path}, row {row}, column answer",
             expected="a letter in every row",
-            cure="score against train questions, or a solution file",
+            cure="score against the train questions, or a solution file",
         )
     return ids, answers, options

@@ -1,4 +1,4 @@
-"""Questions to a submission: written whole, then read back and checked."""
+"""From questions to a submission: written atomically, then read back and verified."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def check(
     sample: Path | None = None,
     faults: Sequence[KitError] = (),
 ) -> Inputs:
-    """Raise, all at once, what would make `submit` fail, ``faults`` of the settings with it; write nothing.
+    """Raise everything that would make `submit` fail, together with ``faults``, at once; write nothing.
 
-    The files are checked first, which takes less than a second; if they are right, each ranker is made
-    without its model. What was read comes back.
+    The files are checked first, in under a second; if they are valid, each ranker is made without its
+    model. Return what was read.
     """
     inputs = check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
-    for line in idle(solution, "submit", without_contexts=without_contexts):
-        print("note: " + line, file=sys.stderr)
+    for note in idle(solution, "submit", without_contexts=without_contexts):
+        print("note: " + note, file=sys.stderr)
     from inference.predict import make_rankers
 
     make_rankers(solution, search=not without_contexts and solution.contexts_file is None)
@@ -35,11 +35,11 @@ def check(
 
 
 def submit(solution: Solution, *, without_contexts: bool = False, sample: Path | None = None) -> int:
-    """Answer all questions and write ``solution.out``; give the number of predictions.
+    """Answer all questions and write ``solution.out``; return the number of predictions.
 
     Raises
     ------
-    KitError : before anything is computed for bad questions, settings or a foreign sample.
+    KitError : bad questions, bad settings or another competition's sample; before any computation.
     """
     questions, left_out, contexts = check(solution, without_contexts=without_contexts, sample=sample)
     from inference.predict import predict
@@ -48,7 +48,7 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
 
     assert solution.out
     search = contexts is None and not without_contexts
-    # The index stays closed when it is not searched: the rows of a ready file may be another index's.
+    # The index stays closed when it is not searched: the rows of a contexts file may be of another index.
     resources = Resources.open(solution if search else solution.model_copy(update={"index": None}))
     if search:
         retriever = resources.retriever()
@@ -59,8 +59,9 @@ def submit(solution: Solution, *, without_contexts: bool = False, sample: Path |
     validate(solution.out, questions.ids, questions.options)
     if left_out:
         print(
-            f"PARTIAL: {solution.out} answers the first {len(questions):,} of {len(questions) + left_out:,} "
-            "questions only. The competition will refuse it: rerun the same command without --limit.",
+            f"PARTIAL: {solution.out} answers only the first {len(questions):,} of "
+            f"{len(questions) + left_out:,} questions. The competition will reject it: rerun the same "
+            "command without --limit.",
             file=sys.stderr,
         )
     return len(questions)

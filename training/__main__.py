@@ -27,11 +27,11 @@ examples:
   python -m training retriever --config retriever.yaml --loss triplet --negatives 4
 
 QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and answer. --positive names a
-column with the passage that answers; without it passages that support the answer are looked for in
---passages or --index. Queries are the forms the retriever asks in: none says which option is right.
+column with the passage that answers; without it, supporting passages are searched for in --passages or
+--index. Queries take the forms used in retrieval: none reveals which option is right.
 
-The work happens in OUT.training. Killed at any point, the same command resumes from the last
-checkpoint. OUT is then an encoder: python -m wiki_index build CORPUS INDEX --encoder OUT"""
+The work happens in OUT.training. If killed at any point, rerun the same command to resume from the last
+checkpoint. The finished OUT is an encoder: python -m wiki_index build CORPUS INDEX --encoder OUT"""
 
 _RERANKER = """\
 examples:
@@ -39,7 +39,7 @@ examples:
   python -m training reranker --questions train.csv --index index/ --out my-reranker/ --negatives 8
   python -m training reranker --config reranker.yaml --loss margin-mse --teacher BAAI/bge-reranker-base
 
-A model without a head that scores pairs, such as an encoder, is given a new one. --teacher gives soft
+A model without a head that scores pairs, such as an encoder, gets a new one. --teacher gives soft
 labels: a cross-encoder, or a table with id, passage and score (.csv, .parquet, .jsonl)."""
 
 
@@ -49,12 +49,12 @@ examples:
   python -m training {command} --config ranker.yaml --set peft.method=lora --set peft.options.r=32
   python -m training {command} --config ranker.yaml --dry-run
 
-The contexts file is what python -m inference contexts wrote for QUESTIONS; without it a ranker learns
-from the words of the questions alone. Swapping the backbone is one line: model. python -m training backbones
+The contexts file is what python -m inference contexts wrote for QUESTIONS; without it, a ranker learns
+from the text of the questions alone. Changing the backbone is one line: model. python -m training backbones
 lists known ones with their memory.
 
-The work happens in OUT.training. Killed at any point, the same command resumes from the last
-checkpoint. OUT is then a ranker of solution.yaml: {{kind: trained, options: {{folder: OUT}}}}
+The work happens in OUT.training. If killed at any point, rerun the same command to resume from the last
+checkpoint. The finished OUT is a ranker for solution.yaml: {{kind: trained, options: {{folder: OUT}}}}
 
 {tables}"""
 
@@ -62,8 +62,8 @@ _MERGE = """\
 example:
   python -m training merge lora-ranker/ merged-ranker/
 
-The merged weights answer without peft, and no slower than the backbone itself. They are only written
-when they answer as the adapter does."""
+The merged weights need no peft and are as fast as the backbone itself. They are only written if their
+answers match the adapter's."""
 
 _FETCH = """\
 examples:
@@ -71,16 +71,16 @@ examples:
   python -m training fetch google/flan-t5-large t5/           # from the Hugging Face cache of this machine
 
 OUT gets the files that training and answering read, and no others: config, tokenizer, and the weights as
-safetensors where the hub has them. It appears when all of them are there; a killed download is resumed by
-the same command."""
+safetensors if the hub has them. It appears once it is complete; rerun the same command to resume a killed
+download."""
 
 _CONVERT = """\
 example:
   python -m training convert deberta/ deberta-whole/
 
-FOLDER is a model as it lies on the hub: pytorch_model.bin (of which nothing is run) or safetensors, and a
+FOLDER is a model as stored on the hub: pytorch_model.bin (none of its code is run) or safetensors, and a
 tokenizer of any kind (spm.model, spiece.model, tokenizer.model, vocab.txt). OUT gets safetensors and
-tokenizer.json, and is only written when both give the same tokens, weights and answers."""
+tokenizer.json, and is only written if both give the same tokens, weights and answers."""
 
 
 _OVERVIEW = """\
@@ -91,21 +91,21 @@ examples:
   python -m training cross-validate solution.yaml --folds 5 --final
   python -m training retriever --questions train.csv --index index/ --out my-encoder/
 
-COMMAND --help lists every setting with its default. Killed at any point, the same command resumes."""
+COMMAND --help lists every setting with its default. If a command is killed, rerun it to resume."""
 
 
 def _ranker_help(command: str, model: str) -> str:
     forms = [f"  {name:<9} {', '.join(families)}" for name, families in FORMS.items()]
     methods = [f"  {name:<9} {method.text}" for name, method in METHODS.items()]
-    tables = "\n".join(["forms, and whose they are:", *forms, "", "peft.method:", *methods])
+    tables = "\n".join(["forms, and the families that support them:", *forms, "", "peft.method:", *methods])
     return _RANKER.format(command=command, model=model, tables=tables)
 
 
 def _merge_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ranker", type=Path, metavar="RANKER", help="folder of a ranker with an adapter")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write the merged weights to")
-    parser.add_argument("--base", help="where the adapter's backbone is on this machine")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
+    parser.add_argument("--base", help="location of the adapter's backbone on this machine")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
 
 
 def _fetch_flags(parser: argparse.ArgumentParser) -> None:
@@ -115,32 +115,32 @@ def _fetch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as it lies on the hub")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="model folder as stored on the hub")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
 
 
 def _flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
-    """One flag a setting, with the setting's own description; values are read by the settings model."""
-    parser.add_argument("--config", metavar="YAML", help="settings of this page as a file; flags override it")
+    """Add one flag per setting, with its description; the settings model parses the values."""
+    parser.add_argument("--config", metavar="YAML", help="a file of the settings below; flags override it")
     nested = [name for name, field in model.model_fields.items() if _is_nested(field.annotation)]
     if nested:
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-            help=f"any setting, also inside of {', '.join(nested)}: peft.method=lora, peft.options.r=32",
+            help=f"any setting, including those in {', '.join(nested)}: peft.method=lora, peft.options.r=32",
         )  # fmt: skip
     for name, field in model.model_fields.items():
         if name in nested:
             continue
         many = "tuple" in str(field.annotation)
         unset = field.is_required() or field.default in (None, ())
-        told = f"{field.description}{'' if unset else f' (default: {_show(field.default)})'}"
+        text = f"{field.description}{'' if unset else f' (default: {_show(field.default)})'}"
         parser.add_argument(
             "--" + name.replace("_", "-"), dest=name, nargs="+" if many else None,
-            metavar=_metavar(field.annotation), help=told.replace("%", "%%"),
+            metavar=_metavar(field.annotation), help=text.replace("%", "%%"),
         )  # fmt: skip
     for old, new in model.OLD_KEYS.items():
         parser.add_argument("--" + old, dest=new, action=OldName, help=argparse.SUPPRESS)
-    parser.add_argument("--dry-run", action="store_true", help="say what it would take, write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="report what it would need; write nothing")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
 
 
@@ -166,10 +166,10 @@ def _show(value: Any) -> str:
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     flags = {name: getattr(arguments, name, None) for name in model.model_fields}
-    found = read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags)
-    for line in found.idle():
-        print("note: " + line, file=sys.stderr)
-    return found
+    settings = read_settings(model, arguments.config, getattr(arguments, "changes", ()), flags)
+    for note in settings.idle():
+        print("note: " + note, file=sys.stderr)
+    return settings
 
 
 def _retriever(arguments: argparse.Namespace) -> int:
@@ -181,11 +181,11 @@ def _retriever(arguments: argparse.Namespace) -> int:
     from training.retrieval.bi_encoder import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
-    _tell(arguments, record)
+    _print_record(arguments, record)
     if not arguments.dry_run and not arguments.json:
         print(
             f"{settings.out}: encoder sha256 {record['result']['sha256']}\n"
-            "An index made by another encoder must be built again: "
+            "An index built with another encoder must be rebuilt: "
             f"python -m wiki_index build CORPUS INDEX --encoder {settings.out}"
         )
     return 0
@@ -200,13 +200,13 @@ def _reranker(arguments: argparse.Namespace) -> int:
     from training.retrieval.cross_encoder import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
-    _tell(arguments, record)
+    _print_record(arguments, record)
     if not arguments.dry_run and not arguments.json:
         print(f"{settings.out}: cross-encoder sha256 {record['result']['sha256']}")
     return 0
 
 
-def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
+def _print_record(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
     from kaggle_rag.runtime.console import duration
 
     if arguments.json:
@@ -218,7 +218,7 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
     if arguments.dry_run:
         print(", ".join(f"{count:,} {name}" for name, count in result["notes"].items()))
         if "memory" in result:
-            print(f"memory, by a batch of usual length: {result['memory']}")
+            print(f"memory, for a batch of typical length: {result['memory']}")
         print(f"{steps:,} steps, about {duration(result['seconds'])}. Nothing was written.")
         return
     best = f", the best at {result['best step']:,}" if result["before"] else ""
@@ -228,16 +228,16 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> None:
         gain = result["after"][metric] - result["before"][metric]
         if gain <= 0:
             better = "better" if gain < 0 else "as good"
-            print(f"note: {metric} did not rise ({gain:+.4f}): the model it started from is {better}")
+            print(f"note: {metric} did not improve ({gain:+.4f}): the model it started from is {better}")
 
 
 def _table(lines: dict[str, dict[str, float]]) -> None:
-    """Figures in columns, a line before and a line after."""
+    """Print figures in columns: one line before training, one after."""
     names = list(next(iter(lines.values()), {}))
     if names:
         print(" " * 8 + "".join(f"{name:>12}" for name in names))
-    for label, found in lines.items():
-        print(f"{label:<8}" + "".join(f"{found[name]:12.4f}" for name in names))
+    for label, figures in lines.items():
+        print(f"{label:<8}" + "".join(f"{figures[name]:12.4f}" for name in names))
 
 
 def _ranker(arguments: argparse.Namespace) -> int:
@@ -256,7 +256,7 @@ def _ranker(arguments: argparse.Namespace) -> int:
         record = train_ranker(arguments.command, settings)
     if not is_first():
         return 0
-    _tell(arguments, record)
+    _print_record(arguments, record)
     if not (arguments.json or arguments.dry_run):
         print(f"in solution.yaml: rankers: [{{kind: trained, options: {{folder: {settings.out}}}}}]")
     return 0
@@ -265,10 +265,10 @@ def _ranker(arguments: argparse.Namespace) -> int:
 def _merge(arguments: argparse.Namespace) -> int:
     from training.rankers.merge import merge
 
-    found = merge(arguments.ranker, arguments.out, base=arguments.base, device=arguments.device)
+    result = merge(arguments.ranker, arguments.out, base=arguments.base, device=arguments.device)
     print(
-        f"{arguments.out}: merged; logits differ by {found['difference']:.1e} of the largest "
-        f"({found['precision']})"
+        f"{arguments.out}: merged; logits differ by {result['difference']:.1e} of the largest "
+        f"({result['precision']})"
     )
     return 0
 
@@ -276,12 +276,12 @@ def _merge(arguments: argparse.Namespace) -> int:
 def _fetch(arguments: argparse.Namespace) -> int:
     from training.fetch import fetch
 
-    found = fetch(arguments.name, arguments.out, online=arguments.online)
-    print(f"{arguments.out}: {found['files']} files, {show_size(found['bytes'])}, from {found['source']}")
-    if found["lacks"]:
+    result = fetch(arguments.name, arguments.out, online=arguments.online)
+    print(f"{arguments.out}: {result['files']} files, {show_size(result['bytes'])}, from {result['source']}")
+    if result["lacks"]:
         print(
-            f"It has no {' and no '.join(found['lacks'])} yet: python -m training convert {arguments.out} "
-            "OUT writes a folder that has"
+            f"It has no {' and no '.join(result['lacks'])} yet. To write a folder that does: "
+            f"python -m training convert {arguments.out} OUT"
         )
     return 0
 
@@ -289,10 +289,10 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from training.convert import convert
 
-    found = convert(arguments.folder, arguments.out)
+    result = convert(arguments.folder, arguments.out)
     print(
-        f"{arguments.out}: {found['tensors']:,} tensors and the tokens of {found['texts']} texts compared, "
-        f"all the same; {found['answers']}"
+        f"{arguments.out}: compared {result['tensors']:,} tensors and the tokens of {result['texts']} texts, "
+        f"all identical; {result['answers']}"
     )
     return 0
 
@@ -307,7 +307,7 @@ def _backbones(arguments: argparse.Namespace) -> int:
 def _trains(
     summary: str, model: type[Section], run: Callable[[argparse.Namespace], int], examples: str
 ) -> Command:
-    """A command with a flag a setting."""
+    """A training command with one flag per setting."""
     return Command(summary, run, lambda parser: _flags(parser, model), examples)
 
 
@@ -333,11 +333,11 @@ PROGRAM = Program(
             _ranker_help("seq2seq", "google/flan-t5-large"),
         ),
         "cross-validate": Command(
-            "answer every question by rankers that have not seen it, and say how good they are",
+            "evaluate rankers on questions they were not trained on",
             commands.run_cross_validate, commands.cross_validate_flags, commands.CROSS_VALIDATE,
         ),
         "compare": Command(
-            "table cross-validations side by side",
+            "compare cross-validations side by side",
             commands.run_compare, commands.compare_flags, commands.COMPARE,
         ),
         "diagnose": Command(
@@ -345,9 +345,9 @@ PROGRAM = Program(
             commands.run_diagnose, commands.diagnose_flags, commands.DIAGNOSE,
         ),
         "merge": Command("merge an adapter into its backbone's weights", _merge, _merge_flags, _MERGE),
-        "fetch": Command("put a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
+        "fetch": Command("copy a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
         "convert": Command(
-            "write a model folder's weights as safetensors, its tokenizer as tokenizer.json",
+            "convert a model folder's weights to safetensors, its tokenizer to tokenizer.json",
             _convert, _convert_flags, _CONVERT,
         ),
         "backbones": Command("list known backbones and their memory", _backbones),

@@ -52,7 +52,7 @@ def test_faults_of_paths_say_which_of_the_two_it_is(act, said, tmp_path, capsys)
 
 def test_an_out_that_cannot_be_written_names_its_folder(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="nothing can be written here") as caught:
+    with pytest.raises(InputError, match="cannot write here") as caught:
         check_out(config.load(None, flags={"out": tmp_path / "file" / "o.csv"}), {".csv"})
     assert caught.value.where == str(tmp_path / "file")
 

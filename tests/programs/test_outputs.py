@@ -71,11 +71,11 @@ def test_contexts_of_another_question_with_the_same_id_are_refused(
     ("stage", "name", "said"),
     [
         ("submit", "input.csv", "overwrite an input"),
-        ("submit", "notes.csv", "no submission is there already"),
-        ("submit", "s.parquet", "ending"),
-        ("submit", "folder.csv", "no file that could be written"),
-        ("contexts", "s.csv", "ending"),
-        ("contexts", "foreign.parquet", "holds no contexts"),
+        ("submit", "notes.csv", "not a submission"),
+        ("submit", "s.parquet", "extension"),
+        ("submit", "folder.csv", "not a file that could be written"),
+        ("contexts", "s.csv", "extension"),
+        ("contexts", "foreign.parquet", "a file without contexts"),
         ("contexts", "index/new.parquet", "inside the index"),
     ],
 )

@@ -84,7 +84,7 @@ def test_a_name_of_the_readme_by_its_steps(kind, shards, told, program, cache, t
         assert code == 2 and "try another version of transformers" in said
         assert not (tmp_path / "whole").exists()
         return
-    assert code == 0 and "all the same; both give the same answer" in said, said
+    assert code == 0 and "all identical; both give the same answer" in said, said
     _require_alike(kind, folder, tmp_path / "whole")
     code, said = train(program, told, COMMANDS[kind], tmp_path / "whole", tmp_path / "ranker")
     assert code == 0, said

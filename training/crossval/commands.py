@@ -15,10 +15,10 @@ CROSS_VALIDATE = """\
 examples:
   python -m training cross-validate solution.yaml --folds 5 --against test.csv
   python -m training cross-validate solution.yaml --questions train.csv --contexts-file train.parquet
-  python -m training cross-validate solution.yaml --fold 2       # each fold in a session of its own
-  python -m training cross-validate solution.yaml --final        # then ready to submit
+  python -m training cross-validate solution.yaml --fold 2       # each fold in its own session
+  python -m training cross-validate solution.yaml --final        # then train on all questions
 
-In solution.yaml a ranker says how it is trained; one without train is asked as it is:
+In solution.yaml a ranker says how it is trained; one without train is used as is:
   questions: train.csv
   contexts_file: contexts.parquet
   rankers:
@@ -26,27 +26,27 @@ In solution.yaml a ranker says how it is trained; one without train is asked as 
       train: {command: multiple-choice, model: microsoft/deberta-v3-base, epochs: 2}
     - kind: similarity
 
-Near-duplicates and questions about one article stay in one fold. A fold is never seen by the rankers it
-judges: their best checkpoint is chosen on held_out (a tenth) of the other folds. OUT keeps every step;
-killed, the same command goes on. OUT/oof.parquet holds the predictions, OUT/metrics.json all figures."""
+Near-duplicates and questions about the same article stay in one fold. The rankers that predict a fold never
+saw it: their best checkpoint is chosen on held_out (a tenth) of the other folds. OUT stores every step; if
+killed, rerun the command to resume. OUT/oof.parquet has the predictions, OUT/metrics.json the metrics."""
 
 COMPARE = """\
 example:
   python -m training compare runs/deberta-base runs/deberta-large
 
-Runs are compared with the first one on the questions that both have, told by prompt and options."""
+Each run is compared with the first on the questions they share, identified by prompt and options."""
 
 DIAGNOSE = """\
 examples:
   python -m training diagnose runs/solution --out suspects.csv
   python -m training diagnose solution.yaml --out suspects.csv --withhold question
 
-RUN is a folder of cross-validate, or a solution.yaml that is then cross-validated. The same rankers are
-also trained without the input; what the input adds to the probability of the right option, in bits, says
-how hard a question is. Withheld (--withhold) is one of
+RUN is a folder written by cross-validate, or a solution.yaml to cross-validate first. The same rankers are
+also trained without the input; what the input adds to the probability of the right option, in bits, shows
+how hard a question is. --withhold is one of
 {withheld}
-The list is read by the setting drop of the trainers: label errors and contradictions are dropped, or with
-drop_weight count for less. RUN/information.parquet holds every question."""
+The trainers' setting drop reads the list: label errors and contradictions are dropped, or given a
+lower weight with drop_weight. RUN/information.parquet holds every question."""
 
 
 DIAGNOSE = DIAGNOSE.format(withheld="\n".join(f"  {name:<9} {what}" for name, what in WITHHELD.items()))
@@ -57,7 +57,7 @@ _FOLDS, _ALIKE = 5, "words+vectors"
 
 def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solution", type=Path, metavar="SOLUTION", help="solution.yaml with its rankers")
-    parser.add_argument("--questions", type=Path, metavar="PATH", help="learn from these, not the solution's")
+    parser.add_argument("--questions", type=Path, metavar="PATH", help="use these instead of the solution's")
     parser.add_argument(
         "--contexts-file", type=Path, metavar="PATH", dest="contexts", help="their contexts.parquet"
     )
@@ -65,27 +65,27 @@ def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
         "--contexts", type=Path, action=OldName, const="contexts_file", help=argparse.SUPPRESS
     )
     parser.add_argument("--out", type=Path, metavar="PATH", help="folder (default: runs/NAME of SOLUTION)")
-    _how(parser)
-    parser.add_argument("--fold", type=int, metavar="N", help="train this fold only; others may be there")
+    _fold_flags(parser)
+    parser.add_argument("--fold", type=int, metavar="N", help="train only this fold; others may exist")
     parser.add_argument(
         "--against", type=Path, nargs="+", default=[], metavar="FILE",
-        help="question files whose rows may repeat the questions: they go into the leak report",
+        help="question files to check for repeated questions, for the leak report",
     )  # fmt: skip
-    parser.add_argument("--stack", choices=("logistic", "boosted"), help="stack the rankers too")
+    parser.add_argument("--stack", choices=("logistic", "boosted"), help="also stack the rankers")
     parser.add_argument(
         "--final", action="store_true",
         help="then train the rankers on all questions, and write OUT/solution.yaml for inference submit",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="say what it would take, keep nothing")
+    parser.add_argument("--dry-run", action="store_true", help="report what it would need; write nothing")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
-def _how(parser: argparse.ArgumentParser) -> None:
+def _fold_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, default=_FOLDS, metavar="N", help="number of folds (default: 5)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the folds (default: 0)")
     parser.add_argument(
         "--alike", choices=(_ALIKE, "words"), default=_ALIKE,
-        help="what near-duplicates are told by (default: words+vectors, which embeds every question)",
+        help="how near-duplicates are detected (default: words+vectors, which embeds every question)",
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
@@ -94,12 +94,12 @@ def _how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", action="append", metavar="N", dest="changes",
         type=lambda text: f"limit={count_of('questions')(text)}",
-        help="for trying things: the first N questions only",
+        help="for a trial: only the first N questions",
     )  # fmt: skip
 
 
 def compare_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of cross-validate")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders written by cross-validate")
     parser.add_argument(
         "--ranker", default="blend", help="compare this ranker of each run (default: the blend)"
     )
@@ -108,11 +108,11 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
 
 def diagnose_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of cross-validate, or solution.yaml")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="list: .csv or .parquet")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the list: .csv or .parquet")
     parser.add_argument("--withhold", choices=list(WITHHELD), help="see below")
     parser.add_argument("--ranker", help="judge by this ranker (default: the blend)")
-    parser.add_argument("--worst", type=int, default=5, metavar="N", help="questions shown a reason")
-    _how(parser)
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="questions to show per reason")
+    _fold_flags(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -147,7 +147,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
         if arguments.folds != _FOLDS or arguments.seed or arguments.alike != _ALIKE or arguments.changes:
             raise ConfigError(
                 "a folder of a cross-validation has its own folds, seed and settings", where=arguments.run,
-                cure="leave --folds, --seed, --alike, --limit and --set out, or give the solution.yaml",
+                cure="remove --folds, --seed, --alike, --limit and --set, or give the solution.yaml",
             )  # fmt: skip
         settings = settings_of(arguments.run)
     else:

@@ -1,4 +1,4 @@
-"""Cross-validations side by side: what was set otherwise, and is one better than the first?"""
+"""Cross-validations side by side: which settings differ, and is any run better than the first?"""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class _Scored(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ComparedRun:
-    """One run, and what it is worth against the first on the questions that both have.
+    """One run, compared with the first on the questions they share.
 
     Attributes
     ----------
     score : MAP@3 over its own questions.
-    shared : questions of both with the same answer; ``other_answers`` have another one in the first run.
+    shared : shared questions with the same answer; ``other_answers``: with another one in the first run.
     against : ``None`` for the first run itself.
     """
 
@@ -63,7 +63,7 @@ class ComparedRun:
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonReport:
-    """Runs side by side: what was set otherwise (a value a run), and what each is worth."""
+    """Runs side by side: the settings that differ (one value per run), and the scores."""
 
     ranker: str
     differences: dict[str, list[Any]]
@@ -77,13 +77,13 @@ class ComparisonReport:
         }  # fmt: skip
 
     def text(self) -> str:
-        """The table as a person reads it."""
+        """The table as readable text."""
         wide = max(len(str(run.folder)) for run in self.runs)
         lines = [f"{'run':<{wide}}  questions  MAP@3 of {self.ranker:<14}  against the first"]
         for run in self.runs:
             against = f"{run.against} on {run.shared:,} questions" if run.against else "-"
             if run.other_answers:
-                against += f" ({run.other_answers:,} more have other answers)"
+                against += f" ({run.other_answers:,} more have different answers)"
             lines.append(f"{run.folder!s:<{wide}}  {run.questions:>9,}  {run.score!s:<23}  {against}")
         lines.append("")
         lines += [f"{key}: {' | '.join(map(str, each))}" for key, each in self.differences.items()]
@@ -91,7 +91,7 @@ class ComparisonReport:
 
 
 def compare(folders: Sequence[Path], ranker: str = BLEND) -> ComparisonReport:
-    """Table runs; each is compared with the first on the questions that both have, with the same answer.
+    """Compare each run with the first, on the questions they share with the same answer.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def compare(folders: Sequence[Path], ranker: str = BLEND) -> ComparisonReport:
     InputError : a run that shares no question with the first.
     """
     if len(folders) < 2:
-        raise ConfigError("one run has nothing to be compared with", expected="two folders or more")
+        raise ConfigError("there is only one run to compare", expected="two or more folders")
     runs = [_read(folder, ranker) for folder in folders]
     settings = [_flat(run.configuration) for run in runs]
     keys = sorted({key for each in settings for key in each})
@@ -116,19 +116,21 @@ def _read(folder: Path, ranker: str) -> _Scored:
     configuration = read_run(folder)
     if not (folder / OOF).is_file():
         raise ArtifactError(
-            "this cross-validation is not finished", where=folder, cure="rerun its command: it resumes"
+            "this cross-validation is not finished", where=folder, cure="rerun its command to resume it"
         )
-    found = Predictions.read(folder / OOF)
-    if ranker not in found.tables:
+    predictions = Predictions.read(folder / OOF)
+    if ranker not in predictions.tables:
         raise ConfigError(
-            f"the run has no ranker {ranker!r}", where=folder, expected="one of " + ", ".join(found.tables)
-        )
-    table = found.tables[ranker]
-    values = average_precisions(table, found.answers, np.isfinite(table) & (table > 0))
-    asked = {"folds": configuration["decided"]["folds"], "seed": configuration["decided"]["seed"]}
+            f"the run has no ranker {ranker!r}", where=folder,
+            expected="one of " + ", ".join(predictions.tables),
+        )  # fmt: skip
+    table = predictions.tables[ranker]
+    values = average_precisions(table, predictions.answers, np.isfinite(table) & (table > 0))
+    splits = {"folds": configuration["decided"]["folds"], "seed": configuration["decided"]["seed"]}
     return _Scored(
-        folder, configuration["configuration"] | asked,
-        dict(zip(found.marks, values.tolist())), dict(zip(found.marks, found.answers.tolist())),
+        folder, configuration["configuration"] | splits,
+        dict(zip(predictions.marks, values.tolist())),
+        dict(zip(predictions.marks, predictions.answers.tolist())),
     )  # fmt: skip
 
 
@@ -149,12 +151,12 @@ def _against(first: _Scored, run: _Scored) -> ComparedRun:
     both = [mark for mark in first.values if mark in run.values]
     if not both:
         raise InputError(
-            f"no question of it stands in {first.folder}", where=run.folder,
-            expected="runs on the same questions, told by their prompt and options",
+            f"this run shares no question with {first.folder}", where=run.folder,
+            expected="runs on the same questions, identified by prompt and options",
         )  # fmt: skip
     same = [mark for mark in both if first.answers[mark] == run.answers[mark]]
     if not same:
-        raise InputError(f"no question has the answer it has in {first.folder}", where=run.folder)
-    ours, theirs = ([each.values[mark] for mark in same] for each in (run, first))
-    found = paired_bootstrap(ours, theirs)
-    return ComparedRun(run.folder, len(run.values), score, len(same), len(both) - len(same), found)
+        raise InputError(f"no shared question has the same answer as in {first.folder}", where=run.folder)
+    values, baseline = ([each.values[mark] for mark in same] for each in (run, first))
+    against = paired_bootstrap(values, baseline)
+    return ComparedRun(run.folder, len(run.values), score, len(same), len(both) - len(same), against)

@@ -1,4 +1,4 @@
-"""Which questions are hard, labelled wrongly or there twice: by what out-of-fold predictions say of them."""
+"""Find hard, mislabelled and repeated questions by their out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _WIDTH = 150
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosisReport:
-    """All that speaks against the questions of an experiment; ``bits`` ``(n,)`` is their V-information.
+    """The suspect questions of an experiment; ``bits`` ``(n,)`` is the V-information of every question.
 
-    ``refused`` says why the rankers' own word against questions is not listed; empty where it is. The text
-    shows the ``worst`` questions of each reason.
+    ``refused`` says why the rankers' own suspicions are not listed, empty if they are. The text shows the
+    ``worst`` questions for each reason.
     """
 
     questions: Questions
@@ -70,10 +70,10 @@ class DiagnosisReport:
         }
 
     def text(self) -> str:
-        """Counts and means, and the worst of each reason with its question."""
+        """Counts and means, and the worst questions for each reason."""
         lines = [
-            f"{len(self.questions):,} questions; V-usable information {self.bits.mean():.3f} bits a question "
-            f"(withheld: {self.withheld}, {WITHHELD[self.withheld].partition(' (')[0]})"
+            f"{len(self.questions):,} questions; V-usable information {self.bits.mean():.3f} bits per "
+            f"question (withheld: {self.withheld}, {WITHHELD[self.withheld].partition(' (')[0]})"
         ]
         if self.refused:
             lines.append(f"label errors and hard questions are not listed: {self.refused}")
@@ -81,19 +81,20 @@ class DiagnosisReport:
             lines += ["", f"{reason}: {count:,} ({REASONS[reason]})"]
             for suspect in [each for each in self.suspects if each.reason == reason][: self.worst]:
                 key = id_text(self.questions.ids[suspect.row])
-                asked = textwrap.shorten(shown(self.questions, suspect.row), _WIDTH, placeholder=" ...")
-                lines += [f"  {suspect.score:6.3f}  {key}: {suspect.detail}", f"          {asked}"]
+                text = textwrap.shorten(shown(self.questions, suspect.row), _WIDTH, placeholder=" ...")
+                lines += [f"  {suspect.score:6.3f}  {key}: {suspect.detail}", f"          {text}"]
         return "\n".join(lines)
+
 
 def find_suspects(
     settings: CrossValidationSettings, withhold: str | None = None, ranker: str | None = None
 ) -> DiagnosisReport:
-    """Cross-validate with the input and without it, what is there being taken up, and list the suspects.
+    """Cross-validate with and without the input, reusing existing results, and list the suspects.
 
     The model without the input is the same ranker, trained on the same folds with something withheld.
-    Ethayarajh et al. 2022 withhold all of the input, and what is left is how often each label is right. The
-    options of a question are exchangeable, so that model knows nothing (``all``). What a competitor asks
-    is whether the contexts help (``contexts``), or whether options give themselves away (``question``).
+    Ethayarajh et al. 2022 withhold the whole input, which leaves only the frequency of each label. Here
+    options are exchangeable, so that model knows nothing (``all``). A competitor wants to know whether the
+    contexts help (``contexts``), or whether options give themselves away (``question``).
 
     Raises
     ------
@@ -109,25 +110,25 @@ def find_suspects(
     report = cross_validate(dataclasses.replace(settings, fold=None))
     assert isinstance(report, CrossValidationReport)
     weights = {ranker: 1.0} if ranker else report.weights.by_ranker()
-    found = Predictions.read(experiment.folder / OOF)
-    seen = found.tables[ranker or BLEND]
-    blind = _blind(experiment, found.folds, weights, withheld)
+    predictions = Predictions.read(experiment.folder / OOF)
+    seen = predictions.tables[ranker or BLEND]
+    blind = _blind(experiment, predictions.folds, weights, withheld)
     questions = experiment.questions
     bits = pointwise_information(seen, blind, questions.answers)
     refused = _refused(seen, bits, questions, withheld)
     suspects = diagnose(questions, None if refused else seen, blind, keep_parts(experiment).pairs)
-    _keep(experiment.folder / INFORMATION, questions, seen, bits)
+    _write_bits(experiment.folder / INFORMATION, questions, seen, bits)
     return DiagnosisReport(questions, suspects, bits, withheld, refused)
 
 
 def _refused(seen: Probabilities, bits: npt.NDArray[np.float64], questions: Questions, withheld: str) -> str:
-    """Why rankers cannot judge labels: what they read makes their answers no better than nothing read.
+    """Why the rankers cannot judge labels (their answers are no better for the input), empty if they can.
 
-    To drop questions by the word of such rankers would be to drop them by chance.
+    Dropping questions on the word of such rankers would be dropping them at random.
     """
     if bits.mean() <= 0:
-        more = f"{bits.mean():+.3f} bits a question"
-        return f"with {withheld} the rankers find the right options no more likely ({more})"
+        gain = f"{bits.mean():+.3f} bits per question"
+        return f"with {withheld}, the rankers give the right options no higher probability ({gain})"
     ranks = ranks_of_answers(seen, questions.answers, questions.present)
     chance = chance_map_at_k(questions.present.sum(axis=1))
     if map_at_k(ranks) <= chance:
@@ -136,21 +137,21 @@ def _refused(seen: Probabilities, bits: npt.NDArray[np.float64], questions: Ques
 
 
 def check_out(path: Path) -> None:
-    """Raise ``ConfigError``, before anything is learnt, where no list can be written."""
+    """Raise ``ConfigError``, before any training, for a list that cannot be written."""
     if path.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"cannot write a list as {path.suffix!r}", where=path, expected=".csv or .parquet")
 
 
 def settings_of(folder: Path) -> CrossValidationSettings:
-    """What a run folder was asked for, so that its name alone is enough."""
+    """The settings of a run folder, so that its path alone is enough."""
     run = read_run(folder)
-    # Folders of before have it under the other key.
-    asked = run["settings"] if "settings" in run else run["wish"]
-    questions, contexts = (asked[key] and Path(asked[key]) for key in ("questions", "contexts"))
+    # Folders of an earlier version have them under the old key.
+    stored = run["settings"] if "settings" in run else run["wish"]
+    questions, contexts = (stored[key] and Path(stored[key]) for key in ("questions", "contexts"))
     return CrossValidationSettings(
-        Path(asked["solution"]), questions, contexts, out=folder, folds=asked["folds"], seed=asked["seed"],
-        alike=asked["alike"], against=tuple(map(Path, asked["against"])), stack=asked["stack"],
-        changes=tuple(asked["changes"]),
+        Path(stored["solution"]), questions, contexts, out=folder, folds=stored["folds"], seed=stored["seed"],
+        alike=stored["alike"], against=tuple(map(Path, stored["against"])), stack=stored["stack"],
+        changes=tuple(stored["changes"]),
     )  # fmt: skip
 
 
@@ -160,8 +161,8 @@ def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], with
     if withheld == "all":
         return np.asarray(present / present.sum(axis=1, keepdims=True), dtype=np.float32)
     say(f"without {withheld}:")
-    wanted = tuple(spec for spec in experiment.specs if weights.get(spec.name))
-    tables = out_of_fold(_withheld(experiment, folds, withheld, wanted), folds)
+    specs = tuple(spec for spec in experiment.specs if weights.get(spec.name))
+    tables = out_of_fold(_withheld(experiment, folds, withheld, specs), folds)
     return blend(
         list(tables.values()), [weights[name] for name in tables], present, experiment.solution.blend
     )
@@ -170,7 +171,7 @@ def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], with
 def _withheld(
     experiment: Experiment, folds: Folds, withheld: str, specs: tuple[RankerSpec, ...]
 ) -> Experiment:
-    """The same experiment with something withheld, in a folder inside of its own."""
+    """The same experiment with something withheld, in a subfolder of its own."""
     folder = experiment.folder / f"without-{withheld}"
     paths, questions = experiment.paths._replace(folder=folder, contexts=None), experiment.questions
     if withheld == "question":
@@ -187,7 +188,7 @@ def _withheld(
 
 
 def _with_list(spec: RankerSpec, known: Questions, blanked: Questions, folder: Path) -> RankerSpec:
-    """Its list of questions to drop names them by a hash, which is another where the prompt is blank."""
+    """Rewrite its list of questions to drop, which names them by a hash that a blank prompt changes."""
     if "drop" not in spec.train:
         return spec
     path = folder / f"drop-{spec.name}.csv"
@@ -206,8 +207,8 @@ def _write_questions(path: Path, questions: Questions) -> None:
         pq.write_table(pa.table(columns), aside)
 
 
-def _keep(path: Path, questions: Questions, seen: Probabilities, bits: npt.NDArray[np.float64]) -> None:
-    """Every question's V-information and margin, the hardest first."""
+def _write_bits(path: Path, questions: Questions, seen: Probabilities, bits: npt.NDArray[np.float64]) -> None:
+    """Write every question's V-information and margin, hardest first."""
     order = np.argsort(bits, kind="stable")
     margins = normalised_margin(seen, questions.answers, questions.present)
     marks = questions.fingerprints()

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions to figures: scores by fold and ranker, weights, slices, position bias."""
+"""From out-of-fold predictions to metrics: scores by fold and ranker, weights, slices, position bias."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from training.crossval.settings import BLEND
 def evaluate(
     experiment: Experiment, folds: Folds, mixture: Mixture, leaks: LeakCounts, paste: Sequence[str]
 ) -> CrossValidationReport:
-    """All figures of a cross-validation."""
+    """All metrics of a cross-validation."""
     questions = experiment.questions
     answers, present = questions.answers, questions.present
     return CrossValidationReport(
@@ -87,13 +87,13 @@ def _stack(experiment: Experiment, mixture: Mixture) -> StackReport | None:
 def _slices(experiment: Experiment, table: Probabilities) -> tuple[Slice, ...]:
     questions = experiment.questions
     values = average_precisions(table, questions.answers, questions.present)
-    every = slice_scores(values, slices_of(questions, best_evidence(experiment)))
+    slices = slice_scores(values, slices_of(questions, best_evidence(experiment)))
     # A slice of all questions has no rest to differ from.
-    return tuple(each for each in every if each.questions < len(questions))
+    return tuple(each for each in slices if each.questions < len(questions))
 
 
 def best_evidence(experiment: Experiment) -> npt.NDArray[np.float64] | None:
-    """The score of each question's best evidence, NaN where it has none."""
+    """The score of each question's best evidence, NaN if it has none."""
     if experiment.contexts is None:
         return None
     best: list[Any] = [context.evidence()[:1] for context in experiment.contexts]

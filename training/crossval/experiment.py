@@ -1,4 +1,4 @@
-"""What is cross-validated: questions, contexts and rankers, and the folder that keeps what is found."""
+"""What is cross-validated: questions, contexts and rankers, and the folder that stores the results."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ KIND = "kaggle-rag cross-validation"
 
 
 class _ExperimentFolder(WorkFolder):
-    """The folder is what is wanted itself; several processes may train its folds side by side."""
+    """The folder itself is the result; several processes may train its folds side by side."""
 
     state = ""
 
     def stored_key(self) -> dict[str, Any] | None:
-        found = super().stored_key() or {}
-        decided = found.get("decided") if found.get("kind") == KIND else None
+        stored = super().stored_key() or {}
+        decided = stored.get("decided") if stored.get("kind") == KIND else None
         return decided if isinstance(decided, dict) else None
 
 
@@ -45,7 +45,7 @@ class Experiment:
     Attributes
     ----------
     paths : its folder and files.
-    tests : other question files, whose rows may repeat one of these.
+    tests : other question files, whose rows may repeat these questions.
     """
 
     settings: CrossValidationSettings
@@ -66,7 +66,7 @@ class Experiment:
 
         Raises
         ------
-        KitError : for every fault of the settings and the files.
+        KitError : every fault of the settings and the files.
         """
         solution = load(settings.solution, settings.changes)
         questions, contexts = _files(settings, solution)
@@ -74,68 +74,68 @@ class Experiment:
         paths = RunPaths(settings.folder, questions, contexts, settings.folder / FOLDS, solution.limit)
         named = (solution.questions,) if solution.questions != questions else ()
         tests = tuple(path for path in (*named, *settings.against) if path is not None)
-        found = Gathered()
-        with found.check():
+        faults = Gathered()
+        with faults.check():
             _require_folds(settings)
         dataset = None
-        with found.check():
+        with faults.check():
             dataset = RankerDataset.read(questions, contexts, solution.limit)
             _require_fewer_folds(settings, len(dataset))
         for path in tests:
-            with found.check():
+            with faults.check():
                 require_file(path)
-        _check_files(found, solution, specs, paths)
-        found.tell()
+        _check_files(faults, solution, specs, paths)
+        faults.tell()
         assert dataset
         for note in (dataset.unread(), *(f"note: {line}" for spec in specs for line in spec.idle(paths))):
             if note:
                 say(note)
         for spec in specs:
-            with found.check():
+            with faults.check():
                 spec.check(paths)
-        found.tell()
+        faults.tell()
         experiment = cls(settings, solution, specs, paths, dataset.questions, dataset.contexts, tests)
         experiment.refuse_strangers()
         return experiment
 
     @property
     def decided(self) -> dict[str, Any]:
-        """What decides the folds: a folder holds one cross-validation."""
-        # A folder that was made without a limit has no such note.
-        part = {"limit": self.paths.limit} if self.paths.limit else {}
+        """What determines the folds; a folder holds one cross-validation."""
+        # Folders made without a limit have no such key.
+        limit = {"limit": self.paths.limit} if self.paths.limit else {}
         return {
-            **part,
+            **limit,
             "questions": sha256(self.paths.questions),
             "contexts": sha256(self.paths.contexts) if self.paths.contexts else None,
             "folds": self.settings.folds, "seed": self.settings.seed, "alike": self.settings.alike,
         }  # fmt: skip
 
     def refuse_strangers(self) -> None:
-        """Raise ``ArtifactError`` where the folder holds anything but this cross-validation."""
+        """Raise ``ArtifactError`` if the folder holds anything but this cross-validation."""
         _ExperimentFolder(
             self.folder, self.decided, "cross-validation", file=RUN,
             cure="choose another --out, or remove that folder first",
         ).require_ours()  # fmt: skip
-        # Folds that were trained with other settings are told before this run is written down as theirs.
+        # Report folds trained with other settings before this run is recorded as theirs.
         for fold in range(self.settings.folds if self.paths.folds.is_file() else 0):
             for spec in self.specs:
                 if spec.command:
                     Run(spec.command, spec.run(self.paths, fold)).require_own()
 
     def begin(self) -> None:
-        """Write what is asked for, so that runs can be compared by it."""
-        write_json(self.folder / RUN, {"kind": KIND, "decided": self.decided, **self.told})
+        """Write the settings, so that runs can be compared by them."""
+        write_json(self.folder / RUN, {"kind": KIND, "decided": self.decided, **self.record})
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The configuration, as a person compares it."""
+    def record(self) -> dict[str, Any]:
+        """The settings and the configuration, in a form that people can compare."""
         rankers = {
             spec.name: spec.settings.model_dump(mode="json", exclude_none=True) for spec in self.specs
         }
-        asked = {key: _plain(value) for key, value in dataclasses.asdict(self.settings).items()}
+        settings = {key: _plain(value) for key, value in dataclasses.asdict(self.settings).items()}
         files = {"questions": str(self.paths.questions), "contexts": str(self.paths.contexts or "none")}
         configuration = {**files, "blend": self.solution.blend, "rankers": rankers}
-        return {"settings": asked, "configuration": configuration}
+        return {"settings": settings, "configuration": configuration}
 
 
 def _plain(value: Any) -> Any:
@@ -145,11 +145,11 @@ def _plain(value: Any) -> Any:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """What a folder's ``run.json`` says.
+    """The contents of a folder's ``run.json``.
 
     Raises
     ------
-    ArtifactError : it is no folder of a cross-validation.
+    ArtifactError : the folder holds no cross-validation.
     """
     if not folder.is_dir():
         what = "this is a file" if folder.exists() else "no such folder"
@@ -158,8 +158,8 @@ def read_run(folder: Path) -> dict[str, Any]:
             cure="check the spelling of the path",
         )  # fmt: skip
     try:
-        found = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        if found["kind"] != KIND:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if run["kind"] != KIND:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise ArtifactError(
@@ -167,12 +167,12 @@ def read_run(folder: Path) -> dict[str, Any]:
             expected="a folder that python -m training cross-validate wrote",
             cure="check the path, or choose another --out",
         ) from None  # fmt: skip
-    return dict(found)
+    return dict(run)
 
 
 def _require_folds(settings: CrossValidationSettings) -> None:
     if settings.folds < 2:
-        raise ConfigError(f"--folds {settings.folds}", expected="two folds at least")
+        raise ConfigError(f"--folds {settings.folds}", expected="at least two folds")
     if settings.fold is not None and not 0 <= settings.fold < settings.folds:
         what = f"--fold {settings.fold} of {settings.folds}"
         raise ConfigError(what, expected=f"0 to {settings.folds - 1}")
@@ -185,17 +185,17 @@ def _require_fewer_folds(settings: CrossValidationSettings, questions: int) -> N
         )
 
 
-def _check_files(found: Gathered, solution: Solution, specs: Sequence[RankerSpec], paths: RunPaths) -> None:
-    """What of the rankers can be told by their files alone."""
+def _check_files(faults: Gathered, solution: Solution, specs: Sequence[RankerSpec], paths: RunPaths) -> None:
+    """Check what can be checked of the rankers by their files alone."""
     for number, spec in enumerate(specs):
-        with found.check():
+        with faults.check():
             check_ranker(
                 spec.settings.kind, spec.settings.options, f"rankers.{number}",
                 trained_here=bool(spec.command),
             )  # fmt: skip
-        spec.check_files(found, paths)
+        spec.check_files(faults, paths)
     if any(spec.settings.kind != "trained" for spec in specs):
-        check_models(found, solution, search=False, encodes=True)
+        check_models(faults, solution, search=False, encodes=True)
 
 
 def _files(settings: CrossValidationSettings, solution: Solution) -> tuple[Path, Path | None]:
@@ -210,7 +210,7 @@ def _files(settings: CrossValidationSettings, solution: Solution) -> tuple[Path,
         contexts = solution.contexts_file
     if contexts is None and (solution.index or solution.contexts_file):
         raise ConfigError(
-            "the solution reads contexts, and there are none of these questions", where=settings.solution,
+            "the solution reads contexts, but these questions have none", where=settings.solution,
             cure=f"python -m inference contexts --questions {questions} --index INDEX --out C.parquet, "
             "then give --contexts-file C.parquet",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a cross-validation to a submission: rankers trained on all questions, and the solution with them."""
+"""From a cross-validation to a submission: rankers trained on all questions, and a solution with them."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from training.crossval.mixing import STACK, Mixture
 from training.crossval.ranker_spec import RankerSpec
 
 SOLUTION = "solution.yaml"
-# What a notebook gives itself: its own questions, and where to write.
-_NOT_KEPT = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
+# What a notebook supplies itself: its own questions, and where to write.
+_NOT_COPIED = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
 
 
 def found_by(experiment: Experiment, mixture: Mixture, beside: Path | None = None) -> dict[str, Any]:
-    """The keys ``rankers`` and ``stack`` of the solution that was found, with the folders of `train_all`.
+    """The keys ``rankers`` and ``stack`` of the resulting solution, with the folders of `train_all`.
 
-    Paths are as the user gave them, or as a file in the folder ``beside`` names them.
+    Paths are as the user gave them or, with ``beside``, relative to that folder.
     """
-    found: dict[str, Any] = {
+    keys: dict[str, Any] = {
         "rankers": [
             {"kind": spec.settings.kind, "weight": round(weight, 4), **_options(experiment, spec, beside)}
-            for spec, weight in with_a_say(experiment, mixture)
+            for spec, weight in selected_rankers(experiment, mixture)
         ]
     }
     if mixture.stacked:
-        found["stack"] = _path(experiment.folder / STACK, beside)
-    return found
+        keys["stack"] = _path(experiment.folder / STACK, beside)
+    return keys
 
 
-def with_a_say(experiment: Experiment, mixture: Mixture) -> list[tuple[RankerSpec, float]]:
-    """The rankers that are trained and listed, with their weights: all for a stack, else those above 0."""
-    weighed = zip(experiment.specs, mixture.weights.weights)
-    return [(spec, weight) for spec, weight in weighed if mixture.stacked or round(weight, 4)]
+def selected_rankers(experiment: Experiment, mixture: Mixture) -> list[tuple[RankerSpec, float]]:
+    """The rankers to train and list, with their weights: all for a stack, else those above 0."""
+    weighted = zip(experiment.specs, mixture.weights.weights)
+    return [(spec, weight) for spec, weight in weighted if mixture.stacked or round(weight, 4)]
 
 
 def _options(experiment: Experiment, spec: RankerSpec, beside: Path | None) -> dict[str, Any]:
@@ -56,39 +56,39 @@ def _options(experiment: Experiment, spec: RankerSpec, beside: Path | None) -> d
 
 
 def _path(path: str | Path, beside: Path | None, *, there: bool = True) -> str:
-    """``there`` is false of what may be the name of an attached input."""
+    """``there`` is false for what may be the name of an attached input."""
     if beside is None or not (there or Path(path).is_dir()):
         return str(path)
     return os.path.relpath(path, beside)
 
 
-def lines_of(found: dict[str, Any]) -> list[str]:
-    """YAML, a ranker a line."""
+def lines_of(keys: dict[str, Any]) -> list[str]:
+    """YAML, one ranker per line."""
     lines = ["rankers:"]
-    for ranker in found["rankers"]:
+    for ranker in keys["rankers"]:
         flat = yaml.safe_dump(ranker, default_flow_style=True, sort_keys=False, width=10_000).strip()
         lines.append(f"  - {flat}")
-    return [*lines, *(f"{key}: {found[key]}" for key in found if key != "rankers")]
+    return [*lines, *(f"{key}: {keys[key]}" for key in keys if key != "rankers")]
 
 
 def train_all(experiment: Experiment, mixture: Mixture) -> Path:
-    """Train each ranker that has a say on all questions, and write ``solution.yaml`` beside them.
+    """Train the selected rankers on all questions, and write ``solution.yaml`` next to them.
 
-    ``held_out`` still keeps a share of the questions to choose the best checkpoint by; 0 learns from all.
+    ``held_out`` still sets aside a share of the questions to choose the best checkpoint by; 0 trains on all.
     """
     from training.rankers.train import train_ranker
 
-    found = found_by(experiment, mixture, experiment.folder)
-    for spec, _ in with_a_say(experiment, mixture):
+    keys = found_by(experiment, mixture, experiment.folder)
+    for spec, _ in selected_rankers(experiment, mixture):
         if spec.command:
-            say(f"{spec.name}: on all questions")
+            say(f"{spec.name}: training on all questions")
             train_ranker(spec.command, spec.run(experiment.paths, None))
-    unchanged = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_KEPT)
+    unchanged = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_COPIED)
     at(unchanged, ["index", *keys_of(Solution)[1]], lambda path: _path(path, experiment.folder, there=False))
     lines = [
         "# python -m inference submit --config THIS --questions test.csv --out submission.csv",
         *(yaml.safe_dump(unchanged, sort_keys=False).splitlines() if unchanged else []),
-        *lines_of(found),
+        *lines_of(keys),
     ]
     path = experiment.folder / SOLUTION
     with whole_file(path) as aside:

@@ -1,4 +1,4 @@
-"""Blend and stack of a cross-validation's rankers, each fold by what was fitted on the others."""
+"""Blend and stack a cross-validation's rankers; what mixes a fold was fitted on the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STACK = "stack.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Tables of the rankers, of their blend and, if asked for, of their stack; how those were fitted."""
+    """Tables of the rankers, their blend and, if requested, their stack; and how these were fitted."""
 
     tables: Mapping[str, Probabilities]
     weights: FittedWeights

@@ -1,4 +1,4 @@
-"""The rankers of a solution as a cross-validation asks them: trained for each fold, or asked as they are."""
+"""The rankers of a solution as a cross-validation uses them: trained for each fold, or used as is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from training.loop.checks import require_packages
 from training.loop.run_folder import Run
 from training.rankers.settings import COMMANDS, RankerRun
 
-# What the cross-validation decides of every training run.
+# Settings that the cross-validation chooses for every training run.
 _GIVEN = (
     "questions", "contexts", "contexts_file", "limit", "out", "folds", "fold", "validation",
     "validation_contexts",
@@ -46,10 +46,10 @@ class RankerSpec:
 
     Attributes
     ----------
-    name : what it is called in tables and files.
-    settings : its lines of the solution.
-    command : the program that trains it; ``None``: it is asked as it is.
-    train : settings of its training, without what the cross-validation decides.
+    name : its name in tables and files.
+    settings : its entry in the solution.
+    command : the command that trains it; ``None`` if it is used as is.
+    train : settings of its training, without those that the cross-validation chooses.
     """
 
     name: str
@@ -58,11 +58,11 @@ class RankerSpec:
     train: dict[str, Any]
 
     def run(self, paths: RunPaths, fold: int | None) -> RankerRun:
-        """The settings of one fold's run, or of one on all questions.
+        """The settings of the run of one fold, or (``None``) of the run on all questions.
 
         Raises
         ------
-        ConfigError : a setting of ``train`` that is not there or does not fit.
+        ConfigError : an unknown or invalid setting in ``train``.
         """
         assert self.command is not None
         given: dict[str, Any] = {
@@ -75,7 +75,7 @@ class RankerSpec:
         return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
 
     def check(self, paths: RunPaths) -> None:
-        """Raise ``KitError`` for what is wrong with its settings, files and backbone, before any training."""
+        """Raise ``KitError`` for a fault in its settings, files or backbone, before any training."""
         if self.command is None:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
             return
@@ -83,53 +83,53 @@ class RankerSpec:
 
         require_family(self.command, self.run(paths, None).model)
 
-    def check_files(self, found: Gathered, paths: RunPaths) -> None:
-        """Keep what is wrong with settings, packages, files and the backbone's folder."""
+    def check_files(self, faults: Gathered, paths: RunPaths) -> None:
+        """Record the faults of its settings, packages, files and backbone folder."""
         if self.command is None:
             return
-        with found.check():
+        with faults.check():
             settings = self.run(paths, None)
-            with found.check():
+            with faults.check():
                 require_packages(settings.packages())
-            with found.check():
+            with faults.check():
                 settings.check_inputs()
-            with found.check():
+            with faults.check():
                 resolve_model(settings.model)
 
     def idle(self, paths: RunPaths) -> Iterator[str]:
-        """Settings of ``train`` that change nothing, a line each."""
+        """Settings of ``train`` without effect, one line each."""
         if self.command is not None:
             yield from (f"{self.name}: {line}" for line in self.run(paths, None).idle())
 
     def made_by(self, solution: Solution, paths: RunPaths, fold: int | None) -> dict[str, Any]:
-        """All that decides its predictions of a fold, as plain JSON; asks for files, not for models."""
+        """Everything that determines its predictions of a fold, as plain JSON; needs files, but no models."""
         options = {key: value for key, value in self.settings.options.items() if key != "device"}
         if self.command is not None and fold is not None:
             plan = Run(self.command, self.run(paths, fold)).plan
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
-        made: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
-        made["questions"] = sha256(paths.questions)
+        record: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
+        record["questions"] = sha256(paths.questions)
         if paths.limit:
-            made["limit"] = paths.limit
-        made["contexts"] = sha256(paths.contexts) if paths.contexts else None
-        made["index"] = sha256(solution.index / MANIFEST) if solution.index else None
+            record["limit"] = paths.limit
+        record["contexts"] = sha256(paths.contexts) if paths.contexts else None
+        record["index"] = sha256(solution.index / MANIFEST) if solution.index else None
         if "folder" in options:
             from kaggle_rag.rankers.trained import located
 
             folder = located(str(options["folder"]))
             card = folder / CARD
-            # The card holds the checksum of every file beside it.
-            made["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
-        return made
+            # The card holds the checksum of every file next to it.
+            record["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
+        return record
 
 
 def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
-    """The solution's rankers, each with a name of its own; paths of ``train`` are relative to ``folder``.
+    """The solution's rankers, each with a unique name; paths in ``train`` are relative to ``folder``.
 
     Raises
     ------
-    ConfigError : ``train`` of a ranker that is not trained, without a command, or with a setting that
-        the cross-validation makes.
+    ConfigError : ``train`` for a kind that is not trained, without a command, or with a setting that
+        the cross-validation chooses.
     """
     specs: list[RankerSpec] = []
     for number, settings in enumerate(solution.rankers):
@@ -144,26 +144,26 @@ def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
 
 
 def _command(kind: str, train: dict[str, Any], where: str) -> str:
-    """The program that trains it, taken out of ``train``."""
+    """The command that trains it, removed from ``train``."""
     if kind != "trained":
         raise ConfigError(
-            f"a ranker of the kind {kind!r} is not trained", where=where, cure="leave train out"
+            f"a ranker of kind {kind!r} is not trained", where=where, cure="remove train"
         )
     if (command := train.pop("command", None)) not in COMMANDS:
         raise ConfigError(
-            f"the command {command!r}", where=f"{where}.command", expected="one of " + ", ".join(COMMANDS)
+            f"no command {command!r}", where=f"{where}.command", expected="one of " + ", ".join(COMMANDS)
         )
     if given := [key for key in _GIVEN if key in train]:
         raise ConfigError(
-            f"{given[0]!r} is not a setting of one ranker", where=where,
+            f"{given[0]!r} cannot be set for one ranker", where=where,
             expected="the cross-validation gives every fold its questions, contexts and folder",
-            cure="leave it out",
+            cure="remove it",
         )  # fmt: skip
     return str(command)
 
 
 def _name(backbone: str, kind: str, taken: set[str]) -> str:
-    """The backbone's, the folder's or the kind's name, with a number where it is taken."""
+    """The backbone's, the folder's or the kind's name, with a number appended if it is taken."""
     plain = re.sub(r"[^\w.-]+", "-", Path(backbone).name).strip(".-") or kind
     taken = taken | {BLEND, STACKED}
     return next(

@@ -1,4 +1,4 @@
-"""What a cross-validation finds, as one typed object: printed as text, written as metrics.json."""
+"""The results of a cross-validation as one typed object, printed as text and written as metrics.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DIGITS = 4
 
 @dataclasses.dataclass(frozen=True)
 class RankerScores:
-    """One ranker's, or one mix's, figures on questions it was not fitted on; ``log_loss`` in nats."""
+    """Metrics of one ranker or mix on questions it was not fitted on; ``log_loss`` in nats."""
 
     map3: Interval
     accuracy: float
@@ -33,7 +33,7 @@ class RankerScores:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """The blend's weights by ranker; ``against_written``: against those that the solution names."""
+    """The blend's weights by ranker; ``against_written``: compared with the solution's weights."""
 
     rankers: tuple[str, ...]
     fitted: FittedWeights
@@ -62,17 +62,17 @@ class WeightsReport:
             lines.append(f"not fitted: {self.fitted.refused}")
         elif self.fitted.score:
             lines += [
-                f"fitted; held-out MAP@3 less that of equal weights: {self.fitted.score}",
+                f"fitted; held-out MAP@3 minus that of equal weights: {self.fitted.score}",
                 f"  and log loss, which decides where MAP@3 cannot: {self.fitted.loss}",
             ]
         if self.against_written:
-            lines.append(f"MAP@3 less that of the solution's weights: {self.against_written}")
+            lines.append(f"MAP@3 minus that of the solution's weights: {self.against_written}")
         return lines
 
 
 @dataclasses.dataclass(frozen=True)
 class StackReport:
-    """A stack against equal weights."""
+    """A stack compared with equal weights."""
 
     kind: str
     comparison: Comparison
@@ -88,7 +88,7 @@ class StackReport:
 
 @dataclasses.dataclass(frozen=True)
 class LeakCounts:
-    """Near-duplicates among the questions, and what of the test files repeats one of them.
+    """Near-duplicates among the questions, and rows of the test files that repeat one of them.
 
     ``details`` is the report's text, ``files`` its counts by file; both are empty without test files.
     """
@@ -117,14 +117,14 @@ class LeakCounts:
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidationReport:
-    """All figures of a finished cross-validation.
+    """All metrics of a finished cross-validation.
 
     Attributes
     ----------
     folds : questions of each fold.
     chance : MAP@3 of a random order.
     scores : by ranker, the blend and the stack among them.
-    paste : the lines for solution.yaml.
+    paste : the lines to paste into solution.yaml.
     solution : the file that ``--final`` wrote.
     """
 
@@ -141,7 +141,7 @@ class CrossValidationReport:
     solution: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What metrics.json holds."""
+        """The contents of metrics.json."""
         return {
             "run": str(self.run), "questions": sum(self.folds), "folds": list(self.folds),
             "chance": round(self.chance, _DIGITS),
@@ -156,7 +156,7 @@ class CrossValidationReport:
     def text(self) -> str:
         """What ``cross-validate`` prints."""
         slices = [
-            f"slices of the {BLEND}: questions, MAP@3, that of the rest, p by Holm", *map(str, self.slices)
+            f"slices of the {BLEND}: questions, MAP@3, MAP@3 of the rest, p by Holm", *map(str, self.slices)
         ]
         mixes = [*self.weights.lines(), *(self.stack.lines() if self.stack else [])]
         bias = [f"positions, {BLEND}:", str(self.bias[BLEND])]
@@ -182,17 +182,17 @@ class CrossValidationReport:
 
     def _next(self) -> list[str]:
         if self.solution is None:
-            return ["for solution.yaml (--final trains on all questions, and writes it):", *self.paste]
+            return ["for solution.yaml (--final trains on all questions and writes it):", *self.paste]
         return [
             f"{self.solution}: python -m inference submit --config {self.solution} --questions TEST "
             "--out submission.csv",
-            "  (with --index INDEX, or --contexts-file of TEST, where its rankers read contexts)",
+            "  (with --index INDEX, or the --contexts-file of TEST, if its rankers read contexts)",
         ]
 
 
 @dataclasses.dataclass(frozen=True)
 class MissingFolds:
-    """A cross-validation of which other sessions have still to train some folds."""
+    """A cross-validation with folds that other sessions have yet to train."""
 
     run: Path
     folds: tuple[int, ...]
@@ -202,12 +202,12 @@ class MissingFolds:
 
     def text(self) -> str:
         missing = ", ".join(map(str, self.folds))
-        return f"{self.run}: still to be trained: fold {missing} (--fold N, or all without it)"
+        return f"{self.run}: still to train: fold {missing} (--fold N for one, all without it)"
 
 
 @dataclasses.dataclass(frozen=True)
 class DryRun:
-    """What a cross-validation would take: questions a fold, and ``seconds`` a ranker over all folds."""
+    """What a cross-validation would need: questions per fold, and ``seconds`` per ranker over all folds."""
 
     folds: tuple[int, ...]
     near_duplicates: int
@@ -228,7 +228,7 @@ class DryRun:
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{name}: about {seconds / 60:.0f} minutes" for name, seconds in self.seconds.items()]
         minutes = sum(self.seconds.values()) / 60
-        return "\n".join([*lines, f"{self.runs} runs, about {minutes:.0f} minutes. Nothing was kept."])
+        return "\n".join([*lines, f"{self.runs} runs, about {minutes:.0f} minutes. Nothing was written."])
 
 
 def _rounded(interval: Interval) -> dict[str, float]:

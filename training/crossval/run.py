@@ -1,4 +1,4 @@
-"""Cross-validation: every question answered by rankers that have not seen it, nor its like."""
+"""Cross-validation: every question answered by rankers that saw neither it nor its near-duplicates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ METRICS = "metrics.json"
 
 
 class FoldJob(NamedTuple):
-    """A ranker that is trained for one fold and asked for its ``rows``, or (``None``) asked for all."""
+    """A ranker trained for one fold that answers its ``rows``, or (``None``) one that answers all."""
 
     spec: RankerSpec
     fold: int | None
@@ -46,24 +46,24 @@ class FoldJob(NamedTuple):
 
 
 def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport | MissingFolds:
-    """Make what is missing of a cross-validation, and give its report.
+    """Complete a cross-validation and return its report.
 
-    With ``settings.fold`` only that fold is trained; what comes back may then only say which are missing.
+    With ``settings.fold``, only that fold is trained, and the result may only list the missing folds.
 
     Raises
     ------
-    KitError : for every fault of the settings and the files, before anything is learnt.
+    KitError : every fault of the settings and the files, before any training.
     """
     if processes() > 1:
         raise ConfigError(
             "a cross-validation runs in one process", where="accelerate launch",
-            cure="give each fold a process and a GPU of its own: --fold N",
+            cure="run each fold in its own process, on its own GPU: --fold N",
         )  # fmt: skip
     experiment = Experiment.open(settings)
     # Folds that cannot be made leave no folder behind.
-    made = None if experiment.paths.folds.is_file() else make_parts(experiment)
+    new_parts = None if experiment.paths.folds.is_file() else make_parts(experiment)
     experiment.begin()
-    parts = keep_parts(experiment, made)
+    parts = keep_parts(experiment, new_parts)
     for note in (*parts.notes, *_warnings(experiment)):
         say("note: " + note)
     leaks = count_leaks(experiment, parts)
@@ -78,20 +78,20 @@ def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport |
 
 
 def _warnings(experiment: Experiment) -> list[str]:
-    """Settings that a cross-validation does not read, and rankers whose figures may be too good."""
-    idle = [key for key in ("limits", "stack", "top") if key in experiment.solution.model_fields_set]
-    return [f"{key} of the solution has no effect in a cross-validation" for key in idle] + [
-        f"{spec.name} is asked as it is: the questions it was trained on may be among these "
-        "(give it train, and it is trained for each fold)"
+    """Settings that a cross-validation does not read, and rankers whose scores may be too good."""
+    unused = [key for key in ("limits", "stack", "top") if key in experiment.solution.model_fields_set]
+    return [f"{key} of the solution has no effect in a cross-validation" for key in unused] + [
+        f"{spec.name} is used as is: the questions it was trained on may be among these "
+        "(with train it would be trained for each fold)"
         for spec in experiment.specs
         if spec.settings.kind == "trained" and not spec.command
     ]
 
 
 def missing_folds(folds: Folds, tables: dict[str, Probabilities]) -> list[int]:
-    """Folds that another session has still to train."""
-    unasked = [folds[np.isnan(table).any(axis=1)] for table in tables.values()]
-    return [int(fold) for fold in np.unique(np.concatenate(unasked))]
+    """Folds that other sessions have yet to train."""
+    unanswered = [folds[np.isnan(table).any(axis=1)] for table in tables.values()]
+    return [int(fold) for fold in np.unique(np.concatenate(unanswered))]
 
 
 def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities]:
@@ -104,28 +104,28 @@ def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities
     for job in jobs:
         made_by = job.spec.made_by(experiment.solution, experiment.paths, job.fold)
         path = experiment.folder / job.spec.name / f"{job.name}.parquet"
-        found = Predictions.read(path) if path.is_file() else None
-        if found is None or found.notes["made by"] != made_by:
+        predictions = Predictions.read(path) if path.is_file() else None
+        if predictions is None or predictions.notes["made by"] != made_by:
             if experiment.settings.fold is not None and job.fold not in (None, experiment.settings.fold):
                 continue
-            found = _made(experiment, job, made_by)
-            found.write(path)
-        pace.done(job.spec.name, job.name, found.notes["seconds"])
-        tables[job.spec.name][job.rows] = found.tables[job.spec.name]
+            predictions = _answer(experiment, job, made_by)
+            predictions.write(path)
+        pace.done(job.spec.name, job.name, predictions.notes["seconds"])
+        tables[job.spec.name][job.rows] = predictions.tables[job.spec.name]
     return tables
 
 
 def _jobs(experiment: Experiment, folds: Folds) -> Iterator[FoldJob]:
-    """Fold by fold, all rankers in each: what is wrong with any of them is seen early."""
-    every = np.arange(len(folds))
-    yield from (FoldJob(spec, None, every) for spec in experiment.specs if not spec.command)
+    """Fold by fold, all rankers in each, so that a fault in any of them shows early."""
+    all_rows = np.arange(len(folds))
+    yield from (FoldJob(spec, None, all_rows) for spec in experiment.specs if not spec.command)
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
         yield from (FoldJob(spec, int(fold), rows) for spec in experiment.specs if spec.command)
 
 
-def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
-    """The probabilities of a job's rows, by a ranker that did not learn from them."""
+def _answer(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
+    """The probabilities of a job's rows, by a ranker that was not trained on them."""
     start = time.perf_counter()
     kind, options, earlier = job.spec.settings.kind, dict(job.spec.settings.options), 0.0
     if kind == "trained":
@@ -140,25 +140,25 @@ def _made(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pred
     contexts = experiment.contexts and [experiment.contexts[row] for row in job.rows]
     with make_ranker(kind, options, **_shared(experiment, kind)) as ranker:
         table = ranker.probabilities(questions, contexts)
-    # A finished run that is taken up cost its time before.
+    # A finished run that is reused took its time earlier.
     seconds = round(max(earlier, time.perf_counter() - start), 1)
     fold = np.full(len(job.rows), -1 if job.fold is None else job.fold)
     return Predictions.of(questions, fold, {job.spec.name: table}, {"made by": made_by, "seconds": seconds})
 
 
 def _shared(experiment: Experiment, kind: str) -> dict[str, Any]:
-    """The encoder and the index, for a ranker that may ask for them."""
+    """The encoder and the index, for a ranker that may use them."""
     if kind == "trained":
         return {}
     from kaggle_rag.rankers.resources import Resources
 
-    # Contexts are there already: no further retriever is asked.
-    opened = Resources.open(experiment.solution.model_copy(update={"contexts": ContextSettings()}))
-    return {"encoder": opened.encoder, "index": opened.index}
+    # The contexts exist already: no further retriever is needed.
+    resources = Resources.open(experiment.solution.model_copy(update={"contexts": ContextSettings()}))
+    return {"encoder": resources.encoder, "index": resources.index}
 
 
 class _Pace:
-    """Says after each job how many are left, and how long they take where one of each ranker is done."""
+    """Reports after each job how many are left, and how long they take once one of each ranker is done."""
 
     def __init__(self, rankers: Sequence[str]) -> None:
         self.left = collections.Counter(rankers)
@@ -170,14 +170,14 @@ class _Pace:
         self.seconds[ranker] = seconds
         open_jobs = +self.left
         left = open_jobs.total()
-        then = f"{left} to go" if left else "all are there"
+        status = f"{left} to go" if left else "all done"
         if left and open_jobs.keys() <= self.seconds.keys():
-            then += ", about " + duration(sum(n * self.seconds[name] for name, n in open_jobs.items()))
-        say(f"[{self.count - left}/{self.count}] {ranker}, {job}: {duration(seconds)}; {then}")
+            status += ", about " + duration(sum(n * self.seconds[name] for name, n in open_jobs.items()))
+        say(f"[{self.count - left}/{self.count}] {ranker}, {job}: {duration(seconds)}; {status}")
 
 
 def dry_run(settings: CrossValidationSettings) -> DryRun:
-    """The folds, and what the training would take by one batch of each ranker; nothing is kept."""
+    """The folds, and the training time as estimated from one batch of each ranker; nothing is stored."""
     from training.rankers.train import dry_run as one_run
 
     experiment = Experiment.open(settings)

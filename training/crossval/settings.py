@@ -1,17 +1,17 @@
-"""What the user asks of a cross-validation, and what a diagnosis can withhold."""
+"""The settings of a cross-validation, and what a diagnosis can withhold."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-# What the tables call the mixes of all rankers.
+# Names of the mixes of all rankers in the tables.
 BLEND, STACKED = "blend", "stack"
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidationSettings:
-    """What the user asks for; see the flags of ``python -m training cross-validate``."""
+    """What the user requests; see the flags of ``python -m training cross-validate``."""
 
     solution: Path
     questions: Path | None = None
@@ -31,9 +31,9 @@ class CrossValidationSettings:
         return self.out or Path("runs") / self.solution.stem
 
 
-# What the model without the input may not read, and what its information is then of.
+# What the model without the input may not read, and what the information then measures.
 WITHHELD = {
-    "contexts": "what contexts tell beyond prompt and options (default where contexts are read)",
-    "question": "what prompt and contexts tell beyond the options alone (default without contexts)",
-    "all": "what all of it tells beyond chance: options are exchangeable, so nothing need be trained",
+    "contexts": "what contexts add to prompt and options (default with contexts)",
+    "question": "what prompt and contexts add to the options alone (default without contexts)",
+    "all": "what the whole input adds to chance (needs no training, as options are exchangeable)",
 }

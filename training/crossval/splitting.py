@@ -20,7 +20,7 @@ PAIRS, LEAKS = "duplicates.json", "leaks.json"
 
 
 class Parts(NamedTuple):
-    """The fold of each question ``(n,)``, its near-duplicates, and what could not be kept together."""
+    """The fold of each question ``(n,)``, the near-duplicates, and what could not be kept together."""
 
     folds: Folds
     pairs: tuple[Pair, ...]
@@ -28,7 +28,7 @@ class Parts(NamedTuple):
 
 
 def make_parts(experiment: Experiment) -> Parts:
-    """Folds of groups; the same experiment gives the same ones."""
+    """Assign groups of questions to folds, the same ones for the same experiment."""
     questions = experiment.questions
     pairs = find_duplicates(questions, _vectors(experiment, questions))
     most = max(1, len(questions) // experiment.settings.folds)
@@ -38,31 +38,31 @@ def make_parts(experiment: Experiment) -> Parts:
 
 
 def keep_parts(experiment: Experiment, parts: Parts | None = None) -> Parts:
-    """The folds of the experiment's folder, made and written where they are not there yet."""
+    """The folds in the experiment's folder, made and written if missing."""
     if not experiment.paths.folds.is_file():
         parts = parts or make_parts(experiment)
-        found = {"notes": parts.notes, "pairs": [pair._asdict() for pair in parts.pairs]}
-        write_json(experiment.folder / PAIRS, found)
-        # Written last: where the folds are, the rest is too.
+        duplicates = {"notes": parts.notes, "pairs": [pair._asdict() for pair in parts.pairs]}
+        write_json(experiment.folder / PAIRS, duplicates)
+        # Written last: if the folds exist, so does the rest.
         write_folds(experiment.paths.folds, experiment.questions, parts.folds)
-    kept = json.loads((experiment.folder / PAIRS).read_text(encoding="utf-8"))
+    stored = json.loads((experiment.folder / PAIRS).read_text(encoding="utf-8"))
     folds = read_folds(experiment.paths.folds, experiment.questions)
-    return Parts(folds, tuple(Pair(**pair) for pair in kept["pairs"]), tuple(kept["notes"]))
+    return Parts(folds, tuple(Pair(**pair) for pair in stored["pairs"]), tuple(stored["notes"]))
 
 
 def count_leaks(experiment: Experiment, parts: Parts) -> LeakCounts:
-    """What crosses folds, and what of the test files repeats a question; kept until the files change.
+    """Count near-duplicates between folds and rows of test files that repeat a question.
 
-    The file lists every leak; what comes back only counts them.
+    A file lists every leak; it is reused until the test files change.
     """
-    made_of = {str(path): sha256(path) for path in experiment.tests}
+    checksums = {str(path): sha256(path) for path in experiment.tests}
     path = experiment.folder / LEAKS
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    # Without files to hold against, an earlier report that has some still holds.
-    if kept.get("made of") != made_of and not (kept and not made_of):
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    # Without test files, an earlier report with some is still valid.
+    if stored.get("made of") != checksums and not (stored and not checksums):
         report = _report(experiment)
-        kept = {
-            "made of": made_of,
+        stored = {
+            "made of": checksums,
             "near-duplicates": len(parts.pairs),
             "contradicting": sum(pair.contradicts for pair in parts.pairs),
             "between folds": len(crossing(parts.pairs, parts.folds)),
@@ -70,10 +70,10 @@ def count_leaks(experiment: Experiment, parts: Parts) -> LeakCounts:
             "text": report.text(examples=1) if report else "",
             **(report.as_json() if report else {"files": {}, "leaks": []}),
         }
-        write_json(path, kept)
+        write_json(path, stored)
     return LeakCounts(
-        kept["near-duplicates"], kept["contradicting"], kept["between folds"], tuple(kept["notes"]),
-        kept["text"], kept["files"],
+        stored["near-duplicates"], stored["contradicting"], stored["between folds"],
+        tuple(stored["notes"]), stored["text"], stored["files"],
     )  # fmt: skip
 
 
@@ -81,11 +81,11 @@ def _report(experiment: Experiment) -> LeakReport | None:
     if not experiment.tests:
         return None
     others = {str(path): Questions.read(path) for path in experiment.tests}
-    ours = _vectors(experiment, experiment.questions)
-    if ours is None:
+    train_vectors = _vectors(experiment, experiment.questions)
+    if train_vectors is None:
         return leak_report(experiment.questions, others)
     vectors = {name: _vectors(experiment, other) for name, other in others.items()}
-    return leak_report(experiment.questions, others, train_vectors=ours, vectors=vectors)
+    return leak_report(experiment.questions, others, train_vectors=train_vectors, vectors=vectors)
 
 
 def _vectors(experiment: Experiment, questions: Questions) -> Any:

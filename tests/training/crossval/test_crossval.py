@@ -234,7 +234,7 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     made = Stack.load(tmp_path / "run/stack.npz")
     assert np.array_equal(table, made.probabilities(features, questions.present))
     one = found.model_copy(update={"rankers": found.rankers[:1]})
-    with pytest.raises(ConfigError, match="mixes 2 rankers, the settings name 1"):
+    with pytest.raises(ConfigError, match="combines 2 rankers, the settings name 1"):
         fitting_stack(one)
 
 
@@ -304,11 +304,11 @@ def test_runs_are_paired_by_prompt_and_options_and_by_answer(tmp_path):
     run = compare([first, other]).runs[1]
     assert (run.questions, run.shared, run.other_answers) == (7, 5, 1)
     assert run.against.difference.mean == pytest.approx(-2 * 0.5 / 5)
-    with pytest.raises(InputError, match="no question of it stands in"):
+    with pytest.raises(InputError, match="shares no question with"):
         compare([first, predictions(tmp_path / "c", ["else"], "A")])
     with pytest.raises(ConfigError, match="no ranker 'tiny'"):
         compare([first, other], "tiny")
-    with pytest.raises(ConfigError, match="one run"):
+    with pytest.raises(ConfigError, match="only one run"):
         compare([first])
     with pytest.raises(ArtifactError, match="holds no cross-validation"):
         compare([first, tmp_path])
@@ -316,8 +316,8 @@ def test_runs_are_paired_by_prompt_and_options_and_by_answer(tmp_path):
 
 WRONG = {
     "is not trained": {"kind": "similarity", "train": {"command": "causal"}},
-    "the command 'deberta'": {"kind": "trained", "train": {"command": "deberta"}},
-    "'fold' is not a setting of one ranker": trained(fold=1),
+    "no command 'deberta'": {"kind": "trained", "train": {"command": "deberta"}},
+    "'fold' cannot be set for one ranker": trained(fold=1),
     "no such setting; did you mean 'epochs'": trained(epoch=3),
     "no model 'nowhere'": trained(model="nowhere"),
     "has no setting 'chunk'": trained() | {"options": {"chunk": 3}},
