@@ -152,8 +152,6 @@ class Solution(Section):
         return rankers
 
 
-
-
 def load(
     path: str | Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> Solution:
