@@ -42,6 +42,8 @@ def _submit_flags(parser: argparse.ArgumentParser) -> None:
         "--top", metavar="N|all", help="letters per prediction (default: 3, as the competition requires)"
     )
     parser.add_argument("--check", action="store_true", help="report every fault; answer nothing")
+    parser.add_argument("--strict", action="store_true", help="stop at the first stage that fails")
+    parser.add_argument("--time", metavar="TIME", help="end in this time, e.g. 8.5h or 40m")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
     parser.add_argument("--sample", type=Path, help="sample_submission.csv; its ids must match the questions")
 
@@ -91,7 +93,8 @@ def _solution(arguments: argparse.Namespace) -> tuple[Any, list[Any]]:
     for name in ("top", "limit"):
         if (text := str(flags[name])).isdecimal():
             flags[name] = int(text)
-    changes = list(arguments.set) + ([f"limits.ram={arguments.ram}"] if arguments.ram else [])
+    limits = {"ram": arguments.ram, "time": getattr(arguments, "time", None)}
+    changes = list(arguments.set) + [f"limits.{key}={value}" for key, value in limits.items() if value]
     return load_partly(arguments.config, changes, flags)
 
 
@@ -131,7 +134,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         check(solution, **options, faults=faults)
         print("all checks passed: rankers, models, files and ids. Nothing was answered.")
         return 0
-    count = submit(solution, **options)
+    count = submit(solution, **options, strict=arguments.strict)
     print(f"{solution.out}: {count:,} predictions")
     return 0
 

@@ -81,8 +81,8 @@ class Session:
     """Answers questions one after another with models that are opened once."""
 
     def __init__(self, resources: Resources) -> None:
+        from inference.asking import require_room
         from inference.checks import active_rankers
-        from inference.predict import require_room
         from kaggle_rag.rankers.registry import make_ranker
 
         self.resources, self.retriever = resources, resources.retriever()
@@ -119,7 +119,7 @@ def answer(resources: Resources, question: Questions) -> dict[str, Any]:
     from inference.predict import predict
 
     contexts = resources.retriever()(question)
-    return _as_json(question, contexts, predict(resources, question, contexts, quiet=True)[0])
+    return _as_json(question, contexts, predict(resources, question, contexts)[0])
 
 
 def _as_json(question: Questions, contexts: Any, probabilities: Any) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_rag.data.contexts import read_contexts, write_contexts
+from kaggle_rag.data.contexts import QuestionContexts, read_contexts, write_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.work_folder import WorkFolder
@@ -43,14 +43,25 @@ class ContextBatches:
             file=NOTES, cure="wait until it ends",
         )  # fmt: skip
 
-    def fill(self, retriever: Retriever) -> None:
-        """Find the contexts of every missing batch."""
+    def fill(self, retriever: Retriever, going_on: Callable[[], bool] = lambda: True) -> bool:
+        """Find the contexts of every missing batch while ``going_on`` says so; whether all are there."""
         with progress(len(self.questions), "contexts", "question") as bar:
             for start in range(0, len(self.questions), self.size):
                 batch = self._batch(start)
                 if not self._path(start).exists():
+                    if not going_on():
+                        return False
                     write_contexts(self._path(start), batch, retriever(batch), {})
                 bar.update(len(batch))
+        return True
+
+    def so_far(self) -> list[QuestionContexts | None]:
+        """The contexts that were found; ``None`` for the other questions."""
+        contexts: list[QuestionContexts | None] = []
+        for start in range(0, len(self.questions), self.size):
+            batch, path = self._batch(start), self._path(start)
+            contexts += read_contexts(path, batch) if path.exists() else [None] * len(batch)
+        return contexts
 
     def join(self) -> None:
         """Join all batches into the one file, then delete the folder."""

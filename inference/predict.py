@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from inference.asking import Asked, require_room
 from inference.checks import active_rankers, fitting_stack
-from kaggle_rag.config import LimitSettings, Solution
+from inference.predictions import PredictionStore, names_of
+from inference.run_log import Clock, RunLog
+from kaggle_rag.config import LimitSettings, RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
-from kaggle_rag.rankers.base import Ranker, TellsNeed
+from kaggle_rag.rankers.base import TellsNeed
 from kaggle_rag.rankers.needs import require_limits
 from kaggle_rag.rankers.registry import make_ranker, numbered, takes_index
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.errors import CheckpointError
 from kaggle_rag.runtime.faults import Gathered
-from kaggle_rag.runtime.limits import require, stage
 
-# Bytes of a ranker's weights above which the index is closed first: reopening it takes a second.
-_LARGE = 200_000_000
+# What a ranker without weights of its own counts for where the time is divided, in bytes of weights.
+_LEAST_COST = 50_000_000
 
 
 def make_rankers(solution: Solution, *, search: bool = True) -> None:
@@ -65,48 +66,62 @@ def _require_scores(reranker: str) -> None:
         )  # fmt: skip
 
 
+def cost(settings: RankerSettings) -> int:
+    """What a ranker costs against others: the bytes of its weights; 0 for one without weights of its own."""
+    unopened = make_ranker(settings.kind, settings.options, encoder=None, index=None)
+    return unopened.need().weights if isinstance(unopened, TellsNeed) else 0
+
+
 def predict(
     resources: Resources,
     questions: Questions,
-    contexts: Sequence[QuestionContexts] | None,
+    contexts: Sequence[QuestionContexts | None] | None,
     *,
-    quiet: bool = False,
+    log: RunLog | None = None,
+    store: PredictionStore | None = None,
+    after: Callable[[Probabilities], None] | None = None,
 ) -> Probabilities:
-    """Run the active rankers one at a time, freeing the memory of each, then blend or stack them."""
+    """Ask the active rankers one at a time, the cheapest first, each freeing its memory; then mix them.
+
+    Parameters
+    ----------
+    log : runs the stages; by default a quiet one that raises the first error.
+    store : keeps what each ranker has answered, and has what an earlier run kept.
+    after : is given the mix so far after every ranker.
+    """
+    log = log or RunLog(Clock(None), strict=True, quiet=True)
     rankers = active_rankers(resources.solution)
-    tables: dict[int, Probabilities] = {}
+    names = names_of([(each.kind, each.options) for each in rankers])
+    costs = [cost(each) for each in rankers]
     # Those that use the index come first, so that it can be closed before the others.
-    for position in sorted(range(len(rankers)), key=lambda n: not takes_index(rankers[n].kind)):
-        settings = rankers[position]
-        if takes_index(settings.kind):
-            resources.open_again()
-        with stage(f"rank: {settings.kind}", quiet):
-            unopened = make_ranker(
-                settings.kind, settings.options, encoder=resources.encoder, index=resources.index
-            )
-            if require_room(unopened, resources.solution) > _LARGE:
-                resources.close()
-            with unopened as ranker:
-                tables[position] = ranker.probabilities(questions, contexts)
-        for note in ranker.notes:
-            print(f"note: {note}", file=sys.stderr)
-    return mixed(resources.solution, [tables[n] for n in range(len(rankers))], questions.present)
+    order = sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
+    tables = [np.full(questions.present.shape, np.nan, np.float32) for _ in rankers]
+    for turn, number in enumerate(order):
+        weighed = [max(costs[n], _LEAST_COST) for n in order[turn:]]
+        until = log.clock.after(weighed[0] / sum(weighed))
+        asked = Asked(names[number], rankers[number], questions, contexts, until)
+        so_far = mixed(resources.solution, tables, questions.present) if turn else None
+        with log.stage(f"rank: {names[number]}") as stage:
+            asked.answer(resources, stage, tables[number], so_far, log.clock, store)
+        if after:
+            after(mixed(resources.solution, tables, questions.present))
+    return mixed(resources.solution, tables, questions.present)
 
 
 def mixed(
     solution: Solution, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]
 ) -> Probabilities:
-    """The blend or the stack of the tables of `active_rankers`; ``present`` ``(n, k)``: existing options."""
-    if solution.stack:
-        return fitting_stack(solution).mixed(tables, present)
-    weights = [each.weight for each in active_rankers(solution)]
-    return blend(tables, weights, present, solution.blend)
+    """The blend or the stack of the tables of `active_rankers`; ``present`` ``(n, k)``: existing options.
 
-
-def require_room(ranker: Ranker, solution: Solution) -> int:
-    """Refuse a ranker that does not fit within the limits; return the bytes of its weights."""
-    if not isinstance(ranker, TellsNeed):
-        return 0
-    need = ranker.need()
-    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu)
-    return need.weights
+    A stack mixes the rows that all rankers answered; a blend takes the others.
+    """
+    rankers = active_rankers(solution)
+    weights = [each.weight for each in rankers] if not solution.stack else [1.0] * len(rankers)
+    blended = blend(tables, weights, present, solution.blend)
+    if not solution.stack:
+        return blended
+    whole = np.isfinite(np.stack(tables)).all(axis=(0, 2))
+    if whole.any():
+        some = [table[whole] for table in tables]
+        blended[whole] = fitting_stack(solution).mixed(some, present[whole])
+    return blended

@@ -1,16 +1,32 @@
-"""From questions to a submission: written atomically, then read back and verified."""
+"""From questions to a submission that always exists: first a guess, then whatever is known so far."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from inference.checks import Inputs, check_submit
 from inference.idle import idle
+from inference.predictions import PredictionStore
+from inference.run_log import Clock, RunLog
 from kaggle_rag.config import Solution
+from kaggle_rag.data.contexts import QuestionContexts, read_contexts
+from kaggle_rag.data.probabilities import Probabilities
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.submission import top_letters, validate, write_submission
-from kaggle_rag.runtime.errors import KitError
+from kaggle_rag.index.manifest import MANIFEST
+from kaggle_rag.runtime.errors import InputError, KitError
+from kaggle_rag.runtime.files import sha256
+
+if TYPE_CHECKING:
+    from kaggle_rag.rankers.resources import Resources
+
+# Share of the time that contexts may take: rankers without them know less, and none at all nothing.
+_SEARCHING = 0.5
 
 
 def check(
@@ -26,42 +42,144 @@ def check(
     model. Return what was read.
     """
     inputs = check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
+    _check_rankers(solution, inputs, without_contexts)
+    return inputs
+
+
+def _check_rankers(solution: Solution, inputs: Inputs, without_contexts: bool) -> None:
     for note in idle(solution, "submit", without_contexts=without_contexts):
         print("note: " + note, file=sys.stderr)
     from inference.predict import make_rankers
 
-    make_rankers(solution, search=not without_contexts and solution.contexts_file is None)
-    return inputs
+    make_rankers(solution, search=inputs.contexts is None and not without_contexts)
 
 
-def submit(solution: Solution, *, without_contexts: bool = False, sample: Path | None = None) -> int:
+def submit(
+    solution: Solution,
+    *,
+    without_contexts: bool = False,
+    sample: Path | None = None,
+    strict: bool = False,
+) -> int:
     """Answer all questions and write ``solution.out``; return the number of predictions.
+
+    A valid submission stands before any model is loaded, and is replaced as a whole after every ranker. A
+    stage that fails is logged, and the next ones go on, unless ``strict``. What rankers have answered is kept
+    in ``NAME.predictions`` beside the submission: a killed run, started again, takes it up.
 
     Raises
     ------
     KitError : bad questions, bad settings or another competition's sample; before any computation.
     """
-    questions, left_out, contexts = check(solution, without_contexts=without_contexts, sample=sample)
+    inputs = check_submit(solution, without_contexts=without_contexts, sample=sample)
+    assert solution.out
+    submission = _Submission(solution.out, inputs.questions, solution.top)
+    new = submission.guess()
+    try:
+        _check_rankers(solution, inputs, without_contexts)
+    except KitError:
+        # Nothing was answered, and what has to be fixed is said: a guess would only hide it.
+        if new:
+            solution.out.unlink(missing_ok=True)
+        raise
+    log = RunLog(Clock(solution.limits.time), strict=strict)
+    store = PredictionStore(solution.out, inputs.questions, _key(solution, without_contexts))
+    with store.work.claimed() as folder:
+        _answer(solution, inputs, without_contexts, submission, store, log)
+        log.write(folder / "run.json")
+    _report(solution, inputs, log)
+    return len(inputs.questions)
+
+
+class _Submission:
+    """The file that is handed in; always whole, and always with an answer to every question."""
+
+    def __init__(self, out: Path, questions: Questions, top: Any) -> None:
+        self.out, self.questions, self.top = out, questions, top
+        self.present = questions.present
+
+    def guess(self) -> bool:
+        """Write a submission of equal probabilities, unless one of these questions stands there already."""
+        try:
+            validate(self.out, self.questions.ids, self.questions.options)
+            return False
+        except (KitError, OSError):
+            new = not self.out.exists()
+            self.write(np.asarray(self.present, dtype=np.float32))
+            return new
+
+    def write(self, table: Probabilities) -> None:
+        write_submission(self.out, self.questions.ids, top_letters(table, self.present, self.top))
+        validate(self.out, self.questions.ids, self.questions.options)
+
+
+def _answer(
+    solution: Solution, inputs: Inputs, without_contexts: bool, submission: _Submission,
+    store: PredictionStore, log: RunLog,
+) -> None:  # fmt: skip
     from inference.predict import predict
     from kaggle_rag.rankers.resources import Resources
-    from kaggle_rag.runtime.limits import stage
 
-    assert solution.out
+    contexts: Sequence[QuestionContexts | None] | None = inputs.contexts
     search = contexts is None and not without_contexts
     # The index stays closed when it is not searched: the rows of a contexts file may be of another index.
     resources = Resources.open(solution if search else solution.model_copy(update={"index": None}))
     if search:
-        retriever = resources.retriever()
-        with stage("contexts", quiet=False):
-            contexts = retriever(questions, progress=True)
-    table = predict(resources, questions, contexts)
-    write_submission(solution.out, questions.ids, top_letters(table, questions.present, solution.top))
-    validate(solution.out, questions.ids, questions.options)
-    if left_out:
+        with log.stage("contexts") as stage:
+            contexts = _search(resources, inputs.questions, store, log)
+            stage.questions = sum(each is not None for each in contexts)
+            if stage.questions < len(inputs.questions):
+                stage.note = (
+                    f"contexts were found for {stage.questions:,} of {len(inputs.questions):,} questions: "
+                    "limits.time"
+                )
+    predict(resources, inputs.questions, contexts, log=log, store=store, after=submission.write)
+
+
+def _search(
+    resources: Resources, questions: Questions, store: PredictionStore, log: RunLog
+) -> list[QuestionContexts | None]:
+    """Contexts of the questions, as far as the time goes; those of an earlier run are taken up."""
+    from inference.context_batches import ContextBatches
+
+    path = store.work.folder / "contexts.parquet"
+    if path.is_file():
+        return [*read_contexts(path, questions)]
+    retriever = resources.retriever()
+    until = log.clock.after(_SEARCHING)
+    batches = ContextBatches(path, questions, store.work.key, retriever.batch)
+    with batches.work.claimed():
+        if batches.fill(retriever, lambda: log.clock.left() > until):
+            batches.join()
+            return [*read_contexts(path, questions)]
+        return batches.so_far()
+
+
+def _key(solution: Solution, without_contexts: bool) -> dict[str, Any]:
+    """What all rankers read, as plain JSON."""
+    assert solution.questions
+    key: dict[str, Any] = {"questions": sha256(solution.questions), "limit": solution.limit}
+    if without_contexts:
+        return {**key, "contexts": None}
+    if solution.contexts_file:
+        return {**key, "contexts": sha256(solution.contexts_file)}
+    assert solution.index
+    settings = solution.contexts.model_dump(mode="json")
+    return {**key, "contexts": settings, "index": sha256(solution.index / MANIFEST)}
+
+
+def _report(solution: Solution, inputs: Inputs, log: RunLog) -> None:
+    print(log.text(), file=sys.stderr)
+    answered = [stage for stage in log.stages if stage.name.startswith("rank: ") and stage.questions]
+    if not answered:
+        raise InputError(
+            f"no ranker answered: {solution.out} holds a guess", where=str(solution.out),
+            cure="see what failed above",
+        )  # fmt: skip
+    if inputs.left_out:
+        total = len(inputs.questions) + inputs.left_out
         print(
-            f"PARTIAL: {solution.out} answers only the first {len(questions):,} of "
-            f"{len(questions) + left_out:,} questions. The competition will reject it: rerun the same "
-            "command without --limit.",
+            f"PARTIAL: {solution.out} answers only the first {len(inputs.questions):,} of {total:,} "
+            "questions. The competition will reject it: rerun the same command without --limit.",
             file=sys.stderr,
         )
-    return len(questions)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from kaggle_rag.runtime.errors import ConfigError, KitError
-from kaggle_rag.runtime.limits import parse_size
+from kaggle_rag.runtime.limits import parse_duration, parse_size
 from kaggle_rag.runtime.settings import (
     ModelName,
     ModelsInside,
@@ -30,7 +30,14 @@ def _size(value: Any) -> int | None:
         raise ValueError(f"{error.what}, expected {error.expected}") from error
 
 
+def _seconds(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    return parse_duration(str(value))
+
+
 Size = Annotated[int | None, BeforeValidator(_size)]
+Seconds = Annotated[float | None, BeforeValidator(_seconds), Field(gt=0)]
 Form = Literal["all", "each", "option"]
 
 
@@ -113,6 +120,11 @@ class LimitSettings(Section):
 
     ram: Size = Field(None, description="refuse a stage that would need more, such as 13GB")
     gpu: Size = Field(None, description="the same for the memory of one GPU, such as 15GB")
+    time: Seconds = Field(
+        None,
+        description="end in this time, counted from the start of the program, such as 8.5h, 40m or 90s: "
+        "rankers that do not get to all questions answer the least certain ones",
+    )
 
 
 class Solution(Section):

@@ -42,7 +42,8 @@ def blend(
 
     Parameters
     ----------
-    tables : one ``(n, k)`` float32 table per ranker.
+    tables : one ``(n, k)`` float32 table per ranker; NaN in the rows of questions that it has not answered,
+        which are a mean over the others. A row that none answered has equal probabilities.
     weights : one number per ranker, none negative, not all zero.
     present : ``(n, k)`` bool.
     rule : a key of ``RULES``.
@@ -56,8 +57,11 @@ def blend(
         )
     mixed = np.zeros(present.shape, dtype=np.float64)
     for table, weight in zip(tables, weights):
-        mixed += weight * np.where(present, RULES[rule](np.where(present, table, -1.0)), 0.0)
-    return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
+        answered = present & np.isfinite(table).all(axis=1, keepdims=True)
+        mixed += weight * np.where(answered, RULES[rule](np.where(answered, table, -1.0)), 0.0)
+    total = mixed.sum(axis=1, keepdims=True)
+    even = present / np.maximum(present.sum(axis=1, keepdims=True), 1)
+    return np.asarray(np.where(total > 0, mixed / np.where(total > 0, total, 1), even), dtype=np.float32)
 
 
 # Questions needed per free weight before a fit is tried: with fewer, even the best weights are noise.

@@ -29,12 +29,12 @@ class Ranker(Protocol):
     ) -> None: ...
 
     def probabilities(
-        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+        self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Probabilities:
         """Probability of each option being right, ``(n, k)`` float32.
 
-        Rows sum to 1, absent options have 0. Without contexts (``None``) the ranker answers from
-        the question's words alone.
+        Rows sum to 1, absent options have 0. Without contexts, or the context of a question (``None``), the
+        ranker answers from the question's words alone.
         """
         ...
 

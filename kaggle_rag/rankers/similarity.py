@@ -102,7 +102,7 @@ class SimilarityRanker:
         """The encoder belongs to the caller; nothing else is held."""
 
     def probabilities(
-        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+        self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Probabilities:
         """See `kaggle_rag.rankers.base.Ranker`."""
         present = questions.present
@@ -112,7 +112,7 @@ class SimilarityRanker:
         return softmax(scores / self.temperature, present)
 
     def views(
-        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+        self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Iterator[Views]:
         """Each question as the scores see it, in order."""
         pairs = zip(questions, contexts or itertools.repeat(None))

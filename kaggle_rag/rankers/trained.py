@@ -176,7 +176,7 @@ class TrainedRanker:
         release()
 
     def probabilities(
-        self, questions: Questions, contexts: Sequence[QuestionContexts] | None
+        self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Probabilities:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
         if self._backbone is None:

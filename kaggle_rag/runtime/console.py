@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -75,6 +76,21 @@ class Lines(tqdm):  # type: ignore[misc]
         return self._number(number) + many
 
 
+# The bar that is shown; what runs inside of it shows none of its own.
+_shown: list[tqdm] = []
+
+
+@contextmanager
+def overall(total: float, name: str, unit: str, *, disable: bool = False) -> Iterator[tqdm]:
+    """A bar over work whose parts have bars too: this one is shown, and theirs are not."""
+    with progress(total, name, unit, disable=disable) as bar:
+        _shown.append(bar)
+        try:
+            yield bar
+        finally:
+            _shown.remove(bar)
+
+
 def bar_class() -> Any:
     """tqdm on a terminal, where it can redraw its line; else `Lines`."""
     return tqdm if sys.stderr is not None and sys.stderr.isatty() else Lines
@@ -87,7 +103,8 @@ def progress(
 
     Its ``update(n)`` is called as work is done; used in a ``with`` block, or closed.
     """
-    return bar_class()(total=total, desc=name, unit=unit, initial=initial, disable=disable, **options)
+    hidden = disable or bool(_shown)
+    return bar_class()(total=total, desc=name, unit=unit, initial=initial, disable=hidden, **options)
 
 
 def over(items: Iterable[Item], name: str, unit: str) -> Iterable[Item]:

@@ -20,6 +20,8 @@ from kaggle_rag.runtime.errors import ConfigError, LimitError, show_size
 
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", re.IGNORECASE)
 _SAMPLE_SECONDS = 0.02
 
 
@@ -31,6 +33,16 @@ def parse_size(text: str | int | float, where: str = "") -> int:
             f"cannot read the size {text!r}", where=where, expected="a size such as 13GB or 800MB"
         )
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].upper()])
+
+
+def parse_duration(text: str, where: str = "") -> float:
+    """``"8.5h"``, ``"40m"``, ``"90s"`` or a number of seconds, in seconds."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"cannot read the duration {text!r}", where=where, expected="a duration such as 8.5h, 40m or 90s"
+        )
+    return float(match[1]) * _SECONDS[match[2].lower()]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST
-from kaggle_rag.models.card import CARD
 from kaggle_rag.models.checkpoints import resolve as resolve_model
-from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.rankers.identity import identity
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
@@ -107,20 +106,13 @@ class RankerSpec:
         if self.command is not None and fold is not None:
             plan = Run(self.command, self.run(paths, fold)).plan
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
-        record: dict[str, Any] = {"kind": self.settings.kind, "options": options, "encoder": solution.encoder}
-        record["questions"] = sha256(paths.questions)
-        if paths.limit:
-            record["limit"] = paths.limit
-        record["contexts"] = sha256(paths.contexts) if paths.contexts else None
-        record["index"] = sha256(solution.index / MANIFEST) if solution.index else None
-        if "folder" in options:
-            from kaggle_rag.rankers.trained import located
-
-            folder = located(str(options["folder"]))
-            card = folder / CARD
-            # The card holds the checksum of every file next to it.
-            record["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
-        return record
+        limit = {"limit": paths.limit} if paths.limit else {}
+        return {
+            **identity(self.settings.kind, self.settings.options, solution.encoder), **limit,
+            "questions": sha256(paths.questions),
+            "contexts": sha256(paths.contexts) if paths.contexts else None,
+            "index": sha256(solution.index / MANIFEST) if solution.index else None,
+        }  # fmt: skip
 
 
 def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:

@@ -81,9 +81,10 @@ class TrainingSettings(Section):
         plan: dict[str, Any] = {
             key: value for key, value in self.model_dump(mode="json").items() if key not in _NOT_PLANNED
         }
-        if plan.get("limit") is None:
-            # Plans written before this setting existed must compare equal.
-            plan.pop("limit", None)
+        # Plans written before these settings existed must compare equal.
+        for key, default in (("limit", None), ("packed", True)):
+            if plan.get(key) == default:
+                plan.pop(key, None)
         plan |= {key: sha256(path) for key, path in self.files().items()}
         plan["exclude"] = [sha256(path) for path in self.exclude]
         if index := getattr(self, "index", None):

@@ -24,7 +24,8 @@ def require_finder(command: str, settings: RetrieverSettings | RerankerSettings,
     if settings.validation:
         with faults.check():
             read_queries(settings.validation, settings.positive, settings.forms)
-    if settings.passages:
+    # A file that is not there is reported already.
+    if settings.passages and settings.passages.exists():
         with faults.check():
             read_passages(settings.passages)
     if settings.index:

@@ -1,6 +1,5 @@
 """Cross-validation that tells the truth, its report, and runs side by side."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -130,14 +129,14 @@ def test_killed_and_resumed_a_run_gives_the_same_metrics(tmp_path, monkeypatch):
         # One fold is finished in between, by a session that trains it alone.
         found = run(path, out=tmp_path / "killed", fold=0)
         assert found.as_json()["missing folds"] == [1] and "fold 1" in found.text()
-    ended, aside = run(path, out=tmp_path / "killed"), {"run": tmp_path, "paste": ()}
-    assert dataclasses.replace(ended, **aside) == dataclasses.replace(whole, **aside)
+    ended, aside = run(path, out=tmp_path / "killed"), {"run": "", "paste": ""}
+    assert ended.as_json() | aside == whole.as_json() | aside
 
 
 def test_what_is_there_is_taken_up_even_where_the_weights_are_gone(learnt, monkeypatch):
     folder, found = learnt
     monkeypatch.setattr("training.rankers.train.train_ranker", None)
-    assert run(folder / "a", out=folder / "runs" / "a") == found["a"]
+    assert run(folder / "a", out=folder / "runs" / "a").as_json() == found["a"].as_json()
 
 
 def test_a_changed_setting_is_never_answered_by_the_old_run(tmp_path):

@@ -1,0 +1,89 @@
+"""Rankers' predictions as files that grow batch by batch, so that a restart takes them up."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.data.probabilities import Probabilities
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.work_folder import WorkFolder
+
+KEY = "key.json"
+
+
+class _Folder(WorkFolder):
+    """Predictions of other questions or contexts would never be blended with these: they are cleared away."""
+
+    def worth_keeping(self) -> bool:
+        return False
+
+
+class PredictionStore:
+    """The folder ``NAME.predictions`` beside a submission: ``RANKER.parquet`` for each ranker.
+
+    A table has NaN in the rows of questions that its ranker has not answered.
+
+    Parameters
+    ----------
+    out : the submission.
+    questions : all of them.
+    key : what all rankers read, as plain JSON: predictions made for another key are thrown away.
+    """
+
+    def __init__(self, out: Path, questions: Questions, key: Mapping[str, Any]) -> None:
+        self.questions = questions
+        self.work = _Folder(
+            out.with_name(out.stem + ".predictions"), key, "submission", file=KEY,
+            cure="wait until it ends, or choose another --out",
+        )  # fmt: skip
+
+    def load(self, name: str, made_by: Mapping[str, Any]) -> Probabilities:
+        """The table of a ranker, ``(n, k)``; all NaN where it was made with other settings, or not at all."""
+        path = self._path(name)
+        if path.is_file():
+            try:
+                stored = Predictions.read(path)
+            except ArtifactError:
+                # Whatever lies there is made anew.
+                return self._empty()
+            table = stored.tables.get(name)
+            if stored.notes.get("made by") == _plain(made_by) and table is not None:
+                return table
+        return self._empty()
+
+    def save(self, name: str, table: Probabilities, made_by: Mapping[str, Any], weight: float) -> None:
+        """Write a ranker's table as it is now."""
+        notes = {"made by": _plain(made_by), "weight": weight}
+        folds = np.full(len(self.questions), -1, np.int64)
+        Predictions.of(self.questions, folds, {name: table}, notes).write(self._path(name))
+
+    def _empty(self) -> Probabilities:
+        return np.full(self.questions.present.shape, np.nan, np.float32)
+
+    def _path(self, name: str) -> Path:
+        return self.work.folder / f"{name}.parquet"
+
+
+def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A file name for each ranker, by its folder or its kind, with a number where it is taken."""
+    names: list[str] = []
+    for kind, options in rankers:
+        plain = re.sub(r"[^\w.-]+", "-", Path(str(options.get("folder", kind))).name).strip(".-") or kind
+        number = 1
+        while (name := plain if number == 1 else f"{plain}-{number}") in names:
+            number += 1
+        names.append(name)
+    return names
+
+
+def _plain(value: Mapping[str, Any]) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,32 @@
+"""What decides a ranker's answers beside questions and contexts, as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kaggle_rag.models.card import CARD
+from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.runtime.files import sha256
+
+# Where a ranker runs, and how many tokens it reads at once, does not change what it answers.
+_ASIDE = ("device", "batch_tokens", "packed")
+
+
+def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:
+    """Kind, options, and encoder of a ranker, and the checksum of its weights if it has its own.
+
+    Raises
+    ------
+    CheckpointError : its folder is not on this machine.
+    """
+    known = {key: value for key, value in options.items() if key not in _ASIDE}
+    made: dict[str, Any] = {"kind": kind, "options": known, "encoder": encoder}
+    if "folder" in options:
+        from kaggle_rag.rankers.trained import located
+
+        folder = located(str(options["folder"]))
+        card = folder / CARD
+        # The card holds the checksum of every file beside it.
+        made["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
+    return made
