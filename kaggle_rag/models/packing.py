@@ -195,15 +195,21 @@ def obstacle(model: Any) -> str:
     own = inner(model)
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return "its adapter puts virtual tokens before every row"
-    if own.config._attn_implementation not in _MASKED:
-        return f"its attention ({own.config._attn_implementation}) takes no mask for every pair of tokens"
-    config = own.config.get_text_config()
-    if unknown := set(getattr(config, "layer_types", None) or ()) - _KINDS:
-        return f"it has layers of {', '.join(sorted(unknown))}"
+    if reason := obstacle_in(own.config):
+        return reason
     try:
         return "" if _agrees(own) else "packed rows give other numbers than separate ones"
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         return f"it takes no packed rows ({str(error).splitlines()[0] if str(error) else error!r})"
+
+
+def obstacle_in(config: Any) -> str:
+    """The same as far as a model's config says it, before there are weights to try."""
+    if config._attn_implementation not in _MASKED:
+        return f"its attention ({config._attn_implementation}) takes no mask for every pair of tokens"
+    if unknown := set(getattr(config.get_text_config(), "layer_types", None) or ()) - _KINDS:
+        return f"it has layers of {', '.join(sorted(unknown))}"
+    return ""
 
 
 def _agrees(model: Any) -> bool:

@@ -88,23 +88,14 @@ class AnswerForm(ABC):
         """
         model = wrapper if wrapper is not None else backbone.model
         device = backbone.model.device
-        collate = backbone.collator()
-        features = [[self.encode(writer, item.rotated(turn)) for turn in range(rotations)] for item in items]
-        units = collate.split(features)
-        # The row of a unit's first question among all questions in all orders.
-        firsts = np.cumsum([0, *map(len, units)])
-        widest = max(len(item.options) for item in items)
-        out = np.full((len(items) * rotations, widest), np.finfo(np.float32).min, np.float64)
-        tokens = batch_tokens or TOKENS[device.type]
-        with progress(len(out), "rank", "question", disable=quiet or len(items) < 100) as bar:
-            for chosen in _batches(collate.sizes(units), tokens):
-                batch = {k: v.to(device) for k, v in collate.units([units[n] for n in chosen]).items()}
+        asked = Asked(self, backbone.collator(), writer, items, rotations)
+        with progress(len(asked), "rank", "question", disable=quiet or len(items) < 100) as bar:
+            for rows, batch in asked.batches(batch_tokens or TOKENS[device.type]):
                 with torch.inference_mode():
-                    logits = self.logits(model, batch)
-                rows = np.concatenate([np.arange(firsts[n], firsts[n + 1]) for n in chosen])
-                out[rows, : logits.shape[1]] = logits.cpu().numpy()
+                    logits = self.logits(model, {key: value.to(device) for key, value in batch.items()})
+                asked.answer(rows, logits)
                 bar.update(len(rows))
-        return turned_back(out.reshape(len(items), rotations, widest), items)
+        return asked.scores()
 
     def inputs(self, batch: Batch) -> Batch:
         """The part of a batch that the backbone reads, ``(batch, rows, tokens)``."""
@@ -113,6 +104,42 @@ class AnswerForm(ABC):
     def flat(self, batch: Batch) -> Batch:
         """The same, with the rows of all questions stacked, ``(batch x rows, tokens)``."""
         return {key: value.flatten(0, 1) for key, value in self.inputs(batch).items()}
+
+
+class Asked:
+    """Questions in every order of their options: batches for a model, and the table of its logits.
+
+    ``len()`` counts a question once an order.
+    """
+
+    def __init__(
+        self, form: AnswerForm, collate: DataCollatorForMultipleChoice, writer: Writer,
+        items: Sequence[Item], rotations: int,
+    ) -> None:  # fmt: skip
+        features = [[form.encode(writer, item.rotated(turn)) for turn in range(rotations)] for item in items]
+        self.items, self._collate, self._units = items, collate, collate.split(features)
+        # The row of a unit's first question among all questions in all orders.
+        self._firsts = np.cumsum([0, *map(len, self._units)])
+        widest = max(len(item.options) for item in items)
+        lowest = np.finfo(np.float32).min
+        self._table = np.full((len(items), rotations, widest), lowest, np.float64)
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def batches(self, tokens: int) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+        """Batches of at most ``tokens`` padded tokens (or one unit), and the rows of their questions."""
+        for chosen in _batches(self._collate.sizes(self._units), tokens):
+            rows = np.concatenate([np.arange(self._firsts[n], self._firsts[n + 1]) for n in chosen])
+            yield rows, self._collate.units([self._units[n] for n in chosen])
+
+    def answer(self, rows: npt.NDArray[np.int64], logits: torch.Tensor) -> None:
+        """Keep the logits of a batch, ``(len(rows), options)``."""
+        self._table.reshape(len(self), -1)[rows, : logits.shape[1]] = logits.cpu().numpy()
+
+    def scores(self) -> npt.NDArray[np.float64]:
+        """``(n, k)``, see `turned_back`."""
+        return turned_back(self._table, self.items)
 
 
 def _batches(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
