@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
@@ -185,19 +187,29 @@ class TrainedRanker:
         rows = zip(questions, contexts or itertools.repeat(None))
         items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
         writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
-        logits = self._backbone.form.score(
-            self._backbone, writer, items, self.batch_tokens, rotations=self.rotations
-        )
+        logits = self._scores(writer, items)
+        again = np.flatnonzero((~np.isfinite(logits)).any(axis=1))
+        if len(again) and self.precision != "fp32" and not (self.load_in_4bit or self.card.nf4):
+            with _in_float32(self._backbone.model):
+                logits[again] = self._scores(writer, [items[row] for row in again])
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
             raise CheckpointError(
-                f"the answers to {lost:,} of {len(items):,} questions are no numbers in {self.precision}",
+                f"the answers to {lost:,} of {len(items):,} questions are not numbers",
                 where=self.folder,
-                cure="its weights hold some that are none: copy the folder again, or train it again"
-                if self.precision == "fp32"
-                else "set rankers.options.precision: fp32 (or bf16, where the GPU has it)",
+                cure="some of its weights are not: copy the folder again, or train it again",
             )
         self.notes = self._noted(writer)
+        if len(again):
+            overflowed = f"{len(again):,} questions overflowed in {self.precision} and were answered in fp32"
+            self.notes = [*self.notes, overflowed]
         return softmax(logits, questions.present)
+
+    def _scores(self, writer: Writer, items: Sequence[Item]) -> npt.NDArray[np.float64]:
+        """Logits ``(n, k)``."""
+        assert self._backbone is not None
+        return self._backbone.form.score(
+            self._backbone, writer, items, self.batch_tokens, rotations=self.rotations
+        )
 
     def _noted(self, writer: Writer) -> list[str]:
         notes = []
@@ -215,6 +227,17 @@ class TrainedRanker:
                 f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
             )
         return notes
+
+
+@contextmanager
+def _in_float32(model: Any) -> Iterator[None]:
+    """The model in float32, for what overflows in a half precision; it takes twice the memory meanwhile."""
+    dtype = model.dtype
+    model.float()
+    try:
+        yield
+    finally:
+        model.to(dtype)
 
 
 def _require_counts(**given: tuple[int | None, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -15,7 +16,9 @@ from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Layout, Writer
 from kaggle_rag.models.packing import inner
-from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.console import progress, say
+from kaggle_rag.runtime.errors import LimitError
+from kaggle_rag.runtime.limits import release
 
 Batch = dict[str, torch.Tensor]
 # Default number of padded tokens in one forward pass.
@@ -91,8 +94,12 @@ class AnswerForm(ABC):
         asked = Asked(self, backbone.collator(), writer, items, rotations)
         with progress(len(asked), "rank", "question", disable=quiet or len(items) < 100) as bar:
             for rows, batch in asked.batches(batch_tokens or TOKENS[device.type]):
-                with torch.inference_mode():
-                    logits = self.logits(model, {key: value.to(device) for key, value in batch.items()})
+                try:
+                    with torch.inference_mode():
+                        logits = self.logits(model, {key: value.to(device) for key, value in batch.items()})
+                except torch.OutOfMemoryError:
+                    asked.halve()
+                    continue
                 asked.answer(rows, logits)
                 bar.update(len(rows))
         return asked.scores()
@@ -129,9 +136,32 @@ class Asked:
 
     def batches(self, tokens: int) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
         """Batches of at most ``tokens`` padded tokens (or one unit), and the rows of their questions."""
-        for chosen in _batches(self._collate.sizes(self._units), tokens):
+        sizes = self._collate.sizes(self._units)
+        self._tokens, self._queue = tokens, deque(_batches(sizes, tokens))
+        while self._queue:
+            chosen = self._current = self._queue.popleft()
             rows = np.concatenate([np.arange(self._firsts[n], self._firsts[n + 1]) for n in chosen])
             yield rows, self._collate.units([self._units[n] for n in chosen])
+
+    def halve(self) -> None:
+        """Ask the batch before, which did not fit into memory, and all after it in halves.
+
+        Raises
+        ------
+        LimitError : the batch is one question.
+        """
+        if len(self._current) == 1:
+            raise LimitError(
+                "one question does not fit into memory", cure="lower rankers.options.max_tokens or snippets"
+            )
+        release()
+        left = np.concatenate([self._current, *self._queue])
+        sizes = self._collate.sizes([self._units[n] for n in left])
+        rows, length = sizes[0]
+        # Half of what was too much, which may have been less than was allowed.
+        self._tokens = min(self._tokens, rows * length * len(self._current)) // 2
+        say(f"note: out of memory: asking in batches of {self._tokens:,} tokens")
+        self._queue = deque(left[chosen] for chosen in _batches(sizes, self._tokens))
 
     def answer(self, rows: npt.NDArray[np.int64], logits: torch.Tensor) -> None:
         """Keep the logits of a batch, ``(len(rows), options)``."""
