@@ -1,0 +1,295 @@
+"""A submission always exists: killed, failing, out of time or out of memory, what is known so far stands."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from question_tables import ROWS
+from ranker_toys import WORDS, asked, backbone
+
+from inference import __main__ as program
+from inference.asking import least_certain
+from inference.predictions import PredictionStore, names_of
+from inference.run_log import Clock, RunLog
+from kaggle_rag.config import load
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.submission import validate
+from kaggle_rag.ensembling.blending import blend
+from kaggle_rag.models.answering.packed import PackedOptions
+from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.loading import load_backbone, with_packing
+from kaggle_rag.rankers.similarity import SimilarityRanker
+from kaggle_rag.rankers.trained import TrainedRanker
+from kaggle_rag.runtime.errors import ConfigError, LimitError, run_program
+from kaggle_rag.runtime.limits import parse_duration
+
+
+def write(path, count):
+    """Many questions, so that a run takes a while."""
+    rows = [
+        {**ROWS[n % len(ROWS)], "id": str(n), "prompt": f"{ROWS[n % len(ROWS)]['prompt']} {n}"}
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(facts_index, tmp_path, monkeypatch, capsys):
+    """``submit`` of 40 questions; gives the exit code and what was printed."""
+    questions = write(tmp_path / "questions.jsonl", 40)
+
+    def run(*flags):
+        command = ["submit", "--questions", questions, "--index", facts_index, "--out", tmp_path / "s.csv"]
+        monkeypatch.setattr(sys, "argv", ["inference", *map(str, [*command, *flags])])
+        code = run_program(program.main)
+        return code, capsys.readouterr().err
+
+    run.questions, run.out = Questions.read(questions), tmp_path / "s.csv"
+    run.valid = lambda: validate(run.out, run.questions.ids, run.questions.options)
+    return run
+
+
+TWO = "rankers=[{kind: similarity}, {kind: similarity, options: {score: novel}}]"
+
+
+def failing(monkeypatch, error, score="novel"):
+    """One of the two rankers fails."""
+    answer = SimilarityRanker.probabilities
+
+    def probabilities(self, questions, contexts):
+        if self.score == score:
+            raise error
+        return answer(self, questions, contexts)
+
+    monkeypatch.setattr(SimilarityRanker, "probabilities", probabilities)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: device lost"), MemoryError("no memory"), OSError("input is gone")]
+)
+def test_a_ranker_that_fails_leaves_what_the_others_answered(run, monkeypatch, error):
+    assert run()[0] == 0
+    alone = run.out.read_bytes()
+    failing(monkeypatch, error)
+    code, said = run("--set", TWO)
+    assert code == 0 and run.out.read_bytes() == alone
+    assert f"FAILED: rank: similarity-2 ({type(error).__name__}: {error})" in said
+    stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
+    assert [bool(stage["failure"]) for stage in stages] == [False, False, True]
+
+
+def test_strict_stops_at_the_first_failure(run, monkeypatch):
+    failing(monkeypatch, RuntimeError("broken"), score="weighed")
+    with pytest.raises(RuntimeError, match="broken"):
+        run("--set", TWO, "--strict")
+    # The guess stands.
+    assert run.valid()
+
+
+def test_where_every_ranker_fails_the_guess_stands_and_the_program_says_so(run, monkeypatch):
+    failing(monkeypatch, RuntimeError("broken"), score="weighed")
+    code, said = run()
+    assert code == 2 and "no ranker answered" in said
+    # Equal probabilities: the letters in their order.
+    assert all(row == sorted(row) for row in run.valid())
+
+
+def test_a_search_that_fails_leaves_rankers_the_words_of_the_questions(run, monkeypatch):
+    monkeypatch.setattr("inference.submit._search", lambda *given: 1 / 0)
+    code, said = run()
+    assert code == 0 and "FAILED: contexts (ZeroDivisionError" in said and run.valid()
+
+
+def test_a_wrong_setting_leaves_no_guess_behind(run):
+    code, _ = run("--set", "rankers=[{kind: similarity, options: {temperature: -1}}]")
+    assert code == 2 and not run.out.exists()
+
+
+def test_a_restart_takes_up_what_was_answered_and_nothing_that_was_made_otherwise(run, monkeypatch):
+    assert run("--set", TWO)[0] == 0
+    whole = run.out.read_bytes()
+    failing(monkeypatch, AssertionError("asked again"))
+    code, said = run("--set", TWO)
+    assert code == 0 and "similarity-2: all 40 answers were there already" in said
+    assert run.out.read_bytes() == whole
+    # Other contexts are other inputs, and other options another ranker.
+    assert "FAILED: rank: similarity-2" in run("--set", TWO, "--set", "contexts.keep=3")[1]
+    other = TWO.replace("novel}", "novel, temperature: 0.5}")
+    assert "FAILED: rank: similarity-2" in run("--set", other)[1]
+
+
+def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monkeypatch):
+    monkeypatch.setattr("inference.asking._BATCH", 16)
+    answer, seen = SimilarityRanker.probabilities, []
+
+    def probabilities(self, questions, contexts):
+        if len(seen) == 2:
+            seen.append(())
+            raise KeyboardInterrupt
+        seen.append(questions.ids)
+        return answer(self, questions, contexts)
+
+    monkeypatch.setattr(SimilarityRanker, "probabilities", probabilities)
+    assert run()[0] == 130 and run.valid()
+    assert run()[0] == 0
+    asked_for = [key for ids in seen for key in ids]
+    assert sorted(asked_for) == sorted(run.questions.ids)
+
+
+def test_time_that_runs_out_leaves_the_least_certain_questions_to_the_last_ranker(run, monkeypatch):
+    """A clock that stands still until the second ranker has answered once."""
+    monkeypatch.setattr("inference.asking._FIRST", 8)
+    times = iter([0.0] * 12)
+    monkeypatch.setattr(Clock, "elapsed", lambda self: next(times, 1e6))
+    code, said = run("--set", TWO, "--time", "10m")
+    assert code == 0 and run.valid() and "limits.time" in said
+    stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
+    assert sum(stage["questions"] for stage in stages[1:]) < 80
+
+
+def test_the_least_certain_come_first():
+    so_far = np.array([[0.9, 0.1], [0.5, 0.5], [0.6, 0.4], [0.45, 0.55]], np.float32)
+    assert least_certain(so_far, np.array([0, 1, 2, 3])).tolist() == [1, 3, 2, 0]
+    assert least_certain(so_far, np.array([0, 2])).tolist() == [2, 0]
+    assert least_certain(None, np.array([2, 0])).tolist() == [2, 0]
+
+
+def test_a_blend_is_over_those_that_answered():
+    nan = np.full(2, np.nan)
+    present = np.ones((3, 2), bool)
+    a = np.array([[0.8, 0.2], [0.6, 0.4], nan], np.float32)
+    b = np.array([[0.4, 0.6], nan, nan], np.float32)
+    by_hand = [[(0.8 + 3 * 0.4) / 4, (0.2 + 3 * 0.6) / 4], [0.6, 0.4], [0.5, 0.5]]
+    assert blend([a, b], [1, 3], present) == pytest.approx(np.array(by_hand), abs=1e-6)
+    by_rank = [[(1 + 3 / 2) / 6, (1 / 2 + 3) / 6], [2 / 3, 1 / 3], [0.5, 0.5]]
+    assert blend([a, b], [1, 3], present, "ranks") == pytest.approx(np.array(by_rank), abs=1e-6)
+
+
+def test_durations_are_read_and_others_refused():
+    assert [parse_duration(text) for text in ("8.5h", "40m", "90s", " 12 ")] == [30600, 2400, 90, 12]
+    for text in ("soon", "-1m", "1d", ""):
+        with pytest.raises(ConfigError, match="cannot read the duration"):
+            parse_duration(text)
+    assert load(None, ["limits.time=15m"]).limits.time == 900
+
+
+def test_names_of_rankers_are_their_own():
+    rankers = [("trained", {"folder": "a/deberta"}), ("trained", {"folder": "b/deberta"}), ("similarity", {})]
+    assert names_of(rankers) == ["deberta", "deberta-2", "similarity"]
+
+
+def test_a_clock_counts_from_the_start_of_the_process():
+    clock = Clock(1000.0)
+    assert 0 < clock.elapsed() < 7200 and clock.left() < 1000
+    assert Clock(None).left() == float("inf") and Clock(None).after(0.5) == 0
+
+
+def test_a_table_of_stages_names_each_failure(capsys):
+    log = RunLog(Clock(None))
+    with log.stage("one") as stage:
+        stage.questions = 1234
+    with log.stage("two"):
+        raise ValueError("of no use")
+    assert "1,234" in log.text() and log.text().splitlines()[-1].endswith("FAILED")
+    assert "FAILED: two (ValueError: of no use)" in capsys.readouterr().err
+
+
+def test_predictions_of_other_questions_are_not_taken(run, tmp_path):
+    table = np.full((40, run.questions.width), 0.25, np.float32)
+    for key, taken in (({"a": 1}, True), ({"a": 2}, False)):
+        store = PredictionStore(tmp_path / "t.csv", run.questions, key)
+        with store.work.claimed():
+            assert np.isfinite(store.load("r", {"kind": "x"})).all() == (taken and key == {"a": 9})
+            store.save("r", table, {"kind": "x"}, 1.0)
+            assert np.array_equal(store.load("r", {"kind": "x"}), table)
+            assert np.isnan(store.load("r", {"kind": "y"})).all()
+
+
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, capsys):
+    loaded = load_backbone(str(backbone("llama", tmp_path)), "options", device="cpu")
+    loaded.model.eval()
+    packed, _ = with_packing(loaded)
+    rng = np.random.default_rng(0)
+    items = [
+        asked("which", tuple(rng.choice(WORDS, 3)), (" ".join(rng.choice(WORDS, 9)),) * 3, 0)
+        for _ in range(20)
+    ]
+    writer = Writer(packed.tokenizer, packed.form.layout, 48)
+    expected = packed.form.score(packed, writer, items)
+    logits, most = PackedOptions.logits, 90
+
+    def limited(self, model, batch):
+        if batch["input_ids"].numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(self, model, batch)
+
+    monkeypatch.setattr(PackedOptions, "logits", limited)
+    assert packed.form.score(packed, writer, items) == pytest.approx(expected, abs=1e-5)
+    assert "out of memory: asking in batches of" in capsys.readouterr().err
+    most = 3
+    with pytest.raises(LimitError, match="one question does not fit"):
+        packed.form.score(packed, writer, items)
+
+
+def test_questions_that_overflow_in_half_precision_are_answered_in_float32(tmp_path):
+    folder = backbone("llama", tmp_path / "model")
+    loaded = load_backbone(str(folder), "options", device="cpu")
+    with torch.no_grad():
+        # The greatest number of float16 is 65,504.
+        loaded.model.get_output_embeddings().weight *= 3e6
+    loaded.model.save_pretrained(folder)
+    rows = [{"id": n, "prompt": f"which {word}", "A": "red", "B": "blue"} for n, word in enumerate(WORDS[:6])]
+    questions = Questions.from_rows(rows, "test")
+    tables = {}
+    for precision in ("fp32", "fp16"):
+        options = {"form": "options", "max_tokens": 48, "device": "cpu", "precision": precision}
+        with TrainedRanker(str(folder), **options) as ranker:
+            tables[precision] = ranker.probabilities(questions, None)
+            assert any("overflowed in fp16" in note for note in ranker.notes) == (precision == "fp16")
+    assert tables["fp16"].argmax(1).tolist() == tables["fp32"].argmax(1).tolist()
+
+
+def killed(command, environment, moment, number):
+    """The program, killed after so many seconds; whether it was still running."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(moment)
+    running = process.poll() is None
+    if running:
+        process.send_signal(number)
+    process.wait()
+    return running
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
+    facts_index, tmp_path, kills
+):
+    questions = write(tmp_path / "questions.jsonl", 400)
+    read = Questions.read(questions)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable, "-m", "inference", "submit", "--questions", questions, "--index", facts_index,
+        "--set", TWO, "--out",
+    ]  # fmt: skip
+    start = time.perf_counter()
+    subprocess.run([*command, tmp_path / "undisturbed.csv"], env=environment, check=True, capture_output=True)
+    seconds = time.perf_counter() - start
+    out, rng, first = tmp_path / "killed.csv", random.Random(kills), None
+    for kill in range(kills):
+        moment = seconds * (0.2 + 0.7 * rng.random())
+        killed([*command, out], environment, moment, signal.SIGKILL if kill % 2 else signal.SIGTERM)
+        if out.exists():
+            validate(out, read.ids, read.options)
+            first = moment if first is None else first
+    # The guess stands before anything heavy is imported.
+    assert first is not None
+    subprocess.run([*command, out], env=environment, check=True, capture_output=True)
+    assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
