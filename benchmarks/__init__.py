@@ -1,4 +1,4 @@
-"""One script a claim: ours and the alternative side by side, medians, ratios and peak memory."""
+"""One script per claim: ours and the alternative side by side, medians, ratios and peak memory."""
 
 from kaggle_rag.runtime.start import prepare
 

@@ -30,7 +30,7 @@ from kaggle_rag.sample import ARTICLES, TRAIN
 
 
 def sample_index(folder: str) -> str:
-    """The index of the embedded encyclopedia, built by the command a user types."""
+    """The index of the embedded encyclopedia, built by the command a user would type."""
     command = [sys.executable, "-m", "wiki_index", "build", str(ARTICLES), f"{folder}/index"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return f"{folder}/index"
@@ -65,8 +65,8 @@ def compare(
 
 def main() -> int:
     flags = parser(str(__doc__))
-    flags.add_argument("--index", help="default: the embedded sample's, built aside")
-    flags.add_argument("--questions", nargs="+", default=[str(TRAIN)], help="sets with answers")
+    flags.add_argument("--index", help="default: the embedded sample's, built in a temporary folder")
+    flags.add_argument("--questions", nargs="+", default=[str(TRAIN)], help="question files with answers")
     arguments = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         index = Index(arguments.index or sample_index(folder))

@@ -1,4 +1,4 @@
-"""Ranking the sample's 76 questions on idle cores and on busy ones; beside another checkout."""
+"""Rank the sample's 76 questions on idle cores and on busy ones; next to another checkout."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from benchmarks.trees import Ran, Tree, add_baseline, columns, peak_of, trees
 from kaggle_rag.runtime.errors import KitError, run_program
 from kaggle_rag.sample import ARTICLES, TEST
 
-# What inference says of the stage: "rank: similarity: 3.6 s, peak ...".
+# How inference reports the stage: "rank: similarity: 3.6 s, peak ...".
 _STAGE = re.compile(r"^rank: [^:]+: ([\d.]+) s", re.MULTILINE)
 
 
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Processes that take all the time of a core that they are given."""
+    """Processes that each use as much of a core as they can get."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -41,7 +41,7 @@ def seconds_of(ran: Ran) -> float:
 
 
 def prepared(tree: Tree, folder: Path) -> list[str | Path]:
-    """The index and the contexts a checkout makes, and its command that ranks by them."""
+    """Make a checkout's index and contexts; return its command that ranks with them."""
     index, contexts = folder / tree.name, folder / f"{tree.name}.parquet"
     tree.run("wiki_index", "build", ARTICLES, index)
     tree.run("inference", "contexts", "--questions", TEST, "--index", index, "--out", contexts)
@@ -52,7 +52,7 @@ def prepared(tree: Tree, folder: Path) -> list[str | Path]:
 
 
 def rows_of(ran: Mapping[tuple[str, str], Sequence[Ran]], idle: str) -> list[dict[str, str]]:
-    """One row a state and a checkout, with the ratio to ours, and to the same checkout idle."""
+    """One row per state and checkout, with the ratio to ours, and to the same checkout idle."""
     rows = []
     for (state, name), times in ran.items():
         taken, ours, own = (
@@ -71,7 +71,7 @@ def main() -> int:
     flags = parser(str(__doc__))
     add_baseline(flags)
     flags.add_argument(
-        "--loops", type=int, default=cores, metavar="N", help="busy processes (default: one a core)"
+        "--loops", type=int, default=cores, metavar="N", help="busy processes (default: one per core)"
     )
     arguments = flags.parse_args()
     rounds = 1 if arguments.quick else 5
@@ -83,7 +83,7 @@ def main() -> int:
         for state, loops in states.items():
             with busy(loops):
                 for _ in range(rounds):
-                    # In turns, because what else a machine does changes by the minute.
+                    # Alternating, because the machine's other load changes by the minute.
                     for tree, command in commands.items():
                         ran.setdefault((state, tree.name), []).append(tree.run(*command))
     note = (

@@ -1,4 +1,4 @@
-"""What benchmarks share: flags, table and JSON, a median of repeats, the kit's commands, small files."""
+"""Shared by the benchmarks: flags, tables and JSON, medians of repeats, the kit's commands, small files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kaggle_rag.runtime.limits import anonymous_memory, measured
 def parser(description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--quick", action="store_true", help="a small version, under a minute")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     return made
 
 
@@ -44,7 +44,7 @@ def timed(name: str, work: Callable[[], Any], repeats: int = 3) -> tuple[Any, fl
 
 
 def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None, note: str = "") -> None:
-    """Print the command and a Markdown table; write the same rows as JSON where asked."""
+    """Print the command and a Markdown table; write the same rows as JSON if requested."""
     names = list(rows[0])
     lines = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in lines)) for i, name in enumerate(names)]
@@ -64,7 +64,7 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None
 def score_tables(
     ranker: SimilarityRanker, questions: Questions, contexts: Sequence[QuestionContexts]
 ) -> dict[str, Scores]:
-    """Every training-free score, ``(n, k)``, 0 where an option is absent; all is encoded once."""
+    """Every training-free score, ``(n, k)``, 0 for absent options; every text is encoded once."""
     present = questions.present
     tables = {name: np.zeros(present.shape) for name in SCORES}
     for row, views in enumerate(ranker.views(questions, contexts)):
@@ -74,12 +74,12 @@ def score_tables(
 
 
 def kit(*command: Any) -> None:
-    """A command that a user types."""
+    """Run a command as a user would type it."""
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
 
 
 def index_of_texts(texts: Iterable[str], folder: Path, name: str, unit: str = "article") -> Path:
-    """An index of such texts, each an article of its own; those of the first call are kept in ``folder``."""
+    """Build an index of texts, one article each; later calls reuse the first one's texts."""
     corpus, index = folder / f"{name}.jsonl", folder / name
     if not corpus.exists():
         once = dict.fromkeys(text.strip() for text in texts if text.strip())
@@ -90,7 +90,7 @@ def index_of_texts(texts: Iterable[str], folder: Path, name: str, unit: str = "a
 
 
 def written_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """A table of these rows; their keys are its columns."""
+    """Write the rows as a table, with their keys as columns."""
     with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -99,12 +99,12 @@ def written_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
 
 
 def first_rows(path: Path, folder: Path, count: int) -> Path:
-    """The table, cut for a quick run."""
+    """Write the first rows of the table, for a quick run."""
     return written_rows(list(read_rows(path))[:count], folder / path.name)
 
 
 class Watch(threading.Thread):
-    """The largest anonymous memory of this process while it is entered, looked at every 20 ms."""
+    """The peak anonymous memory of this process inside the ``with`` block, sampled every 20 ms."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,8 +1,8 @@
-"""Evidence for many questions: ours against the loop of the public notebooks.
+"""Evidence for many questions: ours compared with the loop in public notebooks.
 
 The loop builds, for each question, an ``IndexFlatL2`` of its candidate sentences and searches it
-with all questions, to keep one row: its cost grows with the square of the questions. Ours measures
-each question against its own candidates. Both get the same candidates (the sentences of the five
+with all questions to keep one row, so its cost grows with the square of the number of questions. Ours
+compares each question with its own candidates. Both get the same candidates (the sentences of the five
 articles nearest to the question) and must give the same evidence.
 """
 
@@ -26,7 +26,7 @@ ARTICLES, KEEP = 5, 20
 
 
 def corpus(folder: str | None, rows: int, seed: int = 0) -> tuple[Vectors, np.ndarray]:
-    """Vectors ``(rows, 384)`` and the article of each: of an index, or drawn around article centres."""
+    """Vectors ``(rows, 384)`` and the article of each: from an index, or drawn around article centres."""
     if folder:
         index = Index(folder, verify_content=False)
         chosen = np.arange(min(rows, len(index)))
@@ -52,7 +52,7 @@ def candidates(queries: Vectors, vectors: Vectors, articles: np.ndarray) -> list
 
 
 def notebook_loop(queries: Vectors, vectors: Vectors, pools: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """As published: one index a question, searched with every question."""
+    """As published: one index per question, searched with every question."""
     found = []
     for question, pool in enumerate(tqdm(pools, desc="notebook loop", unit="question")):
         index = faiss.index_factory(vectors.shape[1], "Flat")
@@ -72,7 +72,7 @@ def ours(queries: Vectors, vectors: Vectors, pools: Sequence[np.ndarray]) -> lis
 
 
 def same_evidence(queries: Vectors, vectors: Vectors, left: list, right: list) -> float:
-    """Share of questions with the same evidence; rows at equal distance (1e-4) may change places."""
+    """Share of questions with the same evidence; rows at equal distance (1e-4) may swap places."""
     equal = 0
     for query, a, b in zip(queries, left, right):
         gaps = [np.linalg.norm(vectors[rows] - query, axis=1) for rows in (a, b)]
@@ -82,7 +82,7 @@ def same_evidence(queries: Vectors, vectors: Vectors, left: list, right: list) -
 
 def main() -> int:
     flags = parser(str(__doc__).splitlines()[0])
-    flags.add_argument("--index", help="take the vectors of this index (default: drawn)")
+    flags.add_argument("--index", help="take the vectors from this index (default: drawn at random)")
     arguments = flags.parse_args()
     questions, rows = (300, 100_000) if arguments.quick else (4_000, 150_000)
     vectors, articles = corpus(arguments.index, rows)

@@ -1,4 +1,4 @@
-"""Sentences a second: sentence-transformers' own encode, ours, and what the matrix products allow."""
+"""Sentences per second: sentence-transformers' own encode, ours, and the limit of the matrix products."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kaggle_rag.runtime.limits import show_size
 from kaggle_rag.sample import ARTICLES
 from kaggle_rag.text.units import Splitter, Unit
 
-# Rows of the product that the limit is measured with: the tokens of a batch on a CPU.
+# Rows of the matrix product that measures the limit: the tokens of a batch on a CPU.
 _ROWS = 512
 
 
@@ -36,9 +36,9 @@ def texts_of(folder: str | None, count: int) -> list[str]:
 
 
 def operations(encoder: Encoder, texts: Sequence[str]) -> float:
-    """Floating-point operations of a BERT's matrix products over the texts, none spent on padding.
+    """Floating-point operations of a BERT's matrix products over the texts, without padding.
 
-    Two for each weight of a layer's linear maps and each token, and 4 · width · length² for the two
+    Two per weight of a layer's linear maps and token, and 4 · width · length² for the two
     products of attention.
     """
     bert = encoder.model[0].auto_model
@@ -50,7 +50,7 @@ def operations(encoder: Encoder, texts: Sequence[str]) -> float:
 
 
 def products(encoder: Encoder, precision: str, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of the encoder's largest matrix product, by torch."""
+    """Floating-point operations per second of the encoder's largest matrix product, by torch."""
     config = encoder.model[0].auto_model.config
     kind = {"device": encoder.device, "dtype": dtype_of(precision)}
     left = torch.randn(_ROWS, config.hidden_size, **kind)
@@ -68,7 +68,7 @@ def products(encoder: Encoder, precision: str, seconds: float = 0.5) -> float:
 
 @dataclasses.dataclass
 class Contender:
-    """One way of encoding, and what its rounds showed."""
+    """One way of encoding, and its measurements."""
 
     name: str
     precision: str
@@ -91,7 +91,7 @@ def contenders(encoder: Encoder, texts: Sequence[str]) -> list[Contender]:
 
 
 def rows_of(found: Sequence[Contender], limits: dict[str, float], count: int) -> list[dict[str, str]]:
-    """One row a contender; the limits of its precisions below."""
+    """One row per contender, followed by the limit of each precision."""
     first, rows = found[0], []
     for each in found:
         speed = count / statistics.median(each.seconds)
@@ -112,13 +112,13 @@ def rows_of(found: Sequence[Contender], limits: dict[str, float], count: int) ->
 
 def main() -> int:
     flags = parser(str(__doc__))
-    flags.add_argument("--index", help="take sentences of this index (default: the embedded sample)")
+    flags.add_argument("--index", help="take sentences from this index (default: the embedded sample)")
     arguments = flags.parse_args()
     encoder = Encoder()
     texts = texts_of(arguments.index, 200 if arguments.quick else 1_000)
     found = contenders(encoder, texts)
     rates: dict[str, list[float]] = {each.precision: [] for each in found}
-    # In turns, because what else a machine does changes by the minute; the median of the rounds.
+    # Alternating, because the machine's other load changes by the minute; the median of the rounds.
     for _ in range(2 if arguments.quick else 5):
         for precision, measured in rates.items():
             measured.append(products(encoder, precision))

@@ -1,7 +1,7 @@
-"""Fit the weights of the default score, `kaggle_rag.rankers.weighed`, and print them beside those it has.
+"""Fit the default score's weights, `kaggle_rag.rankers.weighed`, and print them beside the current ones.
 
-They are fitted on the even rows of question sets; no table of docs/results.md reports these. Each set counts
-the same, its short options and its long ones (from 8 words on) apart, however many questions there are.
+They are fitted on the even rows of question sets, which no table of docs/results.md reports. Each set counts
+the same, its short options and its long ones (8 words or more) separately, whatever its size.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FEWEST = 20
 def groups_of(
     name: str, questions: Questions, features: Sequence[Features | None]
 ) -> Iterator[tuple[str, Group]]:
-    """Short and long options apart; questions without evidence and groups of a few are left out."""
+    """Short and long options separately, without questions that lack evidence and groups of only a few."""
     mean = [np.mean([len(words(o)) for o in row if o is not None]) for row in questions.options]
     for kind, wanted in (("short", False), ("long", True)):
         rows = [r for r, each in enumerate(features) if each and (mean[r] >= _LONG_WORDS) == wanted]
         if len(rows) >= _FEWEST:
-            # Features know only the options that are there.
+            # Features cover only the options that exist.
             places = [int(questions.present[r][: questions.answers[r]].sum()) for r in rows]
             yield f"{name}, {kind} options", Group.of([features[r] for r in rows], places)
 

@@ -1,9 +1,9 @@
-"""Kinds of index at the size of Wikipedia: memory to build and search, recall, and queries a second.
+"""Kinds of index at the size of Wikipedia: memory to build and search, recall, and queries per second.
 
-Every kind is built and searched in processes of their own, whose anonymous memory (what no file stands
-behind, and the system cannot drop) is watched. Real sentence vectors are taken from --index where there
-is one; the rest are drawn around them, as normalised sums of a sentence, 0.7 of another one near it in
-the corpus, and noise of length 0.2. Queries are drawn in the same way by another seed.
+Every kind is built and searched in its own processes, whose anonymous memory (not backed by a file, so
+the system cannot drop it) is measured. Real sentence vectors come from --index if it is given; the rest
+are drawn around them, as normalised sums of a sentence, 0.7 of another one near it in the corpus, and
+noise of length 0.2. Queries are drawn in the same way with another seed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def main() -> int:
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
     flags.add_argument("--rows", type=int, default=6_500_000)
     flags.add_argument("--dim", type=int, default=384)
-    flags.add_argument("--index", help="take real vectors of this index (default: drawn clusters)")
+    flags.add_argument("--index", help="take real vectors from this index (default: drawn clusters)")
     flags.add_argument("--kinds", default="ivf-sq8,ivf-rabitq,ivf-pq", help=", ".join(KINDS))
-    flags.add_argument("--recall", type=float, default=0.985, help="what nprobe and depth are set for")
-    flags.add_argument("--folder", type=Path, help="where to build: what is there is kept and taken up again")
+    flags.add_argument("--recall", type=float, default=0.985, help="target recall of nprobe and depth")
+    flags.add_argument("--folder", type=Path, help="where to build; existing results are reused")
     flags.add_argument("--step", nargs=2, metavar=("NAME", "KIND"), help=argparse.SUPPRESS)
     arguments = flags.parse_args()
     if arguments.step:
@@ -98,7 +98,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]
 
 
 def child(step: str, kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One step in a process of its own; of what was done before, only the searches are done again."""
+    """Run one step in its own process; existing results are reused, except those of searches."""
     record = folder / f"{step}-{kind}.json"
     if step != "search" and (found := _read(record)):
         return dict(found)
@@ -117,7 +117,7 @@ def _read(path: Path) -> Any:
 
 
 def draw(folder: Path, arguments: argparse.Namespace) -> None:
-    """Write the vectors, and two sets of queries: to set the search by, and to measure it with."""
+    """Write the vectors, and two sets of queries: one to tune the search, one to measure it."""
     rng = np.random.default_rng(0)
     real = _real(arguments, rng)
     writer = VectorWriter(folder / VECTORS_FILE, _layout(arguments))
@@ -167,7 +167,7 @@ def _truth(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, 
 
 
 def _build(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    # It brings the encoder and torch along, which a search does without.
+    # This imports the encoder and torch, which a search does not need.
     from wiki_index.steps.tune import tune
 
     store = VectorStore(folder / VECTORS_FILE, _layout(arguments))
@@ -202,7 +202,7 @@ def _search(folder: Path, kind: str, arguments: argparse.Namespace) -> dict[str,
             singles.append(time.perf_counter() - start)
     return {
         "recall": float((rows[:, :, None] == truth[:, None, :]).any(axis=2).mean(axis=1).mean()),
-        # The first run reads the disk; what is reported are the others.
+        # The first run reads the disk; only the others are reported.
         "rate": len(queries) / float(np.median(seconds[1:])),
         "p50": float(np.median(singles)),
         "memory": watch.peak,

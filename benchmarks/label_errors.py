@@ -1,7 +1,7 @@
-"""How many planted label errors stand at the top of the list that ``diagnose`` writes, by the kit's commands.
+"""How many planted label errors reach the top of the list that ``diagnose`` writes, by the kit's commands.
 
-A share of the labels is changed at random. The top of the list is as long as there are changed labels; what
-chance would find there is that share of them.
+A share of the labels is changed at random. The top of the list is as long as the number of changed labels;
+chance would find that same share of them there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.sample import ARTICLES, TRAIN
 
-# One pass: a second one begins to learn the wrong labels by heart.
+# One epoch: a second one begins to memorise the wrong labels.
 _TRAIN = {
     "command": "multiple-choice", "form": "bi-encoder", "snippets": 3, "max_tokens": 64, "epochs": 1,
     "batch": 16, "learning_rate": 5e-5, "held_out": 0,
@@ -30,7 +30,7 @@ _TRAIN = {
 
 
 def changed_labels(source: Path, out: Path, share: float, rows: int | None, seed: int) -> set[str]:
-    """Write the questions with a share of their labels changed; the ids of those."""
+    """Write the questions with a share of their labels changed; return the ids of those."""
     questions = Questions.read(source)
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(questions))[: rows or len(questions)]
@@ -50,7 +50,7 @@ def changed_labels(source: Path, out: Path, share: float, rows: int | None, seed
 
 
 def measure(folder: Path, questions: Path, index: Path, ranker: dict[str, Any], folds: int) -> list[str]:
-    """Ids of the list that ``diagnose`` writes, each once, in its order."""
+    """The ids in the list that ``diagnose`` writes, each once, in order."""
     contexts = folder / "contexts.parquet"
     if not contexts.exists():
         settings = ["--set", "contexts.per=option", "--set", "contexts.tokens=64"]
@@ -66,12 +66,12 @@ def measure(folder: Path, questions: Path, index: Path, ranker: dict[str, Any], 
 
 def main() -> int:
     flags = parser(str(__doc__))
-    flags.add_argument("--questions", type=Path, default=TRAIN, help="with answers (default: the sample's)")
-    flags.add_argument("--facts", type=Path, help="passages, one a line (default: the embedded encyclopedia)")
-    flags.add_argument("--rows", type=int, help="questions drawn (default: all)")
-    flags.add_argument("--share", type=float, default=0.05, help="labels changed (default: 0.05)")
+    flags.add_argument("--questions", type=Path, default=TRAIN, help="with answers (default: the sample)")
+    flags.add_argument("--facts", type=Path, help="passages, one per line (default: the encyclopedia)")
+    flags.add_argument("--rows", type=int, help="number of questions to draw (default: all)")
+    flags.add_argument("--share", type=float, default=0.05, help="share of labels to change (default: 0.05)")
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--model", help="an encoder that is trained for each fold, instead of similarity")
+    flags.add_argument("--model", help="an encoder to train for each fold, instead of similarity")
     flags.add_argument("--folds", type=int, default=5)
     arguments = flags.parse_args()
     ranker: dict[str, Any] = {"kind": "similarity"}

@@ -1,7 +1,7 @@
-"""MAP@3 of every training-free score where the texts behind the questions are indexed.
+"""MAP@3 of every training-free score when the texts behind the questions are indexed.
 
 A question is answered from all texts of its set (or from an index of Wikipedia articles), never from its own
-text alone. ``--rows even`` are those that `benchmarks.fit_default` chose by; the odd ones say how good it is.
+text alone. `benchmarks.fit_default` fits on ``--rows even``; the odd rows measure how good the fit is.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 @dataclasses.dataclass(frozen=True)
 class OpenBook:
-    """A question set, and where the texts that it is answered from stand.
+    """A question set, and the texts that it is answered from.
 
     Attributes
     ----------
-    file : of the questions, relative to the data.
-    texts : the texts of a row of the file; ``None``: in a file of their own, or in the index that is given.
-    book : such a file, a text a line.
+    file : file of the questions, relative to the data.
+    texts : the texts of a row of the file; ``None`` if they are in their own file or in the given index.
+    book : such a file, one text per line.
     wanted : whether a row of the file belongs to the set.
     """
 
@@ -82,7 +82,7 @@ ROWS = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}
 
 
 def rows_of(name: str, data: Path, rows: str = "all", most: int | None = None) -> dict[int, dict[str, Any]]:
-    """The first ``most`` of such rows of a set's file, by their number in the file, counted from 0."""
+    """The first ``most`` of the chosen rows of a set's file, by their number in the file, counted from 0."""
     first, step = ROWS[rows]
     numbered = enumerate(read_rows(data / SETS[name].file))
     found = ((n, row) for n, row in numbered if n % step == first and SETS[name].wanted(row))
@@ -95,7 +95,7 @@ def questions_of(name: str, data: Path, rows: str, most: int) -> Questions:
 
 
 def index_of(name: str, data: Path, folder: Path, wikipedia: Path | None) -> Path:
-    """The index of a set's texts, built in ``folder`` unless it is there; or that of Wikipedia."""
+    """The index of a set's texts, built in ``folder`` unless it exists; or that of Wikipedia."""
     book = SETS[name]
     if book.book:
         texts: Iterable[str] = (data / book.book).read_text(encoding="utf-8").splitlines()
@@ -109,12 +109,12 @@ def index_of(name: str, data: Path, folder: Path, wikipedia: Path | None) -> Pat
 
 
 def retrieved(questions: Questions, index: Index, encoder: Encoder) -> list[Any]:
-    """Contexts by the default settings; a context that a row brings is not looked at."""
+    """Contexts with the default settings, ignoring any that the rows bring."""
     return Retriever(index, encoder, ContextSettings(own="ignore"))(questions, progress=True)
 
 
 def standardised(table: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """``(n, k)`` scores less their mean in a question, over their standard deviation there."""
+    """``(n, k)`` scores minus their mean within a question, over their standard deviation within it."""
     scores = np.where(present, table, np.nan)
     spread = np.nanstd(scores, axis=1, keepdims=True)
     centred = scores - np.nanmean(scores, axis=1, keepdims=True)
@@ -122,7 +122,7 @@ def standardised(table: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(sure: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean gap of confidence and accuracy over bins of confidence.
+    """Expected calibration error: mean gap between confidence and accuracy over bins of confidence.
 
     Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
     """
@@ -132,7 +132,7 @@ def calibration_error(sure: np.ndarray, right: np.ndarray, bins: int = 10) -> fl
 
 
 def judged(name: str, questions: Questions, index: Index, encoder: Encoder) -> tuple[dict, dict, dict]:
-    """A row of each table: MAP@3 of the scores, the default against the others, how sure it is."""
+    """A row of each table: MAP@3 of the scores, the default compared with the others, its confidence."""
     with SimilarityRanker(encoder, index) as ranker:
         tables = score_tables(ranker, questions, retrieved(questions, index, encoder))
     present, answers = questions.present, questions.answers
@@ -164,11 +164,11 @@ def flags() -> argparse.ArgumentParser:
     made = parser(str(__doc__))
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made.add_argument("--sets", nargs="+", choices=SETS, default=["sciq_held_out", "llmse_science"])
-    made.add_argument("--rows", choices=ROWS, default="odd", help="rows of the file that are judged")
-    made.add_argument("--most", type=int, default=2_000, help="most questions of a set")
+    made.add_argument("--rows", choices=ROWS, default="odd", help="rows of the file to evaluate")
+    made.add_argument("--most", type=int, default=2_000, help="maximum questions per set")
     made.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
-    made.add_argument("--index", type=Path, help="of Wikipedia articles, for sets without texts")
-    made.add_argument("--runs", type=Path, default=Path("runs/open_book"), help="where indexes go")
+    made.add_argument("--index", type=Path, help="index of Wikipedia articles, for sets without texts")
+    made.add_argument("--runs", type=Path, default=Path("runs/open_book"), help="folder for the indexes")
     return made
 
 

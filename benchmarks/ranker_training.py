@@ -1,12 +1,12 @@
-"""A ranker trained on one question set and judged on another, beside the training-free one and the blend.
+"""A ranker trained on one question set and evaluated on another, next to a training-free one and the blend.
 
-`openbookqa` learns from the train questions of OpenBookQA and answers dev; each option is read with the facts
-of the open book that the retriever finds for it, never the gold one. So do `sciq`, from train questions to
-the split that is held out, and `llmse`, from the even science rows to the odd ones, each among all texts of
-its file. `extra` learns from generated exam questions (`extra_6k`, its near-duplicates of `extra_500` left
-out) and answers `extra_500`, with contexts from the index of Wikipedia articles. The commands are those that
-a user types; the settings of the training are in benchmarks/ranker_*.yaml. The weights of the blend are
-fitted on the questions held out of the training, not on those of the table.
+`openbookqa` trains on the train questions of OpenBookQA and answers dev; each option is read with the facts
+of the open book that the retriever finds for it, never the gold one. `sciq` does the same from the train
+questions to the held-out split, and `llmse` from the even science rows to the odd ones, each among all texts
+of its file. `extra` trains on generated exam questions (`extra_6k`, without its near-duplicates of
+`extra_500`) and answers `extra_500`, with contexts from the index of Wikipedia articles. The commands are
+those that a user types; the training settings are in benchmarks/ranker_*.yaml. The weights of the blend are
+fitted on the questions held out of training, not on those of the table.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _TELLING = {"context", "support", "fact", "useful"}
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """The first ``most`` of such rows of one of `benchmarks.open_book.SETS`."""
+    """The first ``most`` of the chosen rows of one of `benchmarks.open_book.SETS`."""
 
     name: str
     rows: str = "all"
     most: int | None = None
 
     def written(self, data: Path, folder: Path, most: int | None) -> Path:
-        """A table of their questions, without the texts and the fact that lead to the answer."""
+        """Write a table of their questions, without the texts and facts that give the answer away."""
         found = rows_of(self.name, data, self.rows, most or self.most).values()
         rows = [{key: cell for key, cell in row.items() if key not in _TELLING} for row in found]
         return written_rows(rows, folder / f"{self.name}-{self.rows}.csv")
@@ -56,7 +56,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learnt and what is judged, and how their contexts are made."""
+    """What to train and evaluate on, and how the contexts are made."""
 
     train: Part
     judged: Part
@@ -72,7 +72,7 @@ TASKS = {
 
 
 def train(settings: Mapping[str, Any]) -> Path:
-    """The ranker's folder, trained unless it is there; killed, it goes on where it was."""
+    """The ranker's folder, trained unless it exists; a killed training resumes."""
     flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), value)]
     kit("training", "multiple-choice", *flags)
     return Path(settings["out"])
@@ -91,7 +91,7 @@ def answers(dataset: RankerDataset, ranker: Path) -> dict[str, Probabilities]:
 
 
 def table_of(judged: RankerDataset, tables: dict[str, Probabilities]) -> list[dict[str, Any]]:
-    """One line a ranker: MAP@3, accuracy, and the difference to the first."""
+    """One line per ranker: MAP@3, accuracy, and the difference to the first."""
     questions = judged.questions
     values = {
         name: average_precisions(table, questions.answers, questions.present)
@@ -114,8 +114,8 @@ def main() -> int:
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
     flags.add_argument("task", choices=TASKS)
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
-    flags.add_argument("--index", type=Path, help="of Wikipedia articles, for the task extra")
-    flags.add_argument("--runs", type=Path, default=Path("runs/rankers"), help="where everything goes")
+    flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
+    flags.add_argument("--runs", type=Path, default=Path("runs/rankers"), help="folder for all outputs")
     arguments = flags.parse_args()
     task, data = TASKS[arguments.task], arguments.data
     folder = arguments.runs / (arguments.task + ("-quick" if arguments.quick else ""))
@@ -140,7 +140,7 @@ def main() -> int:
 
 
 def judge(settings: MultipleChoiceRun, judged: RankerDataset) -> tuple[list[dict[str, Any]], str]:
-    """The table of the trained ranker, the training-free one and their blend, and what it was made of."""
+    """The table of the trained ranker, the training-free one and their blend, and a note on its origin."""
     learnt, held = split_questions(settings)
     known = list(answers(held, settings.out).values())
     fitted = fit_weights(known, held.questions.answers, held.questions.present)

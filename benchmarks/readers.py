@@ -1,8 +1,8 @@
-"""Reading a MediaWiki dump: wikitext to text against mwparserfromhell, and bounded memory.
+"""Reading a MediaWiki dump: wikitext to text compared with mwparserfromhell, and bounded memory.
 
-The second table reads one dump as it is, and with its pages repeated under new ids and titles: what
-is held at once must not grow with the file. The third grows one line of markup that never closes:
-twice the text must take about twice the time.
+The second table reads one dump as is, and with its pages repeated under new ids and titles: memory must
+not grow with the file. The third lengthens one line of markup that never closes: twice the text must take
+about twice the time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNCLOSED = "{{a|"
 
 
 def repeated(dump: Path, times: int, folder: Path) -> Path:
-    """The dump's pages so many times over, under new ids and titles, in one bzip2 file a repeat."""
+    """Write the dump's pages ``times`` times, under new ids and titles, with one bzip2 stream per repeat."""
     out = folder / f"pages-articles-{times}.xml.bz2"
     pages = [page.record for page in Corpus.open(dump).pages()]
     with out.open("wb") as file:

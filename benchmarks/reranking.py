@@ -1,7 +1,7 @@
-"""Re-ranking: the pairs of many questions read at once against those of one question after the other.
+"""Re-ranking: the pairs of many questions read at once, compared with one question at a time.
 
 Each of the sample's questions is paired with 50 sentences of its articles, drawn by a seed, and read by
-MiniLM with a head of random weights: time and memory are those of a trained one. The scores must agree.
+MiniLM with a random head, which takes the time and memory of a trained one. The scores must agree.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def alone(model: CrossEncoder, questions: Sequence[Pairs]) -> Scores:
 
 
 def together(model: CrossEncoder, questions: Sequence[Pairs], at_once: int) -> Scores:
-    """As the retriever does: the pairs of so many questions in one list."""
+    """As the retriever does: the pairs of ``at_once`` questions in one list."""
     starts = range(0, len(questions), at_once)
     groups = [list(itertools.chain.from_iterable(questions[i : i + at_once])) for i in starts]
     return np.concatenate([read(model, pairs) for pairs in groups])
@@ -67,7 +67,7 @@ def together(model: CrossEncoder, questions: Sequence[Pairs], at_once: int) -> S
 
 def main() -> int:
     flags = parser(str(__doc__).splitlines()[0])
-    flags.add_argument("--device", help="cuda, cpu")
+    flags.add_argument("--device", help="cuda or cpu")
     flags.add_argument("--at-once", type=int, default=64, help="questions whose pairs are read together")
     arguments = flags.parse_args()
     questions = pairs_of(16 if arguments.quick else 100)

@@ -2,7 +2,7 @@
 
 The retriever is trained by `python -m training retriever` with benchmarks/retriever_training.yaml, the
 re-ranker by `python -m training reranker` with benchmarks/reranker_training.yaml. Dev is excluded from
-both, by prompt. Every question asks for its one gold fact among the 1,326 facts of the open book.
+both, by prompt. Every question looks for its one gold fact among the 1,326 facts of the open book.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ QUICK_ROWS, QUICK_QUESTIONS, QUICK_FACTS = 150, 10, 60
 
 
 def train(kind: str, out: Path, data: Path, quick: bool) -> Path:
-    """The model folder at ``out``, trained unless it is there; killed, it goes on where it was."""
+    """The model folder at ``out``, trained unless it exists; a killed training resumes."""
     questions = data / "mcq/openbookqa_train.csv"
     # Without --passages the facts of the questions are the passages.
     size = ["--passages", str(data / "openbook_facts.txt")]
@@ -63,7 +63,7 @@ def ranked(encoder: Encoder, queries: Sequence[str], facts: Sequence[str]) -> np
 def reranked(
     model: CrossEncoder, queries: Sequence[str], facts: Sequence[str], found: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """The same rows by the scores of the cross-encoder; a pair that two retrievers found is scored once."""
+    """The same rows sorted by the cross-encoder's scores; a pair that two retrievers found is scored once."""
     pairs = sorted({(q, int(row)) for rows in found.values() for q, near in enumerate(rows) for row in near})
     scores = model.scores([queries[q] for q, _ in pairs], [facts[row] for _, row in pairs])
     table = np.full((len(queries), len(facts)), -np.inf)
@@ -75,7 +75,7 @@ def reranked(
 
 
 def ranks_of(found: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """1-based rank of the gold row of each query; behind all of them where it is not among them."""
+    """1-based rank of the gold row of each query; one past the last if it is not among them."""
     hits = found == gold[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, found.shape[1] + 1)
 
@@ -93,7 +93,7 @@ def row_of(name: str, ranks: np.ndarray, before: np.ndarray, seen: np.ndarray) -
 
 
 def seen_facts(data: Path) -> set[str]:
-    """The facts the retriever was trained on, spelled alike."""
+    """The facts the retriever was trained on, with normalised spelling."""
     flags = {"questions": data / "mcq/openbookqa_train.csv", "out": "unused"}
     settings = read_settings(RetrieverSettings, HERE / "retriever_training.yaml", (), flags)
     questions = without(
@@ -104,7 +104,7 @@ def seen_facts(data: Path) -> set[str]:
 
 
 def held_out_rows(folder: Path) -> list[dict[str, str]]:
-    """Before and after on the train questions whose facts were held out, as the run recorded them."""
+    """Metrics before and after on the train questions whose facts were held out, as the run recorded them."""
     result = json.loads((folder / RECORD).read_text(encoding="utf-8"))["result"]
     return [
         {"trained": when, "questions": str(result["notes"]["held out"])}
@@ -115,9 +115,9 @@ def held_out_rows(folder: Path) -> list[dict[str, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Dev:
-    """The dev questions, asked as prompt and options: the form in which a question is asked once.
+    """The dev questions, asked as prompt and options: the form with one query per question.
 
-    ``gold`` are rows of ``facts``; ``seen`` says whose fact was trained on, with another question.
+    ``gold`` holds rows of ``facts``; ``seen`` marks questions whose fact was trained on with another one.
     """
 
     queries: list[str]
@@ -143,8 +143,8 @@ class Dev:
 def main() -> int:
     flags = parser(str(__doc__).splitlines()[0])
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
-    flags.add_argument("--runs", type=Path, default=Path("runs/openbookqa"), help="where the models go")
-    flags.add_argument("--without-reranker", action="store_true", help="train and judge the retriever alone")
+    flags.add_argument("--runs", type=Path, default=Path("runs/openbookqa"), help="folder for the models")
+    flags.add_argument("--without-reranker", action="store_true", help="train and test only the retriever")
     arguments = flags.parse_args()
     runs = arguments.runs / "quick" if arguments.quick else arguments.runs
     dev = Dev.read(arguments.data, arguments.quick)

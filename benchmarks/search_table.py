@@ -1,10 +1,9 @@
-"""The search table of an older system, with a column for ours: random vectors, 1 and 10 queries.
+"""The search table of an older system, with ours added: random vectors, 1 and 10 queries.
 
-That system had brute-force inner products, IVF with 100 lists, and IVF with as many lists as the root of
-the vectors, all with whole float32 vectors in RAM and FAISS's own nprobe of 1; it was shut down at 5
-million. Ours is `ivf-pq`, which 3 GB buy at every size, searched twice: for at least the recall of IVF √N,
-and for that of the better IVF. Every build is a process of its own; what does not fit into the machine's
-memory says so.
+That system had brute-force inner products, IVF with 100 lists, and IVF with √N lists for N vectors, all
+with full float32 vectors in RAM and FAISS's default nprobe of 1; it was shut down at 5 million. Ours is
+`ivf-pq`, which fits in 3 GB at every size, searched twice: for at least the recall of IVF √N, and for that
+of the better IVF. Every build runs in its own process; the table says which do not fit in memory.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from wiki_index.steps.dense_index import make_index
 K, _DIM, _BLOCK, _REPEATS, _QUERIES = 10, 768, 50_000, 20, 200
 KIND = "ivf-pq"
 METHODS = ("brute force", "IVF 100", "IVF √N", "ours")
-# What is searched for: the recall of one IVF, or of the better one.
+# Target recalls: that of one IVF, or of the better one.
 OURS = ("ours, as IVF √N", "ours, as the better IVF")
 
 
@@ -41,7 +40,7 @@ def main() -> int:
     flags = parser(str(__doc__))
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
     flags.add_argument("--millions", nargs="+", type=float, default=[1, 2, 3, 4, 5])
-    flags.add_argument("--folder", type=Path, help="where the vectors are put (default: a temporary folder)")
+    flags.add_argument("--folder", type=Path, help="where to store the vectors (default: a temporary folder)")
     flags.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
     arguments = flags.parse_args()
     if arguments.cell:
@@ -103,7 +102,7 @@ def draw(folder: Path, rows: int, dim: int) -> None:
 
 
 def cell(folder: Path, method: str, rows: int, dim: int, targets: list[float]) -> list[dict[str, Any]]:
-    """What one build gives: one result, of ours one for each recall that is searched for."""
+    """The results of one build: one, or for ours one per target recall."""
     store = VectorStore(folder / VECTORS_FILE, VectorLayout(rows, dim, "fp16"))
     queries = np.load(folder / "queries.npy")
     if method != "ours" and (needed := 4.6 * rows * dim) > (free := psutil.virtual_memory().available):

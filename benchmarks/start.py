@@ -1,4 +1,4 @@
-"""What a user waits for: a mistake's message, --help, a search, the first answer; beside another checkout."""
+"""How long a user waits for an error message, --help, a search, an answer; next to another checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ASKED = "Why does iron rust in moist air?"
 
 
 def commands(index: Path, folder: Path) -> dict[str, tuple[int, list[Any]]]:
-    """What is timed, with the exit code it has."""
+    """The commands to time, with their exit codes."""
     nowhere, out = folder / "nowhere", folder / "submission.csv"
     options = ["--option", "It reacts with oxygen and water", "--option", "It melts"]
     return {
@@ -36,7 +36,7 @@ def commands(index: Path, folder: Path) -> dict[str, tuple[int, list[Any]]]:
 
 
 def rows_of(ran: Mapping[tuple[str, str], Sequence[Ran]]) -> list[dict[str, str]]:
-    """One row a command and a checkout; ratios to ours."""
+    """One row per command and checkout; ratios to ours."""
     rows = []
     for (command, name), times in ran.items():
         taken, ours = ([each.seconds for each in ran[command, tree]] for tree in (name, "ours"))
@@ -55,13 +55,13 @@ def main() -> int:
         folder = Path(name)
         made = {}
         for tree in asked:
-            # Each searches what it built itself.
+            # Each checkout searches its own index.
             tree.run("wiki_index", "build", ARTICLES, folder / tree.name)
             made[tree.name] = commands(folder / tree.name, folder)
         ran: dict[tuple[str, str], list[Ran]] = {}
         for command in made["ours"]:
             for _ in range(rounds):
-                # In turns, because what else a machine does changes by the minute.
+                # Alternating, because the machine's other load changes by the minute.
                 for tree in asked:
                     code, words = made[tree.name][command]
                     ran.setdefault((command, tree.name), []).append(tree.run(*words, code=code))

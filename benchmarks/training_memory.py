@@ -1,7 +1,7 @@
-"""The memory ladder: one model trained in ever less memory, a row a step, each in a process of its own.
+"""The memory ladder: one model trained in less and less memory, one row per step, each in its own process.
 
-The model is a Llama of random weights made from a config: 1.1 B parameters where there is a GPU, 30 M on a
-CPU. Every row reads the same questions, in batches of eight a step.
+The model is a Llama with random weights made from a config: 1.1 B parameters on a GPU, 30 M on a CPU. Every
+row reads the same questions, eight per step.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LADDER: dict[str, dict[str, Any]] = {
 
 
 def make_model(folder: Path, size: str) -> None:
-    """A checkpoint of random weights with a tokenizer of one token a word."""
+    """Write a checkpoint of random weights, with a tokenizer of one token per word."""
     vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -1,4 +1,4 @@
-"""Two checkouts side by side: their commands in turns, each in a process of its own."""
+"""Two checkouts side by side: their commands alternate, each in its own process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 from kaggle_rag.runtime.errors import ConfigError, KitError, show_size
 
 HERE = Path(__file__).resolve().parent.parent
-# What this kit sets for itself, or a user for all: each checkout is to find a bare environment.
+# Variables that this kit or the user may have set: each checkout gets an environment without them.
 _OWN = ("OMP_", "GOMP_", "TOKENIZERS_", "TRANSFORMERS_VERBOSITY", "HF_DATASETS_DISABLE", "PYTHONPATH")
 
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """One command: its wall time, its peak resident memory in bytes, what it said."""
+    """One command: its wall time, its peak resident memory in bytes, its stderr."""
 
     seconds: float
     peak: int
@@ -37,7 +37,7 @@ class Tree:
     folder: Path
 
     def run(self, *command: Any, code: int = 0) -> Ran:
-        """A command as a user types it, run from another folder; raise ``KitError`` for another exit code."""
+        """Run a command as a user would, from another folder; raise ``KitError`` for any other exit code."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
         words = [sys.executable, "-m", *map(str, command)]
         start = time.perf_counter()
@@ -70,12 +70,12 @@ def trees(baseline: Path | None) -> list[Tree]:
         return [ours]
     if not (baseline / "kaggle_rag").is_dir():
         cure = "git worktree add DIR REVISION"
-        raise ConfigError("this is no checkout of the kit", where=baseline, cure=cure)
+        raise ConfigError("not a checkout of the kit", where=baseline, cure=cure)
     return [ours, Tree("baseline", baseline.resolve())]
 
 
 def columns(name: str, taken: Sequence[float], first: Sequence[float]) -> dict[str, str]:
-    """Median, least and largest, and the ratio of the medians to those of ``first``."""
+    """Median, minimum and maximum, and the ratio of the median to that of ``first``."""
     ratio = statistics.median(taken) / statistics.median(first)
     return {
         name: f"{statistics.median(taken):.2f}",

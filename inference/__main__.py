@@ -148,14 +148,14 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    from inference.ask import Session, answer, asked, show
+    from inference.ask import Session, answer, read_questions, show
     from inference.checks import check_ask
 
     solution, faults = _solution(arguments)
     check_ask(solution, faults)
     _note_unused(solution, arguments)
     session, code = None, 0
-    for question in asked(arguments.prompt, arguments.option):
+    for question in read_questions(arguments.prompt, arguments.option):
         if isinstance(question, InputError):
             print(f"error: {question}", file=sys.stderr)
             code = EXIT_USER_ERROR

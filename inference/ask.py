@@ -29,7 +29,7 @@ def from_words(prompt: str, options: list[str]) -> Questions:
     return Questions.from_rows([{"id": "asked", "prompt": prompt, **dict(zip(LETTERS, options))}], "ask")
 
 
-def asked(prompt: str | None, options: list[str]) -> Iterator[Questions | InputError]:
+def read_questions(prompt: str | None, options: list[str]) -> Iterator[Questions | InputError]:
     """The question given by flags, or the questions on standard input.
 
     A question is one line, followed by one line per option; an empty line ends it. An empty question or the
@@ -40,7 +40,7 @@ def asked(prompt: str | None, options: list[str]) -> Iterator[Questions | InputE
     if prompt is not None:
         yield from_words(prompt, options)
         return
-    for count, (line, typed) in enumerate(_questions()):
+    for count, (line, typed) in enumerate(_typed_questions()):
         if not line and count == 0:
             raise InputError(
                 "no question was asked", expected="--prompt and --option, or a question on standard input"
@@ -53,7 +53,7 @@ def asked(prompt: str | None, options: list[str]) -> Iterator[Questions | InputE
             yield error
 
 
-def _questions() -> Iterator[tuple[str, list[str]]]:
+def _typed_questions() -> Iterator[tuple[str, list[str]]]:
     """Each question on standard input, then an empty one."""
     while line := _read_line("question (empty to quit): "):
         options: list[str] = []

@@ -1,4 +1,4 @@
-"""What every ranker is: questions and contexts in, probabilities out, memory given back."""
+"""The interface of rankers: questions and contexts in, probabilities out, memory freed afterwards."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kaggle_rag.runtime.limits import Need
 
 @runtime_checkable
 class Ranker(Protocol):
-    """A ranker holds a model from ``__enter__`` to ``__exit__``, and nothing outside of that."""
+    """A ranker holds a model from ``__enter__`` to ``__exit__``, and nothing otherwise."""
 
     notes: Sequence[str]
-    """What a user should know of the last answers; mostly nothing."""
+    """What the user should know about the last answers; usually nothing."""
 
     def __enter__(self) -> Ranker: ...
 
@@ -34,15 +34,15 @@ class Ranker(Protocol):
         """Probability of each option being right, ``(n, k)`` float32.
 
         Rows sum to 1, absent options have 0. Without contexts, or the context of a question (``None``), the
-        ranker answers from the question's words alone.
+        ranker answers from the question's text alone.
         """
         ...
 
 
 @runtime_checkable
 class TellsNeed(Protocol):
-    """A ranker that knows, before it opens its model, what that takes."""
+    """A ranker that knows how much memory its model needs before opening it."""
 
     def need(self) -> Need:
-        """Bytes at the peak of answering; nothing is loaded for it."""
+        """Bytes at the peak of answering; nothing is loaded to find out."""
         ...

@@ -1,6 +1,6 @@
-"""What can be known before any work: models, index and rankers of a solution, by their files alone.
+"""Check the models, index and rankers of a solution before any work, by their files alone.
 
-Nothing here brings torch along: headers, cards and manifests say enough.
+Nothing here imports torch: headers, cards and manifests are enough.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.places import plain
 
 LEXICAL = "bm25"
-# What the annotations of a ranker's settings may be made of.
+# Types that the annotations of a ranker's settings may use.
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def check_models(found: Gathered, solution: Solution, *, search: bool, encodes: bool) -> None:
-    """Index, retrievers, encoders and re-ranker, as far as a run asks for them.
+def check_models(faults: Gathered, solution: Solution, *, search: bool, encodes: bool) -> None:
+    """Check the index, retrievers, encoders and re-ranker that a run uses.
 
     Parameters
     ----------
     search : contexts are found in the index.
-    encodes : an encoder is asked, by the search or by a ranker.
+    encodes : an encoder is used, by the search or by a ranker.
     """
     manifest: Manifest | None = None
     if solution.index is not None:
-        with found.check():
+        with faults.check():
             manifest = Manifest.read(solution.index)
     if manifest is not None:
-        with found.check():
+        with faults.check():
             _check_names(manifest, solution, search=search)
     if encodes:
-        with found.check():
+        with faults.check():
             if manifest is None:
                 resolve(solution.encoder or DEFAULT_ENCODER)
             else:
@@ -50,22 +50,22 @@ def check_models(found: Gathered, solution: Solution, *, search: bool, encodes: 
     if search and manifest is not None:
         for name in solution.contexts.retrievers:
             if name in manifest.dense and name != manifest.default:
-                with found.check():
+                with faults.check():
                     check_encoder(manifest.dense[name].encoder, solution.encoders.get(name), name)
     if search and solution.contexts.reranker:
-        with found.check():
+        with faults.check():
             resolve(solution.contexts.reranker)
 
 
 def _check_names(manifest: Manifest, solution: Solution, *, search: bool) -> None:
     known = [*manifest.dense, *([LEXICAL] if manifest.lexical_rows else [])]
-    asked = solution.contexts.retrievers if search else {}
-    for name in asked:
+    retrievers = solution.contexts.retrievers if search else {}
+    for name in retrievers:
         if name == LEXICAL and name not in known:
             raise ConfigError(
                 "this index has no BM25 part", where=str(solution.index),
-                cure="build it again with --lexical (vectors are taken over by --reuse), or leave bm25 "
-                "out of contexts.retrievers",
+                cure="rebuild it with --lexical (--reuse copies the vectors), or remove bm25 from "
+                "contexts.retrievers",
             )  # fmt: skip
         if name not in known:
             raise ConfigError(
@@ -78,34 +78,34 @@ def _check_names(manifest: Manifest, solution: Solution, *, search: bool) -> Non
             raise ConfigError(
                 f"no further retriever {name!r} in this index", where="encoders",
                 expected="one of " + ", ".join(others) if others else "none: the index has one encoder",
-                cure="the default retriever's encoder is named by encoder (--encoder FOLDER)",
+                cure="name the default retriever's encoder with encoder (--encoder FOLDER)",
             )  # fmt: skip
 
 
 def check_encoder(card: EncoderCard, name: str | None, retriever: str | None = None) -> None:
-    """Raise ``KitError`` unless the encoder that a set of vectors was made by is on this machine."""
+    """Raise ``KitError`` unless the encoder that made a set of vectors is on this machine."""
     checkpoint = resolve(name or card.name)
     if checkpoint.sha256 != card.sha256:
         flag = f"--encoder {retriever}=FOLDER" if retriever else "--encoder"
         raise ArtifactError(
-            f"the index was built by another encoder than {checkpoint.name!r}",
+            f"the index was built with another encoder, not {checkpoint.name!r}",
             expected=f"{card.name!r} with weights sha256 {card.sha256[:16]}..., found "
             f"{checkpoint.sha256[:16]}...",
-            cure=f"give the encoder of the index by {flag}, or build the index again",
+            cure=f"give the encoder of the index with {flag}, or rebuild the index",
         )
 
 
 def check_ranker(
     kind: str, options: Mapping[str, Any], where: str, *, trained_here: bool = False
 ) -> None:
-    """Raise ``KitError`` for a ranker that does not exist, a setting that it does not have, or no folder.
+    """Raise ``KitError`` for an unknown ranker, an unknown or invalid setting, or a missing folder.
 
-    ``trained_here``: the folder is still to be made.
+    ``trained_here``: the folder has yet to be made.
     """
     check_options(kind, options, where)
-    takes = settings_of(kind)
+    annotations = settings_of(kind)
     for name, value in options.items():
-        _check_type(takes[name], value, f"{where}.options.{name}")
+        _check_type(annotations[name], value, f"{where}.options.{name}")
     if kind == "trained" and not trained_here:
         _check_folder(options, where)
 
@@ -127,7 +127,7 @@ def _check_type(annotation: str, value: Any, where: str) -> None:
 
 
 def _check_folder(options: Mapping[str, Any], where: str) -> None:
-    """The folder of a trained ranker, what its adapter stands on, and the packages it needs."""
+    """Check the folder of a trained ranker, its adapter's backbone, and the packages it needs."""
     from kaggle_rag.models.card import CARD, RankerCard, require_base
 
     if not (name := options.get("folder")):
@@ -146,8 +146,8 @@ def _check_folder(options: Mapping[str, Any], where: str) -> None:
         _require(["bitsandbytes"] if card.nf4 and card.base else [], where)
     if whole and options.get("base"):
         raise ConfigError(
-            "this ranker has no backbone beside its own weights", where=f"{where}.options.base",
-            cure="leave base out: it is for adapters that python -m training wrote",
+            "this ranker has no separate backbone", where=f"{where}.options.base",
+            cure="remove base: it is for adapters that python -m training wrote",
         )  # fmt: skip
     if (folder / "adapter_config.json").is_file():
         _require(["peft"], where)

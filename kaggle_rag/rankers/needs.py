@@ -1,4 +1,4 @@
-"""What a run takes before any ranker: libraries, index, encoders and re-ranker, by their files alone."""
+"""The memory a run needs before any ranker: libraries, index, encoders and re-ranker, by files alone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kaggle_rag.runtime.limits import Need, require
 _BASE_RAM = 1_000_000_000
 # That encoder's weights and the activations of one batch of 32,768 tokens, by arithmetic.
 _BASE_GPU = 1_500_000_000
-# What both hold of weights already.
+# Weights that both already include.
 _SMALL = 100_000_000
 
 
 def require_limits(solution: Solution, *, search: bool, device: str) -> None:
-    """Raise ``LimitError`` where the limits are less than a run on a device needs before any ranker.
+    """Raise ``LimitError`` if the limits are below what a run on a device needs before any ranker.
 
-    On the device ``cpu`` nothing of it imports torch.
+    On the device ``cpu``, nothing here imports torch.
     """
     limits = solution.limits
     require(Need("answering", _BASE_RAM, "raise limits.ram (--ram)"), ram=limits.ram)
@@ -51,17 +51,17 @@ def _search_need(solution: Solution, index: Path, device: str) -> Need:
 
 
 def _models(solution: Solution, manifest: Manifest, halved: str) -> Iterator[int]:
-    """Bytes of the weights of encoders, which are kept in float32, and of the re-ranker.
+    """Bytes of the weights of the encoders, which stay in float32, and of the re-ranker.
 
-    One that is not on this machine is told by another check.
+    Another check reports those that are not on this machine.
     """
     settings = solution.contexts
     for name, card in manifest.dense.items():
         is_default = name == manifest.default
         if is_default or name in settings.retrievers:
-            place = solution.encoder if is_default else solution.encoders.get(name)
+            location = solution.encoder if is_default else solution.encoders.get(name)
             with contextlib.suppress(KitError):
-                yield weights_of(resolve(place or card.encoder.name or DEFAULT_ENCODER).path, "fp32")
+                yield weights_of(resolve(location or card.encoder.name or DEFAULT_ENCODER).path, "fp32")
     if settings.reranker:
         with contextlib.suppress(KitError):
             yield weights_of(resolve(settings.reranker).path, halved)

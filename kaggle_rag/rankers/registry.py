@@ -11,14 +11,14 @@ from typing import Any
 from kaggle_rag.rankers.base import Ranker
 from kaggle_rag.runtime.errors import ConfigError, KitError
 
-# Where each class stands. Importing one brings no torch along: a wrong setting is told at once.
+# Where each class is. Importing it does not import torch, so a wrong setting is reported at once.
 RANKERS = {
     "similarity": "kaggle_rag.rankers.similarity:SimilarityRanker",
     "trained": "kaggle_rag.rankers.trained:TrainedRanker",
 }
 
 
-# What the pipeline has at hand; the rest of a ranker's arguments are the user's settings.
+# What the pipeline supplies; a ranker's other arguments are the user's settings.
 SHARED = ("encoder", "index")
 
 
@@ -27,25 +27,25 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
 
     Parameters
     ----------
-    options : the user's settings of it.
-    shared : what the pipeline has at hand (``encoder``, ``index``); passed on where it is taken.
+    options : the user's settings for it.
+    shared : what the pipeline supplies (``encoder``, ``index``); passed on if the ranker takes it.
 
     Raises
     ------
-    ConfigError : no such ranker, or no such setting of it.
+    ConfigError : an unknown ranker, or an unknown or missing setting.
     """
     check_options(kind, options)
-    factory, takes = _factory(kind)
-    lacking = [name for name, taken in takes.items() if taken.default is taken.empty]
-    if missing := [name for name in lacking if name not in (*options, *SHARED)]:
+    factory, parameters = _factory(kind)
+    required = [name for name, each in parameters.items() if each.default is each.empty]
+    if missing := [name for name in required if name not in (*options, *SHARED)]:
         raise ConfigError(f"the ranker {kind!r} needs the setting {missing[0]!r}", where="rankers.options")
-    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in takes})
+    ranker: Ranker = factory(**options, **{k: v for k, v in shared.items() if k in parameters})
     return ranker
 
 
 @contextmanager
 def numbered(number: int) -> Iterator[None]:
-    """Say of which ranker of the settings a fault of its options is; the ranker itself does not know."""
+    """Add the ranker's number to the location of a fault in its options; the ranker does not know it."""
     try:
         yield
     except KitError as error:
@@ -56,30 +56,30 @@ def numbered(number: int) -> Iterator[None]:
 
 
 def takes_index(kind: str) -> bool:
-    """Whether the ranker ``kind`` uses what the pipeline has at hand, `SHARED`."""
+    """Whether the ranker ``kind`` uses what the pipeline supplies, `SHARED`."""
     return any(name in SHARED for name in _factory(kind)[1])
 
 
 def check_options(kind: str, options: Mapping[str, Any], where: str = "rankers") -> None:
-    """Raise ``ConfigError`` where there is no such ranker, or no such setting of it; ``where`` is its key."""
-    _, takes = _factory(kind, where)
-    if unknown := [name for name in options if name not in takes or name in SHARED]:
+    """Raise ``ConfigError`` for an unknown ranker or an unknown setting of it; ``where`` is its key."""
+    _, parameters = _factory(kind, where)
+    if unknown := [name for name in options if name not in parameters or name in SHARED]:
         raise ConfigError(
             f"the ranker {kind!r} has no setting {unknown[0]!r}",
             where=f"{where}.options",
-            expected="one of " + ", ".join(name for name in takes if name not in SHARED),
+            expected="one of " + ", ".join(name for name in parameters if name not in SHARED),
         )
 
 
 def settings_of(kind: str) -> dict[str, str]:
-    """The settings of a ranker and their annotations, as its source has them.
+    """The settings of a ranker and their annotations, as written in its source.
 
     Raises
     ------
-    ConfigError : no such ranker.
+    ConfigError : an unknown ranker.
     """
-    _, takes = _factory(kind)
-    return {name: str(taken.annotation) for name, taken in takes.items() if name not in SHARED}
+    _, parameters = _factory(kind)
+    return {name: str(each.annotation) for name, each in parameters.items() if name not in SHARED}
 
 
 def _factory(

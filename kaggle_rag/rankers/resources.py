@@ -1,4 +1,4 @@
-"""Index, encoders and re-ranker, opened once and given back: what the stages of one run share."""
+"""Index, encoders and re-ranker, opened once for all stages of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Resources:
-    """What the stages of one run share: the index and the encoder, opened once."""
+    """What the stages of one run share: the index and the encoders, opened once."""
 
     solution: Solution
     index: Index | None
@@ -42,18 +42,18 @@ class Resources:
         return cls(solution, index, encoder, others)
 
     def close(self) -> None:
-        """Give the memory of index and encoders back; `open_again` takes it up."""
+        """Free the memory of index and encoders; `open_again` reopens them."""
         self.index, self.encoder, self.others = None, None, {}
         release()
 
     def open_again(self) -> None:
-        """Open what `close` closed; nothing where all is open."""
+        """Open what `close` closed; do nothing if all is open."""
         if self.encoder is None:
             fresh = Resources.open(self.solution)
             self.index, self.encoder, self.others = fresh.index, fresh.encoder, fresh.others
 
     def retriever(self) -> Retriever:
-        """The retriever of the settings over the open index."""
+        """The retriever of the settings over the index, reopened if needed."""
         from kaggle_rag.retrieval.retriever import Retriever
 
         self.open_again()

@@ -1,6 +1,6 @@
-"""Scores of options without training: short formulas over cosines of unit vectors and words of the evidence.
+"""Training-free scores of options: short formulas over cosines of unit vectors and words of the evidence.
 
-They were compared on questions that are not reported; ``docs/results.md`` has them all.
+They were compared on questions that are not reported; ``docs/results.md`` lists them all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Views:
 
 
 def words_only(q: Views) -> Scores:
-    """Cosine of prompt and option: what the words of the question alone say."""
+    """Cosine of prompt and option: what the question alone says."""
     return np.asarray(q.options @ q.prompt, dtype=np.float64)
 
 
@@ -59,7 +59,7 @@ def best_option(q: Views) -> Scores:
 
 
 def best_sum(q: Views) -> Scores:
-    """Best sentence by the sum of both cosines: it must speak of the option and of the question."""
+    """Best sentence by the sum of both cosines: it must be about both the option and the question."""
     return np.asarray((q.evidence @ (q.both + q.options).T).max(axis=0), dtype=np.float64)
 
 
@@ -69,20 +69,20 @@ def top_three(q: Views) -> Scores:
 
 
 def overlap(q: Views) -> Scores:
-    """Largest share of the option's words that one sentence holds."""
+    """Largest share of the option's words that one sentence contains."""
     return np.array(
         [max(_share(words(option), words(text)) for text in q.evidence_texts) for option in q.option_texts]
     )
 
 
 def bm25(q: Views) -> Scores:
-    """BM25 of the option in the sentence that answers it best, the evidence being the collection.
+    """BM25 of the option in its best-matching sentence, with the evidence as the collection.
 
     Source: Robertson & Zaragoza 2009, https://doi.org/10.1561/1500000019, with k1 = 1.2, b = 0.75
     and Lucene's idf.
     """
     documents = [Counter(words(text)) for text in q.evidence_texts]
-    found = Counter(word for document in documents for word in document)
+    document_counts = Counter(word for document in documents for word in document)
     lengths = np.array([max(sum(document.values()), 1) for document in documents])
     norms = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
     scores = np.zeros(len(q.option_texts))
@@ -90,23 +90,24 @@ def bm25(q: Views) -> Scores:
         total = np.zeros(len(documents))
         for word in set(words(option)):
             count = np.array([document[word] for document in documents])
-            idf = np.log(1 + (len(documents) - found[word] + 0.5) / (found[word] + 0.5))
+            containing = document_counts[word]
+            idf = np.log(1 + (len(documents) - containing + 0.5) / (containing + 0.5))
             total += idf * count / (count + norms)
         scores[column] = total.max()
     return scores
 
 
 def lift(q: Views) -> Scores:
-    """`best_both` less half of what the prompt's likeness to prompt + option gives for nothing."""
+    """`best_both` minus half the cosine of prompt and prompt + option, which needs no evidence."""
     return best_both(q) - 0.5 * (q.both @ q.prompt)
 
 
 def novel(q: Views) -> Scores:
-    """`lift`, and agreement beyond the prompt: the best score by vectors alone.
+    """`lift` plus agreement beyond the prompt: the best score by vectors alone.
 
-    A sentence that repeats the prompt is near to every option. With the prompt's direction taken
-    out of sentence and prompt + option, what remains is what the option adds; its cosine counts as
-    much as the sentence is about the prompt. A little of `words_only` settles the rest.
+    A sentence that repeats the prompt is near every option. With the prompt's direction removed from
+    sentence and prompt + option, what remains is what the option adds; its cosine is weighted by how
+    much the sentence is about the prompt. A little of `words_only` settles the rest.
     """
     about = q.evidence @ q.prompt
     added = _unit(q.both - np.outer(q.both @ q.prompt, q.prompt))
@@ -119,8 +120,8 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _share(wanted: Sequence[str], there: Sequence[str]) -> float:
-    return len(set(wanted) & set(there)) / max(len(set(wanted)), 1)
+def _share(wanted: Sequence[str], available: Sequence[str]) -> float:
+    return len(set(wanted) & set(available)) / max(len(set(wanted)), 1)
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -1,4 +1,4 @@
-"""Ranking without training: how well does an option, put behind the prompt, match the evidence?"""
+"""Ranking without training: how well does an option, appended to the prompt, match the evidence?"""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from kaggle_rag.rankers.weighed import TEMPERATURE, weighed
 from kaggle_rag.retrieval.queries import short_prompt
 from kaggle_rag.runtime.errors import ConfigError
 
-# Questions scored at once: bounds the vectors in RAM.
+# Questions scored at a time: bounds the vectors in RAM.
 _BATCH = 512
 
-# Scores by name; all but bm25 are of the size of cosines, so that one temperature suits them.
+# Scores by name; all but bm25 are on the scale of cosines, so that one temperature suits them.
 SCORES: dict[str, Callable[[Views], Scores]] = {
     "weighed": weighed,
     "novel": novel,
@@ -50,7 +50,7 @@ SCORES: dict[str, Callable[[Views], Scores]] = {
 
 
 def score_of(name: str, views: Views) -> Scores:
-    """Scores ``(k,)`` of the options that are there, by a formula of `SCORES`.
+    """Scores ``(k,)`` of the options that exist, by a formula of `SCORES`.
 
     A question without evidence gets `words_only` from every formula.
     """
@@ -59,15 +59,14 @@ def score_of(name: str, views: Views) -> Scores:
 
 
 class SimilarityRanker:
-    """Ranks options by one of ``SCORES``, softmaxed.
+    """Ranks options by a softmax over one of ``SCORES``.
 
     Parameters
     ----------
     encoder : embeds prompts, options and the evidence that is not in the index.
-    index : gives the vectors of evidence without encoding it again.
-    score : a key of ``SCORES``. Without evidence every score falls back on `words_only`.
-    temperature : of the softmax; smaller is surer. `weighed` is fitted to be as sure as it is right at the
-        default.
+    index : supplies vectors of the evidence, so that it is not encoded again.
+    score : a key of ``SCORES``. Without evidence every score falls back to `words_only`.
+    temperature : of the softmax; lower is more confident. `weighed` is calibrated at the default.
     """
 
     notes: Sequence[str] = ()
@@ -117,7 +116,7 @@ class SimilarityRanker:
         """Each question as the scores see it, in order."""
         pairs = zip(questions, contexts or itertools.repeat(None))
         while batch := list(itertools.islice(pairs, _BATCH)):
-            evidence = [found.evidence() if found else [] for _, found in batch]
+            evidence = [context.evidence() if context else [] for _, context in batch]
             yield from self._views([question for question, _ in batch], evidence)
 
     def _views(self, questions: Sequence[Question], evidence: Sequence[Sequence[Evidence]]) -> list[Views]:
@@ -131,27 +130,27 @@ class SimilarityRanker:
         evidence_vectors = self._evidence_vectors([e for each in evidence for e in each])
         language = self.index.manifest.language if self.index is not None else "en"
         views, option, piece = [], 0, 0
-        for row, (texts, found) in enumerate(zip(options, evidence)):
-            here, there = slice(option, option + len(texts)), slice(piece, piece + len(found))
-            option, piece = here.stop, there.stop
+        for row, (texts, pieces) in enumerate(zip(options, evidence)):
+            of_options, of_pieces = slice(option, option + len(texts)), slice(piece, piece + len(pieces))
+            option, piece = of_options.stop, of_pieces.stop
             views.append(
                 Views(
-                    prompt_vectors[row], option_vectors[here], both_vectors[here],
-                    evidence_vectors[there], texts, [e.text for e in found], prompts[row], language,
+                    prompt_vectors[row], option_vectors[of_options], both_vectors[of_options],
+                    evidence_vectors[of_pieces], texts, [e.text for e in pieces], prompts[row], language,
                 )
             )  # fmt: skip
         return views
 
     def _evidence_vectors(self, evidence: Sequence[Evidence]) -> Vectors:
-        """From the index where the passage stands in it, else encoded, each text once."""
+        """From the index for passages in it; other texts are encoded, each once."""
         indexed = np.array([self.index is not None and e.article_id != OWN for e in evidence], dtype=bool)
         out = np.empty((len(evidence), self.encoder.card.dim), dtype=np.float32)
         if self.index is not None and indexed.any():
-            rows = np.array([e.row for e, there in zip(evidence, indexed) if there])
+            rows = np.array([e.row for e, known in zip(evidence, indexed) if known])
             out[indexed] = self.index.vectors(rows)
-        texts = sorted({e.text for e, there in zip(evidence, indexed) if not there})
-        place = {text: number for number, text in enumerate(texts)}
+        texts = sorted({e.text for e, known in zip(evidence, indexed) if not known})
+        position = {text: number for number, text in enumerate(texts)}
         vectors = self.encoder.encode_passages(texts)
         for number in map(int, np.flatnonzero(~indexed)):
-            out[number] = vectors[place[evidence[number].text]]
+            out[number] = vectors[position[evidence[number].text]]
         return out

@@ -1,4 +1,4 @@
-"""A ranker that was trained: any backbone, full weights or an adapter, in the form it learnt."""
+"""A trained ranker: any backbone, full weights or an adapter, in the form it was trained in."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from kaggle_rag.runtime.limits import Need, release
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
 
-# Options of a question, by which the least that is read at once is reckoned.
+# Options per question, assumed for the smallest batch.
 _OPTIONS = 5
 
 
 class TrainedRanker:
-    """Probabilities of a folder that ``python -m training`` wrote, or of a checkpoint trained elsewhere.
+    """Probabilities from a folder that ``python -m training`` wrote, or a checkpoint trained elsewhere.
 
     Parameters
     ----------
     folder : the folder, or a name that resolves to it (an attached input).
-    base : where an adapter's backbone lies on this machine (default: the name it was trained by).
-    device : ``"cuda"``, ``"cpu"``; by default CUDA where there is one.
-    precision : ``auto``, ``fp32``, ``fp16``, ``bf16``; by default (``auto``) the half precision a GPU has,
+    base : location of an adapter's backbone on this machine (default: its name in training).
+    device : ``"cuda"``, ``"cpu"``; by default CUDA if available.
+    precision : ``auto``, ``fp32``, ``fp16``, ``bf16``; by default (``auto``) the GPU's half precision, or
         fp32 on a CPU.
-    snippets : how many of a context are read, which may be more than in training (0: all that fit).
-    max_tokens : longest row read (default: that of training).
+    snippets : number to read per context, which may be more than in training (0: all that fit).
+    max_tokens : longest row (default: that of training).
     batch_tokens : padded tokens in one forward pass.
-    form : of a checkpoint without ``ranker.json``; a folder with one knows its form.
-    template : of the same, the layout that its rows of ``max_tokens`` had in training: a key of
+    form : form of a checkpoint without ``ranker.json``; a folder with one knows its form.
+    template : layout that such a checkpoint's rows of ``max_tokens`` had in training: a key of
         `kaggle_rag.models.layouts.PRESETS`, or fields of `Layout` (default: the form's own layout).
     load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
     packed : a decoder reads context and question once for all options; the answers are the same.
@@ -81,7 +81,7 @@ class TrainedRanker:
             raise ConfigError(
                 f"this ranker answers in the form {self.card.form!r}",
                 where="rankers.options.form",
-                cure="leave form out: it is for checkpoints without " + CARD,
+                cure="remove form: it is for checkpoints without " + CARD,
             )
         require_precision(precision, "rankers.options.precision")
         self._given = (device and device_of(device), precision)
@@ -90,24 +90,24 @@ class TrainedRanker:
         self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
 
-    # Found when they are needed: to ask for a GPU imports torch, for which no mistake need wait.
+    # Resolved when needed: looking for a GPU imports torch, and no error message should wait for that.
     @functools.cached_property
     def device(self) -> str:
-        """Where it runs."""
+        """The device it runs on."""
         return self._given[0] or device_of(None)
 
     @functools.cached_property
     def precision(self) -> str:
-        """What it computes in."""
+        """The precision it computes in."""
         return precision_of(self._given[1], self.device)
 
     def _require_fitting(self) -> None:
-        """Settings that would mean nothing here."""
+        """Refuse settings that have no meaning here."""
         if self.template and not self.bare:
             raise ConfigError(
-                "this ranker knows the layout that it was trained by",
+                "this ranker knows the layout it was trained with",
                 where="rankers.options.template",
-                cure=f"leave template out: it is for checkpoints without {CARD}, beside form and max_tokens",
+                cure=f"remove template: it is for checkpoints without {CARD}, with form and max_tokens",
             )
         for name, value in (("load_in_4bit", self.load_in_4bit), ("packed", self.packed)):
             if not isinstance(value, bool):
@@ -138,7 +138,7 @@ class TrainedRanker:
         return self
 
     def need(self) -> Need:
-        """What answering will take, by the headers of the files; nothing is loaded.
+        """The memory that answering needs, by the headers of the files; nothing is loaded.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class TrainedRanker:
         folders = [*own, self.folder]
         rows = max(_OPTIONS, (self.batch_tokens or TOKENS[self.device.split(":")[0]]) // self.max_tokens)
         form = form_of(self.card.form, family_in(str(folders[0])))
-        found = estimate(
+        needed = estimate(
             folders,
             config_of(folders[0]),
             Reading(
@@ -161,14 +161,14 @@ class TrainedRanker:
                 nf4=self.load_in_4bit or self.card.nf4, answers=not (form.has_head or form.embeds),
             ),
         )  # fmt: skip
-        cure = "raise limits.ram (--ram)" if not found.gpu else "raise limits.gpu (--gpu)"
+        cure = "raise limits.ram (--ram)" if not needed.gpu else "raise limits.gpu (--gpu)"
         smaller = "" if self.load_in_4bit or self.card.nf4 else ", set rankers.options.load_in_4bit: true"
         return Need(
             f"rank: {self.folder.name}",
-            found.ram,
-            f"{cure}{smaller}, lower rankers.options.batch_tokens or max_tokens, or take a smaller ranker",
-            gpu=found.gpu,
-            weights=found.weights,
+            needed.ram,
+            f"{cure}{smaller}, lower rankers.options.batch_tokens or max_tokens, or use a smaller ranker",
+            gpu=needed.gpu,
+            weights=needed.weights,
         )
 
     def __exit__(
@@ -182,7 +182,7 @@ class TrainedRanker:
     ) -> Probabilities:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
         if self._backbone is None:
-            raise RuntimeError("the ranker is used outside of its with block")
+            raise RuntimeError("the ranker is used outside its with block")
         passages = self._backbone.form.embeds
         rows = zip(questions, contexts or itertools.repeat(None))
         items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
@@ -196,9 +196,9 @@ class TrainedRanker:
             raise CheckpointError(
                 f"the answers to {lost:,} of {len(items):,} questions are not numbers",
                 where=self.folder,
-                cure="some of its weights are not: copy the folder again, or train it again",
+                cure="some of its weights are not numbers: copy the folder again, or retrain it",
             )
-        self.notes = self._noted(writer)
+        self.notes = self._notes_of(writer)
         if len(again):
             overflowed = f"{len(again):,} questions overflowed in {self.precision} and were answered in fp32"
             self.notes = [*self.notes, overflowed]
@@ -211,19 +211,19 @@ class TrainedRanker:
             self._backbone, writer, items, self.batch_tokens, rotations=self.rotations
         )
 
-    def _noted(self, writer: Writer) -> list[str]:
+    def _notes_of(self, writer: Writer) -> list[str]:
         notes = []
         if self._unpacked:
-            notes.append(f"{self.folder.name} reads every option in a row of its own: {self._unpacked}")
+            notes.append(f"{self.folder.name} reads each option in a separate row: {self._unpacked}")
         if writer.shortened:
             notes.append(
                 f"{writer.shortened:,} rows lost words of the question: "
-                f"max_tokens {self.max_tokens} is too few"
+                f"max_tokens {self.max_tokens} is too low"
             )
         if self.bare and not self.template:
             notes.append(
-                f"{self.folder.name} does not say which layout it was trained by, and was read in that of "
-                f"its form: first {writer.layout.first!r}, second {writer.layout.second!r}. Name it by "
+                f"{self.folder.name} does not say which layout it was trained with, so that of its form "
+                f"was used: first {writer.layout.first!r}, second {writer.layout.second!r}. Name it in "
                 f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
             )
         return notes
@@ -241,18 +241,18 @@ def _in_float32(model: Any) -> Iterator[None]:
 
 
 def _require_counts(**given: tuple[int | None, int]) -> None:
-    """Raise ``ConfigError`` for a number that is less than the least that means something."""
-    for name, (number, least) in given.items():
-        if number is not None and number < least:
-            raise ConfigError(f"{number}", where=f"rankers.options.{name}", expected=f"{least} or more")
+    """Raise ``ConfigError`` for a number below its minimum."""
+    for name, (number, minimum) in given.items():
+        if number is not None and number < minimum:
+            raise ConfigError(f"{number}", where=f"rankers.options.{name}", expected=f"{minimum} or more")
 
 
 def located(name: str) -> Path:
-    """The folder a name stands for: a ranker here or among the attached inputs, or a checkpoint."""
+    """The folder that a name refers to: a ranker here or among the attached inputs, or a checkpoint."""
     if (folder := Path(name).expanduser()).is_dir():
         return folder
-    if (found := next(attached(name, CARD), None)) is not None:
-        return found
+    if (attached_folder := next(attached(name, CARD), None)) is not None:
+        return attached_folder
     try:
         return resolve(name).path
     except CheckpointError as error:
@@ -265,7 +265,7 @@ def located(name: str) -> Path:
 
 
 def _bare_card(ranker: TrainedRanker, max_tokens: int | None) -> RankerCard:
-    """What a checkpoint that was trained elsewhere does not say itself."""
+    """The card of a checkpoint trained elsewhere, which has none of its own."""
     if not max_tokens:
         raise ConfigError(
             f"a checkpoint without {CARD} needs max_tokens",

@@ -196,7 +196,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     if settings.packed:
         backbone, reason = with_packing(backbone)
         if reason:
-            say(f"note: every option is read in a row of its own: {reason}")
+            say(f"note: each option is read in a separate row: {reason}")
     if settings.adversarial == "fgm":
         require_embeddings(model)
     if settings.gradient_checkpointing:

@@ -180,7 +180,7 @@ def test_a_ranker_tells_of_questions_that_it_could_not_read_whole(told, ranker):
         with make_ranker("trained", {"folder": str(ranker), "device": "cpu", "max_tokens": tokens}) as made:
             made.probabilities(read, None)
         notes.append(list(made.notes))
-    assert notes[0] == [] and "rows lost words of the question: max_tokens 6 is too few" in notes[1][0]
+    assert notes[0] == [] and "rows lost words of the question: max_tokens 6 is too low" in notes[1][0]
 
 
 def refused(told, folder, **options):
@@ -277,7 +277,7 @@ def _without_numbers(weights):
     "change, message",
     [
         (_shortened, "its weights have other shapes than its config.json says"),
-        (_without_numbers, "its weights hold some that are none"),
+        (_without_numbers, "some of its weights are not numbers"),
         (lambda weights: {k: v for k, v in weights.items() if "classifier" not in k}, "has no head"),
     ],
 )
