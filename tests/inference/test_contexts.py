@@ -200,7 +200,7 @@ def test_questions_to_a_scored_submission(sample_index, tmp_path, monkeypatch, c
     silent = "rankers=[{kind: similarity}, {kind: similarity, weight: 0}]"
     capsys.readouterr()
     assert call(*submit, "--without-contexts", "--out", blind, "--set", silent, monkeypatch=monkeypatch) == 0
-    assert capsys.readouterr().err.count("rank: similarity") == 1
+    assert capsys.readouterr().err.count("rank: similarity: ") == 1
     results = []
     for path in (out, blind):
         assert call("score", path, TEST_ANSWERS, "--json", monkeypatch=monkeypatch) == 0

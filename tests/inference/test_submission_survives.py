@@ -147,12 +147,19 @@ def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monke
 def test_time_that_runs_out_leaves_the_least_certain_questions_to_the_last_ranker(run, monkeypatch):
     """A clock that stands still until the second ranker has answered once."""
     monkeypatch.setattr("inference.asking._FIRST", 8)
-    times = iter([0.0] * 12)
-    monkeypatch.setattr(Clock, "elapsed", lambda self: next(times, 1e6))
+    answer, now = SimilarityRanker.probabilities, [0.0]
+
+    def probabilities(self, questions, contexts):
+        table = answer(self, questions, contexts)
+        now[0] += 1e6 * (self.score == "novel")
+        return table
+
+    monkeypatch.setattr(SimilarityRanker, "probabilities", probabilities)
+    monkeypatch.setattr(Clock, "elapsed", lambda self: now[0])
     code, said = run("--set", TWO, "--time", "10m")
     assert code == 0 and run.valid() and "limits.time" in said
     stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
-    assert sum(stage["questions"] for stage in stages[1:]) < 80
+    assert [stage["questions"] for stage in stages] == [40, 40, 8]
 
 
 def test_the_least_certain_come_first():
@@ -243,8 +250,9 @@ def test_questions_that_overflow_in_half_precision_are_answered_in_float32(tmp_p
     folder = backbone("llama", tmp_path / "model")
     loaded = load_backbone(str(folder), "options", device="cpu")
     with torch.no_grad():
-        # The greatest number of float16 is 65,504.
-        loaded.model.get_output_embeddings().weight *= 3e6
+        # The greatest number of float16 is 65,504: weights of some hundreds fit, and what they make does not.
+        loaded.model.get_output_embeddings().weight *= 1e4
+        loaded.model.model.norm.weight *= 100
     loaded.model.save_pretrained(folder)
     rows = [{"id": n, "prompt": f"which {word}", "A": "red", "B": "blue"} for n, word in enumerate(WORDS[:6])]
     questions = Questions.from_rows(rows, "test")
@@ -268,11 +276,11 @@ def killed(command, environment, moment, number):
     return running
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
     facts_index, tmp_path, kills
 ):
-    questions = write(tmp_path / "questions.jsonl", 400)
+    questions = write(tmp_path / "questions.jsonl", 150)
     read = Questions.read(questions)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [

@@ -299,12 +299,12 @@ def test_the_index_is_closed_before_a_large_ranker_and_opened_again(middling, fa
     settings = [f"rankers=[{json.dumps(large)}, {{kind: similarity}}]", f"index={facts_index}", "device=cpu"]
     resources = Resources.open(load(None, settings))
     questions = Questions.read(told["validation"])
-    first = predict(resources, questions, None, quiet=True)
+    first = predict(resources, questions, None)
     assert resources.index is None and resources.encoder is None
-    alone = predict(Resources.open(load(None, ["device=cpu"])), questions, None, quiet=True)
+    alone = predict(Resources.open(load(None, ["device=cpu"])), questions, None)
     assert abs(first - alone).max() < 1e-6
     assert resources.retriever().index.manifest and resources.encoder is not None
-    assert (predict(resources, questions, None, quiet=True) == first).all()
+    assert (predict(resources, questions, None) == first).all()
 
 
 def test_a_token_beyond_the_embedding(tmp_path):

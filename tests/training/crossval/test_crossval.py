@@ -182,10 +182,10 @@ def test_the_final_rankers_answer_by_the_solution_that_was_written(tmp_path, mon
     assert [ranker.weight for ranker in given.rankers] == [0.5, 0.5]
     questions = Questions.read(flags["questions"])
     kept = read_contexts(flags["contexts_file"], questions)
-    table = predict(Resources.open(given), questions, kept, quiet=True)
+    table = predict(Resources.open(given), questions, kept)
     with TrainedRanker(str(tmp_path / "input/tiny/final"), device="cpu") as ranker:
         theirs = ranker.probabilities(questions, kept)
-    similar = predict(Resources.open(load(None, ["device=cpu"])), questions, kept, quiet=True)
+    similar = predict(Resources.open(load(None, ["device=cpu"])), questions, kept)
     assert np.allclose(table, (theirs + similar) / 2, atol=1e-6)
 
 
@@ -223,9 +223,9 @@ def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, caps
     (tmp_path / "pasted.yaml").write_text(f"{stack}\nrankers: {json.dumps(both)}\n")
     found = load(tmp_path / "pasted.yaml", flags={"questions": TRAIN, "contexts_file": contexts})
     kept = read_contexts(contexts, questions)
-    table = predict(Resources.open(found), questions, kept, quiet=True)
+    table = predict(Resources.open(found), questions, kept)
     each = [
-        predict(Resources.open(load(None, [f"rankers=[{json.dumps(one)}]"])), questions, kept, quiet=True)
+        predict(Resources.open(load(None, [f"rankers=[{json.dumps(one)}]"])), questions, kept)
         for one in both
     ]
     names = ("similarity", "similarity-2")

@@ -127,7 +127,7 @@ def test_a_finished_run_is_not_run_again_and_a_strangers_folder_is_left_alone(tr
         train(data, trained[0], epochs=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
-    with pytest.raises(ArtifactError, match="something other than"):
+    with pytest.raises(ArtifactError, match="something else"):
         train(data, tmp_path / "mine")
     (tmp_path / "mine").rename(tmp_path / "out.training")
     with pytest.raises(ArtifactError, match="something other than"):
