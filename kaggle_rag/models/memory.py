@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,24 @@ def estimate(folders: list[Path], config: Any, reading: Reading) -> Estimate:
     return Estimate(libraries + held + copied + working, 0, held)
 
 
+def streamed(
+    parts: Sequence[int], resident: int, config: Any, reading: Reading, *, states_ram: int, states_gpu: int
+) -> Estimate:
+    """The memory for answering layer by layer, of ``parts`` that take so many bytes each.
+
+    On a CPU a part and the next are in memory; for a GPU the next one waits in RAM, and is copied there
+    while the one after it is read.
+    """
+    libraries = _LIBRARIES + (_CUDA_BUILD if _for_cuda() else 0)
+    kept = min(resident, sum(parts))
+    pair = max(map(sum, itertools.pairwise(parts)))
+    working = _working(config, reading, _BYTES[reading.precision])
+    if reading.device.startswith("cuda"):
+        gpu = _CUDA + kept + max(parts) + working + states_gpu
+        return Estimate(libraries + _CUDA + pair + states_ram, gpu, kept + max(parts))
+    return Estimate(libraries + kept + pair + working + states_ram, 0, kept + pair)
+
+
 def _for_cuda() -> bool:
     import torch
 
@@ -97,18 +116,27 @@ def weights_of(folder: Path, precision: str) -> int:
     return int(sum(_held(name, shape, kind, number, nf4=False) for name, shape, kind in _headers(folder)))
 
 
+def header(path: Path) -> Iterator[tuple[str, list[int], str]]:
+    """Name, shape and number type (as safetensors calls it) of every tensor in a file.
+
+    Raises
+    ------
+    CheckpointError : the file is not safetensors, or is truncated.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_slice(name)
+                yield name, tensor.get_shape(), tensor.get_dtype()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"this file is damaged ({str(error).splitlines()[0]})", where=path, cure="copy it again"
+        ) from error
+
+
 def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
     for path in weights(folder):
-        try:
-            with safe_open(path, framework="np") as file:
-                for name in file.keys():  # noqa: SIM118
-                    tensor = file.get_slice(name)
-                    yield name, tensor.get_shape(), tensor.get_dtype()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"this file is damaged ({str(error).splitlines()[0]})", where=path,
-                cure="copy it again",
-            ) from error  # fmt: skip
+        yield from header(path)
 
 
 def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> float:
