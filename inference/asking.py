@@ -59,7 +59,7 @@ class Asked(NamedTuple):
             stage.note = f"{self.name}: all {len(table):,} answers were there already"
             return
         with self._opened(resources) as ranker, overall(len(rows), f"rank: {self.name}", "question") as bar:
-            for batch in self._batches(rows, clock):
+            for batch in self._batches(rows, clock, getattr(ranker, "questions_at_once", _BATCH)):
                 table[batch] = ranker.probabilities(
                     self.questions.take(batch), self.contexts and [self.contexts[row] for row in batch]
                 )
@@ -84,10 +84,13 @@ class Asked(NamedTuple):
             resources.close()
         return unopened
 
-    def _batches(self, rows: Rows, clock: Clock) -> Iterator[Rows]:
-        """Batches of rows until there are no more, or no more time."""
+    def _batches(self, rows: Rows, clock: Clock, most: int | None) -> Iterator[Rows]:
+        """Batches of at most ``most`` rows until there are no more, or no more time."""
+        if most is None:
+            yield rows
+            return
         limited = clock.limit is not None
-        size, start = _FIRST if limited else _BATCH, 0
+        size, start = _FIRST if limited else most, 0
         while start < len(rows) and (start == 0 or clock.left() > self.until):
             began = time.perf_counter()
             yield rows[start : start + size]
@@ -97,7 +100,7 @@ class Asked(NamedTuple):
             start += size
             if limited:
                 spare = max(clock.left() - self.until, 0.0)
-                size = int(np.clip(min(_SECONDS, spare / 2) / max(pace, 1e-9), 1, _BATCH))
+                size = int(np.clip(min(_SECONDS, spare / 2) / max(pace, 1e-9), 1, most))
 
     def _forecast(self, pace: float, count: int, clock: Clock) -> None:
         fits = int(max(clock.left() - self.until, 0) / max(pace, 1e-9))

@@ -27,9 +27,12 @@ from kaggle_rag.runtime.limits import Need, release
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
+    from kaggle_rag.models.streaming import StreamedModel
 
 # Options per question, assumed for the smallest batch.
 _OPTIONS = 5
+# Questions that are best asked together: enough to sort by length, few enough to lose to a kill.
+_QUESTIONS = 512
 
 
 class TrainedRanker:
@@ -51,6 +54,8 @@ class TrainedRanker:
     load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
     packed : a decoder reads context and question once for all options; the answers are the same.
     rotations : orders of the options in which each question is asked and averaged.
+    streamed : keep one layer at a time in memory, read from the files once for all questions: for decoders
+        larger than the memory.
     """
 
     def __init__(
@@ -67,11 +72,12 @@ class TrainedRanker:
         load_in_4bit: bool = False,
         packed: bool = True,
         rotations: int = 1,
+        streamed: bool = False,
     ) -> None:
         self.folder = located(folder)
         self.base, self.batch_tokens, self.form = base, batch_tokens, form
         self.template, self.load_in_4bit, self.packed = template, load_in_4bit, packed
-        self.rotations = rotations
+        self.rotations, self.streamed = rotations, streamed
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
         _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
@@ -89,6 +95,8 @@ class TrainedRanker:
         self.max_tokens = max_tokens or self.card.max_tokens
         self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
+        self._stream: StreamedModel | None = None
+        self._unpacked = ""
 
     # Resolved when needed: looking for a GPU imports torch, and no error message should wait for that.
     @functools.cached_property
@@ -109,7 +117,8 @@ class TrainedRanker:
                 where="rankers.options.template",
                 cure=f"remove template: it is for checkpoints without {CARD}, with form and max_tokens",
             )
-        for name, value in (("load_in_4bit", self.load_in_4bit), ("packed", self.packed)):
+        switches = {"load_in_4bit": self.load_in_4bit, "packed": self.packed, "streamed": self.streamed}
+        for name, value in switches.items():
             if not isinstance(value, bool):
                 raise ConfigError(
                     f"not a yes or no: {value!r}",
@@ -121,7 +130,15 @@ class TrainedRanker:
 
             require_4bit()
 
+    @property
+    def questions_at_once(self) -> int | None:
+        """How many questions are best asked together: a streamed model reads all of its weights each time."""
+        return None if self.streamed else _QUESTIONS
+
     def __enter__(self) -> TrainedRanker:
+        if self.streamed:
+            self._stream, self._tokenizer = self._opened_stream()
+            return self
         from kaggle_rag.models.loading import load_ranker, load_whole, with_packing
 
         where: dict[str, Any] = {
@@ -132,10 +149,17 @@ class TrainedRanker:
         else:
             _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
-        self._unpacked = ""
         if self.packed:
             self._backbone, self._unpacked = with_packing(self._backbone)
+        self._tokenizer = self._backbone.tokenizer
         return self
+
+    def _opened_stream(self) -> tuple[StreamedModel, Any]:
+        from kaggle_rag.rankers.streamed import open_streamed
+
+        return open_streamed(
+            self.folder, self.card, base=self.base, device=self.device, precision=self.precision
+        )
 
     def need(self) -> Need:
         """The memory that answering needs, by the headers of the files; nothing is loaded.
@@ -144,6 +168,8 @@ class TrainedRanker:
         ------
         CheckpointError : an adapter's backbone is not on this machine, or a file is damaged.
         """
+        if self.streamed:
+            return self._opened_stream()[0].need(0, self.max_tokens, self.batch_tokens)
         from kaggle_rag.models.answering.base import TOKENS
         from kaggle_rag.models.description import config_of
         from kaggle_rag.models.loading import family_in
@@ -174,22 +200,23 @@ class TrainedRanker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._backbone = None
+        self._backbone, self._stream = None, None
         release()
 
     def probabilities(
         self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Probabilities:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
-        if self._backbone is None:
+        if self._backbone is None and self._stream is None:
             raise RuntimeError("the ranker is used outside its with block")
-        passages = self._backbone.form.embeds
+        passages = self._backbone is not None and self._backbone.form.embeds
         rows = zip(questions, contexts or itertools.repeat(None))
         items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
-        writer = Writer(self._backbone.tokenizer, self.card.layout, self.max_tokens)
+        writer = Writer(self._tokenizer, self.card.layout, self.max_tokens)
         logits = self._scores(writer, items)
         again = np.flatnonzero((~np.isfinite(logits)).any(axis=1))
-        if len(again) and self.precision != "fp32" and not (self.load_in_4bit or self.card.nf4):
+        whole = self._backbone is not None and not (self.load_in_4bit or self.card.nf4)
+        if len(again) and self._backbone is not None and whole and self.precision != "fp32":
             with _in_float32(self._backbone.model):
                 logits[again] = self._scores(writer, [items[row] for row in again])
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
@@ -206,10 +233,11 @@ class TrainedRanker:
 
     def _scores(self, writer: Writer, items: Sequence[Item]) -> npt.NDArray[np.float64]:
         """Logits ``(n, k)``."""
+        tokens, turns = self.batch_tokens, self.rotations
+        if self._stream is not None:
+            return self._stream.score(writer, items, tokens, rotations=turns)
         assert self._backbone is not None
-        return self._backbone.form.score(
-            self._backbone, writer, items, self.batch_tokens, rotations=self.rotations
-        )
+        return self._backbone.form.score(self._backbone, writer, items, tokens, rotations=turns)
 
     def _notes_of(self, writer: Writer) -> list[str]:
         notes = []
