@@ -22,6 +22,14 @@ examples:
 QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and optionally
 context and is_question. Rows with a context are answered from it, the others from the index."""
 
+_BLEND = """\
+examples:
+  python -m inference blend mine.predictions/ theirs.predictions/ --out submission.csv
+  python -m inference blend a.predictions/ b.predictions/ --weights 2 1 --rule ranks --out submission.csv
+
+RUN is the folder that submit writes beside its submission. A question that a run did not get to is decided by
+the others."""
+
 _OVERVIEW = """\
 examples:
   python -m inference submit --check --config solution.yaml
@@ -61,6 +69,16 @@ def _ask_flags(parser: argparse.ArgumentParser) -> None:
     _solution_flags(parser, files=False)
     parser.add_argument("--prompt", help="the question (default: read questions from standard input)")
     parser.add_argument("--option", action="append", default=[], help="an answer option; repeatable")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _blend_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="NAME.predictions of submit")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the submission to write")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="X", help="one per run (default: equal)")
+    parser.add_argument(
+        "--rule", choices=("probabilities", "ranks"), default="probabilities", help="what is averaged"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -172,6 +190,14 @@ def _ask(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _blend(arguments: argparse.Namespace) -> int:
+    from inference.blend import blend_runs
+
+    report = blend_runs(arguments.runs, arguments.out, arguments.weights, arguments.rule)
+    show_report(report, as_json=arguments.json)
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from inference.demo import demo
 
@@ -185,6 +211,9 @@ PROGRAM = Program(
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
         "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
         "ask": Command("ask questions and see the evidence", _ask, _ask_flags),
+        "blend": Command(
+            "mix the predictions of several runs into one submission", _blend, _blend_flags, _BLEND
+        ),
         "demo": Command("run every stage on the embedded sample competition", _demo, _demo_flags),
     },
 )  # fmt: skip

@@ -301,3 +301,39 @@ def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_s
     assert first is not None
     subprocess.run([*command, out], env=environment, check=True, capture_output=True)
     assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+
+
+def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
+    from inference.blend import blend_runs
+    from kaggle_rag.data.predictions import Predictions
+
+    folders, tables = [], []
+    for name, score in (("a", "weighed"), ("b", "novel")):
+        ranker = f"rankers=[{{kind: similarity, options: {{score: {score}}}}}]"
+        assert run("--set", ranker, "--out", tmp_path / f"{name}.csv")[0] == 0
+        folders.append(tmp_path / f"{name}.predictions")
+        tables.append(Predictions.read(folders[-1] / "similarity.parquet").tables["similarity"])
+    report = blend_runs(folders, tmp_path / "both.csv", [3, 1])
+    by_hand = (3 * tables[0] + tables[1]) / 4
+    expected = [
+        [int(c) for c in np.argsort(-row, kind="stable") if p[c]][:3]
+        for row, p in zip(by_hand, run.questions.present)
+    ]
+    assert validate(tmp_path / "both.csv", run.questions.ids, run.questions.options) == expected
+    assert [answered for *_, answered in report.runs] == [40, 40] and "weight 3" in report.text()
+    with pytest.raises(ConfigError, match="1 weights for 2 runs"):
+        blend_runs(folders, tmp_path / "both.csv", [1])
+
+
+def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, monkeypatch):
+    from inference.blend import blend_runs
+    from kaggle_rag.runtime.errors import InputError
+
+    assert run()[0] == 0
+    other = write(tmp_path / "other.jsonl", 7)
+    assert run("--questions", other, "--out", tmp_path / "o.csv")[0] == 0
+    with pytest.raises(InputError, match="33 questions of the first run are not in it"):
+        blend_runs([tmp_path / "s.predictions", tmp_path / "o.predictions"], tmp_path / "b.csv")
+    with pytest.raises(InputError, match="no predictions here"):
+        blend_runs([tmp_path / "none"], tmp_path / "b.csv")
+    assert not (tmp_path / "b.csv").exists()
