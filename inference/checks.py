@@ -10,6 +10,7 @@ from typing import NamedTuple
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import Questions, id_text
+from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.data.submission import is_submission, read_ids
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.index.manifest import MANIFEST
@@ -65,11 +66,13 @@ class Inputs(NamedTuple):
     questions : all of the file, or the first ``limit`` of them.
     left_out : number of questions that a limit leaves out.
     contexts : from the contexts file; ``None`` without one.
+    bad_rows : faults of rows that were repaired.
     """
 
     questions: Questions
     left_out: int = 0
     contexts: list[QuestionContexts] | None = None
+    bad_rows: tuple[InputError, ...] = ()
 
 
 def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Inputs:
@@ -93,9 +96,17 @@ def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Input
 
 
 def check_submit(
-    solution: Solution, *, without_contexts: bool, sample: Path | None, faults: Sequence[KitError] = ()
+    solution: Solution,
+    *,
+    without_contexts: bool,
+    sample: Path | None,
+    faults: Sequence[KitError] = (),
+    repair: bool = False,
 ) -> Inputs:
-    """Raise all faults of a run of ``submit``; return what was read to find them."""
+    """Raise all faults of a run of ``submit``; return what was read to find them.
+
+    With ``repair``, a row that is no question is none of them: it is answered by what can be read of it.
+    """
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
@@ -109,8 +120,10 @@ def check_submit(
     inputs = None
     if solution.questions:
         with gathered.check():
-            questions = Questions.read(solution.questions)
-            inputs = _limited(questions, solution.limit)
+            bad_rows: list[InputError] = []
+            path = solution.questions
+            questions = read_repaired(path, bad_rows.append) if repair else Questions.read(path)
+            inputs = _limited(questions, solution.limit)._replace(bad_rows=tuple(bad_rows))
     if inputs and sample is not None:
         with gathered.check():
             _require_same_ids(questions, sample)

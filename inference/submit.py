@@ -17,6 +17,7 @@ from kaggle_rag.config import Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.repair import shown
 from kaggle_rag.data.submission import top_letters, validate, write_submission
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.runtime.errors import InputError, KitError
@@ -71,7 +72,15 @@ def submit(
     ------
     KitError : bad questions, bad settings or another competition's sample; before any computation.
     """
-    inputs = check_submit(solution, without_contexts=without_contexts, sample=sample)
+    inputs = check_submit(
+        solution, without_contexts=without_contexts, sample=sample, repair=not strict
+    )  # fmt: skip
+    if inputs.bad_rows:
+        print(
+            f"note: {len(inputs.bad_rows):,} rows are no questions, and are answered by what can be read of "
+            f"them (--strict refuses them):\n{shown(inputs.bad_rows)}",
+            file=sys.stderr,
+        )
     assert solution.out
     submission = _Submission(solution.out, inputs.questions, solution.top)
     new = submission.guess()

@@ -337,3 +337,36 @@ def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, mon
     with pytest.raises(InputError, match="no predictions here"):
         blend_runs([tmp_path / "none"], tmp_path / "b.csv")
     assert not (tmp_path / "b.csv").exists()
+
+
+BAD = [
+    {"id": "empty", "prompt": " ", "A": "iron", "B": "copper", "C": "gold"},
+    {"id": "one", "prompt": "Which melts first?", "A": "iron", "B": None, "C": None},
+    {"id": "none", "prompt": "Which melts first?", "A": None, "B": None, "C": None},
+    {"id": "structure", "prompt": {"text": "?"}, "A": ["iron", {}], "B": "copper", "C": "gold"},
+    {"id": "answer", "prompt": "Which melts first?", "A": "iron", "B": "copper", "C": "gold", "answer": "Z"},
+    {"id": "truth", "prompt": "Which melts first?", "A": "iron", "B": "copper", "is_question": "maybe"},
+]
+
+
+@pytest.mark.parametrize("row", BAD, ids=lambda row: row["id"])
+def test_a_bad_row_is_answered_by_what_can_be_read(run, tmp_path, row):
+    good = {"id": "good", "prompt": "How many moons has Mars?", "A": "two", "B": "three", "C": "none"}
+    path = tmp_path / "bad.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in (good, row)), encoding="utf-8")
+    code, said = run("--questions", path)
+    assert code == 0 and "note: 1 rows are no questions" in said and "bad.jsonl, row 2" in said
+    answered = validate(run.out, ["good", row["id"]])
+    assert answered[0][0] == 0 and len(answered[1]) >= 2
+    for flag in ("--strict", "--check"):
+        run.out.unlink(missing_ok=True)
+        code, said = run("--questions", path, flag)
+        assert code == 2 and "bad.jsonl, row 2" in said and not run.out.exists()
+
+
+def test_a_bad_table_is_refused_all_the_same(run, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    rows = [{"id": "1", "prompt": " ", "A": "iron", "B": "copper"}] * 2
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    code, said = run("--questions", path)
+    assert code == 2 and "id '1'" in said and "two rows" in said and not run.out.exists()

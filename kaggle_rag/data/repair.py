@@ -1,0 +1,69 @@
+"""Rows that are no questions, answered by what can be read of them: no bad row costs a submission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaggle_rag.data.cells import text_of
+from kaggle_rag.data.questions import LETTERS, Questions
+from kaggle_rag.data.tables import Row, read_rows
+from kaggle_rag.runtime.errors import InputError
+
+# What stands for a prompt or an option that cannot be read.
+_UNREADABLE = "?"
+
+
+def read_repaired(path: Path, on_fault: Callable[[InputError], None]) -> Questions:
+    """`Questions.read`, but a row that is no question is repaired, and its fault handed to ``on_fault``.
+
+    A prompt that is empty or unreadable becomes ``?``, and so do options where fewer than two can be read:
+    the row keeps its id and all of its letters. Other cells that cannot be read count as empty.
+
+    Raises
+    ------
+    InputError : a fault of the whole table: its format, its columns, or an id that is empty or repeated.
+    """
+    rows = list(read_rows(path))
+    columns = dict.fromkeys(name for row in rows for name in row)
+    try:
+        return Questions.from_rows(rows, str(path))
+    except InputError:
+        repaired = [
+            _repaired(row, columns, f"{path}, row {number}", on_fault) for number, row in enumerate(rows, 1)
+        ]
+    return Questions.from_rows(repaired, str(path))
+
+
+def _repaired(
+    row: Row, columns: dict[str, None], where: str, on_fault: Callable[[InputError], None]
+) -> Row:
+    whole = {**dict.fromkeys(columns), **row}
+    try:
+        Questions.from_rows([whole], where)
+        return row
+    except InputError as fault:
+        readable = {name: _text(value, name) for name, value in whole.items()}
+        # A fault of the id or the columns is not mended: the table says so again. It counts as row 1 here.
+        on_fault(InputError(fault.what, where=fault.where.replace(", row 1", "", 1)))
+    letters = [letter for letter in LETTERS if letter in columns]
+    if sum(readable[letter] is not None for letter in letters) < 2:
+        readable |= {letter: readable[letter] or _UNREADABLE for letter in letters}
+    kept = {name: readable.get(name) for name in ("prompt", *letters, "context")}
+    return {**kept, "id": row.get("id"), "prompt": kept["prompt"] or _UNREADABLE}
+
+
+def _text(value: Any, column: str) -> str | None:
+    try:
+        text: str | None = text_of(value, column)
+    except InputError:
+        return None
+    return text if text and text.strip() else None
+
+
+def shown(faults: Sequence[InputError], most: int = 5) -> str:
+    """The first faults, a line each."""
+    lines = [str(fault).splitlines()[0] for fault in faults[:most]]
+    more = [f"and {len(faults) - most:,} more rows"] if len(faults) > most else []
+    return "\n".join([*lines, *more])
