@@ -50,6 +50,11 @@ def _submit_flags(parser: argparse.ArgumentParser) -> None:
         "--top", metavar="N|all", help="letters per prediction (default: 3, as the competition requires)"
     )
     parser.add_argument("--check", action="store_true", help="report every fault; answer nothing")
+    parser.add_argument("--dry-run", action="store_true", help="measure what it will take; write nothing")
+    parser.add_argument(
+        "--questions-expected", type=count_of("questions"), metavar="N",
+        help="with --dry-run: questions of the hidden test set (default: those of QUESTIONS)",
+    )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="stop at the first stage that fails")
     parser.add_argument("--time", metavar="TIME", help="end in this time, e.g. 8.5h or 40m")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
@@ -151,6 +156,15 @@ def _submit(arguments: argparse.Namespace) -> int:
     if arguments.check or faults:
         check(solution, **options, faults=faults)
         print("all checks passed: rankers, models, files and ids. Nothing was answered.")
+        return 0
+    if arguments.dry_run:
+        inputs = check(solution, **options)
+        from inference.planner import plan
+
+        show_report(
+            plan(solution, inputs, without_contexts=arguments.without_contexts,
+                 expected=arguments.questions_expected)
+        )  # fmt: skip
         return 0
     count = submit(solution, **options, strict=arguments.strict)
     print(f"{solution.out}: {count:,} predictions")

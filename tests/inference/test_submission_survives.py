@@ -370,3 +370,20 @@ def test_a_bad_table_is_refused_all_the_same(run, tmp_path):
     path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
     code, said = run("--questions", path)
     assert code == 2 and "id '1'" in said and "two rows" in said and not run.out.exists()
+
+
+def test_a_dry_run_says_what_each_stage_takes_and_writes_nothing(run, monkeypatch, capsys, tmp_path):
+    def seconds(*flags):
+        monkeypatch.setattr(sys, "argv", ["inference", *map(str, flags)])
+        assert run_program(program.main) == 0
+        return capsys.readouterr().out
+
+    command = ["submit", "--questions", tmp_path / "questions.jsonl", "--out", run.out, "--dry-run"]
+    said = seconds(*command, "--without-contexts", "--set", TWO, "--questions-expected", "1000000")
+    assert "1,000,000 questions" in said and "rank: similarity-2" in said and "contexts" not in said
+    assert "fits within" not in said
+    said = seconds(*command, "--without-contexts", "--time", "9h", "--questions-expected", "40")
+    assert "fits within limits.time, 9.0 hours" in said
+    said = seconds(*command, "--without-contexts", "--time", "1s", "--questions-expected", "9000000")
+    assert "more than limits.time, 1 s" in said
+    assert not run.out.exists() and not run.out.with_name("s.predictions").exists()
