@@ -81,8 +81,8 @@ class Session:
     """Answers questions one after another with models that are opened once."""
 
     def __init__(self, resources: Resources) -> None:
-        from inference.asking import require_room
         from inference.checks import active_rankers
+        from inference.ranker_turn import require_room
         from kaggle_rag.rankers.registry import make_ranker
 
         self.resources, self.retriever = resources, resources.retriever()

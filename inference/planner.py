@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from inference.asking import require_room
 from inference.checks import Inputs, active_rankers
 from inference.predict import cost
 from inference.predictions import names_of
+from inference.ranker_turn import require_room
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Questions
@@ -45,7 +45,7 @@ class StagePlan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SubmissionPlan:
     """The stages of a submission of ``questions`` questions, in their order; ``limit`` in seconds."""
 
     questions: int
@@ -94,7 +94,7 @@ class Plan:
 
 def plan(
     solution: Solution, inputs: Inputs, *, without_contexts: bool = False, expected: int | None = None
-) -> Plan:
+) -> SubmissionPlan:
     """Measure every stage on a few questions, from short to long; nothing is written.
 
     Parameters
@@ -110,7 +110,7 @@ def plan(
     costs = [(not takes_index(each.kind), cost(each)) for each in rankers]
     for number in sorted(range(len(rankers)), key=lambda n: costs[n]):
         stages.append(trial.rank(names[number], rankers[number], resources))
-    return Plan(expected or len(inputs.questions), tuple(stages), solution.limits.time)
+    return SubmissionPlan(expected or len(inputs.questions), tuple(stages), solution.limits.time)
 
 
 class _Trial:

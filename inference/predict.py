@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from inference.asking import Asked, require_room
 from inference.checks import active_rankers, fitting_stack
 from inference.predictions import PredictionStore, names_of
+from inference.ranker_turn import RankerTurn, require_room
 from inference.run_log import Clock, RunLog
 from kaggle_rag.config import LimitSettings, RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
@@ -99,10 +99,10 @@ def predict(
     for turn, number in enumerate(order):
         weighed = [max(costs[n], _LEAST_COST) for n in order[turn:]]
         until = log.clock.after(weighed[0] / sum(weighed))
-        asked = Asked(names[number], rankers[number], questions, contexts, until)
+        its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until)
         so_far = mixed(resources.solution, tables, questions.present) if turn else None
         with log.stage(f"rank: {names[number]}") as stage:
-            asked.answer(resources, stage, tables[number], so_far, log.clock, store)
+            its_turn.answer(resources, stage, tables[number], so_far, log.clock, store)
         if after:
             after(mixed(resources.solution, tables, questions.present))
     return mixed(resources.solution, tables, questions.present)

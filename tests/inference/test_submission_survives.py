@@ -15,8 +15,8 @@ from question_tables import ROWS
 from ranker_toys import WORDS, asked, backbone
 
 from inference import __main__ as program
-from inference.asking import least_certain
 from inference.predictions import PredictionStore, names_of
+from inference.ranker_turn import least_certain
 from inference.run_log import Clock, RunLog
 from kaggle_rag.config import load
 from kaggle_rag.data.questions import Questions
@@ -127,7 +127,7 @@ def test_a_restart_takes_up_what_was_answered_and_nothing_that_was_made_otherwis
 
 
 def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monkeypatch):
-    monkeypatch.setattr("inference.asking._BATCH", 16)
+    monkeypatch.setattr("inference.ranker_turn._BATCH", 16)
     answer, seen = SimilarityRanker.probabilities, []
 
     def probabilities(self, questions, contexts):
@@ -146,7 +146,7 @@ def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monke
 
 def test_time_that_runs_out_leaves_the_least_certain_questions_to_the_last_ranker(run, monkeypatch):
     """A clock that stands still until the second ranker has answered once."""
-    monkeypatch.setattr("inference.asking._FIRST", 8)
+    monkeypatch.setattr("inference.ranker_turn._FIRST", 8)
     answer, now = SimilarityRanker.probabilities, [0.0]
 
     def probabilities(self, questions, contexts):

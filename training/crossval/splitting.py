@@ -19,7 +19,7 @@ from training.crossval.report import LeakCounts
 PAIRS, LEAKS = "duplicates.json", "leaks.json"
 
 
-class Parts(NamedTuple):
+class FoldSplit(NamedTuple):
     """The fold of each question ``(n,)``, the near-duplicates, and what could not be kept together."""
 
     folds: Folds
@@ -27,17 +27,17 @@ class Parts(NamedTuple):
     notes: tuple[str, ...]
 
 
-def make_parts(experiment: Experiment) -> Parts:
+def make_parts(experiment: Experiment) -> FoldSplit:
     """Assign groups of questions to folds, the same ones for the same experiment."""
     questions = experiment.questions
     pairs = find_duplicates(questions, _vectors(experiment, questions))
     most = max(1, len(questions) // experiment.settings.folds)
     groups = group(len(questions), pairs, articles_of(experiment.contexts), most=most)
     folds = group_folds(groups.labels, questions.answers, experiment.settings.folds, experiment.settings.seed)
-    return Parts(folds, tuple(pairs), groups.notes)
+    return FoldSplit(folds, tuple(pairs), groups.notes)
 
 
-def keep_parts(experiment: Experiment, parts: Parts | None = None) -> Parts:
+def keep_parts(experiment: Experiment, parts: FoldSplit | None = None) -> FoldSplit:
     """The folds in the experiment's folder, made and written if missing."""
     if not experiment.paths.folds.is_file():
         parts = parts or make_parts(experiment)
@@ -47,10 +47,10 @@ def keep_parts(experiment: Experiment, parts: Parts | None = None) -> Parts:
         write_folds(experiment.paths.folds, experiment.questions, parts.folds)
     stored = json.loads((experiment.folder / PAIRS).read_text(encoding="utf-8"))
     folds = read_folds(experiment.paths.folds, experiment.questions)
-    return Parts(folds, tuple(Pair(**pair) for pair in stored["pairs"]), tuple(stored["notes"]))
+    return FoldSplit(folds, tuple(Pair(**pair) for pair in stored["pairs"]), tuple(stored["notes"]))
 
 
-def count_leaks(experiment: Experiment, parts: Parts) -> LeakCounts:
+def count_leaks(experiment: Experiment, parts: FoldSplit) -> LeakCounts:
     """Count near-duplicates between folds and rows of test files that repeat a question.
 
     A file lists every leak; it is reused until the test files change.

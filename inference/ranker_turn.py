@@ -32,7 +32,7 @@ _FIRST, _SECONDS = 16, 30.0
 Rows = npt.NDArray[np.int64]
 
 
-class Asked(NamedTuple):
+class RankerTurn(NamedTuple):
     """A ranker, and what it is asked; ``until`` is how much time must be left when it ends, in seconds."""
 
     name: str
