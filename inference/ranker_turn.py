@@ -58,7 +58,9 @@ class RankerTurn(NamedTuple):
         if not len(rows):
             stage.note = f"{self.name}: all {len(table):,} answers were there already"
             return
-        with self._opened(resources) as ranker, overall(len(rows), f"rank: {self.name}", "question") as bar:
+        # A bar over a few questions would only flicker.
+        bar_of_all = overall(len(rows), f"rank: {self.name}", "question", disable=len(rows) < 100)
+        with self._opened(resources) as ranker, bar_of_all as bar:
             for batch in self._batches(rows, clock, getattr(ranker, "questions_at_once", _BATCH)):
                 table[batch] = ranker.probabilities(
                     self.questions.take(batch), self.contexts and [self.contexts[row] for row in batch]
