@@ -43,16 +43,16 @@ def check(
     model. Return what was read.
     """
     inputs = check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
-    _check_rankers(solution, inputs, without_contexts)
+    _check_rankers(solution, without_contexts)
     return inputs
 
 
-def _check_rankers(solution: Solution, inputs: Inputs, without_contexts: bool) -> None:
+def _check_rankers(solution: Solution, without_contexts: bool) -> None:
     for note in idle(solution, "submit", without_contexts=without_contexts):
         print("note: " + note, file=sys.stderr)
     from inference.predict import make_rankers
 
-    make_rankers(solution, search=inputs.contexts is None and not without_contexts)
+    make_rankers(solution, search=not without_contexts and solution.contexts_file is None)
 
 
 def submit(
@@ -85,7 +85,7 @@ def submit(
     submission = _Submission(solution.out, inputs.questions, solution.top)
     new = submission.guess()
     try:
-        _check_rankers(solution, inputs, without_contexts)
+        _check_rankers(solution, without_contexts)
     except KitError:
         # Nothing was answered, and what has to be fixed is said: a guess would only hide it.
         if new:
@@ -96,7 +96,7 @@ def submit(
     with store.work.claimed() as folder:
         _answer(solution, inputs, without_contexts, submission, store, log)
         log.write(folder / "run.json")
-    _report(solution, inputs, log)
+    _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
 
 
@@ -177,18 +177,17 @@ def _key(solution: Solution, without_contexts: bool) -> dict[str, Any]:
     return {**key, "contexts": settings, "index": sha256(solution.index / MANIFEST)}
 
 
-def _report(solution: Solution, inputs: Inputs, log: RunLog) -> None:
+def _report(out: Path, questions: int, left_out: int, log: RunLog) -> None:
     print(log.text(), file=sys.stderr)
     answered = [stage for stage in log.stages if stage.name.startswith("rank: ") and stage.questions]
     if not answered:
         raise InputError(
-            f"no ranker answered: {solution.out} holds a guess", where=str(solution.out),
+            f"no ranker answered: {out} holds a guess", where=out,
             cure="see what failed above",
         )  # fmt: skip
-    if inputs.left_out:
-        total = len(inputs.questions) + inputs.left_out
+    if left_out:
         print(
-            f"PARTIAL: {solution.out} answers only the first {len(inputs.questions):,} of {total:,} "
+            f"PARTIAL: {out} answers only the first {questions:,} of {questions + left_out:,} "
             "questions. The competition will reject it: rerun the same command without --limit.",
             file=sys.stderr,
         )
