@@ -216,7 +216,7 @@ def main() -> int:
         print(json.dumps(one(name, Path(folder), int(count), int(tokens), precision)))
         return 0
     parameters, count = (2e6, 8) if arguments.quick else (arguments.parameters, arguments.questions)
-    names = [STREAMED, OFFLOADED, *([WHOLE] if arguments.memory or arguments.quick else [])]
+    names = [STREAMED, OFFLOADED, *([WHOLE] if arguments.memory else [])]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
         size = make_checkpoint(Path(made), parameters, arguments.precision)
         rows = table(
