@@ -52,8 +52,8 @@ LADDER: dict[str, dict[str, Any]] = {
 }
 
 
-def make_model(folder: Path, size: str) -> None:
-    """Write a checkpoint of random weights, with a tokenizer of one token per word."""
+def make_tokenizer(folder: Path) -> int:
+    """A tokenizer of one token a word; the number of its tokens."""
     vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -61,7 +61,13 @@ def make_model(folder: Path, size: str) -> None:
         tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
     words.save_pretrained(folder)
-    config = LlamaConfig(**{"vocab_size": len(vocabulary), **SIZES[size]}, pad_token_id=0, eos_token_id=1)
+    return len(vocabulary)
+
+
+def make_model(folder: Path, size: str) -> None:
+    """A checkpoint of random weights with that tokenizer."""
+    tokens = make_tokenizer(folder)
+    config = LlamaConfig(**{"vocab_size": tokens, **SIZES[size]}, pad_token_id=0, eos_token_id=1)
     set_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 

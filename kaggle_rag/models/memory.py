@@ -33,6 +33,8 @@ _KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 # Attention matrices that models with relative positions keep.
 _KEPT_MATRICES = {"deberta": 8, "deberta-v2": 8, "t5": 3, "mt5": 3, "umt5": 3}
 _OTHER_MATRICES = 1
+# What the C allocator keeps of parts that were freed, in parts: tensors below its 32 MB leave gaps.
+_GAPS = 0.5
 # Tokens of an answer for which a language model gives logits over its whole vocabulary.
 _ANSWER = 64
 
@@ -89,7 +91,7 @@ def streamed(
     On a CPU a part and the next are in memory; for a GPU the next one waits in RAM, and is copied there
     while the one after it is read.
     """
-    libraries = _LIBRARIES + (_CUDA_BUILD if _for_cuda() else 0)
+    libraries = _LIBRARIES + int(_GAPS * max(parts)) + (_CUDA_BUILD if _for_cuda() else 0)
     kept = min(resident, sum(parts))
     pair = max(map(sum, itertools.pairwise(parts)))
     working = _working(config, reading, _BYTES[reading.precision])

@@ -11,7 +11,7 @@ from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kaggle_rag.models.streaming import StreamedModel
+    from kaggle_rag.models.streaming.model import StreamedModel
 
 
 def open_streamed(
@@ -31,7 +31,7 @@ def open_streamed(
     from kaggle_rag.models.answering.packed import packed_of
     from kaggle_rag.models.description import described
     from kaggle_rag.models.loading import family_in
-    from kaggle_rag.models.streaming import StreamedModel
+    from kaggle_rag.models.streaming.model import StreamedModel
 
     if card.base:
         require_base(base or card.base, card)

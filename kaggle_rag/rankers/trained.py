@@ -27,7 +27,7 @@ from kaggle_rag.runtime.limits import Need, release
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
-    from kaggle_rag.models.streaming import StreamedModel
+    from kaggle_rag.models.streaming.model import StreamedModel
 
 # Options per question, assumed for the smallest batch.
 _OPTIONS = 5

@@ -230,7 +230,7 @@ def test_bad_input_leaves_nothing_behind(sample_index, tmp_path, monkeypatch, ca
     bad.write_text("id,prompt,A,B\n1,p,x,\n")
     for arguments, said in [
         (["--questions", tmp_path / "none.csv", "--index", sample_index], "no such file"),
-        (["--questions", bad, "--index", sample_index], "1 option"),
+        (["--questions", bad, "--index", sample_index, "--strict"], "1 option"),
         (["--questions", TEST], "nothing to answer from"),
         (["--questions", TEST, "--index", tmp_path], "no manifest.json"),
         (["--questions", TEST, "--index", sample_index, "--sample", sample], "same ids"),

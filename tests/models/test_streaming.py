@@ -20,13 +20,14 @@ from transformers import (
     Qwen3Config,
 )
 
-from kaggle_rag.models import shards
 from kaggle_rag.models.answering.packed import PackedBinaryPrompt, PackedLetters, PackedOptions
-from kaggle_rag.models.hidden_states import Room
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
-from kaggle_rag.models.skeleton import Skeleton
-from kaggle_rag.models.streaming import StreamedModel
+from kaggle_rag.models.streaming import model as streaming
+from kaggle_rag.models.streaming import shards
+from kaggle_rag.models.streaming.hidden_states import Room
+from kaggle_rag.models.streaming.model import StreamedModel
+from kaggle_rag.models.streaming.skeleton import Skeleton
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, LimitError
 
 FORMS = {"options": PackedOptions, "binary": PackedBinaryPrompt, "letters": PackedLetters}
@@ -250,13 +251,22 @@ def stopped(deep, tmp_path, monkeypatch):
     return room, writer, run
 
 
-def test_a_killed_pass_resumes_behind_its_last_finished_layer(deep, stopped, reads):
+def test_a_killed_pass_resumes_behind_its_last_finished_layer(deep, stopped, reads, monkeypatch):
     room, writer, run = stopped
+    bars, progress = [], streaming.progress
+
+    def shown(total, *names, **options):
+        bars.append((total, options["initial"], progress(total, *names, **options)))
+        return bars[-1][2]
+
+    monkeypatch.setattr(streaming, "progress", shown)
     with StreamedModel(deep, PackedOptions(), room=room) as model:
         scored = model.score(writer, questions(24, 0), 64)
         # Layers that were finished are neither computed nor read.
         assert set(run) == {3, 4}
         assert set(reads) == {name for part in model._skeleton.parts[4:] for name in part}
+    ((layers, done, bar),) = bars
+    assert (layers, done, bar.n) == (5, 3, 5)
     with StreamedModel(deep, PackedOptions()) as model:
         assert np.array_equal(scored, model.score(writer, questions(24, 0), 64))
 

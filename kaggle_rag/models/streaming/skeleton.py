@@ -51,7 +51,6 @@ class Skeleton:
         for module in self.model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(device))
-        self.device = device
         self._layers = _layers(self.model)
         self.tied = _tied(self.model)
         self.parts = _parts(self.model, self._layers)

@@ -24,13 +24,13 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.packed import PackedForm
 from kaggle_rag.models.description import config_of
 from kaggle_rag.models.devices import dtype_of
-from kaggle_rag.models.hidden_states import DEVICE, RAM, HiddenStates, Room, hidden_states
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import require_4bit
-from kaggle_rag.models.lora import Lora
 from kaggle_rag.models.memory import Reading, streamed
-from kaggle_rag.models.shards import Parts, Shards
-from kaggle_rag.models.skeleton import Skeleton
+from kaggle_rag.models.streaming.hidden_states import DEVICE, RAM, HiddenStates, Room, hidden_states
+from kaggle_rag.models.streaming.lora import Lora
+from kaggle_rag.models.streaming.shards import Parts, Shards
+from kaggle_rag.models.streaming.skeleton import Skeleton
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.limits import Need, release
@@ -112,7 +112,7 @@ class StreamedModel:
 
         Raises
         ------
-        LimitError, ArtifactError : see `kaggle_rag.models.hidden_states.hidden_states`.
+        LimitError, ArtifactError : see `kaggle_rag.models.streaming.hidden_states.hidden_states`.
         """
         collate = self.form.collator(writer.tokenizer, 8 if self.device.startswith("cuda") else None, True)
         asked = Asked(self.form, collate, writer, items, rotations)

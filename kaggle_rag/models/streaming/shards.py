@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from kaggle_rag.models.checkpoints import todays_name, weights
-from kaggle_rag.models.lora import Lora
 from kaggle_rag.models.memory import header
+from kaggle_rag.models.streaming.lora import Lora
 from kaggle_rag.runtime.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
@@ -211,7 +211,8 @@ class Parts:
         saved = self._adapter.replaced.get(name) if self._adapter else None
         stored = {"": saved} if saved is not None else self._shards.read(self._tied.get(name, name))
         for part, tensor in stored.items():
-            if len(stored) == 1:
+            # What belongs to a weight in 4 bits keeps its types.
+            if len(stored) == 1 and tensor.is_floating_point():
                 tensor = tensor.to(self._dtype)
             yield part, tensor.pin_memory() if self._device.startswith("cuda") else tensor
 
