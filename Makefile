@@ -69,6 +69,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.streaming --quick
 	$(BIN)/python -m benchmarks.readers --quick
 	$(BIN)/python -m benchmarks.reranking --quick
+	$(BIN)/python -m benchmarks.option_scoring --quick
 
 $(READY): setup.cfg pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
