@@ -129,15 +129,23 @@ def _require_free(out: Path) -> None:
         )  # fmt: skip
 
 
+class _Folder(WorkFolder):
+    """Copies of other files are worth nothing: they are cleared away."""
+
+    def worth_keeping(self) -> bool:
+        return False
+
+
 class _Writing:
     """Writes a bundle aside, in ``OUT.work``, and gives it its name when it is whole.
 
-    A killed run, started again with the same inputs, takes up the files that it had copied.
+    A killed run, started again with the same inputs, takes up the files that it had copied; one that fails
+    leaves nothing.
     """
 
     def __init__(self, solution: Solution, wanted: Wanted, contents: Contents, report: BundleReport) -> None:
         self.solution, self.wanted, self.contents, self.report = solution, wanted, contents, report
-        self.work = WorkFolder(
+        self.work = _Folder(
             wanted.out.with_name(wanted.out.name + ".work"), self._key(), "bundle", file="work.json",
             cure="remove this folder, or choose another --out",
         )  # fmt: skip
@@ -154,20 +162,28 @@ class _Writing:
         """Write everything; return the parts, with the wheels among them."""
         with self.work.claimed() as work:
             made = work / "bundle"
-            # These take seconds, and may be of earlier settings.
-            for name in ("wheels", "notebook"):
-                shutil.rmtree(made / name, ignore_errors=True)
-            files = self._copy(made)
-            parts = [*self.report.parts, *self._wheels(made), self._settings(made)]
-            files |= seal(made, [name for part in parts for name in part.files if name not in files])
-            self._describe(made, parts, files)
-            # Whoever made something there meanwhile is not overwritten.
-            _require_free(self.wanted.out)
-            self.work.publish(made, self.wanted.out)
+            try:
+                parts = self._fill(made)
+                # Whoever made something there meanwhile is not overwritten.
+                _require_free(self.wanted.out)
+                self.work.publish(made, self.wanted.out)
+            except (KitError, OSError):
+                shutil.rmtree(work, ignore_errors=True)
+                raise
         return tuple(
             dataclasses.replace(part, files={name: self.wanted.out / name for name in part.files})
             for part in parts
         )
+
+    def _fill(self, made: Path) -> list[Part]:
+        # These take seconds, and may be of earlier settings.
+        for name in ("wheels", "notebook"):
+            shutil.rmtree(made / name, ignore_errors=True)
+        files = self._copy(made)
+        parts = [*self.report.parts, *self._wheels(made), self._settings(made)]
+        files |= seal(made, [name for part in parts for name in part.files if name not in files])
+        self._describe(made, parts, files)
+        return parts
 
     def _copy(self, made: Path) -> dict[str, dict[str, Any]]:
         """Copy the parts; return bytes and checksum of each file."""
