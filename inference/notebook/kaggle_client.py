@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from inference.notebook.metadata import Names
+from kaggle_rag.runtime.console import duration
 from kaggle_rag.runtime.errors import ConfigError, InputError
 
 # Seconds between two looks at a dataset that Kaggle unpacks, and how many of them.
@@ -41,9 +42,14 @@ def push(out: Path, names: Names) -> None:
     else:
         _kaggle("datasets", "create", *upload)
     for _ in range(_LOOKS):
-        if "ready" in _kaggle("datasets", "status", names.id):
+        if _kaggle("datasets", "status", names.id).split()[-1:] == ["ready"]:
             break
         time.sleep(_PAUSE)
+    else:
+        raise InputError(
+            f"the dataset {names.id} is uploaded, but not ready after {duration(_LOOKS * _PAUSE)}",
+            where="--push", cure=f"look at it on Kaggle, then: kaggle kernels push -p {out / 'notebook'}",
+        )  # fmt: skip
     _kaggle("kernels", "push", "-p", str(out / "notebook"))
 
 

@@ -18,6 +18,7 @@ from ranker_toys import backbone, task
 
 from inference import __main__ as program
 from inference.notebook import bundle as bundling
+from inference.notebook import kaggle_client
 from inference.notebook.contents import contents_of
 from kaggle_rag.config import load
 from kaggle_rag.rankers.checks import check_ranker
@@ -479,3 +480,13 @@ def test_an_upload_that_kaggle_refuses_leaves_the_bundle(place, tmp_path, monkey
     assert "the title is already in use" in capsys.readouterr().err
     assert (tmp_path / "b" / "bundle.json").is_file()
     assert not any(line.startswith("kernels") for line in client.asked())
+
+
+def test_a_notebook_is_not_pushed_before_its_dataset_is_ready(place, tmp_path, monkeypatch, capsys, client):
+    monkeypatch.setattr(kaggle_client, "_PAUSE", 0.01)
+    monkeypatch.setattr(kaggle_client, "_LOOKS", 3)
+    client({"datasets status": "not yet ready: running"})
+    flags = ["--config", place / "solution.yaml", *ID, "--wheels", "none", "--out", tmp_path / "b", "--push"]
+    assert call(monkeypatch, "bundle", *flags) == 2
+    assert "is uploaded, but not ready" in capsys.readouterr().err
+    assert [line.split()[1] for line in client.asked()] == ["list", "list", "create", *["status"] * 3]
