@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · score · ask · demo"""
+"""python -m inference  contexts · submit · blend · score · ask · bundle · demo"""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ examples:
 
 RUN is the folder that submit writes beside its submission. A question that a run did not get to is decided by
 the others."""
+
+_BUNDLE = """\
+examples:
+  python -m inference bundle --config solution.yaml --image freeze.txt --owner me --slug science-exam \\
+      --competition kaggle-llm-science-exam --out bundle/
+  python -m inference bundle --config solution.yaml --image freeze.txt --owner me --slug science-exam \\
+      --out bundle/ --dry-run
+
+FREEZE is what `pip freeze` prints in a notebook of the image. docs/notebook.md tells what a bundle holds."""
 
 _OVERVIEW = """\
 examples:
@@ -84,6 +93,27 @@ def _blend_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rule", choices=("probabilities", "ranks"), default="probabilities", help="what is averaged"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _bundle_flags(parser: argparse.ArgumentParser) -> None:
+    _solution_flags(parser, files=False)
+    parser.add_argument("--image", type=Path, metavar="FREEZE", help="pip freeze of the notebook's image")
+    parser.add_argument("--python", metavar="X.Y", help="Python of the image, if the freeze does not tell")
+    parser.add_argument("--owner", required=True, help="your name in Kaggle's addresses")
+    parser.add_argument("--slug", required=True, help="name of the dataset in its address, e.g. science-exam")
+    parser.add_argument("--title", default="", help="title of the dataset (default: the slug in words)")
+    parser.add_argument("--competition", default="", metavar="SLUG", help="its name in addresses")
+    # As a setting, out is a submission.
+    parser.add_argument(
+        "--out", dest="bundle", type=Path, required=True, metavar="FOLDER", help="the folder to write"
+    )
+    parser.add_argument(
+        "--wheels", choices=("download", "none"), default="download",
+        help="download what the image lacks, or bundle no wheels",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="list what it would hold; write nothing")
+    parser.add_argument("--push", action="store_true", help="upload it with Kaggle's client")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -212,6 +242,20 @@ def _blend(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bundle(arguments: argparse.Namespace) -> int:
+    from inference.notebook.bundle import Wanted, bundle
+    from inference.notebook.metadata import Names
+
+    solution, faults = _solution(arguments)
+    names = Names(arguments.owner, arguments.slug, arguments.title, arguments.competition)
+    wanted = Wanted(
+        names, arguments.bundle, arguments.image, arguments.python, wheels=arguments.wheels == "download",
+        dry_run=arguments.dry_run, push=arguments.push,
+    )  # fmt: skip
+    show_report(bundle(solution, wanted, faults), as_json=arguments.json)
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from inference.demo import demo
 
@@ -228,6 +272,7 @@ PROGRAM = Program(
         "blend": Command(
             "mix the predictions of several runs into one submission", _blend, _blend_flags, _BLEND
         ),
+        "bundle": Command("package a solution for Kaggle", _bundle, _bundle_flags, _BUNDLE),
         "demo": Command("run every stage on the embedded sample competition", _demo, _demo_flags),
     },
 )  # fmt: skip

@@ -1,0 +1,247 @@
+"""Package a solution: a folder to upload as a dataset, with the notebook that runs it offline."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from inference.checks import check_rankers
+from inference.notebook.contents import Contents, Part, contents_of
+from inference.notebook.image import Image, read_image
+from inference.notebook.kaggle_client import push, require_client
+from inference.notebook.metadata import MOST, Names, dataset_metadata, kernel_metadata
+from inference.notebook.notebook import notebook
+from inference.notebook.report import BundleReport
+from inference.notebook.wheels import download, lacking, require_fitting, requirements
+from kaggle_rag.config import Solution
+from kaggle_rag.rankers.checks import check_models
+from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, KitError, LimitError, show_size
+from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import fields_sha256, require_space, seal, sha256, whole_file, write_json
+from kaggle_rag.runtime.work_folder import WorkFolder
+
+SEAL = "bundle.json"
+FORMAT = 1
+# Room for the wheels, whose sizes the index does not tell.
+_WHEELS = 500 * 10**6
+# Of the nine hours that competitions usually allow.
+_TIME = "8.5h"
+_BLOCK = 1 << 20
+
+
+class Wanted(NamedTuple):
+    """What is asked for beside the solution.
+
+    Attributes
+    ----------
+    freeze : the image's ``pip freeze``; ``None`` bundles no wheels.
+    python : Python of the image, if the freeze does not tell.
+    """
+
+    names: Names
+    out: Path
+    freeze: Path | None
+    python: str | None
+    wheels: bool = True
+    dry_run: bool = False
+    push: bool = False
+
+
+def bundle(solution: Solution, wanted: Wanted, faults: Sequence[KitError] = ()) -> BundleReport:
+    """Write a bundle, or with ``dry_run`` list what it would hold.
+
+    Raises
+    ------
+    KitError : everything that is wrong with the solution, the names, the image or the place, at once; a file
+        that has changed since it was sealed; not enough disk.
+    """
+    image = _check(solution, wanted, faults)
+    contents = contents_of(solution)
+    needed = requirements(contents.packages)
+    if image:
+        require_fitting(image, needed)
+    size = sum(part.bytes for part in contents.parts)
+    if size > MOST:
+        raise LimitError(
+            f"the bundle would have {show_size(size)}", where=wanted.out,
+            expected=f"at most {show_size(MOST)}, as Kaggle allows for a dataset",
+            cure="build the index with a smaller --ram, which picks a smaller kind",
+        )  # fmt: skip
+    wheels = lacking(image, needed) if image and wanted.wheels else []
+    report = BundleReport(
+        wanted.names, None, contents.parts, tuple(wheels), image.python if image and wanted.wheels else "",
+        contents.notes,
+    )  # fmt: skip
+    if wanted.dry_run:
+        return report
+    require_space(wanted.out.parent, size + (_WHEELS if wheels else 0))
+    parts = _Writing(solution, wanted, contents, report).write()
+    if wanted.push:
+        push(wanted.out, wanted.names)
+    return dataclasses.replace(report, out=wanted.out, parts=parts, pushed=wanted.push)
+
+
+def _check(solution: Solution, wanted: Wanted, faults: Sequence[KitError]) -> Image | None:
+    """Raise all faults at once; return the image if one is given."""
+    gathered = Gathered()
+    gathered.faults += faults
+    wanted.names.check(gathered)
+    if solution.contexts_file and not solution.index:
+        with gathered.check():
+            raise ConfigError(
+                "contexts_file has contexts of these questions alone; the hidden ones need an index",
+                where="solution.yaml", cure="set index, or remove contexts_file to answer without contexts",
+            )  # fmt: skip
+    check_models(gathered, solution, search=solution.index is not None, encodes=True)
+    check_rankers(gathered, solution)
+    image = None
+    if wanted.freeze:
+        with gathered.check():
+            image = read_image(wanted.freeze, wanted.python)
+    elif wanted.wheels:
+        with gathered.check():
+            raise ConfigError(
+                "not given: image", expected="--image FREEZE.txt, the pip freeze of the notebook's image",
+                cure="run `pip freeze > freeze.txt` in a notebook, or bundle without wheels: --wheels none",
+            )  # fmt: skip
+    if not wanted.dry_run:
+        with gathered.check():
+            _require_free(wanted.out)
+    if wanted.push and not wanted.dry_run:
+        with gathered.check():
+            require_client()
+    gathered.tell()
+    return image
+
+
+def _require_free(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ArtifactError(
+            "something is there already", where=out, expected="a new or empty folder",
+            cure="choose another --out, or remove this one",
+        )  # fmt: skip
+
+
+class _Folder(WorkFolder):
+    """Copies of other files are worth nothing: they are cleared away."""
+
+    def worth_keeping(self) -> bool:
+        return False
+
+
+class _Writing:
+    """Writes a bundle aside, in ``OUT.work``, and gives it its name when it is whole.
+
+    A killed run, started again with the same inputs, takes up the files that it had copied; one that fails
+    leaves nothing.
+    """
+
+    def __init__(self, solution: Solution, wanted: Wanted, contents: Contents, report: BundleReport) -> None:
+        self.solution, self.wanted, self.contents, self.report = solution, wanted, contents, report
+        self.work = _Folder(
+            wanted.out.with_name(wanted.out.name + ".work"), self._key(), "bundle", file="work.json",
+            cure="remove this folder, or choose another --out",
+        )  # fmt: skip
+
+    def _key(self) -> dict[str, Any]:
+        """What tells whether files copied earlier are those of today."""
+        files = {name: path.stat() for part in self.contents.parts for name, path in part.files.items()}
+        return {
+            "bundle": self.wanted.names.id,
+            "files": {name: [each.st_size, each.st_mtime_ns] for name, each in files.items()},
+        }
+
+    def write(self) -> tuple[Part, ...]:
+        """Write everything; return the parts, with the wheels among them."""
+        with self.work.claimed() as work:
+            made = work / "bundle"
+            try:
+                parts = self._fill(made)
+                # Whoever made something there meanwhile is not overwritten.
+                _require_free(self.wanted.out)
+                self.work.publish(made, self.wanted.out)
+            except (KitError, OSError):
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+        return tuple(
+            dataclasses.replace(part, files={name: self.wanted.out / name for name in part.files})
+            for part in parts
+        )
+
+    def _fill(self, made: Path) -> list[Part]:
+        # These take seconds, and may be of earlier settings.
+        for name in ("wheels", "notebook"):
+            shutil.rmtree(made / name, ignore_errors=True)
+        files = self._copy(made)
+        parts = [*self.report.parts, *self._wheels(made), self._settings(made)]
+        files |= seal(made, [name for part in parts for name in part.files if name not in files])
+        self._describe(made, parts, files)
+        return parts
+
+    def _copy(self, made: Path) -> dict[str, dict[str, Any]]:
+        """Copy the parts; return bytes and checksum of each file."""
+        files: dict[str, dict[str, Any]] = {}
+        with progress(self.report.bytes, "copy", "B", unit_scale=True) as bar:
+            for part in self.contents.parts:
+                for name, source in part.files.items():
+                    checksum = _copied(source, made / name, bar.update)
+                    if checksum != part.sums.get(name, checksum):
+                        raise ArtifactError(
+                            "this file has changed since it was made", where=source,
+                            cure=f"make it again: it is for {part.name}",
+                        )  # fmt: skip
+                    files[name] = {"bytes": (made / name).stat().st_size, "sha256": checksum}
+        return files
+
+    def _wheels(self, made: Path) -> list[Part]:
+        if not self.report.wheels:
+            return []
+        paths = download(self.report.wheels, self.report.python, made / "wheels")
+        files = {f"wheels/{path.name}": path for path in paths}
+        return [Part("wheels", "packages that the image lacks", files)]
+
+    def _settings(self, made: Path) -> Part:
+        path = made / "solution.yaml"
+        with whole_file(path) as aside:
+            text = yaml.safe_dump(self.contents.settings, sort_keys=False, allow_unicode=True)
+            aside.write_text(text, encoding="utf-8")
+        return Part(path.name, "the settings", {path.name: path})
+
+    def _describe(self, made: Path, parts: Sequence[Part], files: Mapping[str, Any]) -> None:
+        """Write what the parts are, the files that Kaggle's client reads, and the notebook."""
+        names = self.wanted.names
+        fields = {
+            "kind": "kaggle-rag bundle", "format": FORMAT, "id": names.id,
+            "parts": {part.name: {"purpose": part.purpose, "bytes": part.bytes} for part in parts},
+            "wheels": list(map(str, self.report.wheels)),
+            "python": self.report.python,
+            "files": dict(sorted(files.items())),
+        }  # fmt: skip
+        write_json(made / SEAL, {**fields, "sha256": fields_sha256(fields)})
+        write_json(made / "dataset-metadata.json", dataset_metadata(names))
+        kernel = kernel_metadata(names, gpu=self.solution.device != "cpu")
+        write_json(made / "notebook" / "kernel-metadata.json", kernel)
+        flags = ["--time", f"{self.solution.limits.time:g}s" if self.solution.limits.time else _TIME]
+        if not self.solution.index:
+            flags.append("--without-contexts")
+        write_json(made / "notebook" / kernel["code_file"], notebook(names, flags))
+
+
+def _copied(source: Path, target: Path, on_bytes: Callable[[int], object]) -> str:
+    """Copy a file, unless an earlier run did; return the SHA-256 of what was copied."""
+    if target.is_file():
+        return sha256(target, on_bytes)
+    digest = hashlib.sha256()
+    with whole_file(target) as aside, source.open("rb") as given, aside.open("wb") as file:
+        while block := given.read(_BLOCK):
+            file.write(block)
+            digest.update(block)
+            on_bytes(len(block))
+    return digest.hexdigest()

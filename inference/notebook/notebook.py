@@ -1,0 +1,127 @@
+"""The notebook of a bundle: it finds its inputs, installs the wheels, answers, and shows what came out.
+
+It is written here as JSON (nbformat 4.5, https://nbformat.readthedocs.io/en/latest/format_description.html):
+that takes less code than a library would.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.notebook.metadata import Names
+
+_ABOUT = """\
+# {title}
+
+Answers the questions of the competition without internet, from the dataset `{id}`. Written by
+`python -m inference bundle`."""
+
+_FIND = '''\
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+INPUT = Path(os.environ.get("KAGGLE_INPUT", "/kaggle/input"))
+WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
+BUNDLE, COMPETITION = {bundle!r}, {competition!r}
+
+
+def below(folder, name, depth):
+    """Files and folders of this name, the least deep first; mounts differ in how deep they put them."""
+    return [path for stars in range(depth) for path in sorted(folder.glob("*/" * stars + name))]
+
+
+def is_ours(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["id"] == BUNDLE
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def run(*command, **variables):
+    """Run a program, and show what it prints as it prints it."""
+    environment = {{**os.environ, **variables}}
+    options = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    with subprocess.Popen([*map(str, command)], cwd=WORKING, env=environment, **options) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+    if process.returncode:
+        name = " ".join(map(str, command[1:4]))
+        raise RuntimeError(f"{{name}} failed with exit code {{process.returncode}}: see above")
+
+
+bundles = [path.parent for path in below(INPUT, "bundle.json", 5) if is_ours(path)]
+if not bundles:
+    raise FileNotFoundError(f"no bundle {{BUNDLE}} under {{INPUT}}: add the dataset {{BUNDLE}} as an input")
+bundle = bundles[0]
+listed = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+for name, seal in listed["files"].items():
+    if not (bundle / name).is_file() or (bundle / name).stat().st_size != seal["bytes"]:
+        raise FileNotFoundError(f"{{bundle / name}} is missing or incomplete: upload the dataset again")
+print("bundle:", bundle)'''
+
+_INSTALL = """\
+if listed["wheels"]:
+    wheels = ["--no-index", "--no-deps", "--find-links", bundle / "wheels"]
+    run(sys.executable, "-m", "pip", "install", *wheels, *listed["wheels"])"""
+
+_ANSWER = """\
+places = below(INPUT, COMPETITION, 4) if COMPETITION else [INPUT]
+names = ("test.csv", "test.parquet", "test.jsonl")
+found = [path for place in places for name in names for path in below(place, name, 4)]
+# The kit has sample questions of its own.
+tests = [path for path in found if bundle not in path.parents]
+if not tests:
+    raise FileNotFoundError(f"no test.csv under {{INPUT}}: add the competition {{COMPETITION}} as an input")
+print("questions:", tests[0])
+flags = ["--config", bundle / "solution.yaml", "--questions", tests[0], "--out", WORKING / "submission.csv"]
+run(
+    sys.executable, "-m", "inference", "submit", *flags, {flags},
+    PYTHONPATH=str(bundle / "kit"), HF_HUB_OFFLINE="1",
+)"""
+
+_SHOW = """\
+with (WORKING / "submission.csv").open(newline="", encoding="utf-8") as file:
+    for row, _ in zip(csv.reader(file), range(6)):
+        print(*row, sep=", ")"""
+
+
+def notebook(names: Names, flags: list[str]) -> dict[str, Any]:
+    """The notebook as JSON.
+
+    Parameters
+    ----------
+    flags : further ones of ``python -m inference submit``.
+
+    Notes
+    -----
+    ``KAGGLE_INPUT`` and ``KAGGLE_WORKING`` in its environment replace ``/kaggle/input`` and
+    ``/kaggle/working``, so that it can be tried elsewhere.
+    """
+    sources = {
+        "find": _FIND.format(bundle=names.id, competition=names.competition),
+        "install": _INSTALL,
+        "answer": _ANSWER.format(flags=", ".join(map(repr, flags))),
+        "show": _SHOW,
+    }
+    about = {
+        "cell_type": "markdown", "id": "about", "metadata": {},
+        "source": _ABOUT.format(title=names.title, id=names.id),
+    }  # fmt: skip
+    code: list[dict[str, Any]] = [
+        {
+            "cell_type": "code", "id": key, "metadata": {}, "source": source, "execution_count": None,
+            "outputs": [],
+        }
+        for key, source in sources.items()
+    ]  # fmt: skip
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {
+        "cells": [about, *code],
+        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
