@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · score · ask · demo"""
+"""python -m inference  contexts · submit · score · report · ask · demo"""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ examples:
 
 QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and optionally
 context and is_question. Rows with a context are answered from it, the others from the index."""
+
+_REPORT = """\
+examples:
+  python -m inference report submission.predictions --questions train.csv --out report.html
+  python -m inference report runs/solution --questions train.csv --contexts-file contexts.parquet
+
+The page needs no network, and sends nothing anywhere."""
 
 _OVERVIEW = """\
 examples:
@@ -54,6 +61,19 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
         "solution", type=Path, metavar="QUESTIONS", help="questions with answers, or a table of id and answer"
     )
     parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="score only the first N")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _report_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="NAME.predictions beside a submission, or a cross-validation"
+    )
+    parser.add_argument("--questions", type=Path, required=True, help="its questions (with answers: scores)")
+    parser.add_argument("--contexts-file", type=Path, help="the contexts.parquet that it was given")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), help="the page to write (default: report.html)"
+    )
+    parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="show only the first N")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -147,6 +167,17 @@ def _score(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    from inference.report.build import report
+
+    found = report(
+        arguments.run, arguments.questions, arguments.contexts_file, arguments.out, arguments.limit
+    )
+    show_report(found, as_json=arguments.json)
+    print(f"{arguments.out}: open it in a browser", file=sys.stderr)
+    return 0
+
+
 def _ask(arguments: argparse.Namespace) -> int:
     from inference.ask import Session, answer, read_questions, show
     from inference.checks import check_ask
@@ -184,6 +215,9 @@ PROGRAM = Program(
         "contexts": Command("find and write the context of each question", _contexts, _solution_flags),
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
         "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
+        "report": Command(
+            "show why a run answered as it did, as one HTML page", _report, _report_flags, _REPORT
+        ),
         "ask": Command("ask questions and see the evidence", _ask, _ask_flags),
         "demo": Command("run every stage on the embedded sample competition", _demo, _demo_flags),
     },
