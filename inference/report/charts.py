@@ -139,10 +139,11 @@ def _bars(key: str, title: str, names: Sequence[str], values: Sequence[float], s
 
 def _figure(key: str, title: str, text: str, size: tuple[int, int], marks: str, rows: str) -> str:
     width, height = size
+    kind = " class=wide" if width > _WIDE else ""
     return (
         f"<figure><figcaption><h3>{escape(title)}</h3><p>{escape(text)}</p></figcaption>\n"
         f'<div class=scroll tabindex=0 role=group aria-label="{escape(title)}: chart">'
-        f'<svg role=img aria-labelledby="{key}-title {key}-text" viewBox="0 0 {width} {height}" '
+        f'<svg role=img{kind} aria-labelledby="{key}-title {key}-text" viewBox="0 0 {width} {height}" '
         f"width={width} height={height}><title id={key}-title>{escape(title)}</title>"
         f"<desc id={key}-text>{escape(text)}</desc>{marks}</svg></div>\n"
         f"{_folded(rows) if rows else ''}</figure>\n"

@@ -9,16 +9,19 @@ from inference.report.data import FLAGS, OptionView, QuestionView, ReportData, S
 
 # Characters shown of a prompt, of an option, and of a snippet before the rest is folded away.
 _PROMPT, _OPTION, _SNIPPET, _HEADING = 3000, 600, 320, 110
-# Characters of evidence on the whole page, and of one question: a page of 1,500 questions stays under 10 MB.
-_EVIDENCE, _MOST, _LEAST = 4_500_000, 20_000, 800
+# Bytes of all questions, and of the evidence of one: a page of 1,500 questions stays under 10 MB.
+_PAGE, _MOST = 9_400_000, 40_000
 
 
-def evidence_budget(questions: int) -> int:
-    """Characters of evidence that each of so many questions may show."""
-    return max(_LEAST, min(_MOST, _EVIDENCE // max(questions, 1)))
+def questions_html(data: ReportData) -> str:
+    """All questions, with as much of their evidence as the page has room for."""
+    questions = list(enumerate(data.questions))
+    bare = sum(len(_question(number, each, data, 0).encode()) for number, each in questions)
+    budget = min(_MOST, max(0, _PAGE - bare) // max(len(questions), 1))
+    return "".join(_question(number, each, data, budget) for number, each in questions)
 
 
-def question_html(number: int, question: QuestionView, data: ReportData) -> str:
+def _question(number: int, question: QuestionView, data: ReportData, budget: int) -> str:
     """One question, closed; its attributes are what the script sorts and filters by."""
     flags = "".join(f"<span class=flag>{escape(FLAGS[flag][0])}</span> " for flag in question.flags)
     wrongness = -1.0 if question.wrongness is None else question.wrongness
@@ -31,7 +34,7 @@ def question_html(number: int, question: QuestionView, data: ReportData) -> str:
         "</summary>\n"
         f"<p class=prompt dir=auto>{_long(question.prompt, _PROMPT)}</p>\n"
         f"{_options(question, data)}<p>{_verdict(question)}</p>\n"
-        f"{_evidence(question, evidence_budget(len(data.questions)))}</details>\n"
+        f"{_evidence(question, budget)}</details>\n"
     )
 
 
@@ -70,7 +73,7 @@ def _cell(value: float | None, best: float | None) -> str:
     if value is None:
         return "<td>–</td>"
     number = f"<b>{value:.3f}</b>" if value == best else f"{value:.3f}"
-    bar = f"<svg class=bar aria-hidden=true><rect width={100 * value:.0f}% height=100% /></svg>"
+    bar = f"<svg class=bar aria-hidden=true><rect width={100 * value:.0f}% /></svg>"
     return f"<td>{bar}{number}</td>"
 
 
@@ -80,19 +83,18 @@ def _evidence(question: QuestionView, budget: int) -> str:
     shown = list(_within(question.snippets, budget))
     left_out = len(question.snippets) - len(shown)
     more = f"<p>{left_out:,} more snippets are in the contexts file.</p>\n" if left_out else ""
-    items = "".join(map(_snippet, shown))
-    return f"<h4>Evidence</h4><ol class=evidence>{items}</ol>\n{more}"
+    return f"<h4>Evidence</h4><ol class=evidence>{''.join(shown)}</ol>\n{more}"
 
 
-def _within(snippets: tuple[SnippetView, ...], budget: int) -> Iterator[SnippetView]:
-    """Snippets in their order as far as the budget goes, and the marked one in any case."""
-    left = budget - sum(len(each.text) for each in snippets if each.marked)
-    for each in snippets:
-        if each.marked:
-            yield each
-        elif left > 0:
-            left -= len(each.text)
-            yield each
+def _within(snippets: tuple[SnippetView, ...], budget: int) -> Iterator[str]:
+    """Snippets in their order as far as the budget of bytes goes, and the marked one in any case."""
+    made = [(_snippet(each), each.marked) for each in snippets]
+    left = budget - sum(len(text.encode()) for text, marked in made if marked)
+    for text, marked in made:
+        size = 0 if marked else len(text.encode())
+        if marked or size <= left:
+            left -= size
+            yield text
 
 
 def _snippet(snippet: SnippetView) -> str:
@@ -109,8 +111,9 @@ def _text(snippet: SnippetView) -> str:
     start, end = marked
     before, sentence, after = text[:start], text[start:end], text[end:]
     # What leads to the sentence stays next to it; what is far before is left out.
-    lead = escape(before) if len(before) <= _SNIPPET else "… " + escape(before[-_SNIPPET:])
-    return f"{lead}<mark>{_long(sentence, _PROMPT)}</mark>{_folded(after, _SNIPPET)}"
+    if len(before) > _SNIPPET:
+        before = "… " + before[-_SNIPPET:].partition(" ")[2]
+    return f"{escape(before)}<mark>{_long(sentence, _PROMPT)}</mark>{_folded(after, _SNIPPET)}"
 
 
 def _folded(text: str, most: int) -> str:

@@ -68,7 +68,7 @@ def report_of(run: StoredRun, answered: Answered, notes: Sequence[str]) -> Repor
     anyone = np.logical_or.reduce([_answered(table) for table in answered.tables.values()])
     view = dataclasses.replace(_view(name, mix, questions, None), answered=int(anyone.sum()))
     return ReportData(
-        run.folder.name, run.kind, view, chance_map_at_k(questions.present.sum(axis=1)),
+        run.folder.resolve().name, run.kind, view, chance_map_at_k(questions.present.sum(axis=1)),
         (*rankers, *(_view(each, table, questions, None) for each, table in others)), len(rankers),
         reliability(mix[known], questions.answers[known], questions.present[known]),
         _slices(answered) if known.any() else (), run.stages, tuple(_views(answered, anyone)), tuple(notes),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inference.report.charts import ranker_table, reliability_chart, slice_chart, stage_charts
 from inference.report.data import FLAGS, ReportData
-from inference.report.items import question_html
+from inference.report.items import questions_html
 
 GENERATOR = "kaggle-rag report"
 _HERE = Path(__file__).parent
@@ -80,10 +80,9 @@ def _charts(data: ReportData) -> str:
 
 
 def _questions(data: ReportData) -> str:
-    items = "".join(question_html(number, each, data) for number, each in enumerate(data.questions))
     return (
         f"<section aria-labelledby=questions><h2 id=questions tabindex=-1>Questions</h2>\n{_controls(data)}"
-        f"<div id=list>\n{items}</div></section>\n"
+        f"<div id=list>\n{questions_html(data)}</div></section>\n"
     )
 
 
@@ -91,8 +90,7 @@ def _controls(data: ReportData) -> str:
     """Search, filter and sort; hidden until the script that they need runs."""
     counts = {flag: sum(flag in each.flags for each in data.questions) for flag in FLAGS}
     boxes = "".join(
-        f'<label title="{escape(FLAGS[flag][1])}"><input type=checkbox name=flag value={flag}> '
-        f"{escape(FLAGS[flag][0])} ({count:,})</label> "
+        f"<label><input type=checkbox name=flag value={flag}> {escape(FLAGS[flag][0])} ({count:,})</label> "
         for flag, count in counts.items()
         if count
     )
@@ -105,7 +103,9 @@ def _controls(data: ReportData) -> str:
     if data.mix.scores:
         orders["wrong"] = "most wrong first"
     choices = "".join(f"<option value={key}>{text}</option>" for key, text in orders.items())
+    meanings = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in FLAGS.values())
     return (
+        f"<details><summary>What the flags mean</summary><dl>{meanings}</dl></details>\n"
         "<form id=controls hidden><label>Search <input type=search id=search></label>\n"
         f"<label>Order <select id=order>{choices}</select></label>\n{flags}"
         f"<p role=status id=count>{len(data.questions):,} questions</p></form>\n"

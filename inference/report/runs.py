@@ -81,8 +81,9 @@ class StoredRun:
             return _submission(folder)
         if (folder / _OOF).is_file():
             return _cross_validation(folder)
-        beside = folder.with_name(folder.stem + ".predictions")
-        found = beside != folder and (beside / KEY).is_file()
+        named = folder.resolve()
+        beside = named.with_name(named.stem + ".predictions") if named.name else named
+        found = beside != named and (beside / KEY).is_file()
         raise ArtifactError(
             "no such folder" if not folder.exists() else "nothing that could be reported lies here",
             where=folder, expected=f"a folder that was written by {_MAKE}",
