@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · blend · score · ask · bundle · demo"""
+"""python -m inference  contexts · submit · blend · score · report · ask · bundle · demo"""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ examples:
 
 FREEZE is what `pip freeze` prints in a notebook of the image. docs/notebook.md tells what a bundle holds."""
 
+_REPORT = """\
+examples:
+  python -m inference report submission.predictions --questions train.csv --out report.html
+  python -m inference report runs/solution --questions train.csv --contexts-file contexts.parquet
+
+The page needs no network, and sends nothing anywhere."""
+
 _OVERVIEW = """\
 examples:
   python -m inference submit --check --config solution.yaml
@@ -76,6 +83,19 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
         "solution", type=Path, metavar="QUESTIONS", help="questions with answers, or a table of id and answer"
     )
     parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="score only the first N")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _report_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="NAME.predictions beside a submission, or a cross-validation"
+    )
+    parser.add_argument("--questions", type=Path, required=True, help="its questions (with answers: scores)")
+    parser.add_argument("--contexts-file", type=Path, help="the contexts.parquet that it was given")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), help="the page to write (default: report.html)"
+    )
+    parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="show only the first N")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -209,6 +229,17 @@ def _score(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    from inference.report.build import report
+
+    found = report(
+        arguments.run, arguments.questions, arguments.contexts_file, arguments.out, arguments.limit
+    )
+    show_report(found, as_json=arguments.json)
+    print(f"{arguments.out}: open it in a browser", file=sys.stderr)
+    return 0
+
+
 def _ask(arguments: argparse.Namespace) -> int:
     from inference.ask import Session, answer, read_questions, show
     from inference.checks import check_ask
@@ -268,6 +299,9 @@ PROGRAM = Program(
         "contexts": Command("find and write the context of each question", _contexts, _solution_flags),
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
         "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
+        "report": Command(
+            "show why a run answered as it did, as one HTML page", _report, _report_flags, _REPORT
+        ),
         "ask": Command("ask questions and see the evidence", _ask, _ask_flags),
         "blend": Command(
             "mix the predictions of several runs into one submission", _blend, _blend_flags, _BLEND

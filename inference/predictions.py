@@ -17,6 +17,8 @@ from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.work_folder import WorkFolder
 
 KEY = "key.json"
+# Beside the rankers' tables lies what was searched for them.
+CONTEXTS = "contexts"
 
 
 class _Folder(WorkFolder):
@@ -78,7 +80,7 @@ def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
     for kind, options in rankers:
         plain = re.sub(r"[^\w.-]+", "-", Path(str(options.get("folder", kind))).name).strip(".-") or kind
         number = 1
-        while (name := plain if number == 1 else f"{plain}-{number}") in names:
+        while (name := plain if number == 1 else f"{plain}-{number}") in (*names, CONTEXTS):
             number += 1
         names.append(name)
     return names

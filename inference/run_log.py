@@ -118,6 +118,6 @@ class RunLog:
             lines.append(f"{stage.name:<{wide}}  {cells}{'  FAILED' if stage.failure else ''}")
         return "\n".join(lines)
 
-    def write(self, path: Path) -> None:
-        """The same as JSON."""
-        write_json(path, self.as_json())
+    def write(self, path: Path, **more: Any) -> None:
+        """The same as JSON, and ``more`` about the run."""
+        write_json(path, {**self.as_json(), **more})

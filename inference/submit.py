@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.checks import Inputs, check_submit
+from inference.checks import Inputs, active_rankers, check_submit
 from inference.idle import idle
-from inference.predictions import PredictionStore
+from inference.predictions import CONTEXTS, PredictionStore, names_of
 from inference.run_log import Clock, RunLog
 from kaggle_rag.config import Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
@@ -95,7 +95,7 @@ def submit(
     store = PredictionStore(solution.out, inputs.questions, _key(solution, without_contexts))
     with store.work.claimed() as folder:
         _answer(solution, inputs, without_contexts, submission, store, log)
-        log.write(folder / "run.json")
+        log.write(folder / "run.json", mix=_mix(solution))
     _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
 
@@ -151,7 +151,7 @@ def _search(
     """Contexts of the questions, as far as the time goes; those of an earlier run are taken up."""
     from inference.context_batches import ContextBatches
 
-    path = store.work.folder / "contexts.parquet"
+    path = store.work.folder / f"{CONTEXTS}.parquet"
     if path.is_file():
         return [*read_contexts(path, questions)]
     retriever = resources.retriever()
@@ -175,6 +175,14 @@ def _key(solution: Solution, without_contexts: bool) -> dict[str, Any]:
     assert solution.index
     settings = solution.contexts.model_dump(mode="json")
     return {**key, "contexts": settings, "index": sha256(solution.index / MANIFEST)}
+
+
+def _mix(solution: Solution) -> dict[str, Any]:
+    """How the rankers are mixed, in the order in which a stack reads them."""
+    rankers: list[tuple[str, Mapping[str, Any]]]
+    rankers = [(each.kind, each.options) for each in active_rankers(solution)]
+    stack = str(solution.stack.absolute()) if solution.stack else None
+    return {"rule": solution.blend, "stack": stack, "rankers": names_of(rankers)}
 
 
 def _report(out: Path, questions: int, left_out: int, log: RunLog) -> None:

@@ -191,6 +191,8 @@ def test_durations_are_read_and_others_refused():
 def test_names_of_rankers_are_their_own():
     rankers = [("trained", {"folder": "a/deberta"}), ("trained", {"folder": "b/deberta"}), ("similarity", {})]
     assert names_of(rankers) == ["deberta", "deberta-2", "similarity"]
+    # That file is taken.
+    assert names_of([("trained", {"folder": "a/contexts"})]) == ["contexts-2"]
 
 
 def test_a_clock_counts_from_the_start_of_the_process():

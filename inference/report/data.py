@@ -1,0 +1,163 @@
+"""Everything that a report shows, as typed data: the page is a function of it alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from inference.run_log import Stage
+from kaggle_rag.evaluation.metrics import Interval
+from kaggle_rag.evaluation.slices import Slice
+
+# Flags of a question by their short names: what the page calls them, and what they mean.
+FLAGS = {
+    "wrong": ("wrong", "the likeliest option is not the right one"),
+    "low-margin": ("low margin", "the two likeliest options are less than 0.1 apart"),
+    "disagree": ("rankers disagree", "rankers put different options first"),
+    "no-evidence": ("no evidence", "its context holds no passage"),
+    "twins": ("near-identical options", "two options share 90 % of their characters"),
+    "none-of": ("“none of the above”", "an option speaks of all, none or both of the others"),
+    "unanswered": ("not answered", "no ranker answered it: its options are equally likely"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Scores over the ``questions`` that are answered and whose answer is known; ``log_loss`` in nats."""
+
+    map3: Interval
+    accuracy: float
+    log_loss: float
+    questions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RankerView:
+    """One ranker, or a mix of them.
+
+    Attributes
+    ----------
+    weight : in the blend; ``None`` where there is none.
+    answered : questions that it answered.
+    scores : ``None`` if no answer of those questions is known.
+    """
+
+    name: str
+    weight: float | None
+    answered: int
+    scores: Scores | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Questions whose likeliest option has a probability from ``low`` to ``high``.
+
+    ``confidence`` is the mean of that probability, ``accuracy`` the share of right answers; both are 0 in
+    an empty bin.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionView:
+    """An option; ``by_ranker`` has ``None`` where one did not answer; the likeliest is ``chosen``."""
+
+    letter: str
+    text: str
+    probability: float
+    by_ranker: tuple[float | None, ...]
+    right: bool
+    chosen: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class SnippetView:
+    """A snippet; ``options`` are the letters it was found for, empty if for the whole question.
+
+    ``marked`` is the span of the sentence of ``text`` that best supports the chosen option, in at most one
+    snippet of a question.
+    """
+
+    title: str
+    text: str
+    score: float | None
+    options: str
+    marked: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionView:
+    """A question.
+
+    Attributes
+    ----------
+    margin : probability of the likeliest option minus that of the second.
+    rank, wrongness : of the right option, 1-based, and 1 minus its probability; ``None``: it is not known.
+    flags : keys of `FLAGS`.
+    """
+
+    id: str
+    prompt: str
+    options: tuple[OptionView, ...]
+    margin: float
+    rank: int | None
+    wrongness: float | None
+    flags: tuple[str, ...]
+    snippets: tuple[SnippetView, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportData:
+    """A run.
+
+    Attributes
+    ----------
+    kind : ``submission`` or ``cross-validation``.
+    mix : its combined ranker, whose answers are the run's; its scores are those of the run.
+    chance : MAP@3 of a random order.
+    rankers : the single ones, in the order of `OptionView.by_ranker`, then other mixes.
+    single : how many of ``rankers`` are single ones.
+    bins, slices : of the mix, over questions whose answers are known; empty if none is.
+    stages : of a submission; empty if they were not recorded.
+    notes : what is left out, and why.
+    """
+
+    name: str
+    kind: str
+    mix: RankerView
+    chance: float
+    rankers: tuple[RankerView, ...]
+    single: int
+    bins: tuple[Bin, ...]
+    slices: tuple[Slice, ...]
+    stages: tuple[Stage, ...]
+    questions: tuple[QuestionView, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain JSON; what is not a number is null."""
+        return dict(_plain(dataclasses.asdict(self)))
+
+    def text(self) -> str:
+        """The figures at the top of the page."""
+        lines = [f"{self.name}: {len(self.questions):,} questions, chance {self.chance:.3f}"]
+        for each in (self.mix, *self.rankers):
+            found = f"MAP@3 {each.scores.map3}" if each.scores else "the right answers are not known"
+            lines.append(f"  {each.name}: {each.answered:,} answered, {found}")
+        counts = {flag: sum(flag in q.flags for q in self.questions) for flag in FLAGS}
+        flags = ", ".join(f"{FLAGS[flag][0]} {count:,}" for flag, count in counts.items() if count)
+        return "\n".join([*lines, f"  flags: {flags or 'none'}", *(f"note: {note}" for note in self.notes)])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
