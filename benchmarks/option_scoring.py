@@ -253,6 +253,11 @@ def harness(path: Path, size: str, device: str, most: int) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _shape(text: str) -> tuple[int, int, int]:
+    prefix, option, options = map(int, text.split("/"))
+    return prefix, option, options
+
+
 def main() -> int:
     flags = parser(__doc__ or "")
     flags.add_argument(
@@ -261,13 +266,17 @@ def main() -> int:
     flags.add_argument(
         "--most", type=int, default=200, metavar="N", help="questions of each set (default: 200)"
     )
+    flags.add_argument(
+        "--shapes", type=_shape, nargs="+", default=GRID, metavar="PREFIX/OPTION/OPTIONS",
+        help="tokens of the prefix and of an option, and how many options (default: all of the grid)",
+    )  # fmt: skip
     flags.add_argument("--harness", action="store_true", help="compare with lm-evaluation-harness too")
     arguments = flags.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, repeats = ("quick", 1) if arguments.quick else (device, _REPEATS)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     note = f"{where}; a Llama of random weights ({size}); medians of {repeats} turns side by side."
-    rows = table(size, device, QUICK if arguments.quick else GRID, repeats)
+    rows = table(size, device, QUICK if arguments.quick else arguments.shapes, repeats)
     report("Options a second over packed rows", rows, arguments.json, note)
     most = 20 if arguments.quick else arguments.most
     if arguments.sets:
