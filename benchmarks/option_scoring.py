@@ -270,10 +270,11 @@ def main() -> int:
         "--shapes", type=_shape, nargs="+", default=GRID, metavar="PREFIX/OPTION/OPTIONS",
         help="tokens of the prefix and of an option, and how many options (default: all of the grid)",
     )  # fmt: skip
+    flags.add_argument("--repeats", type=int, default=_REPEATS, metavar="N", help="turns side by side")
     flags.add_argument("--harness", action="store_true", help="compare with lm-evaluation-harness too")
     arguments = flags.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    size, repeats = ("quick", 1) if arguments.quick else (device, _REPEATS)
+    size, repeats = ("quick", 1) if arguments.quick else (device, arguments.repeats)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     note = f"{where}; a Llama of random weights ({size}); medians of {repeats} turns side by side."
     rows = table(size, device, QUICK if arguments.quick else arguments.shapes, repeats)
