@@ -37,7 +37,14 @@ def questions(count, seed, width=5):
     return made
 
 
-@pytest.fixture(scope="module", params=[*DECODERS, "mistral, sliding"])
+# Two stand for the others, which CI tries too.
+FAMILIES = [
+    kind if kind in ("llama", "mistral, sliding") else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in (*DECODERS, "mistral, sliding")
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request, tmp_path_factory):
     kind, _, sliding = request.param.partition(", ")
     folder = backbone(kind, tmp_path_factory.mktemp(kind))

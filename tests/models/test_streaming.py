@@ -86,7 +86,14 @@ def resident(folder, form, **options):
     return packed, Writer(packed.tokenizer, packed.form.layout, 48)
 
 
-@pytest.fixture(scope="module", params=[*DECODERS, *MORE])
+# Two stand for the others, which CI tries too: a plain one, and one with all that a family may have.
+FAMILIES = [
+    kind if kind in ("llama", "gemma2") else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in (*DECODERS, *MORE)
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def folder(request, tmp_path_factory):
     return checkpoint(request.param, tmp_path_factory.mktemp("model"))
 
