@@ -293,6 +293,7 @@ def test_without_answers_there_are_no_scores_and_every_question(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_page_of_1500_questions_is_under_10_mb(tmp_path):
     inputs = synthetic(tmp_path, 1500)
     data, root = page_of_run(tmp_path / "r.html", *inputs)
