@@ -19,7 +19,7 @@ from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.memory import WHOLE
-from kaggle_rag.models.packing import obstacle
+from kaggle_rag.models.packing import has_virtual_tokens, obstacle
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
@@ -37,8 +37,7 @@ class Backbone(NamedTuple):
         """The collator for its questions."""
         on_gpu = self.model.device.type == "cuda"
         # Adapters that prepend virtual tokens to a row number the tokens themselves.
-        virtual = getattr(getattr(self.model, "active_peft_config", None), "is_prompt_learning", False)
-        numbered = self.family == DECODER and not virtual
+        numbered = self.family == DECODER and not has_virtual_tokens(self.model)
         return self.form.collator(self.tokenizer, 8 if on_gpu else None, numbered)
 
 

@@ -133,6 +133,11 @@ def inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def has_virtual_tokens(model: Any) -> bool:
+    """Whether an adapter puts virtual tokens before every row: then only its wrapper may call the model."""
+    return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
+
+
 def inputs(model: Any, batch: Batch) -> dict[str, Any]:
     """What the model is called with: tokens, positions and a mask, or a mask for each kind of layer."""
     own = inner(model)
@@ -193,7 +198,7 @@ def head_logits(model: Any, batch: Batch) -> torch.Tensor:
 def obstacle(model: Any) -> str:
     """Why a decoder's rows cannot be packed; empty where they can: tried on a few tokens."""
     own = inner(model)
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+    if has_virtual_tokens(model):
         return "its adapter puts virtual tokens before every row"
     if reason := obstacle_in(own.config):
         return reason

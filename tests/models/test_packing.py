@@ -195,3 +195,26 @@ def test_an_encoder_decoder_encodes_a_question_once(tmp_path, monkeypatch):
                     input_ids=torch.tensor([read["input_ids"]]), labels=torch.tensor([answer])
                 )
             assert scored[row, place] == pytest.approx(-float(out.loss), abs=1e-5)
+
+
+def test_virtual_tokens_of_an_encoder_decoder_are_read_through_its_adapter(tmp_path):
+    from peft import PromptTuningConfig, get_peft_model
+
+    loaded = load_backbone(str(backbone("t5", tmp_path)), "options", device="cpu")
+    plain = loaded.form.score(loaded, writer := Writer(loaded.tokenizer, loaded.form.layout, 48), [
+        item := questions(1, 3)[0]
+    ])  # fmt: skip
+    torch.manual_seed(0)
+    config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=4)
+    adapted = loaded._replace(model=get_peft_model(loaded.model, config).eval())
+    scored = adapted.form.score(adapted, writer, [item])
+    for place in item.places:
+        read = writer.question(item.context(place), item.prompt, item.options, place).ids
+        answer = loaded.tokenizer(text_target=item.options[place])["input_ids"]
+        with torch.inference_mode():
+            out = adapted.model(
+                input_ids=torch.tensor([read["input_ids"]]),
+                attention_mask=torch.tensor([read["attention_mask"]]), labels=torch.tensor([answer]),
+            )  # fmt: skip
+        assert scored[0, place] == pytest.approx(-float(out.loss), abs=1e-5)
+    assert abs(scored - plain)[0, item.places].max() > 1e-4

@@ -19,7 +19,7 @@ from kaggle_rag.models.answering.base import (
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.packing import inner
+from kaggle_rag.models.packing import has_virtual_tokens, inner
 
 
 class AnswerCollator(DataCollatorForMultipleChoice):
@@ -113,11 +113,16 @@ class DecodedOptions(AnswerForm):
         mask = answers >= 0
         start = torch.full((len(answers), 1), start_token(model), device=answers.device)
         decoder_ids = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
-        encoder, encoded = inner(model).get_encoder(), batch["encoded"].flatten()
-        hidden = encoder(**self.inputs(batch)).last_hidden_state[encoded]
-        logits = model(
-            encoder_outputs=(hidden,), attention_mask=batch["attention_mask"][encoded],
-            decoder_input_ids=decoder_ids,
-        ).logits.float()  # fmt: skip
+        given = self._encoded(model, self.inputs(batch), batch["encoded"].flatten())
+        logits = model(**given, decoder_input_ids=decoder_ids).logits.float()
         likelihoods = mean_likelihood(logits, answers.clamp(min=0), mask)
         return masked(likelihoods.view(questions, wide), batch)
+
+    @staticmethod
+    def _encoded(model: Any, rows: Batch, encoded: torch.Tensor) -> dict[str, Any]:
+        """What the decoder reads for each option: the encoder's output of its row, or the row itself."""
+        plain = getattr(model, "module", model)
+        if has_virtual_tokens(plain):
+            return {key: values[encoded] for key, values in rows.items()}
+        hidden = inner(model).get_encoder()(**rows).last_hidden_state
+        return {"encoder_outputs": (hidden[encoded],), "attention_mask": rows["attention_mask"][encoded]}
