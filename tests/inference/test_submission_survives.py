@@ -282,7 +282,7 @@ def killed(command, environment, moment, number):
 def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
     facts_index, tmp_path, kills
 ):
-    questions = write(tmp_path / "questions.jsonl", 150)
+    questions = write(tmp_path / "questions.jsonl", 60)
     read = Questions.read(questions)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [
