@@ -43,8 +43,8 @@ def write(path, count):
 
 @pytest.fixture
 def run(facts_index, tmp_path, monkeypatch, capsys):
-    """``submit`` of 40 questions; gives the exit code and what was printed."""
-    questions = write(tmp_path / "questions.jsonl", 40)
+    """``submit`` of 20 questions; gives the exit code and what was printed."""
+    questions = write(tmp_path / "questions.jsonl", 20)
 
     def run(*flags):
         command = ["submit", "--questions", questions, "--index", facts_index, "--out", tmp_path / "s.csv"]
@@ -118,7 +118,7 @@ def test_a_restart_takes_up_what_was_answered_and_nothing_that_was_made_otherwis
     whole = run.out.read_bytes()
     failing(monkeypatch, AssertionError("asked again"))
     code, said = run("--set", TWO)
-    assert code == 0 and "similarity-2: all 40 answers were there already" in said
+    assert code == 0 and "similarity-2: all 20 answers were there already" in said
     assert run.out.read_bytes() == whole
     # Other contexts are other inputs, and other options another ranker.
     assert "FAILED: rank: similarity-2" in run("--set", TWO, "--set", "contexts.keep=3")[1]
@@ -127,7 +127,7 @@ def test_a_restart_takes_up_what_was_answered_and_nothing_that_was_made_otherwis
 
 
 def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monkeypatch):
-    monkeypatch.setattr("inference.ranker_turn._BATCH", 16)
+    monkeypatch.setattr("inference.ranker_turn._BATCH", 8)
     answer, seen = SimilarityRanker.probabilities, []
 
     def probabilities(self, questions, contexts):
@@ -159,7 +159,7 @@ def test_time_that_runs_out_leaves_the_least_certain_questions_to_the_last_ranke
     code, said = run("--set", TWO, "--time", "10m")
     assert code == 0 and run.valid() and "limits.time" in said
     stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
-    assert [stage["questions"] for stage in stages] == [40, 40, 8]
+    assert [stage["questions"] for stage in stages] == [20, 20, 8]
 
 
 def test_the_least_certain_come_first():
@@ -212,7 +212,7 @@ def test_a_table_of_stages_names_each_failure(capsys):
 
 
 def test_predictions_of_other_questions_are_not_taken(run, tmp_path):
-    table = np.full((40, run.questions.width), 0.25, np.float32)
+    table = np.full((20, run.questions.width), 0.25, np.float32)
     for key, taken in (({"a": 1}, True), ({"a": 2}, False)):
         store = PredictionStore(tmp_path / "t.csv", run.questions, key)
         with store.work.claimed():
@@ -278,7 +278,7 @@ def killed(command, environment, moment, number):
     return running
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
     facts_index, tmp_path, kills
 ):
@@ -322,7 +322,7 @@ def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
         for row, p in zip(by_hand, run.questions.present)
     ]
     assert validate(tmp_path / "both.csv", run.questions.ids, run.questions.options) == expected
-    assert [answered for *_, answered in report.runs] == [40, 40] and "weight 3" in report.text()
+    assert [answered for *_, answered in report.runs] == [20, 20] and "weight 3" in report.text()
     with pytest.raises(ConfigError, match="1 weights for 2 runs"):
         blend_runs(folders, tmp_path / "both.csv", [1])
 
@@ -334,7 +334,7 @@ def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, mon
     assert run()[0] == 0
     other = write(tmp_path / "other.jsonl", 7)
     assert run("--questions", other, "--out", tmp_path / "o.csv")[0] == 0
-    with pytest.raises(InputError, match="33 questions of the first run are not in it"):
+    with pytest.raises(InputError, match="13 questions of the first run are not in it"):
         blend_runs([tmp_path / "s.predictions", tmp_path / "o.predictions"], tmp_path / "b.csv")
     with pytest.raises(InputError, match="no predictions here"):
         blend_runs([tmp_path / "none"], tmp_path / "b.csv")
