@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.rankers.identity import free_name
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.work_folder import WorkFolder
 
@@ -78,11 +78,7 @@ def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """A file name for each ranker, by its folder or its kind, with a number where it is taken."""
     names: list[str] = []
     for kind, options in rankers:
-        plain = re.sub(r"[^\w.-]+", "-", Path(str(options.get("folder", kind))).name).strip(".-") or kind
-        number = 1
-        while (name := plain if number == 1 else f"{plain}-{number}") in (*names, CONTEXTS):
-            number += 1
-        names.append(name)
+        names.append(free_name(str(options.get("folder", kind)), kind, {CONTEXTS, *names}))
     return names
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from kaggle_rag.models.card import CARD
@@ -30,3 +32,11 @@ def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict
         # The card holds the checksum of every file beside it.
         made["weights"] = sha256(card) if card.is_file() else weights_sum(folder)
     return made
+
+
+def free_name(folder: str, kind: str, taken: Collection[str]) -> str:
+    """A ranker's name in tables and files: its folder's, or its kind, with a number where it is taken."""
+    plain = re.sub(r"[^\w.-]+", "-", Path(folder).name).strip(".-") or kind
+    return next(
+        name for n in range(1, len(taken) + 2) if (name := plain if n == 1 else f"{plain}-{n}") not in taken
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.models.checkpoints import resolve as resolve_model
-from kaggle_rag.rankers.identity import identity
+from kaggle_rag.rankers.identity import free_name, identity
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
@@ -130,7 +129,8 @@ def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
         command = None if settings.train is None else _command(settings.kind, train, where)
         resolve(train, COMMANDS.get(command or "", RankerRun), folder)
         backbone = train.get("model") or settings.options.get("folder") or settings.kind
-        name = _name(str(backbone), settings.kind, {spec.name for spec in specs})
+        taken = {BLEND, STACKED, *(spec.name for spec in specs)}
+        name = free_name(str(backbone), settings.kind, taken)
         specs.append(RankerSpec(name, settings, command, train))
     return tuple(specs)
 
@@ -152,12 +152,3 @@ def _command(kind: str, train: dict[str, Any], where: str) -> str:
             cure="remove it",
         )  # fmt: skip
     return str(command)
-
-
-def _name(backbone: str, kind: str, taken: set[str]) -> str:
-    """The backbone's, the folder's or the kind's name, with a number appended if it is taken."""
-    plain = re.sub(r"[^\w.-]+", "-", Path(backbone).name).strip(".-") or kind
-    taken = taken | {BLEND, STACKED}
-    return next(
-        name for n in range(1, len(taken) + 2) if (name := plain if n == 1 else f"{plain}-{n}") not in taken
-    )
