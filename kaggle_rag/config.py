@@ -33,7 +33,7 @@ def _size(value: Any) -> int | None:
 def _seconds(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
-    return parse_duration(str(value))
+    return parse_duration(str(value), "limits.time")
 
 
 Size = Annotated[int | None, BeforeValidator(_size)]

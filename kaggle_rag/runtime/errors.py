@@ -89,8 +89,8 @@ def run_program(main: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt as stop:
         print(
-            "interrupted: only complete files were written. Rerun the same command: builds, contexts and "
-            "training runs resume where they stopped.",
+            "interrupted: only complete files were written. Rerun the same command: builds, contexts, "
+            "submissions and training runs resume where they stopped.",
             file=sys.stderr,
         )
         return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
