@@ -30,10 +30,11 @@ def _size(value: Any) -> int | None:
         raise ValueError(f"{error.what}, expected {error.expected}") from error
 
 
-def _seconds(value: object) -> object:
-    if value is None or isinstance(value, bool):
-        return value
-    return parse_duration(str(value), "limits.time")
+def _seconds(value: Any) -> float | None:
+    try:
+        return None if value is None else parse_duration(str(value))
+    except KitError as error:
+        raise ValueError(f"{error.what}, expected {error.expected}") from error
 
 
 Size = Annotated[int | None, BeforeValidator(_size)]

@@ -389,3 +389,8 @@ def test_a_dry_run_says_what_each_stage_takes_and_writes_nothing(run, monkeypatc
     said = seconds(*command, "--without-contexts", "--time", "1s", "--questions-expected", "9000000")
     assert "more than limits.time, 1 s" in said
     assert not run.out.exists() and not run.out.with_name("s.predictions").exists()
+
+
+def test_a_duration_that_cannot_be_read_is_named_by_its_key(run):
+    code, said = run("--time", "soon", "--set", "limits.ram=much")
+    assert code == 2 and "limits.time" in said and "limits.ram" in said and not run.out.exists()
