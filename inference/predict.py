@@ -49,7 +49,8 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
             continue
         with faults.check(), numbered(number):
             ranker = make_ranker(settings.kind, settings.options, encoder=None, index=None)
-            if solution.limits != LimitSettings():
+            # A model that is read as it goes would else be found damaged after hours.
+            if solution.limits != LimitSettings() or settings.options.get("streamed"):
                 require_room(ranker, solution)
     faults.tell()
 
@@ -69,7 +70,10 @@ def _require_scores(reranker: str) -> None:
 def cost(settings: RankerSettings) -> int:
     """What a ranker costs against others: the bytes of its weights; 0 for one without weights of its own."""
     unopened = make_ranker(settings.kind, settings.options, encoder=None, index=None)
-    return unopened.need().weights if isinstance(unopened, TellsNeed) else 0
+    if not isinstance(unopened, TellsNeed):
+        return 0
+    need = unopened.need()
+    return need.size or need.weights
 
 
 def predict(

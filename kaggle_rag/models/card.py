@@ -28,6 +28,7 @@ class RankerCard:
     labels : of a binary head; 2 if it also sees the other options.
     base, base_sha256 : the backbone an adapter belongs to; empty if the weights are complete.
     nf4 : whether the backbone was in 4 bits when the adapter was trained.
+    options : the columns that options had in training, and so the letters; 0 if unknown.
     """
 
     form: str
@@ -38,6 +39,7 @@ class RankerCard:
     base: str
     base_sha256: str
     nf4: bool
+    options: int = 0
 
     KIND = "kaggle-rag ranker"
 
@@ -79,6 +81,7 @@ class RankerCard:
         verify(folder, stored.pop("files"), of="ranker")
         # The previous version called them chunks.
         stored.setdefault("snippets", stored.get("chunks"))
+        stored.setdefault("options", 0)
         fields = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
 

@@ -145,16 +145,16 @@ def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> flo
     count = math.prod(shape)
     if kind not in _FLOATS:
         return count * _STORED.get(kind, 1)
-    return count * (_NF4 if nf4 and _is_linear(name, shape) else number)
+    return count * (_NF4 if nf4 and is_linear(name, shape) else number)
 
 
 def _is_copied(name: str, shape: list[int], kind: str, reading: Reading) -> bool:
     """Whether file pages stay resident besides the weight; a weight of the right type is those pages."""
-    other = kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape))
+    other = kind != _KINDS[reading.precision] or (reading.nf4 and is_linear(name, shape))
     return kind in _FLOATS and other
 
 
-def _is_linear(name: str, shape: list[int]) -> bool:
+def is_linear(name: str, shape: Sequence[int]) -> bool:
     """Whether bitsandbytes quantizes it to 4 bits: a matrix that is neither embedding nor head."""
     parts = name.split(".")
     embeds = any("embed" in part or part in ("shared", "wte", "wpe") for part in parts)

@@ -49,7 +49,8 @@ def parse_duration(text: str, where: str = "") -> float:
 class Need:
     """What a stage will need at its peak, in bytes, and the setting that reduces it.
 
-    ``weights`` is the part of it for a model that the stage opens.
+    ``weights`` is the part of it for a model that the stage opens, ``size`` the whole model where only a part
+    of it is in memory at a time.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class Need:
     setting: str
     gpu: int = 0
     weights: int = 0
+    size: int = 0
 
 
 def require(need: Need, *, ram: int | None, gpu: int | None = None) -> None:

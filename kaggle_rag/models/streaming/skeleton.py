@@ -45,7 +45,7 @@ class Skeleton:
     def __init__(self, auto: str, config: Any, dtype: torch.dtype, device: str) -> None:
         with _weightless():
             model = getattr(transformers, auto).from_config(config, dtype=dtype, trust_remote_code=False)
-        self.model = model.eval()
+        self.model, self.device = model.eval(), device
         if reason := packing.obstacle_in(self.model.config):
             raise ConfigError(f"this decoder's rows cannot be packed: {reason}", where=config.name_or_path)
         for module in self.model.modules():
