@@ -150,7 +150,7 @@ class TrainedRanker:
         if self.streamed:
             from kaggle_rag.rankers.streamed import room_within
 
-            self._stream, self._tokenizer = self._opened_stream()
+            self._stream, self._tokenizer = self._unread
             self._stream.room = room_within(self._stream, self.workspace, self.max_tokens, self.batch_tokens)
             return self
         from kaggle_rag.models.loading import load_ranker, load_whole, with_packing
@@ -168,7 +168,9 @@ class TrainedRanker:
         self._tokenizer = self._backbone.tokenizer
         return self
 
-    def _opened_stream(self) -> tuple[StreamedModel, Any]:
+    @functools.cached_property
+    def _unread(self) -> tuple[StreamedModel, Any]:
+        """The streamed model, of which no weights are read, and its tokenizer."""
         from kaggle_rag.rankers.streamed import open_streamed
 
         return open_streamed(
@@ -186,13 +188,14 @@ class TrainedRanker:
         if self.streamed:
             from kaggle_rag.rankers.streamed import need_of
 
-            return need_of(self._opened_stream()[0], self.max_tokens, self.batch_tokens)
+            return need_of(self._unread[0], self.max_tokens, self.batch_tokens)
         return need_in_memory(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._backbone, self._stream = None, None
+        self.__dict__.pop("_unread", None)
         release()
 
     def probabilities(

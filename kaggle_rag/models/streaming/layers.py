@@ -17,6 +17,8 @@ from kaggle_rag.runtime.console import duration, progress, say
 # Share of the time that a forecast may fill, and the layers that are measured before it is made.
 _FILLED = 0.95
 _MEASURED = 2
+# By how much the first batch must be too slow in the first layer for the pass to end there.
+_HOPELESS = 2.0
 
 
 class LayerPass:
@@ -100,8 +102,10 @@ class LayerPass:
         """End the first layer where the others would have no time for more batches."""
         self._states.wait()
         self._pace.token = seconds / self._pace.tokens(done)
-        if self._pace.seconds(done, layers - 1) > self._left():
-            self._states.batches = done
+        ahead, left = self._pace.seconds(done, layers - 1), self._left()
+        if ahead > left:
+            # One layer is little to judge by: where it is close for the first batch, the next one decides.
+            self._states.batches = 0 if done == 1 and ahead > _HOPELESS * left else done
 
     def _look_ahead(self, measured: int, layers: int) -> None:
         """Drop the batches for which the layers to come have no time, and say how long those take."""

@@ -39,7 +39,7 @@ from kaggle_rag.runtime.limits import Need, release
 
 _Batches = Sequence[tuple[npt.NDArray[np.int64], Batch]]
 # Questions that are sorted by length among themselves; where time is short, the last batches are left out.
-_GROUP = 256
+_GROUP = 64
 
 
 class Scored(NamedTuple):
