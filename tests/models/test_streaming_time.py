@@ -4,8 +4,8 @@ import types
 
 import numpy as np
 import pytest
+from streaming_toys import TOKENS, checkpoint, resident
 from test_packing import questions
-from test_streaming import TOKENS, checkpoint, resident
 
 from kaggle_rag.models.answering.packed import PackedOptions
 from kaggle_rag.models.streaming import layers, model, shards
@@ -71,9 +71,7 @@ def scored(folder, clock, limit, *, items, group, monkeypatch, quiet=True):
         took, clock.now = clock.now, 0.0
         clock.computed.clear()
     with StreamedModel(folder, PackedOptions()) as streamed:
-        found = streamed.score_within(
-            writer, items, lambda: limit * took - clock.now, TOKENS, quiet=quiet
-        )
+        found = streamed.score_within(writer, items, lambda: limit * took - clock.now, TOKENS, quiet=quiet)
     assert found.logits[found.asked] == pytest.approx(whole[found.asked], abs=1e-6)
     assert clock.now <= limit * took
     return found.asked, clock.now / took
@@ -81,9 +79,7 @@ def scored(folder, clock, limit, *, items, group, monkeypatch, quiet=True):
 
 @pytest.mark.parametrize("limit", [0.3, 0.5, 0.8])
 def test_as_many_as_fit_are_answered_and_the_first_ones(folder, clock, monkeypatch, limit):
-    asked, took = scored(
-        folder, clock, limit, items=questions(64, 0), group=8, monkeypatch=monkeypatch
-    )
+    asked, took = scored(folder, clock, limit, items=questions(64, 0), group=8, monkeypatch=monkeypatch)
     # One group of questions after the other, and about the share of them that the time is of a whole pass.
     groups = asked.reshape(-1, 8).mean(1)
     assert sorted(groups, reverse=True) == groups.tolist() and sum(0 < share < 1 for share in groups) <= 1
