@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.layouts import Layout
+from kaggle_rag.models.memory import require_whole
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError
 from kaggle_rag.runtime.files import fields_sha256, seal, verify, write_json
 
@@ -90,16 +91,20 @@ _COPY_AGAIN = "copy the folder again from where it was trained"
 
 
 def require_base(name: str, card: RankerCard) -> None:
-    """Raise ``CheckpointError`` unless ``name`` is the backbone that an adapter was trained on."""
+    """Raise ``CheckpointError`` unless ``name`` is the backbone that an adapter was trained on, whole."""
     try:
-        checksum = resolve(name).sha256
+        checkpoint = resolve(name)
     except CheckpointError as error:
+        if error.where:
+            # It is here, and a file of it is missing.
+            raise
         raise CheckpointError(
             f"the adapter's backbone {name!r} is not on this machine",
             expected=error.expected,
             cure="attach it, or set its location: options.base of the ranker, --base of merge",
         ) from error
-    if checksum != card.base_sha256:
+    if (checksum := checkpoint.sha256) != card.base_sha256:
+        require_whole(checkpoint.path)
         raise CheckpointError(
             "the adapter was trained on a different backbone",
             where=name,

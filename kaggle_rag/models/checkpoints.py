@@ -238,4 +238,5 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
             cure=f"python -m training convert {checkpoint.path} OUT writes them once, from a torch file, "
             "without running any of its code",
         )
+    shards(checkpoint.path)
     return checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.models.checkpoints import weights
+from kaggle_rag.models.checkpoints import shards, weights
 from kaggle_rag.runtime.errors import CheckpointError
 
 # Python with torch, transformers, the tables and what their allocators keep, as measured; bitsandbytes on
@@ -134,6 +134,13 @@ def header(path: Path) -> Iterator[tuple[str, list[int], str]]:
         raise CheckpointError(
             f"this file is damaged ({str(error).splitlines()[0]})", where=path, cure="copy it again"
         ) from error
+
+
+def require_whole(folder: Path) -> None:
+    """Raise ``CheckpointError`` if one of a checkpoint's files is missing or truncated."""
+    for path in shards(folder):
+        for _ in header(path):
+            pass
 
 
 def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:

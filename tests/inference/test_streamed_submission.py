@@ -12,8 +12,8 @@ import types
 import numpy as np
 import pytest
 from ranker_toys import files, rows, sharded
+from submit_toys import OPTIONS, Submit, trained
 
-from inference import __main__ as program
 from inference.run_log import Clock
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import Questions
@@ -23,10 +23,8 @@ from kaggle_rag.models.streaming.shards import Parts
 from kaggle_rag.models.streaming.skeleton import Skeleton
 from kaggle_rag.rankers import streamed
 from kaggle_rag.rankers.trained import TrainedRanker
-from kaggle_rag.runtime.errors import run_program
 
 LAYERS = 6
-OPTIONS = {"form": "options", "max_tokens": 48, "device": "cpu", "batch_tokens": 64}
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +49,14 @@ def expected(deep, asked):
 
 @pytest.fixture
 def run(deep, asked, tmp_path, monkeypatch, capsys):
-    """``submit`` with the streamed ranker; gives the exit code and what was printed."""
+    """``submit`` with the streamed ranker, and others before it."""
+    submit = Submit(asked[0], tmp_path, monkeypatch, capsys)
 
     def run(*flags, before=(), **options):
-        options = {"folder": str(deep), **OPTIONS, "streamed": True, **options}
-        rankers = [*before, {"kind": "trained", "options": options}]
-        command = ["submit", "--questions", asked[0], "--out", tmp_path / "s.csv", "--without-contexts"]
-        command += ["--set", f"rankers={json.dumps(rankers)}", *flags]
-        monkeypatch.setattr(sys, "argv", ["inference", *map(str, command)])
-        code = run_program(program.main)
-        printed = capsys.readouterr()
-        run.printed = printed.out
-        return code, printed.err
+        return submit([*before, trained(deep, **{**OPTIONS, "streamed": True, **options})], *flags)
 
-    run.out, run.folder = tmp_path / "s.csv", tmp_path / "s.predictions"
-    run.table = lambda name="deep": Predictions.read(run.folder / f"{name}.parquet").tables[name]
-    run.valid = lambda: validate(run.out, asked[1].ids, asked[1].options)
+    run.submit, run.out, run.folder, run.valid = submit, submit.out, submit.folder, submit.valid
+    run.table = lambda name="deep": submit.table(name)
     return run
 
 
@@ -135,7 +125,7 @@ def small(tmp_path_factory):
 
 
 def test_short_of_time_it_answers_the_least_certain_questions(run, clock, small, expected):
-    first = {"kind": "trained", "options": {"folder": str(small), **OPTIONS}}
+    first = trained(small, **OPTIONS)
     clock.token = 1.0
     assert run(before=[first])[0] == 0
     assert np.isfinite(run.table()).all()
@@ -156,13 +146,12 @@ def test_short_of_time_it_answers_the_least_certain_questions(run, clock, small,
 
 
 def test_a_ranker_for_which_the_time_is_too_short_is_skipped(run, clock, small):
-    first = {"kind": "trained", "options": {"folder": str(small), **OPTIONS}}
+    first = trained(small, **OPTIONS)
     clock.token = 1.0
     code, said = run("--time", "300s", before=[first])
     assert code == 0 and run.valid() and clock.now <= 300
     assert "deep was skipped" in said and "limits.time" in said
-    stages = json.loads((run.folder / "run.json").read_text())["stages"]
-    assert [(stage["questions"], stage["failure"]) for stage in stages] == [(40, ""), (0, "")]
+    assert run.submit.stages() == [("rank: small", 40, ""), ("rank: deep", 0, "")]
     assert not (run.folder / "deep.pass").exists()
     # With more time, the same command asks it.
     clock.now = 0.0
@@ -178,7 +167,7 @@ def test_a_dry_run_forecasts_one_pass_for_all_questions(run, clock):
     run.out.unlink()
     for factor, said in ((70, "more than limits.time"), (140, "fits within limits.time")):
         flags = ["--dry-run", "--questions-expected", "4000", "--time", f"{factor * whole:.0f}s"]
-        assert run(*flags)[0] == 0 and said in run.printed
+        assert run(*flags)[0] == 0 and said in run.submit.printed
     assert not run.out.exists() and not run.folder.exists()
 
 
@@ -209,7 +198,7 @@ def test_a_killed_process_goes_on_behind_the_last_finished_layer(deep, asked, ex
     # The same questions again and again, so that a layer takes a while.
     ids = [f"{turn}-{row}" for turn in range(many) for row in table[1:]]
     questions.write_text("\n".join([table[0], *ids]) + "\n")
-    ranker = {"kind": "trained", "options": {"folder": str(deep), **OPTIONS, "streamed": True}}
+    ranker = trained(deep, **OPTIONS, streamed=True)
     command = [
         sys.executable, "-c", _COUNTED, tmp_path / "reads", "submit", "--questions", questions, "--out", out,
         "--without-contexts", "--set", f"rankers=[{json.dumps(ranker)}]",

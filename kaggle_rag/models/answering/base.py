@@ -159,9 +159,7 @@ class Asked:
         LimitError : the batch is one question.
         """
         if len(self._current) == 1:
-            raise LimitError(
-                "one question does not fit into memory", cure="lower rankers.options.max_tokens or snippets"
-            )
+            raise too_large()
         release()
         left = np.concatenate([self._current, *self._queue])
         sizes = self._collate.sizes([self._units[n] for n in left])
@@ -178,6 +176,13 @@ class Asked:
     def scores(self) -> npt.NDArray[np.float64]:
         """``(n, k)``, see `turned_back`."""
         return turned_back(self._table, self.items)
+
+
+def too_large() -> LimitError:
+    """The error where even one question is too much."""
+    return LimitError(
+        "one question does not fit into memory", cure="lower rankers.options.max_tokens or snippets"
+    )
 
 
 def _batches(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[npt.NDArray[np.int64]]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from kaggle_rag.models.answering.base import TOKENS, Asked, Batch
+from kaggle_rag.models.answering.base import TOKENS, Asked, Batch, too_large
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.packed import PackedForm
 from kaggle_rag.models.description import config_of
@@ -34,6 +34,7 @@ from kaggle_rag.models.streaming.pace import Pace
 from kaggle_rag.models.streaming.room import DEVICE, RAM, Room
 from kaggle_rag.models.streaming.shards import Parts, Shards
 from kaggle_rag.models.streaming.skeleton import Skeleton
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.limits import Need, release
 
@@ -164,7 +165,22 @@ class StreamedModel:
         """
         collate = self.form.collator(writer.tokenizer, 8 if self.device.startswith("cuda") else None, True)
         asked = Asked(self.form, collate, writer, items, rotations)
-        batches = [*asked.batches(batch_tokens or TOKENS[self.device.partition(":")[0]], _GROUP)]
+        tokens = batch_tokens or TOKENS[self.device.partition(":")[0]]
+        while True:
+            try:
+                return self._pass(asked, [*asked.batches(tokens, _GROUP)], left, rotations, quiet)
+            except torch.OutOfMemoryError as error:
+                # The first layer tells: no later one needs more.
+                if tokens < writer.max_tokens:
+                    raise too_large() from error
+                release()
+                tokens //= 2
+                say(f"note: out of memory: asking in batches of {tokens:,} tokens")
+
+    def _pass(
+        self, asked: Asked, batches: _Batches, left: Callable[[], float], rotations: int, quiet: bool
+    ) -> Scored:
+        """The questions of as many batches as time and room allow."""
         width = self._skeleton.model.config.get_text_config().hidden_size
         shapes = [torch.Size((*batch["input_ids"].shape, width)) for _, batch in batches]
         placed = self.room.placed([shape.numel() * self.dtype.itemsize for shape in shapes], self.device)
@@ -177,7 +193,7 @@ class StreamedModel:
             if count:
                 self._answer(asked, batches[:count], states)
         which = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in batches[:count])])
-        return Scored(asked.scores(), np.isin(np.arange(len(items)), which // rotations))
+        return Scored(asked.scores(), np.isin(np.arange(len(asked.items)), which // rotations))
 
     def _run(
         self, batches: _Batches, states: HiddenStates, left: Callable[[], float], rotations: int, quiet: bool
