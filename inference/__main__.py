@@ -111,7 +111,7 @@ def _blend_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the submission to write")
     parser.add_argument("--weights", type=float, nargs="+", metavar="X", help="one per run (default: equal)")
     parser.add_argument(
-        "--rule", choices=("probabilities", "ranks"), default="probabilities", help="what is averaged"
+        "--rule", choices=("probabilities", "ranks", "logits"), default="probabilities", help="what is averaged"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

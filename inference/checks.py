@@ -12,6 +12,7 @@ from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.data.submission import is_submission, read_ids
+from kaggle_rag.ensembling.cascade import OutOfFold
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.checks import check_models, check_ranker
@@ -172,6 +173,9 @@ def check_rankers(gathered: Gathered, solution: Solution) -> None:
     if solution.stack:
         with gathered.check():
             fitting_stack(solution)
+    if solution.out_of_fold:
+        with gathered.check():
+            OutOfFold.read(solution.out_of_fold, len(solution.rankers))
 
 
 def fitting_stack(solution: Solution) -> Stack:

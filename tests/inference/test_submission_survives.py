@@ -16,7 +16,6 @@ from ranker_toys import WORDS, asked, backbone
 
 from inference import __main__ as program
 from inference.predictions import PredictionStore, names_of
-from inference.ranker_turn import least_certain
 from inference.run_log import Clock, RunLog
 from kaggle_rag.config import load
 from kaggle_rag.data.questions import Questions
@@ -162,13 +161,6 @@ def test_time_that_runs_out_leaves_the_least_certain_questions_to_the_last_ranke
     assert [stage["questions"] for stage in stages] == [20, 20, 8]
 
 
-def test_the_least_certain_come_first():
-    so_far = np.array([[0.9, 0.1], [0.5, 0.5], [0.6, 0.4], [0.45, 0.55]], np.float32)
-    assert least_certain(so_far, np.array([0, 1, 2, 3])).tolist() == [1, 3, 2, 0]
-    assert least_certain(so_far, np.array([0, 2])).tolist() == [2, 0]
-    assert least_certain(None, np.array([2, 0])).tolist() == [2, 0]
-
-
 def test_a_blend_is_over_those_that_answered():
     nan = np.full(2, np.nan)
     present = np.ones((3, 2), bool)
@@ -178,6 +170,10 @@ def test_a_blend_is_over_those_that_answered():
     assert blend([a, b], [1, 3], present) == pytest.approx(np.array(by_hand), abs=1e-6)
     by_rank = [[(1 + 3 / 2) / 6, (1 / 2 + 3) / 6], [2 / 3, 1 / 3], [0.5, 0.5]]
     assert blend([a, b], [1, 3], present, "ranks") == pytest.approx(np.array(by_rank), abs=1e-6)
+    # The geometric means of the options, which then sum to 1.
+    means = np.array([0.8 * 0.4**3, 0.2 * 0.6**3]) ** (1 / 4)
+    by_logit = [means / means.sum(), [0.6, 0.4], [0.5, 0.5]]
+    assert blend([a, b], [1, 3], present, "logits") == pytest.approx(np.array(by_logit), abs=1e-6)
 
 
 def test_durations_are_read_and_others_refused():
