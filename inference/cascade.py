@@ -65,8 +65,8 @@ class Cascade:
         if self.known is None or not earlier:
             return Gate()
         everything = np.arange(len(self.known.answers))
-        before = self._mixed({each: everything for each in earlier})
-        after = self._mixed({each: everything for each in (*earlier, number)})
+        before = self._mixed(dict.fromkeys(earlier, everything))
+        after = self._mixed(dict.fromkeys((*earlier, number), everything))
         return fit_gate(before, self.known.scores(after) - self.known.scores(before))
 
     def expected(self, order: Sequence[int], asked: Sequence[float]) -> list[Interval] | None:

@@ -11,7 +11,7 @@ from inference.checks import active_rankers
 from inference.predictions import PredictionStore, names_of
 from inference.ranker_turn import RankerTurn, require_room
 from inference.run_log import Clock, RunLog
-from kaggle_rag.config import LimitSettings, RankerSettings, Solution
+from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
@@ -48,8 +48,7 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
             continue
         with faults.check(), numbered(number):
             ranker = make_ranker(settings.kind, settings.options, encoder=None, index=None)
-            if solution.limits != LimitSettings():
-                require_room(ranker, solution)
+            require_room(ranker, solution)
     faults.tell()
 
 

@@ -129,5 +129,5 @@ def require_room(ranker: Ranker, solution: Solution) -> int:
     if not isinstance(ranker, TellsNeed):
         return 0
     need = ranker.need()
-    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu)
+    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu, disk=solution.limits.disk)
     return need.weights

@@ -126,6 +126,9 @@ class LimitSettings(Section):
 
     ram: Size = Field(None, description="refuse a stage that would need more, such as 13GB")
     gpu: Size = Field(None, description="the same for the memory of one GPU, such as 15GB")
+    disk: Size = Field(
+        None, description="the same for what a submission writes beside itself, such as 20GB"
+    )
     time: Seconds = Field(
         None,
         description="end in this time, counted from the start of the program, such as 8.5h, 40m or 90s: "

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from ranker_toys import WORDS, asked, backbone
 from inference import __main__ as program
 from inference.predictions import PredictionStore, names_of
 from inference.run_log import Clock, RunLog
-from kaggle_rag.config import load
+from kaggle_rag.config import RankerSettings, load
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.submission import validate
 from kaggle_rag.ensembling.blending import blend
@@ -213,7 +214,7 @@ def test_predictions_of_other_questions_are_not_taken(run, tmp_path):
         store = PredictionStore(tmp_path / "t.csv", run.questions, key)
         with store.work.claimed():
             assert np.isfinite(store.load("r", {"kind": "x"})).all() == (taken and key == {"a": 9})
-            store.save("r", table, {"kind": "x"}, 1.0)
+            store.save("r", table, {"kind": "x"}, RankerSettings())
             assert np.array_equal(store.load("r", {"kind": "x"}), table)
             assert np.isnan(store.load("r", {"kind": "y"})).all()
 
@@ -274,7 +275,7 @@ def killed(command, environment, moment, number):
     return running
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
     facts_index, tmp_path, kills
 ):
@@ -288,15 +289,20 @@ def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_s
     start = time.perf_counter()
     subprocess.run([*command, tmp_path / "undisturbed.csv"], env=environment, check=True, capture_output=True)
     seconds = time.perf_counter() - start
-    out, rng, first = tmp_path / "killed.csv", random.Random(kills), None
+    out, rng, stood = tmp_path / "killed.csv", random.Random(kills), []
     for kill in range(kills):
-        moment = seconds * (0.2 + 0.7 * rng.random())
-        killed([*command, out], environment, moment, signal.SIGKILL if kill % 2 else signal.SIGTERM)
+        # A moment of every part of the run.
+        moment = seconds * (kill + rng.random()) / kills
+        running = killed([*command, out], environment, moment, (signal.SIGKILL, signal.SIGTERM)[kill % 2])
         if out.exists():
             validate(out, read.ids, read.options)
-            first = moment if first is None else first
-    # The guess stands before anything heavy is imported.
-    assert first is not None
+            stood.append(moment)
+        if not running or kill % 5 == 4:
+            subprocess.run([*command, out], env=environment, check=True, capture_output=True)
+            assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+            out.unlink()
+            shutil.rmtree(out.with_name("killed.predictions"))
+    assert stood
     subprocess.run([*command, out], env=environment, check=True, capture_output=True)
     assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
 

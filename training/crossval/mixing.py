@@ -37,7 +37,7 @@ class Mixture:
 
 
 def needs_temperatures(rankers: int, rule: str) -> bool:
-    """Whether a blend depends on them: not for one ranker, nor by ranks, which are those of any temperature."""
+    """Whether a blend depends on them: that of one ranker does not, nor does one by ranks."""
     return rankers > 1 and rule != "ranks"
 
 
