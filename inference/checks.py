@@ -22,7 +22,6 @@ from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space
 from kaggle_rag.runtime.limits import Need, require
 
-
 # Bytes on disk: of a token of a context, with the evidence it came from; of a ranker's answer to a question
 # of 26 options.
 _BYTES_A_TOKEN, _BYTES_A_PREDICTION = 30, 26 * 4

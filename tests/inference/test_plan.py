@@ -31,7 +31,8 @@ def test_what_is_left_is_divided_by_cost_and_the_last_one_takes_it_all():
 
 def test_the_schedule_by_hand():
     plan = SubmissionPlan(
-        1000, 5.0, stage("contexts", 0.1), (stage("cheap", 0.05), stage("dear", 1.0)), (10**8, 3 * 10**8), None
+        1000, 5.0, stage("contexts", 0.1), (stage("cheap", 0.05), stage("dear", 1.0)), (10**8, 3 * 10**8),
+        None,
     )  # fmt: skip
     assert [turn.questions for turn in plan.schedule()] == [1000, 1000, 1000]
     assert plan.seconds == pytest.approx(5 + 110 + 60 + 1010)
