@@ -385,11 +385,11 @@ def test_a_dry_run_says_what_each_stage_takes_and_writes_nothing(run, monkeypatc
     command = ["submit", "--questions", tmp_path / "questions.jsonl", "--out", run.out, "--dry-run"]
     said = seconds(*command, "--without-contexts", "--set", TWO, "--questions-expected", "1000000")
     assert "1,000,000 questions" in said and "rank: similarity-2" in said and "contexts" not in said
-    assert "fits within" not in said
+    assert "limits.time" not in said
     said = seconds(*command, "--without-contexts", "--time", "9h", "--questions-expected", "40")
-    assert "fits within limits.time, 9.0 hours" in said
+    assert "limits.time: 9.0 hours; everything fits" in said
     said = seconds(*command, "--without-contexts", "--time", "1s", "--questions-expected", "9000000")
-    assert "more than limits.time, 1 s" in said
+    assert "limits.time: 1 s\n" in said and "similarity-2: only 0 of 9,000,000 questions" in said
     assert not run.out.exists() and not run.out.with_name("s.predictions").exists()
 
 
