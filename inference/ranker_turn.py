@@ -113,7 +113,7 @@ class RankerTurn(NamedTuple):
 
     def _forecast(self, pace: float, count: int, clock: Clock) -> None:
         fits = int(max(clock.left() - self.until, 0) / max(pace, 1e-9))
-        then = "all fit" if fits >= count else f"about {fits:,} of them fit"
+        then = "all fit" if fits >= count else f"about {fits:,} of them fit, {self.gate}"
         print(
             f"{self.name}: about {duration(pace * count)} for {count:,} questions; {then}", file=sys.stderr
         )

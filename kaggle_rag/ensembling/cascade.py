@@ -65,6 +65,12 @@ class Gate:
     certainty: str = _DEFAULT
     captured: float | None = None
 
+    def __str__(self) -> str:
+        text = f"least certain first by {self.certainty}"
+        if self.captured is None:
+            return text
+        return f"{text} (out of fold, the first half had {self.captured:.0%} of the gain)"
+
     def order(self, so_far: Probabilities, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows from the least certain to the most, ties in their order.
 
