@@ -53,7 +53,7 @@ _MINILM = {
 }  # fmt: skip
 _CAUSAL = {
     "command": "causal", "form": "binary", "max_tokens": 160, "snippets": 2, "epochs": 1, "batch": 16,
-    "learning_rate": 3.0e-4, "peft": {"method": "none"},
+    "learning_rate": 3.0e-4, "peft": {"method": "full"},
 }  # fmt: skip
 
 

@@ -389,7 +389,7 @@ def test_a_dry_run_says_what_each_stage_takes_and_writes_nothing(run, monkeypatc
     said = seconds(*command, "--without-contexts", "--time", "9h", "--questions-expected", "40")
     assert "limits.time: 9.0 hours; everything fits" in said
     said = seconds(*command, "--without-contexts", "--time", "1s", "--questions-expected", "9000000")
-    assert "limits.time: 1 s\n" in said and "similarity-2: only 0 of 9,000,000 questions" in said
+    assert "limits.time: 1 s\n" in said and "rank: similarity: only 0 of 9,000,000 questions" in said
     assert not run.out.exists() and not run.out.with_name("s.predictions").exists()
 
 
