@@ -132,3 +132,16 @@ def test_out_of_fold_predictions_of_other_rankers_are_reported_with_the_other_fa
     assert run_program(program.main) == 2
     said = capsys.readouterr().err
     assert "out-of-fold predictions of 2 rankers, the settings name 1" in said and "none.csv" in said
+
+
+def test_a_submission_that_would_write_more_than_its_limit_is_refused(
+    facts_index, tmp_path, monkeypatch, capsys
+):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    command = ["submit", "--questions", questions, "--index", facts_index, "--out", tmp_path / "s.csv"]
+    monkeypatch.setattr(sys, "argv", ["inference", *map(str, command), "--set", "limits.disk=1KB"])
+    assert run_program(program.main) == 2
+    said = capsys.readouterr().err
+    assert "contexts and predictions" in said and "1.0 kB" in said and "limits.disk" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["questions.jsonl"]
