@@ -30,12 +30,12 @@ from benchmarks.common import Watch, parser, report
 from benchmarks.training_memory import make_tokenizer, questions
 from kaggle_rag.models.answering.forms import DECODER
 from kaggle_rag.models.answering.packed import PackedOptions
+from kaggle_rag.models.checkpoints import INDEX
 from kaggle_rag.models.devices import PRECISIONS, dtype_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
-from kaggle_rag.models.streaming.hidden_states import Room
 from kaggle_rag.models.streaming.model import StreamedModel
-from kaggle_rag.models.streaming.shards import INDEX
+from kaggle_rag.models.streaming.room import Room
 from kaggle_rag.models.streaming.skeleton import Skeleton
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.files import write_json

@@ -82,7 +82,7 @@ class Session:
 
     def __init__(self, resources: Resources) -> None:
         from inference.checks import active_rankers
-        from inference.ranker_turn import require_room
+        from inference.ranker_turn import require_room, workspace
         from kaggle_rag.rankers.registry import make_ranker
 
         self.resources, self.retriever = resources, resources.retriever()
@@ -91,8 +91,9 @@ class Session:
             self.rankers = []
             for settings in active_rankers(resources.solution):
                 ranker = make_ranker(
-                    settings.kind, settings.options, encoder=resources.encoder, index=resources.index
-                )
+                    settings.kind, settings.options, encoder=resources.encoder, index=resources.index,
+                    workspace=workspace(resources.solution),
+                )  # fmt: skip
                 require_room(ranker, resources.solution)
                 self.rankers.append(opened.enter_context(ranker))
             self._open = opened.pop_all()

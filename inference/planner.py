@@ -13,7 +13,7 @@ from inference.cascade import Cascade
 from inference.checks import Inputs, active_rankers
 from inference.predict import asking_order, cost
 from inference.predictions import names_of
-from inference.ranker_turn import require_room
+from inference.ranker_turn import is_read_once, require_room, workspace
 from inference.run_log import Clock
 from inference.submission_plan import StagePlan, SubmissionPlan
 from kaggle_rag.config import RankerSettings, Solution
@@ -40,7 +40,7 @@ def plan(
     search = inputs.contexts is None and not without_contexts
     resources = Resources.open(solution if search else solution.model_copy(update={"index": None}))
     starting = Clock(None).elapsed()
-    trial = _Trial(inputs.questions, inputs.contexts)
+    trial = _Trial(inputs.questions, inputs.contexts, expected or len(inputs.questions))
     searching = trial.search(resources) if search else None
     rankers = active_rankers(solution)
     names = names_of([(each.kind, each.options) for each in rankers])
@@ -56,9 +56,12 @@ def plan(
 
 
 class _Trial:
-    """A few questions of all lengths, in groups, and their contexts."""
+    """A few questions of all lengths, in groups, and their contexts; ``expected`` questions are forecast."""
 
-    def __init__(self, questions: Questions, contexts: Sequence[QuestionContexts] | None) -> None:
+    def __init__(
+        self, questions: Questions, contexts: Sequence[QuestionContexts] | None, expected: int
+    ) -> None:
+        self.expected = expected
         groups = [*_groups(questions)]
         self.groups = [questions.take(group) for group in groups]
         self.contexts: list[Sequence[QuestionContexts] | None] = [
@@ -84,15 +87,23 @@ class _Trial:
         """Time a ranker."""
         with measured(name) as usage:
             unopened = make_ranker(
-                settings.kind, settings.options, encoder=resources.encoder, index=resources.index
-            )
+                settings.kind, settings.options, encoder=resources.encoder, index=resources.index,
+                workspace=workspace(resources.solution),
+            )  # fmt: skip
             require_room(unopened, resources.solution)
             start = time.perf_counter()
             with unopened as ranker:
                 opening = time.perf_counter() - start
-                paces = self._paces(
-                    lambda number: ranker.probabilities(self.groups[number], self.contexts[number])
-                )
+
+                def ask(number: int) -> None:
+                    ranker.probabilities(self.groups[number], self.contexts[number])
+
+                if is_read_once(ranker):
+                    # A group costs about as much as all: one shows the pace.
+                    ask(0)
+                    paces = [ranker.forecast(self.expected) / self.expected]
+                else:
+                    paces = self._paces(ask)
         return _stage(f"rank: {name}", opening, paces, usage)
 
     def _paces(self, work: Callable[[int], Any]) -> list[float]:

@@ -67,7 +67,10 @@ def _require_scores(reranker: str) -> None:
 def cost(settings: RankerSettings) -> int:
     """What a ranker costs against others: the bytes of its weights; 0 for one without weights of its own."""
     unopened = make_ranker(settings.kind, settings.options, encoder=None, index=None)
-    return unopened.need().weights if isinstance(unopened, TellsNeed) else 0
+    if not isinstance(unopened, TellsNeed):
+        return 0
+    need = unopened.need()
+    return need.size or need.weights
 
 
 def asking_order(rankers: Sequence[RankerSettings], costs: Sequence[int]) -> list[int]:

@@ -73,6 +73,10 @@ class PredictionStore:
         folds = np.full(len(self.questions), -1, np.int64)
         Predictions.of(self.questions, folds, {name: table}, notes).write(self._path(name))
 
+    def unfinished(self, name: str) -> Path:
+        """The folder in which a ranker keeps what it goes on from when it was killed."""
+        return self.work.folder / f"{name}.pass"
+
     def _empty(self) -> Probabilities:
         return np.full(self.questions.present.shape, np.nan, np.float32)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.cascade import Gate
-from kaggle_rag.rankers.base import Ranker, TellsNeed
+from kaggle_rag.rankers.base import AnswersWithin, Ranker, TellsNeed, Workspace
 from kaggle_rag.rankers.identity import identity
 from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.rankers.resources import Resources
@@ -65,41 +66,68 @@ class RankerTurn(NamedTuple):
         if not len(rows):
             stage.note = f"{self.name}: all {len(table):,} answers were there already"
             return
-        # A bar over a few questions would only flicker.
-        bar_of_all = overall(len(rows), f"rank: {self.name}", "question", disable=len(rows) < 100)
-        with self._opened(resources) as ranker, bar_of_all as bar:
-            for batch in self._batches(rows, clock, getattr(ranker, "questions_at_once", _BATCH)):
-                table[batch] = ranker.probabilities(
-                    self.questions.take(batch), self.contexts and [self.contexts[row] for row in batch]
-                )
-                stage.questions += len(batch)
-                bar.update(len(batch))
+        with self._opened(resources, store) as ranker:
+            for batch, answers in self._answers(ranker, rows, clock):
+                table[batch] = answers
+                stage.questions = int(np.isfinite(table).all(axis=1).sum())
                 if store:
                     store.save(self.name, table, made_by, blended_as(self.settings, resources.solution))
             for note in ranker.notes:
                 print(f"note: {note}", file=sys.stderr)
-        if stage.questions < len(table):
-            stage.note = (
-                f"{self.name} answered the {stage.questions:,} least certain of {len(table):,} questions: "
-                "limits.time"
-            )
+        if clock.limit is not None and stage.questions < len(table):
+            stage.note = self._note(stage.questions, clock)
 
-    def _opened(self, resources: Resources) -> Ranker:
+    def _note(self, answered: int, clock: Clock) -> str:
+        """What a limit of time left out."""
+        if not answered:
+            return (
+                f"{self.name} was skipped: the {duration(max(clock.left() - self.until, 0))} that it could "
+                "take are too short for any question: limits.time"
+            )
+        of_all = f"{answered:,} least certain of {len(self.questions):,} questions"
+        return f"{self.name} answered the {of_all}: limits.time"
+
+    def _opened(self, resources: Resources, store: PredictionStore | None) -> Ranker:
         kind, options = self.settings.kind, self.settings.options
         if takes_index(kind):
             resources.open_again()
-        unopened = make_ranker(kind, options, encoder=resources.encoder, index=resources.index)
+        unopened = make_ranker(
+            kind, options, encoder=resources.encoder, index=resources.index,
+            workspace=workspace(resources.solution, store.unfinished(self.name) if store else None),
+        )  # fmt: skip
         if require_room(unopened, resources.solution) > _LARGE:
             resources.close()
         return unopened
 
-    def _batches(self, rows: Rows, clock: Clock, most: int | None) -> Iterator[Rows]:
-        """Batches of at most ``most`` rows until there are no more, or no more time."""
-        if most is None:
-            yield rows
+    def _answers(self, ranker: Ranker, rows: Rows, clock: Clock) -> Iterator[tuple[Rows, Probabilities]]:
+        """Rows and their probabilities, as they are answered."""
+        if is_read_once(ranker):
+            yield from self._passes(ranker, rows, clock)
             return
+        # A bar over a few questions would only flicker.
+        with overall(len(rows), f"rank: {self.name}", "question", disable=len(rows) < 100) as bar:
+            for batch in self._batches(rows, clock):
+                yield batch, ranker.probabilities(*self._given(batch))
+                bar.update(len(batch))
+
+    def _passes(
+        self, ranker: AnswersWithin, rows: Rows, clock: Clock
+    ) -> Iterator[tuple[Rows, Probabilities]]:
+        """One pass over all of them, and another for those that had no room or that a killed run left out."""
+        while len(rows):
+            table, asked = ranker.within(*self._given(rows), lambda: clock.left() - self.until)
+            if not asked.any():
+                return
+            yield rows[asked], table[asked]
+            rows = rows[~asked]
+
+    def _given(self, rows: Rows) -> tuple[Questions, Sequence[QuestionContexts | None] | None]:
+        return self.questions.take(rows), self.contexts and [self.contexts[row] for row in rows]
+
+    def _batches(self, rows: Rows, clock: Clock) -> Iterator[Rows]:
+        """Batches until there are no more rows, or no more time."""
         limited = clock.limit is not None
-        size, start = _FIRST if limited else most, 0
+        size, start = _FIRST if limited else _BATCH, 0
         while start < len(rows) and (start == 0 or clock.left() > self.until):
             began = time.perf_counter()
             yield rows[start : start + size]
@@ -109,7 +137,7 @@ class RankerTurn(NamedTuple):
             start += size
             if limited:
                 spare = max(clock.left() - self.until, 0.0)
-                size = int(np.clip(min(_SECONDS, spare / 2) / max(pace, 1e-9), 1, most))
+                size = int(np.clip(min(_SECONDS, spare / 2) / max(pace, 1e-9), 1, _BATCH))
 
     def _forecast(self, pace: float, count: int, clock: Clock) -> None:
         fits = int(max(clock.left() - self.until, 0) / max(pace, 1e-9))
@@ -122,6 +150,16 @@ class RankerTurn(NamedTuple):
 def blended_as(settings: RankerSettings, solution: Solution) -> RankerSettings:
     """A stack reads probabilities as they are, whatever temperature is set for a blend."""
     return settings.model_copy(update={"temperature": 1.0}) if solution.stack else settings
+
+
+def is_read_once(ranker: Ranker) -> TypeGuard[AnswersWithin]:
+    """Whether a ranker reads its model once for all questions that it is asked."""
+    return isinstance(ranker, AnswersWithin) and ranker.reads_once
+
+
+def workspace(solution: Solution, folder: Path | None = None) -> Workspace:
+    """What a ranker may use within the limits."""
+    return Workspace(folder, solution.limits.ram, solution.limits.gpu)
 
 
 def require_room(ranker: Ranker, solution: Solution) -> int:

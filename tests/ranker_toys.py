@@ -131,6 +131,17 @@ def backbone(kind, folder, seed=0):
     return folder
 
 
+def sharded(folder, layers, seed=0):
+    """A tiny, untrained Llama of so many layers in several files, as a hub has large ones."""
+    words = tokenizer("llama")
+    config = BACKBONES["llama"](len(words))
+    config.num_hidden_layers = layers
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder, max_shard_size="20KB")
+    words.save_pretrained(folder)
+    return folder
+
+
 def rows(count, seed, width=3, words=WORDS):
     """Questions with contexts: one word of the context is an option, and the answer."""
     rng = random.Random(seed)

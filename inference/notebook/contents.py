@@ -15,7 +15,7 @@ from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST, EncoderCard, Manifest
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.rankers.trained import located
+from kaggle_rag.rankers.folders import located
 from kaggle_rag.runtime.places import plain
 
 KIT = Path(kaggle_rag.__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.layouts import Layout
+from kaggle_rag.models.memory import require_whole
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError
 from kaggle_rag.runtime.files import fields_sha256, seal, verify, write_json
 
@@ -28,6 +29,7 @@ class RankerCard:
     labels : of a binary head; 2 if it also sees the other options.
     base, base_sha256 : the backbone an adapter belongs to; empty if the weights are complete.
     nf4 : whether the backbone was in 4 bits when the adapter was trained.
+    options : the columns that options had in training, and so the letters; 0 if unknown.
     """
 
     form: str
@@ -38,6 +40,7 @@ class RankerCard:
     base: str
     base_sha256: str
     nf4: bool
+    options: int = 0
 
     KIND = "kaggle-rag ranker"
 
@@ -79,6 +82,7 @@ class RankerCard:
         verify(folder, stored.pop("files"), of="ranker")
         # The previous version called them chunks.
         stored.setdefault("snippets", stored.get("chunks"))
+        stored.setdefault("options", 0)
         fields = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
 
@@ -87,16 +91,20 @@ _COPY_AGAIN = "copy the folder again from where it was trained"
 
 
 def require_base(name: str, card: RankerCard) -> None:
-    """Raise ``CheckpointError`` unless ``name`` is the backbone that an adapter was trained on."""
+    """Raise ``CheckpointError`` unless ``name`` is the backbone that an adapter was trained on, whole."""
     try:
-        checksum = resolve(name).sha256
+        checkpoint = resolve(name)
     except CheckpointError as error:
+        if error.where:
+            # It is here, and a file of it is missing.
+            raise
         raise CheckpointError(
             f"the adapter's backbone {name!r} is not on this machine",
             expected=error.expected,
             cure="attach it, or set its location: options.base of the ranker, --base of merge",
         ) from error
-    if checksum != card.base_sha256:
+    if (checksum := checkpoint.sha256) != card.base_sha256:
+        require_whole(checkpoint.path)
         raise CheckpointError(
             "the adapter was trained on a different backbone",
             where=name,

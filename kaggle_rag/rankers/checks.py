@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from kaggle_rag.config import Solution
 from kaggle_rag.index.manifest import EncoderCard, Manifest
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, resolve
+from kaggle_rag.models.memory import require_whole
 from kaggle_rag.rankers.registry import check_options, settings_of
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
@@ -144,6 +145,9 @@ def _check_folder(options: Mapping[str, Any], where: str) -> None:
             require_base(str(options.get("base") or card.base), card)
         whole = not card.base
         _require(["bitsandbytes"] if card.nf4 and card.base else [], where)
+    else:
+        # A card would hold the checksum of every file.
+        require_whole(folder)
     if whole and options.get("base"):
         raise ConfigError(
             "this ranker has no separate backbone", where=f"{where}.options.base",

@@ -25,7 +25,7 @@ def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict
     known = {key: value for key, value in options.items() if key not in _ASIDE}
     made: dict[str, Any] = {"kind": kind, "options": known, "encoder": encoder}
     if "folder" in options:
-        from kaggle_rag.rankers.trained import located
+        from kaggle_rag.rankers.folders import located
 
         folder = located(str(options["folder"]))
         card = folder / CARD

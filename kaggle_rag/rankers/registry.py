@@ -19,7 +19,7 @@ RANKERS = {
 
 
 # What the pipeline supplies; a ranker's other arguments are the user's settings.
-SHARED = ("encoder", "index")
+SHARED = ("encoder", "index", "workspace")
 
 
 def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
@@ -28,7 +28,8 @@ def make_ranker(kind: str, options: Mapping[str, Any], **shared: Any) -> Ranker:
     Parameters
     ----------
     options : the user's settings for it.
-    shared : what the pipeline supplies (``encoder``, ``index``); passed on if the ranker takes it.
+    shared : what the pipeline supplies (``encoder``, ``index``, ``workspace``: see
+        `kaggle_rag.rankers.base.Workspace`); passed on if the ranker takes it.
 
     Raises
     ------
@@ -56,8 +57,8 @@ def numbered(number: int) -> Iterator[None]:
 
 
 def takes_index(kind: str) -> bool:
-    """Whether the ranker ``kind`` uses what the pipeline supplies, `SHARED`."""
-    return any(name in SHARED for name in _factory(kind)[1])
+    """Whether the ranker ``kind`` uses the index or its encoder."""
+    return any(name in ("encoder", "index") for name in _factory(kind)[1])
 
 
 def check_options(kind: str, options: Mapping[str, Any], where: str = "rankers") -> None:

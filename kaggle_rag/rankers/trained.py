@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,14 @@ import numpy.typing as npt
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
-from kaggle_rag.models.checkpoints import attached, resolve
+from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, precision_of, require_precision
-from kaggle_rag.models.layouts import PRESETS, Writer, layout_of
+from kaggle_rag.models.layouts import PRESETS, Writer
+from kaggle_rag.rankers.base import Answered, Workspace
+from kaggle_rag.rankers.folders import bare_card, located, require_positions
+from kaggle_rag.rankers.needs import need_in_memory
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
 
@@ -29,10 +31,6 @@ if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
     from kaggle_rag.models.streaming.model import StreamedModel
 
-# Options per question, assumed for the smallest batch.
-_OPTIONS = 5
-# Questions that are best asked together: enough to sort by length, few enough to lose to a kill.
-_QUESTIONS = 512
 
 
 class TrainedRanker:
@@ -56,6 +54,7 @@ class TrainedRanker:
     rotations : orders of the options in which each question is asked and averaged.
     streamed : keep one layer at a time in memory, read from the files once for all questions: for decoders
         larger than the memory.
+    workspace : what the run leaves to a streamed model.
     """
 
     def __init__(
@@ -73,22 +72,28 @@ class TrainedRanker:
         packed: bool = True,
         rotations: int = 1,
         streamed: bool = False,
+        workspace: Workspace | None = None,
     ) -> None:
         self.folder = located(folder)
         self.base, self.batch_tokens, self.form = base, batch_tokens, form
         self.template, self.load_in_4bit, self.packed = template, load_in_4bit, packed
-        self.rotations, self.streamed = rotations, streamed
+        self.rotations, self.streamed, self.workspace = rotations, streamed, workspace or Workspace()
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
         _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
         _require_counts(snippets=(snippets, 0), rotations=(rotations, 1))
-        self.card = _bare_card(self, max_tokens) if self.bare else RankerCard.read(self.folder)
+        self.card = (
+            bare_card(self.folder, str(form), template, max_tokens) if self.bare
+            else RankerCard.read(self.folder)
+        )  # fmt: skip
         if form not in (None, self.card.form):
             raise ConfigError(
                 f"this ranker answers in the form {self.card.form!r}",
                 where="rankers.options.form",
                 cure="remove form: it is for checkpoints without " + CARD,
             )
+        if max_tokens:
+            require_positions(self.backbone_folder, max_tokens)
         require_precision(precision, "rankers.options.precision")
         self._given = (device and device_of(device), precision)
         self.snippets = self.card.snippets if snippets is None else snippets
@@ -131,13 +136,22 @@ class TrainedRanker:
             require_4bit()
 
     @property
-    def questions_at_once(self) -> int | None:
-        """How many questions are best asked together: a streamed model reads all of its weights each time."""
-        return None if self.streamed else _QUESTIONS
+    def backbone_folder(self) -> Path:
+        """Where the weights are that an adapter belongs to, or all of them."""
+        adapted = self.card.base and not self.bare
+        return resolve(self.base or self.card.base).path if adapted else self.folder
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether the weights are read for every call, and so best for all questions together."""
+        return self.streamed
 
     def __enter__(self) -> TrainedRanker:
         if self.streamed:
-            self._stream, self._tokenizer = self._opened_stream()
+            from kaggle_rag.rankers.streamed import room_within
+
+            self._stream, self._tokenizer = self._unread
+            self._stream.room = room_within(self._stream, self.workspace, self.max_tokens, self.batch_tokens)
             return self
         from kaggle_rag.models.loading import load_ranker, load_whole, with_packing
 
@@ -154,12 +168,15 @@ class TrainedRanker:
         self._tokenizer = self._backbone.tokenizer
         return self
 
-    def _opened_stream(self) -> tuple[StreamedModel, Any]:
+    @functools.cached_property
+    def _unread(self) -> tuple[StreamedModel, Any]:
+        """The streamed model, of which no weights are read, and its tokenizer."""
         from kaggle_rag.rankers.streamed import open_streamed
 
         return open_streamed(
-            self.folder, self.card, base=self.base, device=self.device, precision=self.precision
-        )
+            self.folder, self.card, base=self.base, device=self.device, precision=self.precision,
+            nf4=self.load_in_4bit,
+        )  # fmt: skip
 
     def need(self) -> Need:
         """The memory that answering needs, by the headers of the files; nothing is loaded.
@@ -169,50 +186,23 @@ class TrainedRanker:
         CheckpointError : an adapter's backbone is not on this machine, or a file is damaged.
         """
         if self.streamed:
-            return self._opened_stream()[0].need(0, self.max_tokens, self.batch_tokens)
-        from kaggle_rag.models.answering.base import TOKENS
-        from kaggle_rag.models.description import config_of
-        from kaggle_rag.models.loading import family_in
-        from kaggle_rag.models.memory import Reading, estimate
+            from kaggle_rag.rankers.streamed import need_of
 
-        own = [] if self.bare or not self.card.base else [resolve(self.base or self.card.base).path]
-        folders = [*own, self.folder]
-        rows = max(_OPTIONS, (self.batch_tokens or TOKENS[self.device.split(":")[0]]) // self.max_tokens)
-        form = form_of(self.card.form, family_in(str(folders[0])))
-        needed = estimate(
-            folders,
-            config_of(folders[0]),
-            Reading(
-                self.device, self.precision, rows, self.max_tokens,
-                nf4=self.load_in_4bit or self.card.nf4, answers=not (form.has_head or form.embeds),
-            ),
-        )  # fmt: skip
-        cure = "raise limits.ram (--ram)" if not needed.gpu else "raise limits.gpu (--gpu)"
-        smaller = "" if self.load_in_4bit or self.card.nf4 else ", set rankers.options.load_in_4bit: true"
-        return Need(
-            f"rank: {self.folder.name}",
-            needed.ram,
-            f"{cure}{smaller}, lower rankers.options.batch_tokens or max_tokens, or use a smaller ranker",
-            gpu=needed.gpu,
-            weights=needed.weights,
-        )
+            return need_of(self._unread[0], self.max_tokens, self.batch_tokens)
+        return need_in_memory(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._backbone, self._stream = None, None
+        self.__dict__.pop("_unread", None)
         release()
 
     def probabilities(
         self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Probabilities:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
-        if self._backbone is None and self._stream is None:
-            raise RuntimeError("the ranker is used outside its with block")
-        passages = self._backbone is not None and self._backbone.form.embeds
-        rows = zip(questions, contexts or itertools.repeat(None))
-        items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
-        writer = Writer(self._tokenizer, self.card.layout, self.max_tokens)
+        writer, items = self._asked(questions, contexts)
         logits = self._scores(writer, items)
         again = np.flatnonzero((~np.isfinite(logits)).any(axis=1))
         whole = self._backbone is not None and not (self.load_in_4bit or self.card.nf4)
@@ -220,16 +210,57 @@ class TrainedRanker:
             with _in_float32(self._backbone.model):
                 logits[again] = self._scores(writer, [items[row] for row in again])
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
-            raise CheckpointError(
-                f"the answers to {lost:,} of {len(items):,} questions are not numbers",
-                where=self.folder,
-                cure="some of its weights are not numbers: copy the folder again, or retrain it",
-            )
-        self.notes = self._notes_of(writer)
+            raise self._no_numbers(lost, len(items))
+        self.notes = self._notes_of(writer, items)
         if len(again):
             overflowed = f"{len(again):,} questions overflowed in {self.precision} and were answered in fp32"
             self.notes = [*self.notes, overflowed]
         return softmax(logits, questions.present)
+
+    def within(
+        self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None,
+        left: Callable[[], float],
+    ) -> Answered:  # fmt: skip
+        """See `AnswersWithin.within`; questions that overflow stay without an answer."""
+        writer, items = self._asked(questions, contexts)
+        assert self._stream is not None
+        logits, asked = self._stream.score_within(
+            writer, items, left, self.batch_tokens, rotations=self.rotations
+        )
+        answered = asked & np.isfinite(logits).all(axis=1)
+        lost = int((asked & ~answered).sum())
+        if lost and not answered.any():
+            raise self._no_numbers(lost, len(items))
+        self.notes = self._notes_of(writer, items)
+        if lost:
+            overflowed = f"{lost:,} questions overflowed in {self.precision} and are left to other rankers"
+            self.notes = [*self.notes, overflowed]
+        table = np.full(questions.present.shape, np.nan, np.float32)
+        table[answered] = softmax(logits[answered], questions.present[answered])
+        return Answered(table, asked)
+
+    def forecast(self, questions: int) -> float:
+        """See `AnswersWithin.forecast`."""
+        assert self._stream is not None
+        return self._stream.forecast(questions)
+
+    def _asked(
+        self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
+    ) -> tuple[Writer, list[Item]]:
+        """The questions as the model meets them, and what writes its rows."""
+        if self._backbone is None and self._stream is None:
+            raise RuntimeError("the ranker is used outside its with block")
+        passages = self._backbone is not None and self._backbone.form.embeds
+        rows = zip(questions, contexts or itertools.repeat(None))
+        items = [Item.of(*row, self.snippets, passages=passages) for row in rows]
+        return Writer(self._tokenizer, self.card.layout, self.max_tokens), items
+
+    def _no_numbers(self, lost: int, count: int) -> CheckpointError:
+        return CheckpointError(
+            f"the answers to {lost:,} of {count:,} questions are not numbers",
+            where=self.folder,
+            cure="some of its weights are not numbers: copy the folder again, or retrain it",
+        )
 
     def _scores(self, writer: Writer, items: Sequence[Item]) -> npt.NDArray[np.float64]:
         """Logits ``(n, k)``."""
@@ -239,8 +270,14 @@ class TrainedRanker:
         assert self._backbone is not None
         return self._backbone.form.score(self._backbone, writer, items, tokens, rotations=turns)
 
-    def _notes_of(self, writer: Writer) -> list[str]:
+    def _notes_of(self, writer: Writer, items: Sequence[Item]) -> list[str]:
         notes = []
+        widest = 1 + max(item.places[-1] for item in items)
+        if self.card.form == "letters" and 0 < self.card.options < widest:
+            notes.append(
+                f"{self.folder.name} was trained on questions of at most {self.card.options} options, and is "
+                f"asked some of {widest}: their further letters were never an answer"
+            )
         if self._unpacked:
             notes.append(f"{self.folder.name} reads each option in a separate row: {self._unpacked}")
         if writer.shortened:
@@ -273,39 +310,3 @@ def _require_counts(**given: tuple[int | None, int]) -> None:
     for name, (number, minimum) in given.items():
         if number is not None and number < minimum:
             raise ConfigError(f"{number}", where=f"rankers.options.{name}", expected=f"{minimum} or more")
-
-
-def located(name: str) -> Path:
-    """The folder that a name refers to: a ranker here or among the attached inputs, or a checkpoint."""
-    if (folder := Path(name).expanduser()).is_dir():
-        return folder
-    if (attached_folder := next(attached(name, CARD), None)) is not None:
-        return attached_folder
-    try:
-        return resolve(name).path
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"no ranker {name!r} on this machine",
-            where="rankers.options.folder",
-            expected=f"a folder with {CARD}, as python -m training writes it, here or among the inputs",
-            cure="check the path, or attach the folder as an input",
-        ) from error
-
-
-def _bare_card(ranker: TrainedRanker, max_tokens: int | None) -> RankerCard:
-    """The card of a checkpoint trained elsewhere, which has none of its own."""
-    if not max_tokens:
-        raise ConfigError(
-            f"a checkpoint without {CARD} needs max_tokens",
-            where="rankers.options",
-            expected="the longest row it was trained to read, in tokens",
-        )
-    from kaggle_rag.models.loading import family_in
-
-    own = form_of(str(ranker.form), family_in(str(ranker.folder))).layout
-    return RankerCard(
-        str(ranker.form), layout_of(own, ranker.template), max_tokens, snippets=0, labels=1, base="",
-        base_sha256="", nf4=False,
-    )  # fmt: skip
-
-

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ def parse_duration(text: str, where: str = "") -> float:
 class Need:
     """What a stage will need at its peak, in bytes, and the setting that reduces it.
 
-    ``weights`` is the part of it for a model that the stage opens; ``disk`` is what it writes.
+    ``weights`` is the part of it for a model that the stage opens, ``size`` the whole model where only a part
+    of it is in memory at a time; ``disk`` is what it writes.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class Need:
     setting: str
     gpu: int = 0
     weights: int = 0
+    size: int = 0
     disk: int = 0
 
 
@@ -103,9 +105,7 @@ def measured(stage: str) -> Iterator[Usage]:
     it is sampled every 20 ms.
     """
     usage = Usage(stage)
-    torch = _cuda()
-    if torch:
-        torch.cuda.reset_peak_memory_stats()
+    _on_gpu(lambda cuda: cuda.reset_peak_memory_stats())
     exact = _reset_peak()
     sampler = None if exact else _Sampler()
     start = time.perf_counter()
@@ -114,26 +114,30 @@ def measured(stage: str) -> Iterator[Usage]:
     finally:
         usage.seconds = time.perf_counter() - start
         usage.ram_peak = sampler.stop() if sampler else _kernel_peak()
-        if torch:
-            usage.gpu_peak = int(torch.cuda.max_memory_allocated())
+        usage.gpu_peak = int(_on_gpu(lambda cuda: cuda.max_memory_allocated()) or 0)
         release()
 
 
 def release() -> None:
     """Give unused memory back: Python's cycles, CUDA's cache, and the C heap's free pages."""
     gc.collect()
-    if torch := _cuda():
-        torch.cuda.empty_cache()
+    _on_gpu(lambda cuda: cuda.empty_cache())
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
 
 
-def _cuda() -> Any:
-    """torch, if it is already imported and has a GPU; never imports it."""
+def _on_gpu(ask: Callable[[Any], Any]) -> Any:
+    """What ``torch.cuda`` answers, if torch is already imported and has a GPU; never imports it.
+
+    A GPU that was lost answers with the error that a stage has already ended with: the next ones go on.
+    """
     torch = sys.modules.get("torch")
-    return torch if torch is not None and torch.cuda.is_available() else None
+    try:
+        return ask(torch.cuda) if torch is not None and torch.cuda.is_available() else None
+    except RuntimeError:
+        return None
 
 
 def _reset_peak() -> bool:

@@ -1,132 +1,23 @@
 """A model read layer by layer gives the scores of the model in memory, and reads every weight once."""
 
-import collections
 import itertools
-import json
 import threading
 
 import numpy as np
 import pytest
 import torch
-from ranker_toys import BACKBONES, DECODERS, backbone, tokenizer
+from ranker_toys import BACKBONES, backbone, tokenizer
 from safetensors.torch import load_file, save_file
-from test_packing import WINDOW, questions
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    Gemma2Config,
-    GPT2Config,
-    OPTConfig,
-    Qwen3Config,
-)
+from streaming_toys import FORMS, TOKENS, checkpoint, resident
+from test_packing import questions
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, OPTConfig
 
-from kaggle_rag.models.answering.packed import PackedBinaryPrompt, PackedLetters, PackedOptions
-from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.loading import load_backbone, with_packing
-from kaggle_rag.models.streaming import model as streaming
+from kaggle_rag.models.answering.packed import PackedBinaryPrompt, PackedOptions
 from kaggle_rag.models.streaming import shards
-from kaggle_rag.models.streaming.hidden_states import Room
 from kaggle_rag.models.streaming.model import StreamedModel
+from kaggle_rag.models.streaming.room import Room
 from kaggle_rag.models.streaming.skeleton import Skeleton
-from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, LimitError
-
-FORMS = {"options": PackedOptions, "binary": PackedBinaryPrompt, "letters": PackedLetters}
-TOKENS = 256
-_SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
-          "num_key_value_heads": 2, "max_position_embeddings": 64, "head_dim": 16, "pad_token_id": 0,
-          "eos_token_id": 1, "bos_token_id": 3}  # fmt: skip
-
-
-def sliding(vocabulary):
-    config = BACKBONES["mistral"](vocabulary)
-    config.sliding_window = WINDOW
-    return config
-
-
-# Caps that bend the logits of a tiny model, and scales that are not 1.
-MORE = {
-    "mistral, sliding": sliding,
-    "gemma2": lambda v: Gemma2Config(
-        **_SMALL, vocab_size=v, sliding_window=WINDOW, final_logit_softcapping=0.2,
-        attn_logit_softcapping=0.5, query_pre_attn_scalar=16,
-    ),
-    "qwen3": lambda v: Qwen3Config(**_SMALL, vocab_size=v),
-}  # fmt: skip
-
-
-def checkpoint(kind, folder, seed=0, layers=None):
-    """A tiny untrained decoder in several shards, with the head of the form ``binary`` too."""
-    family = kind.partition(",")[0]
-    words = tokenizer(family if family in DECODERS else "llama")
-    config = (MORE.get(kind) or BACKBONES[kind])(len(words))
-    config.num_hidden_layers = layers or config.num_hidden_layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = (config.layer_types * config.num_hidden_layers)[: config.num_hidden_layers]
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config)
-    for name, weight in model.named_parameters():
-        # Untrained, every family's norms are ones or zeros, and its biases zeros: the same as none.
-        if "norm" in name or "bias" in name:
-            weight.data += 0.1 * torch.randn_like(weight)
-    model.save_pretrained(folder, max_shard_size="20KB")
-    index = json.loads((folder / shards.INDEX).read_text())
-    save_file({"score.weight": torch.randn(1, 64)}, folder / "score.safetensors", {"format": "pt"})
-    index["weight_map"]["score.weight"] = "score.safetensors"
-    (folder / shards.INDEX).write_text(json.dumps(index))
-    words.save_pretrained(folder)
-    return folder
-
-
-def resident(folder, form, **options):
-    """The same checkpoint in memory, over packed rows."""
-    loaded = load_backbone(str(folder), form, device="cpu", **options)
-    loaded.model.eval()
-    packed, reason = with_packing(loaded)
-    assert not reason
-    return packed, Writer(packed.tokenizer, packed.form.layout, 48)
-
-
-# Two stand for the others, which CI tries too: a plain one, and one with all that a family may have.
-FAMILIES = [
-    kind if kind in ("llama", "gemma2") else pytest.param(kind, marks=pytest.mark.slow)
-    for kind in (*DECODERS, *MORE)
-]
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def folder(request, tmp_path_factory):
-    return checkpoint(request.param, tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def deep(tmp_path_factory):
-    """Five layers: enough to stop between two."""
-    return checkpoint("llama", tmp_path_factory.mktemp("deep"), layers=5)
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """How often each tensor is read."""
-    counts = collections.Counter()
-
-    class Counted:
-        def __init__(self, *args, **options):
-            self._file = real(*args, **options)
-
-        def __enter__(self):
-            self._open = self._file.__enter__()
-            return self
-
-        def __exit__(self, *given):
-            return self._file.__exit__(*given)
-
-        def get_tensor(self, name):
-            counts[name] += 1
-            return self._open.get_tensor(name)
-
-    real = shards.safe_open
-    monkeypatch.setattr(shards, "safe_open", Counted)
-    return counts
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -208,88 +99,6 @@ def test_the_next_part_is_read_while_one_computes(deep, monkeypatch):
     with StreamedModel(deep, PackedOptions()) as model:
         model.score(writer, questions(2, 0), 4096)
     assert begun == [0, 1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_states_in_files_give_what_states_in_memory_give(folder, tmp_path, precision):
-    _, writer = resident(folder, "letters")
-    items = questions(12, 0)
-    with StreamedModel(folder, PackedLetters(), precision=precision) as model:
-        expected = model.score(writer, items, TOKENS)
-    room = Room(ram=1000, folder=tmp_path / "states")
-    with StreamedModel(folder, PackedLetters(), precision=precision, room=room) as model:
-        assert np.array_equal(model.score(writer, items, TOKENS), expected)
-    assert not list((tmp_path / "states").iterdir()), "nothing is left behind"
-
-
-def test_states_without_room_are_refused(deep):
-    _, writer = resident(deep, "options")
-    with StreamedModel(deep, PackedOptions(), room=Room(ram=1000)) as model:
-        with pytest.raises(LimitError, match="name a folder"):
-            model.score(writer, questions(12, 0), TOKENS)
-        with pytest.raises(LimitError, match="name a folder"):
-            model.need(100_000, 48)
-
-
-@pytest.fixture
-def stopped(deep, tmp_path, monkeypatch):
-    """A pass that was interrupted in its fourth layer, among the batches: its room, and the layers run."""
-    _, writer = resident(deep, "options")
-    room = Room(ram=0, folder=tmp_path)
-    run, through = [], Skeleton.through
-
-    def interrupted(self, layer, hidden, batch):
-        if run.count(3) == 2:
-            raise KeyboardInterrupt
-        run.append(layer)
-        return through(self, layer, hidden, batch)
-
-    monkeypatch.setattr(Skeleton, "through", interrupted)
-    with StreamedModel(deep, PackedOptions(), room=room) as model, pytest.raises(KeyboardInterrupt):
-        model.score(writer, questions(24, 0), 64)
-    assert set(run) == {0, 1, 2, 3} and run.count(3) < run.count(2)
-    run.clear()
-
-    def spied(self, layer, hidden, batch):
-        run.append(layer)
-        return through(self, layer, hidden, batch)
-
-    monkeypatch.setattr(Skeleton, "through", spied)
-    return room, writer, run
-
-
-def test_a_killed_pass_resumes_behind_its_last_finished_layer(deep, stopped, reads, monkeypatch):
-    room, writer, run = stopped
-    bars, progress = [], streaming.progress
-
-    def shown(total, *names, **options):
-        bars.append((total, options["initial"], progress(total, *names, **options)))
-        return bars[-1][2]
-
-    monkeypatch.setattr(streaming, "progress", shown)
-    with StreamedModel(deep, PackedOptions(), room=room) as model:
-        scored = model.score(writer, questions(24, 0), 64)
-        # Layers that were finished are neither computed nor read.
-        assert set(run) == {3, 4}
-        assert set(reads) == {name for part in model._skeleton.parts[4:] for name in part}
-    ((layers, done, bar),) = bars
-    assert (layers, done, bar.n) == (5, 3, 5)
-    with StreamedModel(deep, PackedOptions()) as model:
-        assert np.array_equal(scored, model.score(writer, questions(24, 0), 64))
-
-
-@pytest.mark.parametrize("other", ["questions", "precision", "weights"])
-def test_a_killed_pass_is_not_taken_up_by_another(deep, stopped, tmp_path_factory, other):
-    room, writer, run = stopped
-    items = questions(24, 1 if other == "questions" else 0)
-    precision = "bf16" if other == "precision" else "fp32"
-    folder = checkpoint("llama", tmp_path_factory.mktemp("other"), 1, 5) if other == "weights" else deep
-    with (
-        StreamedModel(folder, PackedOptions(), room=room, precision=precision) as model,
-        pytest.raises(ArtifactError, match=f"an unfinished streamed pass with another .*{other}"),
-    ):
-        model.score(writer, items, 64)
-    assert not run
 
 
 def adapter(folder, form, out, **options):
@@ -453,28 +262,6 @@ def test_two_labels_are_those_of_the_model_in_memory(tmp_path):
     expected = packed.form.score(packed, writer, items, TOKENS)
     with StreamedModel(folder, PackedBinaryPrompt(), labels=2) as model:
         assert model.score(writer, items, TOKENS) == pytest.approx(expected, abs=1e-5)
-
-
-def test_weights_in_four_bits_are_those_of_bitsandbytes(tmp_path):
-    pytest.importorskip("bitsandbytes")
-    whole = checkpoint("llama", tmp_path / "whole")
-    packed, writer = resident(whole, "options", nf4=True)
-    packed.model.save_pretrained(tmp_path / "nf4", max_shard_size="20KB")
-    items = questions(12, 0)
-    expected = packed.form.score(packed, writer, items, TOKENS)
-    with StreamedModel(tmp_path / "nf4", PackedOptions()) as model:
-        scored = model.score(writer, items, TOKENS)
-    assert scored == pytest.approx(expected, abs=1e-4)
-    with StreamedModel(whole, PackedOptions()) as model:
-        assert np.abs(model.score(writer, items, TOKENS) - expected).max() > 1e-3
-
-
-def test_other_quantized_weights_are_refused(deep, tmp_path):
-    config = json.loads((deep / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="quantized by gptq"):
-        StreamedModel(tmp_path, PackedOptions())
 
 
 def test_need_counts_two_parts_and_hidden_states(deep, tmp_path):

@@ -31,7 +31,7 @@ def test_streamed_answers_are_those_in_memory(task, tmp_path, form, method):
     with TrainedRanker(str(tmp_path / "ranker"), device="cpu") as ranker:
         whole = ranker.probabilities(*given)
     with TrainedRanker(str(tmp_path / "ranker"), device="cpu", streamed=True) as ranker:
-        assert ranker.questions_at_once is None and ranker.need().weights > 0
+        assert ranker.reads_once and ranker.need().weights > 0
         streamed = ranker.probabilities(*given)
     assert streamed == pytest.approx(whole, abs=1e-5)
     assert whole.std(axis=0).min() > 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import tempfile
@@ -251,6 +252,7 @@ def _trainer(
     )  # fmt: skip
     # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
+    card = dataclasses.replace(card, options=1 + max(item.places[-1] for item in questions.items))
     held_out = held.items(settings.snippets, backbone.form)
     return make_ranker_trainer(settings, backbone, card, questions, held_out, work, say)
 

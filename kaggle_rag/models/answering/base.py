@@ -134,10 +134,18 @@ class Asked:
     def __len__(self) -> int:
         return int(self._firsts[-1])
 
-    def batches(self, tokens: int) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
-        """Batches of at most ``tokens`` padded tokens (or one unit), and the rows of their questions."""
+    def batches(
+        self, tokens: int, group: int | None = None
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+        """Batches of at most ``tokens`` padded tokens (or one unit), and the rows of their questions.
+
+        Units are sorted by length; with ``group`` only so many among themselves, one group after the other.
+        """
         sizes = self._collate.sizes(self._units)
-        self._tokens, self._queue = tokens, deque(_batches(sizes, tokens))
+        self._tokens, self._queue = tokens, deque[npt.NDArray[np.int64]]()
+        for start in range(0, len(sizes), group or len(sizes)):
+            some = sizes[start : start + (group or len(sizes))]
+            self._queue += [start + chosen for chosen in _batches(some, tokens)]
         while self._queue:
             chosen = self._current = self._queue.popleft()
             rows = np.concatenate([np.arange(self._firsts[n], self._firsts[n + 1]) for n in chosen])
@@ -151,9 +159,7 @@ class Asked:
         LimitError : the batch is one question.
         """
         if len(self._current) == 1:
-            raise LimitError(
-                "one question does not fit into memory", cure="lower rankers.options.max_tokens or snippets"
-            )
+            raise too_large()
         release()
         left = np.concatenate([self._current, *self._queue])
         sizes = self._collate.sizes([self._units[n] for n in left])
@@ -170,6 +176,13 @@ class Asked:
     def scores(self) -> npt.NDArray[np.float64]:
         """``(n, k)``, see `turned_back`."""
         return turned_back(self._table, self.items)
+
+
+def too_large() -> LimitError:
+    """The error where even one question is too much."""
+    return LimitError(
+        "one question does not fit into memory", cure="lower rankers.options.max_tokens or snippets"
+    )
 
 
 def _batches(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[npt.NDArray[np.int64]]:

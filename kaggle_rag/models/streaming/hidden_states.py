@@ -1,61 +1,27 @@
-"""Hidden states of all questions between two layers: on the GPU, in RAM, or in files that survive a kill."""
+"""Hidden states of all questions between two layers, and the files from which a killed pass is taken up."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import mmap
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from kaggle_rag.runtime.errors import LimitError, show_size
+from kaggle_rag.models.streaming.room import DEVICE, FILE, RAM, Placed
+from kaggle_rag.runtime.console import say
+from kaggle_rag.runtime.errors import FULL_DISK
 from kaggle_rag.runtime.files import require_space, write_json
 from kaggle_rag.runtime.work_folder import WorkFolder, read_json
 
-_FOLDER, _KEY, _FINISHED = "streamed-pass", "pass.json", "finished.json"
-DEVICE, RAM, FILE = "device", "ram", "file"
-
-
-@dataclasses.dataclass(frozen=True)
-class Room:
-    """What streaming may keep, in bytes.
-
-    Attributes
-    ----------
-    device : of hidden states on a GPU; beyond, they go to RAM.
-    ram : of hidden states in RAM (default: as many as there are); beyond, they go to files in ``folder``.
-    folder : for hidden states that are too many for RAM; twice their size is written there, and a pass that
-        was killed is taken up there.
-    resident : of weights that stay on the device for the next pass.
-    """
-
-    device: int = 0
-    ram: int | None = None
-    folder: Path | None = None
-    resident: int = 0
-
-    def place(self, size: int, device: str) -> str:
-        """Where so many bytes of hidden states go: `DEVICE`, `RAM` or `FILE`.
-
-        Raises
-        ------
-        LimitError : they are too many for RAM, and no folder is named.
-        """
-        if device.startswith("cuda") and size <= self.device:
-            return DEVICE
-        if self.ram is None or size <= self.ram:
-            return RAM
-        if self.folder is None:
-            raise LimitError(
-                f"the hidden states of these questions take {show_size(size)}",
-                expected=f"at most {show_size(self.ram)} of RAM, or a folder for them",
-                cure="name a folder on a fast disk, allow more RAM, or ask fewer questions at once",
-            )
-        return FILE
+_KEY, _FINISHED = "pass.json", "finished.json"
+# A copy of what is in memory may take one part in so many of the time.
+_SHARE = 20
 
 
 class HiddenStates:
@@ -63,109 +29,248 @@ class HiddenStates:
 
     Parameters
     ----------
-    shapes : of each batch.
-    tables : one, where a batch's new states replace the old ones, or two that take turns.
+    tables : of each batch; or two, one before and one behind the part.
     device : where they are computed.
 
     Attributes
     ----------
     finished : how many parts they are through.
+    batches : how many of the batches, from the first, go on.
     """
 
-    def __init__(self, shapes: Sequence[torch.Size], tables: Sequence[torch.Tensor], device: str) -> None:
-        self._tables = [_split(table, shapes) for table in tables]
-        self._device, self.finished = device, 0
+    def __init__(self, tables: Sequence[Sequence[torch.Tensor]], device: str) -> None:
+        self._tables, self._device, self.finished, self.batches = tables, device, 0, len(tables[0])
 
     def get(self, batch: int) -> torch.Tensor:
         """Those that a part reads, on the device."""
-        before = self._tables[self.finished % len(self._tables)][batch]
-        return before.to(self._device, non_blocking=True)
+        return self._before(batch).to(self._device, non_blocking=True)
 
     def put(self, batch: int, hidden: torch.Tensor) -> None:
         """Those behind the part."""
-        self._tables[(self.finished + 1) % len(self._tables)][batch].copy_(hidden, non_blocking=True)
+        self._behind(batch).copy_(hidden, non_blocking=True)
 
     def finish(self) -> None:
-        """Every batch is through the part."""
+        """Every batch that goes on is through the part."""
+        self.wait()
+        self.finished += 1
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
         if self._device.startswith("cuda"):
             torch.cuda.synchronize(self._device)
-        self.finished += 1
+
+    def _before(self, batch: int) -> torch.Tensor:
+        return self._tables[self.finished % len(self._tables)][batch]
+
+    def _behind(self, batch: int) -> torch.Tensor:
+        return self._tables[(self.finished + 1) % len(self._tables)][batch]
+
+
+class _CopiedStates(HiddenStates):
+    """In memory, with a copy in a file every now and then, from which a killed pass is taken up."""
+
+    def __init__(self, tables: Sequence[Sequence[torch.Tensor]], device: str, folder: Path) -> None:
+        super().__init__(tables, device)
+        self._folder: Path | None = folder
+        self._seconds, self._number = 0.0, 0
+        if note := _Note.read(folder):
+            self.finished, self._number = note.finished, note.file
+            with _file(folder, note.file).open("rb") as file:
+                for batch in range(self.batches):
+                    self._before(batch).copy_(_read(file, self._before(batch)))
+        self._copied = time.monotonic()
+
+    def finish(self) -> None:
+        super().finish()
+        due = time.monotonic() - self._copied >= _SHARE * self._seconds
+        # The embedding alone is not worth it.
+        if due and self.finished > 1 and self._folder is not None:
+            self._copy(self._folder)
+
+    def _copy(self, folder: Path) -> None:
+        began = time.monotonic()
+        # The copy before stays whole until this one is.
+        self._number = 1 - self._number
+        try:
+            with _file(folder, self._number).open("wb") as file:
+                for batch in range(self.batches):
+                    file.write(_bytes(self._before(batch).cpu()))
+                _flush(file)
+            _Note(self.finished, self.batches, self._number).write(folder)
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            say(f"note: the disk of {folder} is full: a pass that is killed will start over")
+            self._folder = None
+        self._copied = time.monotonic()
+        self._seconds = self._copied - began
 
 
 class _FiledStates(HiddenStates):
-    """Two files: a layer that is interrupted has not touched what it reads."""
+    """Two mapped files: a part that is interrupted has not touched what it reads."""
 
-    def __init__(
-        self, shapes: Sequence[torch.Size], files: Sequence[Path], dtype: torch.dtype, device: str
-    ) -> None:
-        count = sum(map(math.prod, shapes))
-        tables = []
-        for path in files:
-            _reserve(path, count * dtype.itemsize)
-            tables.append(torch.from_file(str(path), shared=True, size=count, dtype=dtype))
-        super().__init__(shapes, tables, device)
-        self._files, self._note = files, files[0].with_name(_FINISHED)
-        self.finished = int((read_json(self._note) or {}).get("finished", 0))
+    def __init__(self, shapes: Sequence[torch.Size], dtype: torch.dtype, device: str, folder: Path) -> None:
+        note = _Note.read(folder) or _Note(0, len(shapes), 0)
+        self._folder, self._spans = folder, _spans(shapes, dtype)
+        # The file of what is behind part p is number (p + turn) % 2.
+        self._turn = (note.file - note.finished) % 2
+        files = [_file(folder, self._number(part)) for part in (0, 1)]
+        self._maps = [_mapped(path, _reserve(path, self._spans[-1].stop)) for path in files]
+        tables = [
+            [
+                torch.frombuffer(found, dtype=dtype, count=math.prod(shape), offset=span.start).view(shape)
+                for shape, span in zip(shapes, self._spans)
+            ]
+            for found in self._maps
+        ]  # fmt: skip
+        super().__init__(tables, device)
+        self.finished = note.finished
+
+    def put(self, batch: int, hidden: torch.Tensor) -> None:
+        super().put(batch, hidden)
+        self.wait()
+        for found in self._maps:
+            _forget(found, self._spans[batch])
 
     def finish(self) -> None:
         super().finish()
         # What the note says must be on disk before the note is, whatever happens to the machine.
-        with self._files[self.finished % len(self._files)].open("rb+") as file:
-            os.fsync(file.fileno())
-        write_json(self._note, {"finished": self.finished})
+        with _file(self._folder, self._number(self.finished)).open("rb+") as file:
+            _flush(file)
+        _Note(self.finished, self.batches, self._number(self.finished)).write(self._folder)
+
+    def _number(self, part: int) -> int:
+        return (part + self._turn) % 2
+
+
+class _Note(NamedTuple):
+    """How far a pass is: through so many parts, with so many batches, whose states are in that file."""
+
+    finished: int
+    batches: int
+    file: int
+
+    @classmethod
+    def read(cls, folder: Path) -> _Note | None:
+        stored = read_json(folder / _FINISHED)
+        return None if stored is None else cls(**stored)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / _FINISHED, self._asdict())
 
 
 class _PassFolder(WorkFolder):
-    """A pass over all layers; only finished parts are worth keeping."""
+    """A pass over all layers. One with other inputs is cleared away: no stage fails for what it left."""
 
     def worth_keeping(self) -> bool:
-        return (self.folder / _FINISHED).exists()
+        return False
 
 
 @contextmanager
 def hidden_states(
-    shapes: Sequence[torch.Size], room: Room, key: Mapping[str, Any], *, dtype: torch.dtype, device: str
-) -> Iterator[HiddenStates]:
-    """Room for the hidden states of a pass; ``key`` is all that determines them.
+    shapes: Sequence[torch.Size], placed: Placed, folder: Path | None, key: Mapping[str, Any], *,
+    dtype: torch.dtype, device: str,
+) -> Iterator[HiddenStates]:  # fmt: skip
+    """The hidden states of a pass; ``key`` is all that determines them.
 
-    Files are taken up where a pass of the same key stopped, and removed when the block succeeds.
+    With a folder, a pass of the same key that was killed is taken up, wherever its states were; what it
+    holds is removed when the block succeeds.
+
+    Parameters
+    ----------
+    shapes : of each batch.
+    placed : where they go, and how many of the batches fit there.
 
     Raises
     ------
-    LimitError : they are too many for RAM, and no folder is named, or its disk is too full.
-    ArtifactError : the folder holds an unfinished pass with another key, or one that is running.
+    LimitError : the disk is too full.
+    ArtifactError : a process is working in the folder.
     """
-    count = sum(map(math.prod, shapes))
-    place = room.place(count * dtype.itemsize, device)
-    if place != FILE or room.folder is None:
-        cuda = device.startswith("cuda")
-        where = device if place == DEVICE else "cpu"
-        table = torch.empty(count, dtype=dtype, device=where, pin_memory=cuda and place == RAM)
-        yield HiddenStates(shapes, [table], device)
+    if folder is None:
+        yield HiddenStates([_in_memory(shapes[: placed.batches], placed.place, dtype, device)], device)
         return
-    work = _PassFolder(
-        room.folder / _FOLDER, key, "streamed pass", file=_KEY,
-        cure="finish it with the settings it was begun with, remove the folder, or name another",
-    )  # fmt: skip
-    with work.claimed() as folder:
-        files = [folder / "states-0.bin", folder / "states-1.bin"]
-        yield _FiledStates(shapes, files, dtype, device)
-        for path in (*files, folder / _FINISHED):
+    work = _PassFolder(folder, key, "streamed pass", file=_KEY, cure="wait until it ends")
+    with work.claimed():
+        _drop_damaged(folder, shapes, dtype)
+        note = _Note.read(folder)
+        count = note.batches if note else placed.batches
+        if placed.place == FILE or count > placed.batches:
+            yield _FiledStates(shapes[:count], dtype, device, folder)
+        else:
+            tables = [_in_memory(shapes[:count], placed.place, dtype, device)]
+            yield _CopiedStates(tables, device, folder)
+        for path in (_file(folder, 0), _file(folder, 1), folder / _FINISHED):
             path.unlink(missing_ok=True)
 
 
-def _reserve(path: Path, size: int) -> None:
-    """A file of so many bytes whose blocks are there: a full disk is an error now, not a signal later."""
-    if path.exists() and path.stat().st_size == size:
+def _in_memory(
+    shapes: Sequence[torch.Size], place: str, dtype: torch.dtype, device: str
+) -> list[torch.Tensor]:
+    where = device if place == DEVICE else "cpu"
+    pinned = device.startswith("cuda") and place == RAM
+    return [torch.empty(shape, dtype=dtype, device=where, pin_memory=pinned) for shape in shapes]
+
+
+def _drop_damaged(folder: Path, shapes: Sequence[torch.Size], dtype: torch.dtype) -> None:
+    """Forget a pass whose file is gone or short."""
+    if (note := _Note.read(folder)) is None:
         return
-    require_space(path.parent, size)
-    with path.open("wb") as file:
+    path = _file(folder, note.file)
+    wanted = sum(map(math.prod, shapes[: note.batches])) * dtype.itemsize
+    if not path.is_file() or path.stat().st_size < wanted:
+        (folder / _FINISHED).unlink()
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"states-{number}.bin"
+
+
+def _spans(shapes: Sequence[torch.Size], dtype: torch.dtype) -> list[slice]:
+    """The bytes of each batch in a file."""
+    spans, start = [], 0
+    for shape in shapes:
+        spans.append(slice(start, start + math.prod(shape) * dtype.itemsize))
+        start = spans[-1].stop
+    return spans
+
+
+def _reserve(path: Path, size: int) -> int:
+    """A file of so many bytes whose blocks are there: a full disk is an error now, not a signal later."""
+    held = path.stat().st_size if path.exists() else 0
+    if held >= size:
+        return held
+    require_space(path.parent, size - held)
+    with path.open("ab") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         else:
             file.truncate(size)
+    return size
 
 
-def _split(table: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
-    parts = table.split([math.prod(shape) for shape in shapes])
-    return [part.view(shape) for part, shape in zip(parts, shapes)]
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    with path.open("rb+") as file:
+        return mmap.mmap(file.fileno(), size)
+
+
+def _forget(found: mmap.mmap, span: slice) -> None:
+    """Pages that were used leave this process's memory; what was written stays in the system's cache."""
+    if hasattr(found, "madvise"):
+        start = span.start - span.start % mmap.PAGESIZE
+        found.madvise(mmap.MADV_DONTNEED, start, span.stop - start)
+
+
+def _bytes(table: torch.Tensor) -> memoryview:
+    """Its numbers as they are in memory; NumPy has no bfloat16."""
+    return memoryview(table.contiguous().view(torch.uint8).flatten().numpy())
+
+
+def _read(file: Any, like: torch.Tensor) -> torch.Tensor:
+    table = torch.empty(like.shape, dtype=like.dtype)
+    file.readinto(_bytes(table))
+    return table
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

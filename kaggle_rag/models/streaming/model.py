@@ -9,17 +9,17 @@ https://arxiv.org/abs/2303.06865, traverses layers and batches in this order, th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
 
-from kaggle_rag.models.answering.base import TOKENS, Asked, Batch
+from kaggle_rag.models.answering.base import TOKENS, Asked, Batch, too_large
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.packed import PackedForm
 from kaggle_rag.models.description import config_of
@@ -27,15 +27,31 @@ from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import require_4bit
 from kaggle_rag.models.memory import Reading, streamed
-from kaggle_rag.models.streaming.hidden_states import DEVICE, RAM, HiddenStates, Room, hidden_states
+from kaggle_rag.models.streaming.hidden_states import HiddenStates, hidden_states
+from kaggle_rag.models.streaming.layers import LayerPass
 from kaggle_rag.models.streaming.lora import Lora
+from kaggle_rag.models.streaming.pace import Pace
+from kaggle_rag.models.streaming.room import DEVICE, RAM, Room
 from kaggle_rag.models.streaming.shards import Parts, Shards
 from kaggle_rag.models.streaming.skeleton import Skeleton
-from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.limits import Need, release
 
 _Batches = Sequence[tuple[npt.NDArray[np.int64], Batch]]
+# Questions that are sorted by length among themselves; where time is short, the last batches are left out.
+_GROUP = 64
+
+
+class Scored(NamedTuple):
+    """Logits of each question's options ``(n, k)``, and which questions were asked ``(n,)`` bool."""
+
+    logits: npt.NDArray[np.float64]
+    asked: npt.NDArray[np.bool_]
+
+
+def _forever() -> float:
+    return float("inf")
 
 
 class StreamedModel:
@@ -45,11 +61,12 @@ class StreamedModel:
 
     Parameters
     ----------
-    folder : a checkpoint in safetensors, in whole numbers or in bitsandbytes' 4 bits.
+    folder : a checkpoint in safetensors, in whole numbers or in bitsandbytes' 4 or 8 bits.
     form : what is asked; it decides the head.
     device, precision : where it computes, and in what: a key of `kaggle_rag.models.devices.PRECISIONS`.
     adapter : folder of a LoRA adapter of PEFT, merged into each weight as it arrives.
     labels : of a binary head, 1 or 2.
+    nf4 : quantize linear layers to 4 bits as they arrive, as `load_backbone` does with the model in memory.
     room : what may be kept between layers and between passes.
 
     Raises
@@ -62,10 +79,14 @@ class StreamedModel:
 
     def __init__(
         self, folder: Path, form: PackedForm, *, device: str = "cpu", precision: str = "fp32",
-        adapter: Path | None = None, labels: int = 1, room: Room | None = None,
+        adapter: Path | None = None, labels: int = 1, nf4: bool = False, room: Room | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.form, self.device, self.room = folder, form, device, room or Room()
-        self.precision, self.dtype = precision, dtype_of(precision)
+        self.precision, self.dtype, self._nf4 = precision, dtype_of(precision), nf4
+        if nf4:
+            require_4bit()
+        self._pace: Pace | None = None
+        self._questions = 0
         config = _config(folder, form, labels)
         self._adapter = Lora(adapter) if adapter else None
         self._shards = Shards(folder)
@@ -105,30 +126,107 @@ class StreamedModel:
         rotations: int = 1,
         quiet: bool = False,
     ) -> npt.NDArray[np.float64]:
-        """Logits of each question's options, ``(n, k)``, in one pass over the layers; see `AnswerForm.score`.
+        """Logits of each question's options, ``(n, k)``; see `AnswerForm.score`.
 
-        A pass that is interrupted while its hidden states are in files resumes behind the last layer that
-        all questions went through.
+        One pass over the layers, or several where the hidden states of all questions have no room.
 
         Raises
         ------
-        LimitError, ArtifactError : see `kaggle_rag.models.streaming.hidden_states.hidden_states`.
+        LimitError, ArtifactError : see `score_within`.
+        """
+        asked = np.zeros(len(items), dtype=bool)
+        table = np.empty((len(items), max(len(item.options) for item in items)))
+        while not asked.all():
+            rows = np.flatnonzero(~asked)
+            some = [items[int(row)] for row in rows]
+            found = self.score_within(writer, some, _forever, batch_tokens, rotations=rotations, quiet=quiet)
+            table[rows] = np.finfo(np.float32).min
+            table[rows, : found.logits.shape[1]] = found.logits
+            asked[rows] = found.asked
+        return table
+
+    def score_within(
+        self, writer: Writer, items: Sequence[Item], left: Callable[[], float],
+        batch_tokens: int | None = None, *, rotations: int = 1, quiet: bool = False,
+    ) -> Scored:  # fmt: skip
+        """One pass over the layers with as many questions, from the first, as time and room allow.
+
+        A pass that was killed resumes behind the last layer that is in its files, with its questions.
+
+        Parameters
+        ----------
+        items : the most important first; they are asked in groups, those of a group by length.
+        left : the seconds that are left.
+
+        Raises
+        ------
+        LimitError : not even the hidden states of one batch have room.
+        ArtifactError : a process is working in the room's folder.
         """
         collate = self.form.collator(writer.tokenizer, 8 if self.device.startswith("cuda") else None, True)
         asked = Asked(self.form, collate, writer, items, rotations)
-        batches = [*asked.batches(batch_tokens or TOKENS[self.device.partition(":")[0]])]
+        tokens = batch_tokens or TOKENS[self.device.partition(":")[0]]
+        while True:
+            try:
+                return self._pass(asked, [*asked.batches(tokens, _GROUP)], left, rotations, quiet)
+            except torch.OutOfMemoryError as error:
+                # The first layer tells: no later one needs more.
+                if tokens < writer.max_tokens:
+                    raise too_large() from error
+                release()
+                tokens //= 2
+                say(f"note: out of memory: asking in batches of {tokens:,} tokens")
+
+    def _pass(
+        self, asked: Asked, batches: _Batches, left: Callable[[], float], rotations: int, quiet: bool
+    ) -> Scored:
+        """The questions of as many batches as time and room allow."""
         width = self._skeleton.model.config.get_text_config().hidden_size
         shapes = [torch.Size((*batch["input_ids"].shape, width)) for _, batch in batches]
-        kept = hidden_states(shapes, self.room, self._key(batches), dtype=self.dtype, device=self.device)
+        placed = self.room.placed([shape.numel() * self.dtype.itemsize for shape in shapes], self.device)
+        self._parts.keep(self.room.kept(placed, self.device))
+        kept = hidden_states(
+            shapes, placed, self.room.folder, self._key(batches), dtype=self.dtype, device=self.device
+        )
         with self._parts, torch.inference_mode(), kept as states:
-            self._run_layers(batches, states, quiet)
-            with self._skeleton.filled(self._parts.take(self.layers + 1)):
-                for number, (rows, batch) in enumerate(batches):
-                    here = self._moved(batch)
-                    hidden = states.get(number).flatten(0, 1)[here["reads"]]
-                    outputs = self._skeleton.outputs(hidden).float()
-                    asked.answer(rows, self.form.of_outputs(outputs, here))
-        return asked.scores()
+            count = self._run(batches, states, left, rotations, quiet)
+            if count:
+                self._answer(asked, batches[:count], states)
+        which = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in batches[:count])])
+        return Scored(asked.scores(), np.isin(np.arange(len(asked.items)), which // rotations))
+
+    def _run(
+        self, batches: _Batches, states: HiddenStates, left: Callable[[], float], rotations: int, quiet: bool
+    ) -> int:
+        """How many of the batches went through all layers."""
+        sizes = self._sizes()
+        head = sizes[-1] / max(1, max(sizes[1:-1]))
+        inputs = [batch for _, batch in batches]
+        pace = Pace([b["input_ids"].numel() for b in inputs], [len(b["reads"]) for b in inputs], head)
+        if self._pace is not None:
+            pace.read, pace.move, pace.token = self._pace.read, self._pace.move, self._pace.token
+        ends = np.cumsum([0, *(len(rows) // rotations for rows, _ in batches)])
+        self._pace, self._questions = pace, int(ends[-1])
+        going = LayerPass(
+            self._skeleton, self._parts, inputs, states, pace, left=left,
+            questions=lambda count: int(ends[count]), name=self.folder.name, quiet=quiet,
+        )  # fmt: skip
+        return going.run(self.layers)
+
+    def forecast(self, questions: int) -> float:
+        """Seconds of a pass with so many questions like those of the pass before."""
+        if self._pace is None:
+            raise RuntimeError("a pass is forecast before there was one")
+        return self._pace.scaled(questions / self._questions).seconds(1, self.layers)
+
+    def _answer(self, asked: Asked, batches: _Batches, states: HiddenStates) -> None:
+        """The head over the tokens whose outputs are needed."""
+        with self._skeleton.filled(self._parts.take(self.layers + 1)):
+            for number, (rows, batch) in enumerate(batches):
+                here = {key: value.to(self.device) for key, value in batch.items()}
+                hidden = states.get(number).flatten(0, 1)[here["reads"]]
+                outputs = self._skeleton.outputs(hidden).float()
+                asked.answer(rows, self.form.of_outputs(outputs, here))
 
     @property
     def layers(self) -> int:
@@ -148,10 +246,10 @@ class StreamedModel:
         """
         config = self._skeleton.model.config
         states = tokens * config.get_text_config().hidden_size * self.dtype.itemsize
-        place = self.room.place(states, self.device)
+        place = self.room.placed([states], self.device).place
         most = batch_tokens or TOKENS[self.device.partition(":")[0]]
         found = streamed(
-            self._sizes(), self.room.resident, config,
+            self._sizes(), self.room.resident or 0, config,
             Reading(self.device, self.precision, max(1, most // max_tokens), max_tokens,
                     answers=not self.form.has_head),
             states_ram=states if place == RAM else 0, states_gpu=states if place == DEVICE else 0,
@@ -159,33 +257,13 @@ class StreamedModel:
         return Need(
             f"stream: {self.folder.name}", found.ram,
             "lower batch_tokens, keep less resident, or name a folder for hidden states",
-            gpu=found.gpu, weights=found.weights,
+            gpu=found.gpu, weights=found.weights, size=sum(self._sizes()),
         )  # fmt: skip
-
-    def _run_layers(self, batches: _Batches, states: HiddenStates, quiet: bool) -> None:
-        """All batches through the embedding and every layer, from where an earlier pass stopped."""
-        if states.finished == 0:
-            with self._skeleton.filled(self._parts.take(0)):
-                for number, (_, batch) in enumerate(batches):
-                    states.put(number, self._skeleton.embedded(self._moved(batch)))
-            states.finish()
-        done = states.finished - 1
-        with progress(self.layers, "stream", "layer", initial=done, disable=quiet) as bar:
-            for layer in range(done, self.layers):
-                with self._skeleton.filled(self._parts.take(layer + 1)):
-                    for number, (_, batch) in enumerate(batches):
-                        hidden = self._skeleton.through(layer, states.get(number), self._moved(batch))
-                        states.put(number, hidden)
-                states.finish()
-                bar.update()
-
-    def _moved(self, batch: Batch) -> Batch:
-        return {key: value.to(self.device) for key, value in batch.items()}
 
     def _new_parts(self) -> Parts:
         return Parts(
             self._shards, self._skeleton.parts, self._shapes, self._skeleton.tied, adapter=self._adapter,
-            dtype=self.dtype, device=self.device, resident=self.room.resident,
+            dtype=self.dtype, device=self.device, nf4=self._nf4,
         )  # fmt: skip
 
     def _sizes(self) -> list[int]:
@@ -204,7 +282,7 @@ class StreamedModel:
         return {
             "weights": _stamps(self._shards.files), "adapter": _stamps(adapter),
             "config": hashlib.sha256(config.to_json_string(use_diff=False).encode()).hexdigest(),
-            "questions": digest.hexdigest(), "precision": self.precision,
+            "questions": digest.hexdigest(), "precision": self.precision, "nf4": self._nf4,
             "device": self.device.partition(":")[0], "transformers": transformers.__version__,
         }  # fmt: skip
 
@@ -222,10 +300,10 @@ def _config(folder: Path, form: PackedForm, labels: int) -> Any:
     if (given := getattr(config, "quantization_config", None)) is None:
         return config
     fields = given if isinstance(given, dict) else given.to_dict()
-    if not fields.get("load_in_4bit"):
+    if not (fields.get("load_in_4bit") or fields.get("load_in_8bit")):
         raise ConfigError(
             f"weights quantized by {fields.get('quant_method')} are not read layer by layer", where=folder,
-            expected="whole numbers, or the 4 bits of bitsandbytes", cure="load the whole model",
+            expected="whole numbers, or the 4 or 8 bits of bitsandbytes", cure="load the whole model",
         )  # fmt: skip
     require_4bit()
     # Weights are whole when they are used: the skeleton is that of the model before it was quantized.

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.models.checkpoints import todays_name, weights
-from kaggle_rag.models.memory import header
+from kaggle_rag.models.checkpoints import shards, todays_name
+from kaggle_rag.models.memory import header, is_linear
 from kaggle_rag.models.streaming.lora import Lora
+from kaggle_rag.models.streaming.quantized import SCALES, STATES, Quantized, Stored, as_stored, in_nf4
 from kaggle_rag.runtime.errors import CheckpointError
 
-INDEX = "model.safetensors.index.json"
-# How bitsandbytes names what belongs to a weight in 4 bits: NAME.absmax, NAME.quant_map and so on.
-_QUANTIZED = "quant_state.bitsandbytes__"
 _COPY_AGAIN = "copy the folder again from where it was made"
 
-Stored = dict[str, torch.Tensor]
 Weights = dict[str, torch.Tensor]
 
 
@@ -50,7 +47,7 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.files, self.bytes_read = folder, _files(folder), 0
+        self.folder, self.files, self.bytes_read = folder, shards(folder), 0
         self._places = {
             todays_name(name): _Place(path, name, tuple(shape))
             for path in self.files
@@ -62,7 +59,7 @@ class Shards:
         for name, shape in wanted.items():
             place = self._place(name)
             found = place.shape
-            if self._parts(place.name):
+            if self._in_4_bits(place.name):
                 # Two weights of 4 bits share a byte; their shape is known when they are read.
                 found, shape = (math.prod(found),), (-(-math.prod(shape) // 2),)
             if found != shape:
@@ -72,14 +69,14 @@ class Shards:
                 )  # fmt: skip
 
     def read(self, name: str) -> Stored:
-        """A tensor under ``""`` in memory of its own, and what belongs to it if it is in 4 bits.
+        """A tensor under ``""`` in memory of its own, and what belongs to it if it is in few bits.
 
         Raises
         ------
         CheckpointError : the file is gone or damaged by now.
         """
         place = self._place(name)
-        names = {"": place.name, **self._parts(place.name)}
+        names = {"": place.name, **self._belongings(place.name)}
         return {part: self._read(self._places[todays_name(whole)]) for part, whole in names.items()}
 
     def _place(self, name: str) -> _Place:
@@ -96,12 +93,15 @@ class Shards:
             else _COPY_AGAIN,
         )
 
-    def _parts(self, name: str) -> dict[str, str]:
+    def _in_4_bits(self, name: str) -> bool:
+        return any(f"{name}.{state}" in self._places for state in STATES)
+
+    def _belongings(self, name: str) -> dict[str, str]:
         prefix = f"{name}."
-        quantized = (f"{prefix}{_QUANTIZED}{kind}" for kind in ("nf4", "fp4"))
-        if not any(state in self._places for state in quantized):
-            return {}
-        return {known[len(prefix) :]: known for known in self._places if known.startswith(prefix)}
+        if self._in_4_bits(name):
+            return {known[len(prefix) :]: known for known in self._places if known.startswith(prefix)}
+        scales = f"{name.rpartition('.')[0]}.{SCALES}"
+        return {SCALES: scales} if name.endswith(".weight") and scales in self._places else {}
 
     def _read(self, place: _Place) -> torch.Tensor:
         """Its numbers, copied: a tensor of safetensors is a view into a mapped file, read when it is used.
@@ -120,27 +120,11 @@ class Shards:
         return tensor
 
 
-def _files(folder: Path) -> list[Path]:
-    """The safetensors of a checkpoint, complete by its index if it has one."""
-    index = folder / INDEX
-    if not index.is_file():
-        found = weights(folder)
-        if not found:
-            raise CheckpointError("no *.safetensors here", where=folder, expected=f"{INDEX} with its files")
-        return found
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            "this is no index of safetensors", where=index, expected='a table "weight_map"', cure=_COPY_AGAIN
-        ) from error
-    for name in names:
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                "a file of the checkpoint is missing", where=folder / name,
-                expected=f"{len(names)} files, named by {INDEX}", cure=_COPY_AGAIN,
-            )  # fmt: skip
-    return [folder / name for name in names]
+class _Read(NamedTuple):
+    """A part as it was read, and the seconds that it took."""
+
+    weights: dict[str, Stored]
+    seconds: float
 
 
 class Parts:
@@ -153,18 +137,25 @@ class Parts:
     ----------
     parts : the names of each part's weights; ``shapes`` those of each weight.
     tied : names of weights that are read under another name.
-    resident : bytes of parts that stay on the device, first come first kept, and are not read again.
+    nf4 : quantize the linear layers to 4 bits as they arrive; what stays resident takes a quarter then.
+
+    Attributes
+    ----------
+    read_seconds, move_seconds : of the part that was taken last: reading it, beside the computing of the one
+        before, and what had to be done with it afterwards.
     """
 
     def __init__(
         self, shards: Shards, parts: Sequence[Sequence[str]], shapes: Mapping[str, tuple[int, ...]],
-        tied: Mapping[str, str], *, adapter: Lora | None, dtype: torch.dtype, device: str, resident: int,
+        tied: Mapping[str, str], *, adapter: Lora | None, dtype: torch.dtype, device: str, nf4: bool = False,
     ) -> None:  # fmt: skip
         self._shards, self._parts, self._tied, self._adapter = shards, parts, tied, adapter
-        self._shapes, self._dtype, self._device, self._room = shapes, dtype, device, resident
-        self._kept: dict[int, Weights] = {}
-        self._ahead: dict[int, Future[dict[str, Stored]]] = {}
+        self._shapes, self._dtype, self._device, self._nf4 = shapes, dtype, device, nf4
+        self._room = 0
+        self._kept: dict[int, dict[str, torch.Tensor | Quantized]] = {}
+        self._ahead: dict[int, Future[_Read]] = {}
         self._thread: ThreadPoolExecutor | None = None
+        self.read_seconds = self.move_seconds = 0.0
 
     def __enter__(self) -> Parts:
         self._thread = ThreadPoolExecutor(1, "shards")
@@ -178,6 +169,12 @@ class Parts:
         self._thread = None
         self._ahead.clear()
 
+    def keep(self, resident: int) -> None:
+        """Let so many bytes of parts stay on the device, first come first kept, and read them no more."""
+        while self._kept and sum(map(_size, self._kept.values())) > resident:
+            del self._kept[max(self._kept)]
+        self._room = resident - sum(map(_size, self._kept.values()))
+
     def take(self, number: int) -> Weights:
         """The weights of a part, on the device; the caller drops those of the part before it first.
 
@@ -188,15 +185,20 @@ class Parts:
         if self._thread is None:
             raise RuntimeError("parts are taken outside of their with block")
         self._look_ahead(number)
-        read = self._ahead.pop(number).result() if number in self._ahead else {}
+        read = self._ahead.pop(number).result() if number in self._ahead else _Read({}, 0.0)
         self._look_ahead(number + 1)
-        if number in self._kept:
-            return self._kept[number]
-        found = {name: self._whole(name, read.pop(name)) for name in self._parts[number]}
-        size = sum(weight.nbytes for weight in found.values())
-        if size <= self._room:
-            self._room -= size
-            self._kept[number] = found
+        began = time.perf_counter()
+        held = self._kept.get(number)
+        if held is None:
+            held = {name: self._arrived(name, read.weights.pop(name)) for name in self._parts[number]}
+            if _size(held) <= self._room:
+                self._room -= _size(held)
+                self._kept[number] = held
+        found = {
+            name: self._merged(name, weight.whole()) if isinstance(weight, Quantized) else weight
+            for name, weight in held.items()
+        }
+        self.read_seconds, self.move_seconds = read.seconds, time.perf_counter() - began
         return found
 
     def _look_ahead(self, number: int) -> None:
@@ -204,35 +206,40 @@ class Parts:
         if not known and self._thread is not None:
             self._ahead[number] = self._thread.submit(self._read, number)
 
-    def _read(self, number: int) -> dict[str, Stored]:
-        return {name: dict(self._stored(name)) for name in self._parts[number]}
+    def _read(self, number: int) -> _Read:
+        began = time.perf_counter()
+        found = {name: dict(self._stored(name)) for name in self._parts[number]}
+        return _Read(found, time.perf_counter() - began)
 
     def _stored(self, name: str) -> Iterator[tuple[str, torch.Tensor]]:
         saved = self._adapter.replaced.get(name) if self._adapter else None
         stored = {"": saved} if saved is not None else self._shards.read(self._tied.get(name, name))
         for part, tensor in stored.items():
-            # What belongs to a weight in 4 bits keeps its types.
+            # What belongs to a weight in few bits keeps its types.
             if len(stored) == 1 and tensor.is_floating_point():
                 tensor = tensor.to(self._dtype)
             yield part, tensor.pin_memory() if self._device.startswith("cuda") else tensor
 
-    def _whole(self, name: str, stored: Stored) -> torch.Tensor:
-        """A weight as the model uses it: out of its 4 bits, with what the adapter adds to it."""
+    def _arrived(self, name: str, stored: Stored) -> torch.Tensor | Quantized:
+        """A weight on the device as it may stay there: as the model uses it, or in few bits."""
         moved = {part: tensor.to(self._device, non_blocking=True) for part, tensor in stored.items()}
-        weight = dequantized(moved).to(self._dtype) if len(moved) > 1 else moved[""]
+        if len(moved) > 1:
+            return as_stored(moved)
+        own = self._adapter is not None and name in self._adapter.replaced
+        if self._nf4 and not own and is_linear(name, self._shapes[name]):
+            return in_nf4(moved[""])
+        return self._merged(name, moved[""])
+
+    def _merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """A weight out of its bits, with what the adapter adds to it."""
         if tuple(weight.shape) != self._shapes[name]:
             raise CheckpointError(
                 f"{name} has the shape {tuple(weight.shape)}", where=self._shards.folder,
                 expected=f"{self._shapes[name]}, by config.json", cure=_COPY_AGAIN,
             )  # fmt: skip
+        weight = weight.to(self._dtype)
         return self._adapter.merged(name, weight) if self._adapter else weight
 
 
-def dequantized(stored: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """A weight of bitsandbytes' 4 bits, in the number type that it was quantized from."""
-    from bitsandbytes import functional
-
-    state: dict[str, Any] = {part: tensor for part, tensor in stored.items() if part}
-    made = functional.QuantState.from_dict(state, stored[""].device)
-    whole: torch.Tensor = functional.dequantize_4bit(stored[""], made)
-    return whole
+def _size(held: Mapping[str, torch.Tensor | Quantized]) -> int:
+    return sum(weight.nbytes for weight in held.values())

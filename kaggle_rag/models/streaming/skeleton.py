@@ -45,7 +45,7 @@ class Skeleton:
     def __init__(self, auto: str, config: Any, dtype: torch.dtype, device: str) -> None:
         with _weightless():
             model = getattr(transformers, auto).from_config(config, dtype=dtype, trust_remote_code=False)
-        self.model = model.eval()
+        self.model, self.device = model.eval(), device
         if reason := packing.obstacle_in(self.model.config):
             raise ConfigError(f"this decoder's rows cannot be packed: {reason}", where=config.name_or_path)
         for module in self.model.modules():
@@ -151,16 +151,20 @@ def _weightless() -> Iterator[None]:
     Under ``torch.device("meta")`` the buffers that no checkpoint has (rotary frequencies) would be lost.
     """
     register = nn.Module.register_parameter
+    draw = transformers.PreTrainedModel.initialize_weights
 
     def on_meta(module: nn.Module, name: str, given: nn.Parameter | None) -> None:
         empty = None if given is None else nn.Parameter(given.to("meta"), requires_grad=False)
         register(module, name, empty)
 
     nn.Module.register_parameter = on_meta
+    # Drawing numbers for weights that are not there takes seconds in a deep model.
+    transformers.PreTrainedModel.initialize_weights = lambda model, *given, **options: None
     try:
         yield
     finally:
         nn.Module.register_parameter = register
+        transformers.PreTrainedModel.initialize_weights = draw
 
 
 def _layers(model: Any) -> nn.ModuleList:

@@ -1,0 +1,135 @@
+"""One pass of all questions over the layers: as many of them as the time allows, the first ones first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from kaggle_rag.models.answering.base import Batch
+from kaggle_rag.models.streaming.hidden_states import HiddenStates
+from kaggle_rag.models.streaming.pace import Pace
+from kaggle_rag.models.streaming.shards import Parts
+from kaggle_rag.models.streaming.skeleton import Skeleton
+from kaggle_rag.runtime.console import duration, progress, say
+
+# Share of the time that a forecast may fill, and the layers that are measured before it is made.
+_FILLED = 0.95
+_MEASURED = 2
+# By how much the first batch must be too slow in the first layer for the pass to end there.
+_HOPELESS = 2.0
+
+
+class LayerPass:
+    """The batches on their way through the layers.
+
+    Parameters
+    ----------
+    batches : in the order of their importance.
+    left : the seconds in which they must be answered; infinite without a limit.
+    questions : how many questions the first so many batches hold.
+    name : what the lines on stderr call the model.
+    """
+
+    def __init__(
+        self, skeleton: Skeleton, parts: Parts, batches: Sequence[Batch], states: HiddenStates, pace: Pace,
+        *, left: Callable[[], float], questions: Callable[[int], int], name: str, quiet: bool,
+    ) -> None:  # fmt: skip
+        self._skeleton, self._parts, self._batches, self._states = skeleton, parts, batches, states
+        self._pace, self._left, self._questions = pace, left, questions
+        self._name, self._quiet = name, quiet
+        self._limited = left() != float("inf")
+
+    def run(self, layers: int) -> int:
+        """How many of the batches went through all layers; 0 where the time is too short for any.
+
+        A pass that was taken up goes on behind the layers that it is through.
+        """
+        states = self._states
+        if self._limited and self._pace.token:
+            # An earlier pass has shown what a layer takes.
+            self._drop(layers - max(states.finished - 1, 0), _FILLED)
+        if states.batches and states.finished == 0:
+            self._embed()
+        begun = done = states.finished - 1
+        with progress(layers, self._name, "layer", initial=done, disable=self._quiet) as bar:
+            for layer in range(done, layers):
+                if not states.batches:
+                    return 0
+                self._through(layer, layers)
+                bar.update()
+                self._look_ahead(layer - begun + 1, layers - layer - 1)
+        return states.batches
+
+    def _embed(self) -> None:
+        with self._skeleton.filled(self._parts.take(0)):
+            for number in self._going():
+                self._states.put(number, self._skeleton.embedded(self._moved(number)))
+                if self._left() <= 0:
+                    self._states.batches = number
+        self._states.finish()
+
+    def _through(self, layer: int, layers: int) -> None:
+        states, pace = self._states, self._pace
+        with self._skeleton.filled(self._parts.take(layer + 1)):
+            # A layer that stayed in memory is read in no time.
+            pace.read, pace.move = self._parts.read_seconds or pace.read, self._parts.move_seconds
+            if self._limited and layer == 0:
+                # The first call is slow, and says nothing about the others.
+                self._computed(layer, 0)
+                states.wait()
+            began = time.perf_counter()
+            for number in self._going():
+                states.put(number, self._computed(layer, number))
+                if self._limited and layer == 0:
+                    self._first_look(number + 1, layers, time.perf_counter() - began)
+        states.finish()
+        if states.batches:
+            pace.token = (time.perf_counter() - began) / pace.tokens(states.batches)
+
+    def _going(self) -> Iterator[int]:
+        """Numbers of the batches that go on, as long as they do."""
+        number = 0
+        while number < self._states.batches:
+            yield number
+            number += 1
+
+    def _computed(self, layer: int, number: int) -> torch.Tensor:
+        return self._skeleton.through(layer, self._states.get(number), self._moved(number))
+
+    def _first_look(self, done: int, layers: int, seconds: float) -> None:
+        """End the first layer where the others would have no time for more batches."""
+        self._states.wait()
+        self._pace.token = seconds / self._pace.tokens(done)
+        ahead, left = self._pace.seconds(done, layers - 1), self._left()
+        if ahead > left:
+            # One layer is little to judge by: where it is close for the first batch, the next one decides.
+            self._states.batches = 0 if done == 1 and ahead > _HOPELESS * left else done
+
+    def _look_ahead(self, measured: int, layers: int) -> None:
+        """Drop the batches for which the layers to come have no time, and say how long those take."""
+        if measured < _MEASURED or not layers:
+            return
+        before = self._states.batches
+        self._drop(layers, _FILLED if measured == _MEASURED else 1.0)
+        if measured == _MEASURED or self._states.batches < before:
+            self._tell(layers)
+
+    def _drop(self, layers: int, share: float) -> None:
+        """Leave out the last batches, unless all of them fit in a share of the time that is left."""
+        states, left = self._states, self._left()
+        if self._limited and self._pace.seconds(states.batches, layers) > share * left:
+            states.batches = self._pace.fitting(states.batches, layers, _FILLED * left)
+
+    def _tell(self, layers: int) -> None:
+        everything, going = self._questions(len(self._batches)), self._questions(self._states.batches)
+        if self._quiet or not going:
+            return
+        which = f"{going:,}" + (f" of {everything:,}" if going < everything else "")
+        ahead = duration(self._pace.seconds(self._states.batches, layers))
+        say(f"{self._name}: about {ahead} to go for {which} questions and {layers:,} layers")
+
+    def _moved(self, number: int) -> Batch:
+        device = self._skeleton.device
+        return {key: value.to(device) for key, value in self._batches[number].items()}
