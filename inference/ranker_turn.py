@@ -159,7 +159,8 @@ def is_read_once(ranker: Ranker) -> TypeGuard[AnswersWithin]:
 
 def workspace(solution: Solution, folder: Path | None = None) -> Workspace:
     """What a ranker may use within the limits."""
-    return Workspace(folder, solution.limits.ram, solution.limits.gpu)
+    limits = solution.limits
+    return Workspace(folder, limits.ram, limits.gpu, limits.disk)
 
 
 def require_room(ranker: Ranker, solution: Solution) -> int:
