@@ -20,7 +20,7 @@ from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import attached, resolve
-from kaggle_rag.models.devices import device_of, precision_of, require_precision
+from kaggle_rag.models.devices import device_of, precision_of, require_attention, require_precision
 from kaggle_rag.models.layouts import PRESETS, Writer, layout_of
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
@@ -53,6 +53,7 @@ class TrainedRanker:
         `kaggle_rag.models.layouts.PRESETS`, or fields of `Layout` (default: the form's own layout).
     load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
     packed : a decoder reads context and question once for all options; the answers are the same.
+    attention : of packed rows, one of `kaggle_rag.models.devices.ATTENTIONS`; the answers are the same.
     rotations : orders of the options in which each question is asked and averaged.
     streamed : keep one layer at a time in memory, read from the files once for all questions: for decoders
         larger than the memory.
@@ -71,13 +72,14 @@ class TrainedRanker:
         template: str | Mapping[str, Any] | None = None,
         load_in_4bit: bool = False,
         packed: bool = True,
+        attention: str = "auto",
         rotations: int = 1,
         streamed: bool = False,
     ) -> None:
         self.folder = located(folder)
         self.base, self.batch_tokens, self.form = base, batch_tokens, form
         self.template, self.load_in_4bit, self.packed = template, load_in_4bit, packed
-        self.rotations, self.streamed = rotations, streamed
+        self.attention, self.rotations, self.streamed = attention, rotations, streamed
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
         _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
@@ -90,6 +92,7 @@ class TrainedRanker:
                 cure="remove form: it is for checkpoints without " + CARD,
             )
         require_precision(precision, "rankers.options.precision")
+        require_attention(attention, "rankers.options.attention")
         self._given = (device and device_of(device), precision)
         self.snippets = self.card.snippets if snippets is None else snippets
         self.max_tokens = max_tokens or self.card.max_tokens
@@ -150,7 +153,7 @@ class TrainedRanker:
             _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
         if self.packed:
-            self._backbone, self._unpacked = with_packing(self._backbone)
+            self._backbone, self._unpacked = with_packing(self._backbone, self.attention)
         self._tokenizer = self._backbone.tokenizer
         return self
 
