@@ -45,8 +45,8 @@ def device_of(name: str | None) -> str:
 
 
 AUTO = "auto"
-# How packed rows attend: as is best on the card, by FlexAttention on whatever device, or without it.
-ATTENTIONS = (AUTO, "flex", "sdpa")
+# How packed rows attend: as the model was loaded (SDPA, or eager), or by FlexAttention.
+ATTENTIONS = (AUTO, "flex")
 
 
 def require_attention(attention: str, where: str) -> None:

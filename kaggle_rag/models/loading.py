@@ -127,6 +127,8 @@ def with_packing(backbone: Backbone, attention: str = AUTO) -> tuple[Backbone, s
         return backbone, refused[-1]
     for name, reason in zip(names, refused):
         say(f"note: no {name} for this model: {reason}")
+    if attention == "flex" and packed_attention.FLEX not in names:
+        say("note: no flex_attention: it needs a model that takes it, torch 2.9 and a card from Ampere on")
     form.sliced = can_be_sliced(backbone.model)
     return backbone._replace(form=form), ""
 

@@ -20,7 +20,7 @@ FLEX, SDPA, EAGER = "flex_attention", "sdpa", "eager"
 PACKED_SDPA = "packed_sdpa"
 """SDPA in two parts: the prefix by the causal kernel, which skips half of the pairs, the rest by a mask."""
 MASKED = (FLEX, PACKED_SDPA, SDPA, EAGER)
-# FlexAttention's kernels are tuned from Ampere on; its auxiliary outputs are of torch 2.9.
+# FlexAttention's kernels need Ampere; its auxiliary outputs, which transformers reads, are of torch 2.9.
 _FLEX_CARD, _FLEX_TORCH = (8, 0), (2, 9)
 # What some models do to attention's logits before the softmax.
 _BENT = ("softcap", "position_bias", "s_aux")
@@ -39,10 +39,9 @@ class _Tokens(NamedTuple):
 
 def _sees(query: _Tokens, key: _Tokens, window: int | torch.Tensor) -> torch.Tensor:
     """The rule: a token sees its prefix and its own row, up to itself and inside of the window."""
-    seen = (query.group == key.group) & (query.order >= key.order)
-    seen &= (key.branch == 0) | (query.branch == key.branch)
-    seen &= query.position - key.position < window
-    return seen
+    # Nothing in place: FlexAttention compiles this.
+    near = (query.group == key.group) & (query.order >= key.order) & (query.position - key.position < window)
+    return near & ((key.branch == 0) | (query.branch == key.branch))
 
 
 def visible(queries: Batch, window: int | None = None, keys: Batch | None = None) -> torch.Tensor:
@@ -115,23 +114,25 @@ def _at(tokens: _Tokens, row: torch.Tensor, place: torch.Tensor) -> _Tokens:
 def implementations(
     current: str, choice: str = AUTO, *, flex: bool, card: tuple[int, int] | None, version: str
 ) -> list[str]:
-    """Implementations to try, the fastest first.
+    """Implementations to try, the best first.
+
+    FlexAttention must be asked for: it compiles a kernel, for a minute and again for other shapes, and no
+    trial shows that all of them will compile.
 
     Parameters
     ----------
     current : what the model was loaded with: SDPA, or eager where transformers refuses it SDPA.
     choice : one of `kaggle_rag.models.devices.ATTENTIONS`.
     flex : whether the model takes FlexAttention at all.
-    card : compute capability of the CUDA card, ``None`` on a CPU, where FlexAttention is compiled for a
-        minute before it is no faster.
+    card : compute capability of the CUDA card, ``None`` on a CPU.
     version : of torch.
     """
     if current not in (SDPA, EAGER):
         return [current]
     found = [PACKED_SDPA, SDPA] if current == SDPA else [EAGER]
     recent = tuple(int(part) for part in version.split(".")[:2]) >= _FLEX_TORCH
-    wanted = choice == "flex" or (choice == AUTO and card is not None and card >= _FLEX_CARD)
-    return [FLEX, *found] if wanted and flex and recent else found
+    there = flex and recent and (card is None or card >= _FLEX_CARD)
+    return [FLEX, *found] if choice == "flex" and there else found
 
 
 def switch(model: Any, implementation: str) -> None:

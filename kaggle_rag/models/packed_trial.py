@@ -12,7 +12,9 @@ from kaggle_rag.models import packing
 from kaggle_rag.models.packed_attention import Batch, switch
 from kaggle_rag.models.packed_slices import by_length, slices
 
-# Of the tokens of the trial, so that a slice ends inside of the prefix, and another inside of a branch.
+# Tokens that the rows of the trial share.
+_SHORT, _LONGER = 8, 40
+# Of its tokens, so that a slice ends inside of the prefix, and another inside of a branch.
 _SLICE = 3
 # Half precision rounds by about 1e-3, and a wrong mask is off by the size of the states.
 _TOLERANCE = 0.05
@@ -32,14 +34,14 @@ def fitted(model: Any, implementations: Sequence[str]) -> list[str]:
         return ["its adapter puts virtual tokens before every row"] * len(implementations)
     if reason := packing.obstacle_in(own.config):
         return [reason] * len(implementations)
-    before, rows = own.config._attn_implementation, _rows(own)
+    before = own.config._attn_implementation
     reasons: list[str] = []
     with torch.inference_mode(), _evaluating(own):
-        alone = [_states(own, input_ids=torch.tensor([row], device=_device(own))) for row in rows]
+        alone = [[_states(own, _row(own, row))[0] for row in rows] for rows in _questions(own)]
         for implementation in implementations:
             try:
                 switch(own, implementation)
-                if _are_those(_states(own, **packing.inputs(own, _batch(own, rows))), alone, rows):
+                if _gives(own, alone):
                     return reasons
                 reasons.append("packed rows give other numbers than separate ones")
             except _FAULTS as error:
@@ -54,25 +56,34 @@ def can_be_sliced(model: Any) -> bool:
     own = packing.inner(model)
     if by_length(own.config):
         return False
-    batch = {**_batch(own, _rows(own)), "reads": torch.arange(0, device=_device(own))}
+    batch = {**_batch(own, _questions(own)[:1]), "reads": torch.arange(0, device=_device(own))}
     with torch.inference_mode(), _evaluating(own):
         try:
-            parts = [_states(own, **given) for given, _ in slices(own, batch, _SLICE)]
+            parts = [_states(own, given)[0] for given, _ in slices(own, batch, _SLICE)]
         except _FAULTS:
             return False
-        return _agree(torch.cat(parts), _states(own, **packing.inputs(own, batch)))
+        return _agree(torch.cat(parts), _states(own, packing.inputs(own, batch))[0])
 
 
-def _rows(model: Any) -> list[list[int]]:
-    """Two rows of tokens behind one prefix."""
+def _questions(model: Any) -> list[list[list[int]]]:
+    """Two rows of tokens behind one prefix, and two longer ones."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    tokens = [min(5 + 7 * n % max(vocabulary - 5, 1), vocabulary - 1) for n in range(12)]
-    return [tokens[:8] + tokens[8:10], tokens[:8] + tokens[9:12]]
+    tokens = [min(5 + 7 * n % max(vocabulary - 5, 1), vocabulary - 1) for n in range(_LONGER + 4)]
+    return [
+        [tokens[:shared] + tokens[shared : shared + 2], tokens[:shared] + tokens[shared + 1 : shared + 4]]
+        for shared in (_SHORT, _LONGER)
+    ]
 
 
-def _batch(model: Any, rows: Sequence[Sequence[int]]) -> Batch:
-    sequence = packing.packed(rows)
-    batch = packing.tensors([sequence], [(0, 0)], len(sequence), 0)
+def _row(model: Any, tokens: Sequence[int]) -> dict[str, Any]:
+    return {"input_ids": torch.tensor([tokens], device=_device(model))}
+
+
+def _batch(model: Any, questions: Sequence[Sequence[Sequence[int]]]) -> Batch:
+    """The questions packed, a row each."""
+    sequences = [packing.packed(rows) for rows in questions]
+    places = [(number, 0) for number in range(len(sequences))]
+    batch = packing.tensors(sequences, places, max(map(len, sequences)), 0)
     return {key: value.to(_device(model)) for key, value in batch.items()}
 
 
@@ -81,16 +92,25 @@ def _device(model: Any) -> torch.device:
     return device
 
 
-def _states(model: Any, **given: Any) -> torch.Tensor:
-    """Last hidden states of the first row, ``(t, hidden)`` float32."""
-    states: torch.Tensor = model.base_model(**{"use_cache": False, **given}).last_hidden_state[0]
+def _states(model: Any, given: dict[str, Any]) -> torch.Tensor:
+    """Last hidden states, ``(rows, t, hidden)`` float32."""
+    states: torch.Tensor = model.base_model(**{"use_cache": False, **given}).last_hidden_state
     return states.float()
 
 
-def _are_those(together: torch.Tensor, alone: Sequence[torch.Tensor], rows: Sequence[Sequence[int]]) -> bool:
-    sequence = packing.packed(rows)
-    places = [[sequence.place(number, token) for token in range(len(row))] for number, row in enumerate(rows)]
-    return all(_agree(together[place], wanted) for place, wanted in zip(places, alone))
+def _gives(model: Any, alone: Sequence[Sequence[torch.Tensor]]) -> bool:
+    """Whether packed rows have the states of rows alone."""
+    # One question, then all: a kernel that is compiled for one shape may be another than that for many.
+    questions = _questions(model)
+    for asked in (questions[:1], questions):
+        together = _states(model, packing.inputs(model, _batch(model, asked)))
+        for states, rows, wanted in zip(together, asked, alone):
+            sequence = packing.packed(rows)
+            for number, row in enumerate(rows):
+                places = [sequence.place(number, token) for token in range(len(row))]
+                if not _agree(states[places], wanted[number]):
+                    return False
+    return True
 
 
 def _agree(states: torch.Tensor, wanted: torch.Tensor) -> bool:

@@ -170,21 +170,20 @@ def test_the_causal_part_is_what_all_rows_begin_with():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        # CPU, T4, A100.
-        ({"current": "sdpa", "card": None}, ["packed_sdpa", "sdpa"]),
-        ({"current": "sdpa", "card": (7, 5)}, ["packed_sdpa", "sdpa"]),
-        ({"current": "sdpa", "card": (8, 0)}, ["flex_attention", "packed_sdpa", "sdpa"]),
-        ({"current": "eager", "card": (9, 0)}, ["flex_attention", "eager"]),
-        ({"current": "eager", "card": (7, 5)}, ["eager"]),
-        ({"current": "sdpa", "card": (8, 9), "flex": False}, ["packed_sdpa", "sdpa"]),
-        ({"current": "sdpa", "card": (8, 9), "version": "2.8.1+cu126"}, ["packed_sdpa", "sdpa"]),
-        ({"current": "sdpa", "card": (8, 9), "choice": "sdpa"}, ["packed_sdpa", "sdpa"]),
-        ({"current": "sdpa", "card": None, "choice": "flex"}, ["flex_attention", "packed_sdpa", "sdpa"]),
-        ({"current": "flash_attention_2", "card": (8, 0)}, ["flash_attention_2"]),
+        ({"choice": "auto", "card": (8, 0)}, ["packed_sdpa", "sdpa"]),
+        ({"card": (8, 0)}, ["flex_attention", "packed_sdpa", "sdpa"]),
+        ({"card": (8, 0), "current": "eager"}, ["flex_attention", "eager"]),
+        # A T4.
+        ({"card": (7, 5)}, ["packed_sdpa", "sdpa"]),
+        ({"card": (7, 5), "current": "eager"}, ["eager"]),
+        ({"card": (8, 9), "flex": False}, ["packed_sdpa", "sdpa"]),
+        ({"card": (8, 9), "version": "2.8.1+cu126"}, ["packed_sdpa", "sdpa"]),
+        ({"card": (8, 0), "current": "flash_attention_2"}, ["flash_attention_2"]),
     ],
 )
-def test_attention_by_card_and_version(given, expected):
-    assert implementations(**{"flex": True, "version": "2.13.0+cu130", **given}) == expected
+def test_flex_attention_where_card_torch_and_model_have_it(given, expected):
+    usual = {"current": "sdpa", "choice": "flex", "flex": True, "version": "2.13.0+cu130"}
+    assert implementations(**{**usual, **given}) == expected
 
 
 def test_an_attention_that_fails_gives_way_to_the_next(llama, monkeypatch, capsys):

@@ -194,8 +194,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     model = with_method(backbone, settings.peft.method, settings.peft.options)
     backbone = backbone._replace(model=model)
     if settings.packed:
-        # FlexAttention refuses attention's dropout, which an untried step would be the first to show.
-        backbone, reason = with_packing(backbone, "sdpa")
+        backbone, reason = with_packing(backbone)
         if reason:
             say(f"note: each option is read in a separate row: {reason}")
     if settings.adversarial == "fgm":
