@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from inference.checks import active_rankers, fitting_stack
+from inference.cascade import Cascade, mixed
+from inference.checks import active_rankers
 from inference.predictions import PredictionStore, names_of
 from inference.ranker_turn import RankerTurn, require_room
 from inference.run_log import Clock, RunLog
-from kaggle_rag.config import LimitSettings, RankerSettings, Solution
+from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.rankers.base import TellsNeed
@@ -49,8 +48,7 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
             continue
         with faults.check(), numbered(number):
             ranker = make_ranker(settings.kind, settings.options, encoder=None, index=None)
-            if solution.limits != LimitSettings():
-                require_room(ranker, solution)
+            require_room(ranker, solution)
     faults.tell()
 
 
@@ -70,6 +68,17 @@ def cost(settings: RankerSettings) -> int:
     """What a ranker costs against others: the bytes of its weights; 0 for one without weights of its own."""
     unopened = make_ranker(settings.kind, settings.options, encoder=None, index=None)
     return unopened.need().weights if isinstance(unopened, TellsNeed) else 0
+
+
+def asking_order(rankers: Sequence[RankerSettings], costs: Sequence[int]) -> list[int]:
+    """The cheapest first; those that use the index before all others, so that it can be closed."""
+    return sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
+
+
+def shares(costs: Sequence[int]) -> list[float]:
+    """What part of the time that is left each ranker may take, in the order of asking: the last one all."""
+    weighed = np.maximum(costs, _LEAST_COST).astype(np.float64)
+    return [float(each) for each in weighed / np.cumsum(weighed[::-1])[::-1]]
 
 
 def predict(
@@ -93,13 +102,13 @@ def predict(
     rankers = active_rankers(resources.solution)
     names = names_of([(each.kind, each.options) for each in rankers])
     costs = [cost(each) for each in rankers]
-    # Those that use the index come first, so that it can be closed before the others.
-    order = sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
+    order = asking_order(rankers, costs)
     tables = [np.full(questions.present.shape, np.nan, np.float32) for _ in rankers]
+    cascade = Cascade.of(resources.solution)
     for turn, number in enumerate(order):
-        weighed = [max(costs[n], _LEAST_COST) for n in order[turn:]]
-        until = log.clock.after(weighed[0] / sum(weighed))
-        its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until)
+        until = log.clock.after(shares([costs[n] for n in order])[turn])
+        gate = cascade.gate(order[:turn], number)
+        its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until, gate)
         so_far = mixed(resources.solution, tables, questions.present) if turn else None
         with log.stage(f"rank: {names[number]}") as stage:
             its_turn.answer(resources, stage, tables[number], so_far, log.clock, store)
@@ -108,20 +117,3 @@ def predict(
     return mixed(resources.solution, tables, questions.present)
 
 
-def mixed(
-    solution: Solution, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]
-) -> Probabilities:
-    """The blend or the stack of the tables of `active_rankers`; ``present`` ``(n, k)``: existing options.
-
-    A stack mixes the rows that all rankers answered; a blend takes the others.
-    """
-    rankers = active_rankers(solution)
-    weights = [each.weight for each in rankers] if not solution.stack else [1.0] * len(rankers)
-    blended = blend(tables, weights, present, solution.blend)
-    if not solution.stack:
-        return blended
-    whole = np.isfinite(np.stack(tables)).all(axis=(0, 2))
-    if whole.any():
-        some = [table[whole] for table in tables]
-        blended[whole] = fitting_stack(solution).mixed(some, present[whole])
-    return blended

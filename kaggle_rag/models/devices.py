@@ -63,9 +63,21 @@ def require_precision(precision: str | None, where: str) -> None:
         )
 
 
-def precision_of(precision: str | None, device: str) -> str:
-    """``precision``; for ``"auto"``, or none given, what a device computes a ranker fastest in."""
-    return half_of(device) if precision in (None, AUTO) else str(precision)
+def precision_of(precision: str | None, device: str, where: str = "precision") -> str:
+    """``precision``; for ``"auto"``, or none given, what a device computes a ranker fastest in.
+
+    Raises
+    ------
+    ConfigError : bf16 on a GPU that only emulates it, such as a T4, where fp16 is twice as fast.
+    """
+    if precision in (None, AUTO):
+        return half_of(device)
+    if precision == "bf16" and device.startswith("cuda") and half_of(device) == "fp16":
+        raise ConfigError(
+            "this GPU has no bf16 in hardware: emulated, it is about twice as slow as fp16", where=where,
+            expected="fp16, fp32 or auto",
+        )  # fmt: skip
+    return str(precision)
 
 
 def half_of(device: str) -> str:

@@ -110,7 +110,7 @@ class TrainedRanker:
     @functools.cached_property
     def precision(self) -> str:
         """The precision it computes in."""
-        return precision_of(self._given[1], self.device)
+        return precision_of(self._given[1], self.device, "rankers.options.precision")
 
     def _require_fitting(self) -> None:
         """Refuse settings that have no meaning here."""
