@@ -45,6 +45,14 @@ def device_of(name: str | None) -> str:
 
 
 AUTO = "auto"
+# How packed rows attend: as the model was loaded (SDPA, or eager), or by FlexAttention.
+ATTENTIONS = (AUTO, "flex")
+
+
+def require_attention(attention: str, where: str) -> None:
+    """Raise ``ConfigError`` unless it is one of `ATTENTIONS`."""
+    if attention not in ATTENTIONS:
+        raise ConfigError(f"no attention {attention!r}", where=where, expected=", ".join(ATTENTIONS))
 
 
 def require_precision(precision: str | None, where: str) -> None:
@@ -79,3 +87,10 @@ def half_of(device: str) -> str:
     import torch
 
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def capability_of(device: torch.device) -> tuple[int, int] | None:
+    """Compute capability of a CUDA card, ``(7, 5)`` of a T4; ``None`` for other devices."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None

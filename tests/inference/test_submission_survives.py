@@ -22,7 +22,6 @@ from kaggle_rag.config import RankerSettings, load
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.submission import validate
 from kaggle_rag.ensembling.blending import blend
-from kaggle_rag.models.answering.packed import PackedOptions
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.rankers.similarity import SimilarityRanker
@@ -219,7 +218,7 @@ def test_predictions_of_other_questions_are_not_taken(run, tmp_path):
             assert np.isnan(store.load("r", {"kind": "y"})).all()
 
 
-def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, capsys):
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, capsys):
     loaded = load_backbone(str(backbone("llama", tmp_path)), "options", device="cpu")
     loaded.model.eval()
     packed, _ = with_packing(loaded)
@@ -230,14 +229,13 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, capsys):
     ]
     writer = Writer(packed.tokenizer, packed.form.layout, 48)
     expected = packed.form.score(packed, writer, items)
-    logits, most = PackedOptions.logits, 90
+    most = 90
 
-    def limited(self, model, batch):
-        if batch["input_ids"].numel() > most:
+    def limited(module, given):
+        if given[0].numel() > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return logits(self, model, batch)
 
-    monkeypatch.setattr(PackedOptions, "logits", limited)
+    packed.model.get_input_embeddings().register_forward_pre_hook(limited)
     assert packed.form.score(packed, writer, items) == pytest.approx(expected, abs=1e-5)
     assert "out of memory: asking in batches of" in capsys.readouterr().err
     most = 3
