@@ -69,6 +69,29 @@ class Cascade:
         after = self._mixed(dict.fromkeys((*earlier, number), everything))
         return fit_gate(before, self.known.scores(after) - self.known.scores(before))
 
+    def order(self, costs: Sequence[int]) -> tuple[list[int], list[float]]:
+        """The rankers by what MAP@3 each adds to those before it, for its cost; and these gains.
+
+        Greedy: at every turn, the one that gains most for its cost; those that gain nothing last, the
+        cheapest first.
+        """
+        assert self.known is not None
+        everything = np.arange(len(self.known.answers))
+        order, gains, before = list[int](), list[float](), self._score({})
+        while left := [n for n in range(len(costs)) if n not in order]:
+            added = {
+                n: self._score(dict.fromkeys((*order, n), everything)) - before for n in left
+            }  # fmt: skip
+            best = max(left, key=lambda n: (added[n] > 0, max(added[n], 0.0) / costs[n], -costs[n]))
+            order.append(best)
+            gains.append(added[best])
+            before += added[best]
+        return order, gains
+
+    def _score(self, rows_of: dict[int, Rows]) -> float:
+        assert self.known is not None
+        return float(self.known.scores(self._mixed(rows_of)).mean())
+
     def expected(self, order: Sequence[int], asked: Sequence[float]) -> list[Interval] | None:
         """MAP@3 after each stage when each ranker gets to a share of the questions; ``None``: unknown.
 

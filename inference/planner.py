@@ -11,7 +11,7 @@ import numpy as np
 
 from inference.cascade import Cascade
 from inference.checks import Inputs, active_rankers
-from inference.predict import asking_order, cost
+from inference.predict import turns_of
 from inference.predictions import names_of
 from inference.ranker_turn import is_read_once, require_room, workspace
 from inference.run_log import Clock
@@ -44,15 +44,15 @@ def plan(
     searching = trial.search(resources) if search else None
     rankers = active_rankers(solution)
     names = names_of([(each.kind, each.options) for each in rankers])
-    costs = [cost(each) for each in rankers]
-    order = asking_order(rankers, costs)
+    cascade = Cascade.of(solution)
+    order, shares = turns_of(rankers, cascade)
     asking = [trial.rank(names[number], rankers[number], resources) for number in order]
     whole = SubmissionPlan(
         expected or len(inputs.questions), starting, searching, tuple(asking),
-        tuple(costs[n] for n in order), solution.limits.time,
+        tuple(shares), solution.limits.time,
     )  # fmt: skip
-    shares = [each.questions / whole.questions for each in whole.schedule() if each.stage in asking]
-    return dataclasses.replace(whole, scores=Cascade.of(solution).expected(order, shares))
+    asked = [each.questions / whole.questions for each in whole.schedule() if each.stage in asking]
+    return dataclasses.replace(whole, scores=cascade.expected(order, asked))
 
 
 class _Trial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,14 +74,33 @@ def cost(settings: RankerSettings) -> int:
     return need.size or need.weights
 
 
-def asking_order(rankers: Sequence[RankerSettings], costs: Sequence[int]) -> list[int]:
-    """The cheapest first; those that use the index before all others, so that it can be closed."""
-    return sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
+class Turns(NamedTuple):
+    """In which order rankers are asked, and what part of the time that is left each may take then.
+
+    ``order`` are places among the active rankers; the last one's share is all.
+    """
+
+    order: list[int]
+    shares: list[float]
+
+
+def turns_of(rankers: Sequence[RankerSettings], cascade: Cascade) -> Turns:
+    """What gains most for its cost comes first where that is known, else the cheapest.
+
+    Without out-of-fold predictions, those that use the index come before all others, so that it can be
+    closed. A ranker that gains nothing comes last and takes what time the others leave.
+    """
+    costs = [max(cost(each), _LEAST_COST) for each in rankers]
+    if cascade.known is None:
+        order = sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
+        return Turns(order, shares([costs[n] for n in order]))
+    order, gains = cascade.order(costs)
+    return Turns(order, shares([costs[n] if gain > 0 else 1 for n, gain in zip(order, gains)]))
 
 
 def shares(costs: Sequence[int]) -> list[float]:
-    """What part of the time that is left each ranker may take, in the order of asking: the last one all."""
-    weighed = np.maximum(costs, _LEAST_COST).astype(np.float64)
+    """Each cost's part of it and all behind it."""
+    weighed = np.asarray(costs, dtype=np.float64)
     return [float(each) for each in weighed / np.cumsum(weighed[::-1])[::-1]]
 
 
@@ -93,7 +113,7 @@ def predict(
     store: PredictionStore | None = None,
     after: Callable[[Probabilities], None] | None = None,
 ) -> Probabilities:
-    """Ask the active rankers one at a time, the cheapest first, each freeing its memory; then mix them.
+    """Ask the active rankers one at a time, each freeing its memory; then mix them.
 
     Parameters
     ----------
@@ -104,12 +124,11 @@ def predict(
     log = log or RunLog(Clock(None), strict=True, quiet=True)
     rankers = active_rankers(resources.solution)
     names = names_of([(each.kind, each.options) for each in rankers])
-    costs = [cost(each) for each in rankers]
-    order = asking_order(rankers, costs)
     tables = [np.full(questions.present.shape, np.nan, np.float32) for _ in rankers]
     cascade = Cascade.of(resources.solution)
-    for turn, number in enumerate(order):
-        until = log.clock.after(shares([costs[n] for n in order])[turn])
+    order, time_shares = turns_of(rankers, cascade)
+    for turn, (number, share) in enumerate(zip(order, time_shares)):
+        until = log.clock.after(share)
         gate = cascade.gate(order[:turn], number)
         its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until, gate)
         so_far = mixed(resources.solution, tables, questions.present) if turn else None

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from inference.predict import shares
 from inference.run_log import SPARE
 from inference.submit import SEARCHING
 from kaggle_rag.evaluation.metrics import Interval
@@ -54,7 +53,7 @@ class SubmissionPlan:
     questions : how many there are to answer.
     starting : seconds until the first stage.
     searching : the search for contexts, if there is one.
-    asking : the rankers; ``costs`` are theirs, by which they share the time.
+    asking : the rankers, and the ``shares`` of the time left that each may take, see `Turns`.
     limit : seconds that the run may take.
     scores : expected MAP@3 after each ranker, by their out-of-fold predictions; ``None``: unknown.
     """
@@ -63,7 +62,7 @@ class SubmissionPlan:
     starting: float
     searching: StagePlan | None
     asking: tuple[StagePlan, ...]
-    costs: tuple[int, ...]
+    shares: tuple[float, ...]
     limit: float | None
     scores: Sequence[Interval] | None = None
 
@@ -72,7 +71,7 @@ class SubmissionPlan:
         left = float("inf") if self.limit is None else self.limit * (1 - SPARE) - self.starting
         stages = [(self.searching, SEARCHING)] if self.searching else []
         turns = []
-        for stage, share in [*stages, *zip(self.asking, shares(self.costs))]:
+        for stage, share in [*stages, *zip(self.asking, self.shares)]:
             count = self.questions
             if self.limit is not None:
                 count = min(count, stage.within(max(left, 0.0) * share))

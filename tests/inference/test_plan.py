@@ -9,8 +9,9 @@ from question_tables import ROWS
 
 from inference import __main__ as program
 from inference.cascade import Cascade
+from inference.checks import active_rankers
 from inference.planner import _groups
-from inference.predict import shares
+from inference.predict import shares, turns_of
 from inference.submission_plan import StagePlan, SubmissionPlan
 from kaggle_rag.config import load
 from kaggle_rag.data.predictions import Predictions
@@ -25,23 +26,20 @@ def stage(name, pace, opening=10.0):
 
 def test_what_is_left_is_divided_by_cost_and_the_last_one_takes_it_all():
     assert shares([100_000_000, 300_000_000]) == pytest.approx([0.25, 1.0])
-    # One without weights of its own still costs something.
-    assert shares([0, 0, 100_000_000]) == pytest.approx([0.25, 1 / 3, 1.0])
 
 
 def test_the_schedule_by_hand():
     plan = SubmissionPlan(
-        1000, 5.0, stage("contexts", 0.1), (stage("cheap", 0.05), stage("dear", 1.0)), (10**8, 3 * 10**8),
-        None,
+        1000, 5.0, stage("contexts", 0.1), (stage("cheap", 0.05), stage("dear", 1.0)), (0.25, 1.0), None,
     )  # fmt: skip
     assert [turn.questions for turn in plan.schedule()] == [1000, 1000, 1000]
     assert plan.seconds == pytest.approx(5 + 110 + 60 + 1010)
-    limited = SubmissionPlan(1000, 5.0, plan.searching, plan.asking, plan.costs, 500.0)
+    limited = SubmissionPlan(1000, 5.0, plan.searching, plan.asking, plan.shares, 500.0)
     # 480 s are left; contexts take 110 of the half that they may, the cheap one 60 of a quarter of 370.
     assert [turn.questions for turn in limited.schedule()] == [1000, 1000, 300]
     assert limited.seconds == pytest.approx(5 + 110 + 60 + 310)
     assert "dear: only 300 of 1,000 questions, the least certain ones" in limited.text()
-    assert "everything fits" in SubmissionPlan(10, 5.0, None, plan.asking, plan.costs, 500.0).text()
+    assert "everything fits" in SubmissionPlan(10, 5.0, None, plan.asking, plan.shares, 500.0).text()
 
 
 def test_groups_grow_and_each_has_short_and_long_questions():
@@ -91,6 +89,24 @@ def test_expected_scores_are_those_of_the_blends_of_so_many_questions(tmp_path):
     assert Cascade(solution).expected([0, 1], [1, 1]) is None
 
 
+def test_what_gains_most_for_its_cost_is_asked_first_and_what_gains_nothing_waits(tmp_path):
+    tables, answers = out_of_fold(tmp_path / "oof.parquet")
+    present = np.ones((300, 4), bool)
+    solution = load(None, [TWO, f"out_of_fold={tmp_path / 'oof.parquet'}"])
+    cascade = Cascade.of(solution)
+    weak, strong = (average_precisions(tables[name], answers, present).mean() for name in tables)
+    even = average_precisions(np.full((300, 4), 0.25), answers, present).mean()
+    order, gains = cascade.order([1, 1])
+    # Nothing can be added to a ranker that is always right.
+    assert order == [1, 0] and gains == pytest.approx([strong - even, 0.0], abs=0.01)
+    order, gains = cascade.order([1, 1000])
+    assert order == [0, 1] and gains[0] == pytest.approx(weak - even) and gains[1] > 0
+    # Without such predictions the cheapest is first, and both are given time.
+    assert turns_of(active_rankers(solution), Cascade(solution)) == ([0, 1], [0.5, 1.0])
+    first, last = turns_of(active_rankers(solution), cascade).shares
+    assert first > 0.99 and last == 1.0
+
+
 def test_a_dry_run_measures_every_stage_and_says_what_a_minute_gains(
     facts_index, tmp_path, monkeypatch, capsys
 ):
@@ -110,13 +126,14 @@ def test_a_dry_run_measures_every_stage_and_says_what_a_minute_gains(
     assert run_program(program.main) == 0
     plan = json.loads(capsys.readouterr().out)
     names = [each["name"] for each in plan["stages"]]
-    assert names == ["contexts", "rank: similarity", "rank: similarity-2"]
+    assert names == ["contexts", "rank: similarity-2", "rank: similarity"]
     assert plan["limit"] == 3600 and plan["questions"] == 4000
     assert plan["seconds"] == pytest.approx(
         plan["starting"] + sum(each["seconds"] for each in plan["stages"]), abs=0.5
     )
-    first, second = (each["expected map@3"]["mean"] for each in plan["stages"][1:])
-    assert first < second and "expected map@3" not in plan["stages"][0]
+    for each in plan["stages"][1:]:
+        assert each["expected map@3"]["low"] <= each["expected map@3"]["mean"] <= 1
+    assert "expected map@3" not in plan["stages"][0]
     assert not (tmp_path / "s.csv").exists()
 
 
