@@ -109,8 +109,8 @@ def _solution(folder: Path, train: Path, contexts: Path, questions: Path, index:
     ]
     rankers[0]["kind"] = "similarity"
     for ranker, recipe, name in zip(rankers[1:], recipes, [*tables][1:]):
-        ranker["options"] = {"folder": name}
-        _train(recipe, folder / name, train, contexts, questions)
+        ranker["options"] = {"folder": f"final/{name}"}
+        _train(recipe, folder / "final" / name, train, contexts, questions)
     made = {
         "index": str(index.absolute()), "contexts": _CONTEXTS, "rankers": rankers,
         "out_of_fold": "out_of_fold.parquet",
@@ -121,6 +121,7 @@ def _solution(folder: Path, train: Path, contexts: Path, questions: Path, index:
 def _train(recipe: dict[str, Any], out: Path, train: Path, contexts: Path, questions: Path) -> None:
     """Train on all questions but the near-duplicates of those that are answered."""
     given = {key: value for key, value in recipe.items() if key != "command"}
+    out.parent.mkdir(exist_ok=True)
     config = _written(given, out.with_name(f"{out.name}.yaml"))
     kit(
         "training", recipe["command"], "--config", config, "--questions", train, "--contexts-file", contexts,
