@@ -70,6 +70,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.readers --quick
 	$(BIN)/python -m benchmarks.reranking --quick
 	$(BIN)/python -m benchmarks.option_scoring --quick
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --quick
+	$(BIN)/python -m benchmarks.first_submission --quick
 
 $(READY): setup.cfg pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Questions
@@ -22,7 +23,7 @@ from kaggle_rag.data.tables import read_rows
 from kaggle_rag.rankers.scores import Scores
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, score_of
 from kaggle_rag.runtime.files import whole_file, write_json
-from kaggle_rag.runtime.limits import anonymous_memory, measured
+from kaggle_rag.runtime.limits import anonymous_memory, measured, parse_size
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -101,6 +102,19 @@ def written_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
 def first_rows(path: Path, folder: Path, count: int) -> Path:
     """Write the first rows of the table, for a quick run."""
     return written_rows(list(read_rows(path))[:count], folder / path.name)
+
+
+def keep_within(gpu: str | None) -> None:
+    """Let CUDA give this process no more memory than that, as a smaller card would."""
+    if gpu and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, parse_size(gpu, "--gpu") / total))
+
+
+def where() -> str:
+    """The card, or the CPU's threads."""
+    cuda = torch.cuda.is_available()
+    return torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
 
 
 class Watch(threading.Thread):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, set_seed
 
-from benchmarks.common import Watch, parser, report
+from benchmarks.common import Watch, keep_within, parser, report, where
 from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.forms import DECODER, form_of
@@ -29,34 +29,60 @@ from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.layouts import Layout, Writer
 from kaggle_rag.models.loading import Backbone, with_packing
 from kaggle_rag.runtime.errors import run_program, show_size
+from kaggle_rag.runtime.limits import measured
 
 SIZES: dict[str, dict[str, int]] = {
     "quick": {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4},
     "cpu": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1376, "num_attention_heads": 8},
     "cuda": {"hidden_size": 2048, "num_hidden_layers": 22, "intermediate_size": 5632,
              "num_attention_heads": 32, "num_key_value_heads": 4},
+    "7b": {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008,
+           "num_attention_heads": 32},
 }  # fmt: skip
+Row = dict[str, str | None]
 GRID = [*itertools.product((256, 512, 1024), (8, 32), (4, 5))]
 QUICK = [(256, 8, 4)]
 ROTATIONS = 5
 _VOCABULARY = 30_522
 _REPEATS = 5
+# The longest row of a question set.
+_ROW = 1024
 # A row without special tokens of its own, so that an option ends it.
 _PLAIN = Layout(
     "{context}\n\nQuestion: {prompt}\nAnswer:", answer=" {option}", add_special_tokens=False
 )  # fmt: skip
 
 
-def backbone(size: str, form: str, device: str) -> Backbone:
+def backbone(size: str, device: str, nf4: bool = False) -> Backbone:
     """A Llama of random weights, with the one real tokenizer at hand."""
     set_seed(0)
     config = LlamaConfig(vocab_size=_VOCABULARY, max_position_embeddings=4096, pad_token_id=0, **SIZES[size])
     dtype = torch.float16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype).to(device)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    if nf4:
+        quantize(model, dtype)
     tokenizer = AutoTokenizer.from_pretrained(resolve(DEFAULT_ENCODER).path)
     tokenizer.padding_side = "left"
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    return Backbone(model, tokenizer, form_of(form, DECODER), DECODER, ())
+    return Backbone(model, tokenizer, form_of("options", DECODER), DECODER, ())
+
+
+def quantize(model: Any, compute: torch.dtype) -> None:
+    """Put the linear layers of a model into NF4, in place, as loading a checkpoint in 4 bits does."""
+    import bitsandbytes
+
+    for parent in [*model.base_model.modules()]:
+        for name, linear in [*parent.named_children()]:
+            if type(linear) is torch.nn.Linear:
+                small = bitsandbytes.nn.Linear4bit(
+                    linear.in_features, linear.out_features, bias=False, compute_dtype=compute,
+                    quant_type="nf4", device="meta",
+                )  # fmt: skip
+                small.weight = bitsandbytes.nn.Params4bit(
+                    linear.weight.data, requires_grad=False, quant_type="nf4"
+                ).to(linear.weight.device)
+                setattr(parent, name, small)
 
 
 def made(count: int, prefix: int, option: int, options: int) -> list[list[Feature]]:
@@ -146,7 +172,7 @@ def paired(
     peaks: dict[str, int] = {}
     for turn in range(repeats + 1):
         for name, (each, units) in both.items():
-            with Watch() as watch:
+            with measured(name) as usage, Watch() as watch:
                 start = time.perf_counter()
                 work(each, units, tokens)
                 if each.model.device.type == "cuda":
@@ -155,101 +181,117 @@ def paired(
             # The first turn warms up.
             if turn:
                 seconds[name].append(taken)
-            peaks[name] = max(peaks.get(name, 0), watch.peak)
+            peaks[name] = max(peaks.get(name, 0), usage.gpu_peak or watch.peak)
     ratios = [slow / fast for slow, fast in zip(seconds["plain"], seconds["packed"])]
     return {k: statistics.median(v) for k, v in seconds.items()}, statistics.median(ratios), peaks
 
 
-def table(size: str, device: str, grid: Sequence[tuple[int, int, int]], repeats: int) -> list[dict[str, str]]:
+def table(
+    plain: Backbone, grid: Sequence[tuple[int, int, int]], count: int, repeats: int, trains: bool
+) -> list[Row]:
     """A row a shape, and a row with rotations."""
     rows = []
-    count = 2 if device == "cpu" else 8
-    plain = {form: backbone(size, form, device) for form in ("options", "letters")}
-    for prefix, option, options in grid:
-        for form in plain:
-            rotated = form == "letters"
-            units = (turned if rotated else made)(count, prefix, option, options)
-            both = ways(units, plain[form])
-            scores = {name: forward(each, data, 8_192) for name, (each, data) in both.items()}
-            error = float(np.abs(scores["plain"] - scores["packed"]).max())
-            own = option * options if rotated else option
-            copies = ROTATIONS if rotated else options
-            limit = copies * (prefix + own) / (prefix + copies * own)
-            seconds, ratio, peaks = paired(forward, both, 8_192, repeats)
-            _, training, _ = paired(step, both, 0, repeats)
-            rows.append(
-                {
-                    "prefix": str(prefix), "option": str(option), "options": str(options),
-                    "form": f"letters, {ROTATIONS} orders" if rotated else form,
-                    "options/s": f"{count * copies * (options if rotated else 1) / seconds['packed']:,.1f}",
-                    "plain": f"{count * copies * (options if rotated else 1) / seconds['plain']:,.1f}",
-                    "ratio": f"{ratio:.2f}", "training step": f"{training:.2f}", "by tokens": f"{limit:.2f}",
-                    "peak": show_size(peaks["packed"]), "plain peak": show_size(peaks["plain"]),
-                    "largest difference": f"{error:.0e}",
-                }
-            )  # fmt: skip
+    for (prefix, option, options), rotated in itertools.product(grid, (False, True)):
+        form = "letters" if rotated else "options"
+        units = (turned if rotated else made)(count, prefix, option, options)
+        both = ways(units, plain._replace(form=form_of(form, DECODER)))
+        scores = {name: forward(each, data, 8_192) for name, (each, data) in both.items()}
+        own = option * options if rotated else option
+        copies = ROTATIONS if rotated else options
+        seconds, ratio, peaks = paired(forward, both, 8_192, repeats)
+        training = f"{paired(step, both, 0, repeats)[1]:.2f}" if trains else None
+        scored = count * copies * (options if rotated else 1)
+        rows.append(
+            {
+                "prefix": str(prefix), "option": str(option), "options": str(options),
+                "form": f"letters, {ROTATIONS} orders" if rotated else form,
+                "options/s": f"{scored / seconds['packed']:,.1f}",
+                "plain": f"{scored / seconds['plain']:,.1f}",
+                "ratio": f"{ratio:.2f}", "training step": training,
+                "by tokens": f"{copies * (prefix + own) / (prefix + copies * own):.2f}",
+                "peak": show_size(peaks["packed"]), "plain peak": show_size(peaks["plain"]),
+                "largest difference": f"{np.abs(scores['plain'] - scores['packed']).max():.0e}",
+            }
+        )  # fmt: skip
     return rows
 
 
-def real(path: Path, size: str, device: str, most: int, repeats: int) -> dict[str, str]:
-    """A question set with the texts that it brings, by its own lengths."""
+def read(path: Path, most: int) -> tuple[Questions, list[Item]]:
+    """The first questions of a set, with the texts that they bring."""
     questions = Questions.read(path)
     questions = questions.take(range(min(most, len(questions))))
-    items = [
+    return questions, [
         Item(q.prompt, q.options, (paragraphs_as_snippets(q.context or ""),) * len(q.options), q.answer)
         for q in questions
     ]
-    plain = backbone(size, "options", device)
-    packed, _ = with_packing(plain)
-    seconds: dict[str, list[float]] = {"plain": [], "packed": []}
+
+
+def real(path: Path, plain: Backbone, most: int, repeats: int) -> Row:
+    """A question set with the texts that it brings, by its own lengths, as a ranker answers it."""
+    questions, items = read(path, most)
+    both = {"plain": plain, "packed": with_packing(plain)[0]}
+    seconds: dict[str, list[float]] = {name: [] for name in both}
     scores = {}
     for _ in range(repeats):
-        for name, each in (("plain", plain), ("packed", packed)):
+        for name, each in both.items():
             start = time.perf_counter()
-            scores[name] = each.form.score(each, Writer(plain.tokenizer, _PLAIN, 1024), items, quiet=True)
+            scores[name] = each.form.score(each, Writer(plain.tokenizer, _PLAIN, _ROW), items, quiet=True)
             seconds[name].append(time.perf_counter() - start)
-    counted = int(questions.present.sum())
     present = questions.present
     ratio = statistics.median(a / b for a, b in zip(seconds["plain"], seconds["packed"]))
+    speeds = {name: present.sum() / statistics.median(each) for name, each in seconds.items()}
     return {
-        "questions": path.stem, "n": str(len(questions)),
-        "options/s": f"{counted / min(seconds['packed']):.1f}",
-        "plain": f"{counted / min(seconds['plain']):.1f}", "ratio": f"{ratio:.2f}",
+        "questions": path.stem, "n": str(len(questions)), "options/s": f"{speeds['packed']:.1f}",
+        "plain": f"{speeds['plain']:.1f}", "ratio": f"{ratio:.2f}",
+        "by tokens": f"{tokens_of(both['plain'], items) / tokens_of(both['packed'], items):.2f}",
         "largest difference": f"{np.abs(scores['plain'] - scores['packed'])[present].max():.0e}",
     }  # fmt: skip
 
 
-def harness(path: Path, size: str, device: str, most: int) -> dict[str, str]:
+def tokens_of(each: Backbone, items: Sequence[Item]) -> int:
+    """The tokens that a way reads, without padding."""
+    writer = Writer(each.tokenizer, _PLAIN, _ROW)
+    batch = [each.collator()([each.form.encode(writer, item)]) for item in items]
+    return sum(
+        int((one["group"] >= 0).sum() if "group" in one else one["attention_mask"].sum()) for one in batch
+    )
+
+
+def harness(path: Path, plain: Backbone, most: int) -> Row:
     """The same requests by lm-evaluation-harness, against packed rows."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    questions = Questions.read(path)
-    questions = questions.take(range(min(most, len(questions))))
-    plain = backbone(size, "options", device)
-    packed, _ = with_packing(plain)
+    questions, items = read(path, most)
+    device = plain.model.device.type
     with tempfile.TemporaryDirectory() as folder:
         plain.model.save_pretrained(folder)
         plain.tokenizer.save_pretrained(folder)
-        theirs = HFLM(pretrained=folder, device=device, batch_size=8, max_length=1024, add_bos_token=False)
+        # It asks for a token to begin with, which it does not use here.
+        theirs = HFLM(
+            pretrained=folder, device=device, batch_size=8, max_length=_ROW, add_bos_token=False,
+            prefix_token_id=plain.tokenizer.cls_token_id,
+        )  # fmt: skip
     requests = [
         Instance("loglikelihood", {}, (f"{q.context}\n\nQuestion: {q.prompt}\nAnswer:", f" {option}"), number)
         for number, q in enumerate(questions) for option in q.options if option is not None
     ]  # fmt: skip
     start = time.perf_counter()
-    theirs.loglikelihood(requests, disable_tqdm=True)
+    answers = theirs.loglikelihood(requests, disable_tqdm=True)
     their_seconds = time.perf_counter() - start
-    items = [
-        Item(q.prompt, q.options, (paragraphs_as_snippets(q.context or ""),) * len(q.options), q.answer)
-        for q in questions
-    ]
+    packed, _ = with_packing(plain)
     start = time.perf_counter()
-    packed.form.score(packed, Writer(plain.tokenizer, _PLAIN, 1024), items, quiet=True)
+    scores = packed.form.score(packed, Writer(plain.tokenizer, _PLAIN, _ROW), items, quiet=True)
     seconds = time.perf_counter() - start
+    # Where a row is cut they leave out its beginning, and we the end of its context.
+    sizes = [[len(theirs.tok_encode(text)) for text in request.args] for request in requests]
+    means = np.array([sum_ / own for (sum_, _), (_, own) in zip(answers, sizes)])
+    whole = np.array([sum(each) <= _ROW for each in sizes])
     return {
         "questions": path.stem, "requests": f"{len(requests):,}",
         "options/s": f"{len(requests) / seconds:.1f}",
         "harness": f"{len(requests) / their_seconds:.1f}", "ratio": f"{their_seconds / seconds:.2f}",
+        "largest difference": f"{np.abs(scores[questions.present] - means)[whole].max():.0e}",
     }  # fmt: skip
 
 
@@ -267,24 +309,37 @@ def main() -> int:
         "--most", type=int, default=200, metavar="N", help="questions of each set (default: 200)"
     )
     flags.add_argument(
-        "--shapes", type=_shape, nargs="+", default=GRID, metavar="PREFIX/OPTION/OPTIONS",
+        "--shapes", type=_shape, nargs="*", default=GRID, metavar="PREFIX/OPTION/OPTIONS",
         help="tokens of the prefix and of an option, and how many options (default: all of the grid)",
     )  # fmt: skip
+    flags.add_argument(
+        "--questions", type=int, metavar="N", help="questions of each shape (default: 2, with a GPU 8)"
+    )
     flags.add_argument("--repeats", type=int, default=_REPEATS, metavar="N", help="turns side by side")
+    flags.add_argument("--size", choices=SIZES, help="of the model (default: by the device)")
+    flags.add_argument("--nf4", action="store_true", help="linear layers in 4 bits; no training step")
+    flags.add_argument("--no-training", action="store_true", help="no training step")
+    flags.add_argument("--gpu", metavar="SIZE", help="GPU memory to keep within, e.g. 15GB")
     flags.add_argument("--harness", action="store_true", help="compare with lm-evaluation-harness too")
     arguments = flags.parse_args()
+    keep_within(arguments.gpu)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    size, repeats = ("quick", 1) if arguments.quick else (device, arguments.repeats)
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    note = f"{where}; a Llama of random weights ({size}); medians of {repeats} turns side by side."
-    rows = table(size, device, QUICK if arguments.quick else arguments.shapes, repeats)
-    report("Options a second over packed rows", rows, arguments.json, note)
-    most = 20 if arguments.quick else arguments.most
+    size, repeats = (arguments.size or device, arguments.repeats)
+    shapes, most = arguments.shapes, arguments.most
+    if arguments.quick:
+        size, repeats, shapes, most = "quick", 1, QUICK, 20
+    plain = backbone(size, device, arguments.nf4)
+    form = f"{size}, NF4" if arguments.nf4 else size
+    note = f"{where()}; a Llama of random weights ({form}); medians of {repeats} turns side by side."
+    if shapes:
+        count = arguments.questions or (2 if device == "cpu" else 8)
+        rows = table(plain, shapes, count, repeats, trains=not (arguments.nf4 or arguments.no_training))
+        report("Options a second over packed rows", rows, arguments.json, note)
     if arguments.sets:
-        rows = [real(path, size, device, most, max(1, repeats // 2)) for path in arguments.sets]
+        rows = [real(path, plain, most, repeats) for path in arguments.sets]
         report("Packed rows over question sets with their texts", rows, None, note)
     if arguments.harness:
-        rows = [harness(path, size, device, most) for path in arguments.sets]
+        rows = [harness(path, plain, most) for path in arguments.sets]
         report("Packed rows against lm-evaluation-harness", rows, None, note)
     return 0
 

@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from benchmarks.common import Watch, parser, report
+from benchmarks.common import Watch, keep_within, parser, report, where
 from benchmarks.training_memory import make_tokenizer, questions
 from kaggle_rag.models.answering.forms import DECODER
 from kaggle_rag.models.answering.packed import PackedOptions
@@ -59,30 +59,54 @@ def shape(parameters: float) -> dict[str, int]:
     }  # fmt: skip
 
 
-def make_checkpoint(folder: Path, parameters: float, precision: str) -> int:
-    """Shards, index, config and tokenizer; the weights' bytes. In memory there is one layer at a time."""
+def make_checkpoint(folder: Path, parameters: float, precision: str, nf4: bool = False) -> None:
+    """Shards, index, config and tokenizer. In memory there is one layer at a time."""
     tokens, dtype = make_tokenizer(folder), dtype_of(precision)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     config = LlamaConfig(
         vocab_size=tokens, max_position_embeddings=4096, pad_token_id=0, eos_token_id=1, dtype=dtype,
         architectures=["LlamaForCausalLM"], **shape(parameters),
     )  # fmt: skip
-    config.save_pretrained(folder)
     skeleton = Skeleton("AutoModelForCausalLM", config, dtype, "cpu")
-    shapes, generator = skeleton.shapes(), torch.Generator().manual_seed(0)
-    where: dict[str, str] = {}
+    shapes, generator = skeleton.shapes(), torch.Generator(device).manual_seed(0)
+    files: dict[str, str] = {}
     size = 0
     for number, part in enumerate(skeleton.parts):
-        # Norms of ones, as they are before training.
-        made = {
-            name: torch.ones(shapes[name], dtype=dtype) if "norm" in name
-            else torch.empty(shapes[name], dtype=dtype).normal_(0, 0.02, generator=generator)
-            for name in part
-        }  # fmt: skip
+        made: dict[str, torch.Tensor] = {}
+        for name in part:
+            # Norms of ones, as they are before training.
+            weight = torch.ones(shapes[name], dtype=dtype, device=device)
+            if "norm" not in name:
+                weight.normal_(0, 0.02, generator=generator)
+            made |= in_nf4(name, weight) if nf4 and name.endswith("_proj.weight") else {name: weight.cpu()}
         file = f"model-{number:05}.safetensors"
         save_file(made, folder / file, {"format": "pt"})
-        where |= dict.fromkeys(part, file)
+        files |= dict.fromkeys(made, file)
         size += sum(weight.nbytes for weight in made.values())
-    write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": where})
+    write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": files})
+    if nf4:
+        config.quantization_config = {
+            "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": PRECISIONS[precision],
+        }  # fmt: skip
+    # Last: a checkpoint with a config is whole.
+    config.save_pretrained(folder)
+
+
+def in_nf4(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A weight in 4 bits, and what belongs to it, by the names that transformers gives them."""
+    from bitsandbytes import functional
+
+    packed, state = functional.quantize_4bit(
+        weight, blocksize=64, compress_statistics=True, quant_type="nf4"
+    )  # fmt: skip
+    parts = {f"{name}.{part}": tensor.cpu() for part, tensor in state.as_dict(packed=True).items()}
+    return {name: packed.cpu(), **parts}
+
+
+def size_of(folder: Path) -> int:
+    """The weights' bytes."""
+    size: int = json.loads((folder / INDEX).read_text())["metadata"]["total_size"]
     return size
 
 
@@ -141,8 +165,9 @@ def offloaded(folder: Path, precision: str, device: str, spare: Path) -> Backbon
     return loaded(folder, precision, device, device_map=places, offload_folder=spare)
 
 
-def one(name: str, folder: Path, count: int, tokens: int, precision: str) -> dict[str, Any]:
+def one(name: str, folder: Path, count: int, tokens: int, precision: str, gpu: str) -> dict[str, Any]:
     """Seconds, peak memory, bytes read and scores of one way, measured in this process."""
+    keep_within(gpu)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     form = PackedOptions()
     writer = Writer(AutoTokenizer.from_pretrained(folder), form.layout, _ROW)
@@ -182,10 +207,12 @@ def run(name: str, *given: Any) -> dict[str, Any]:
     return found
 
 
-def table(names: list[str], run_way: Callable[[str], dict[str, Any]], count: int) -> list[dict[str, str]]:
-    """A row a way, beside accelerate's."""
+def table(
+    names: list[str], run_way: Callable[[str], dict[str, Any]], count: int
+) -> list[dict[str, str | None]]:
+    """A row a way, beside the last but the model in memory."""
     found = {name: run_way(name) for name in names}
-    theirs = found[OFFLOADED]
+    theirs = found[OFFLOADED] if OFFLOADED in found else found[names[-1]]
     return [
         {
             "": name, "questions/minute": f"{60 * count / each['seconds']:.1f}",
@@ -208,23 +235,38 @@ def main() -> int:
     flags.add_argument("--batch-tokens", type=int, default=16_384 if cuda else 2_048, metavar="N")
     flags.add_argument("--precision", choices=PRECISIONS, default="fp16" if cuda else "fp32")
     flags.add_argument("--folder", type=Path, help="where the model is written (default: a temporary folder)")
+    flags.add_argument(
+        "--checkpoint", type=Path, help="the model's own folder: made if it is not there, and kept"
+    )  # fmt: skip
     flags.add_argument("--memory", action="store_true", help="the model in memory too: it must fit")
-    flags.add_argument("--only", nargs=5, metavar="X", help="one way: NAME FOLDER QUESTIONS TOKENS PRECISION")
+    flags.add_argument("--alone", action="store_true", help="without accelerate's offload")
+    flags.add_argument("--nf4", action="store_true", help="linear layers in 4 bits, in the files already")
+    flags.add_argument("--gpu", metavar="SIZE", default="", help="GPU memory to keep within, e.g. 15GB")
+    flags.add_argument(
+        "--only", nargs=6, metavar="X", help="one way: NAME FOLDER QUESTIONS TOKENS PRECISION GPU"
+    )  # fmt: skip
     arguments = flags.parse_args()
     if arguments.only:
-        name, folder, count, tokens, precision = arguments.only
-        print(json.dumps(one(name, Path(folder), int(count), int(tokens), precision)))
+        name, folder, count, tokens, precision, gpu = arguments.only
+        print(json.dumps(one(name, Path(folder), int(count), int(tokens), precision, gpu)))
         return 0
     parameters, count = (2e6, 8) if arguments.quick else (arguments.parameters, arguments.questions)
-    names = [STREAMED, OFFLOADED, *([WHOLE] if arguments.memory else [])]
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
-        size = make_checkpoint(Path(made), parameters, arguments.precision)
-        rows = table(
-            names, lambda name: run(name, made, count, arguments.batch_tokens, arguments.precision), count
-        )
-    where = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    # accelerate offloads no weights in 4 bits.
+    both = [STREAMED] if arguments.alone or arguments.nf4 else [STREAMED, OFFLOADED]
+    names = [*both, *([WHOLE] if arguments.memory else [])]
+    precision = arguments.precision
+    given = (count, arguments.batch_tokens, precision, arguments.gpu)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
+        made = arguments.checkpoint or Path(temporary)
+        if not (made / "config.json").is_file():
+            made.mkdir(parents=True, exist_ok=True)
+            make_checkpoint(made, parameters, precision, arguments.nf4)
+        size = size_of(made)
+        # A quick run's numbers mean nothing, and a process of its own takes seconds to start.
+        rows = table(names, lambda name: (one if arguments.quick else run)(name, made, *given), count)
+    kind = f"NF4 and {precision}" if arguments.nf4 else precision
     note = (
-        f"{where}; a Llama of {show_size(size)} in {arguments.precision}, {count} questions of four options "
+        f"{where()}; a Llama of {show_size(size)} in {kind}, {count} questions of four options "
         f"behind {_ROW} tokens, {arguments.batch_tokens:,} tokens a batch, loading included, the files kept "
         "out of the page cache. Peak memory is "
         + ("CUDA's allocator's." if cuda else "resident, mapped files included.")

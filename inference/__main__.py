@@ -71,6 +71,7 @@ def _submit_flags(parser: argparse.ArgumentParser) -> None:
         "--questions-expected", type=count_of("questions"), metavar="N",
         help="with --dry-run: questions of the hidden test set (default: those of QUESTIONS)",
     )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
     parser.add_argument("--strict", action="store_true", help="stop at the first stage that fails")
     parser.add_argument("--time", metavar="TIME", help="end in this time, e.g. 8.5h or 40m")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
@@ -110,9 +111,8 @@ def _blend_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="NAME.predictions of submit")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the submission to write")
     parser.add_argument("--weights", type=float, nargs="+", metavar="X", help="one per run (default: equal)")
-    parser.add_argument(
-        "--rule", choices=("probabilities", "ranks"), default="probabilities", help="what is averaged"
-    )
+    rules = ("probabilities", "ranks", "logits")
+    parser.add_argument("--rule", choices=rules, default="probabilities", help="what is averaged")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -213,7 +213,8 @@ def _submit(arguments: argparse.Namespace) -> int:
 
         show_report(
             plan(solution, inputs, without_contexts=arguments.without_contexts,
-                 expected=arguments.questions_expected)
+                 expected=arguments.questions_expected),
+            as_json=arguments.json,
         )  # fmt: skip
         return 0
     count = submit(solution, **options, strict=arguments.strict)

@@ -108,7 +108,7 @@ class Session:
 
     def answer(self, question: Questions) -> dict[str, Any]:
         """The answer as plain JSON, as ``--json`` prints it."""
-        from inference.predict import mixed
+        from inference.cascade import mixed
 
         contexts = self.retriever(question)
         tables = [ranker.probabilities(question, contexts) for ranker in self.rankers]

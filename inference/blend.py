@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from inference.predictions import blendable
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.submission import TOP, is_submission, top_letters, write_submission
@@ -88,7 +89,7 @@ def _read(run: Path) -> tuple[Predictions, list[Probabilities], list[float]]:
             expected="a folder NAME.predictions that inference submit wrote, or one of its files",
         )  # fmt: skip
     read = [Predictions.read(path) for path in files]
-    tables = {name: table for each in read for name, table in each.tables.items()}
+    tables = {name: table for each in read for name, table in blendable(each).items()}
     weights = [float(each.notes.get("weight", 1.0)) for each in read for _ in each.tables]
     for path, each in zip(files, read):
         if each.marks != read[0].marks:

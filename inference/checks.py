@@ -12,12 +12,19 @@ from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.data.submission import is_submission, read_ids
+from kaggle_rag.ensembling.cascade import OutOfFold
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.checks import check_models, check_ranker
 from kaggle_rag.rankers.needs import require_limits
 from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.files import require_space
+from kaggle_rag.runtime.limits import Need, require
+
+# Bytes on disk: of a token of a context, with the evidence it came from; of a ranker's answer to a question
+# of 26 options.
+_BYTES_A_TOKEN, _BYTES_A_PREDICTION = 30, 26 * 4
 
 
 def given(solution: Solution, *keys: str) -> None:
@@ -133,10 +140,24 @@ def check_submit(
     search = not without_contexts and solution.contexts_file is None
     check_models(gathered, solution, search=search, encodes=search or uses_encoder(solution))
     _check_ram(gathered, solution, search=search)
+    if inputs and solution.out and search:
+        with gathered.check():
+            _require_disk(solution, len(inputs.questions))
     check_rankers(gathered, solution)
     gathered.tell()
     assert inputs
     return inputs
+
+
+def _require_disk(solution: Solution, questions: int) -> None:
+    """Raise ``LimitError`` if contexts and predictions fit neither ``limits.disk`` nor the disk."""
+    assert solution.out
+    # Contexts in batches and, while they are joined, once more.
+    contexts = 2 * solution.contexts.tokens * _BYTES_A_TOKEN
+    needed = questions * (contexts + len(active_rankers(solution)) * _BYTES_A_PREDICTION)
+    cure = "raise limits.disk, or lower contexts.tokens"
+    require(Need("contexts and predictions", 0, cure, disk=needed), ram=None, disk=solution.limits.disk)
+    require_space(solution.out.parent, needed)
 
 
 def _limited(questions: Questions, limit: int | None) -> Inputs:
@@ -172,6 +193,9 @@ def check_rankers(gathered: Gathered, solution: Solution) -> None:
     if solution.stack:
         with gathered.check():
             fitting_stack(solution)
+    if solution.out_of_fold:
+        with gathered.check():
+            OutOfFold.read(solution.out_of_fold, len(solution.rankers))
 
 
 def fitting_stack(solution: Solution) -> Stack:

@@ -10,8 +10,8 @@ from kaggle_rag.config import ContextSettings, Solution
 # Settings of a solution that a program does not read. In a solution.yaml they are for the other programs;
 # typed for this one, they were meant to have an effect.
 _UNREAD = {
-    "contexts": ("contexts_file", "rankers", "blend", "stack", "top"),
-    "ask": ("questions", "contexts_file", "out", "top", "limit"),
+    "contexts": ("contexts_file", "rankers", "blend", "stack", "out_of_fold", "top"),
+    "ask": ("questions", "contexts_file", "out", "out_of_fold", "top", "limit"),
     "submit": (),
 }
 
@@ -37,6 +37,8 @@ def idle(
         yield from _idle_without(solution, "--without-contexts" if without_contexts else "contexts_file")
     if solution.limits.gpu and (solution.device or "").startswith("cpu"):
         yield "limits.gpu has no effect on the device cpu"
+    if solution.out_of_fold and program == "submit" and len(active_rankers(solution)) == 1:
+        yield "out_of_fold has no effect: the only ranker is asked everything in any order"
     if program != "contexts":
         yield from _idle_mix(solution)
         yield from _idle_rankers(solution, sure=program == "ask")
@@ -87,6 +89,8 @@ def _idle_mix(solution: Solution) -> Iterator[str]:
             yield "blend has no effect: the stack combines the rankers"
         if weighted:
             yield "rankers.*.weight has no effect: the stack combines the rankers"
+        if any(each.temperature != 1 for each in solution.rankers):
+            yield "rankers.*.temperature has no effect: the stack combines the rankers"
         return
     if len(active_rankers(solution)) == 1 and "blend" in solution.model_fields_set:
         yield "blend has no effect: only one ranker has nonzero weight"
@@ -99,5 +103,9 @@ def _idle_rankers(solution: Solution, *, sure: bool) -> Iterator[str]:
     """``sure``: the probabilities themselves are shown."""
     by_rank = not sure and (len(active_rankers(solution)) == 1 or solution.blend == "ranks")
     for number, each in enumerate(solution.rankers):
-        if "temperature" in each.options and by_rank and not solution.stack:
+        if solution.stack or not by_rank:
+            continue
+        if "temperature" in each.options:
             yield f"rankers.{number}.options.temperature has no effect: only the order of the options matters"
+        if each.temperature != 1:
+            yield f"rankers.{number}.temperature has no effect: only the order of the options matters"

@@ -4,92 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from inference.cascade import Cascade
 from inference.checks import Inputs, active_rankers
-from inference.predict import cost
+from inference.predict import turns_of
 from inference.predictions import names_of
 from inference.ranker_turn import is_read_once, require_room, workspace
+from inference.run_log import Clock
+from inference.submission_plan import StagePlan, SubmissionPlan
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.rankers.registry import make_ranker, takes_index
+from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.rankers.resources import Resources
-from kaggle_rag.runtime.console import duration
-from kaggle_rag.runtime.errors import show_size
 from kaggle_rag.runtime.limits import Usage, measured
 
-# Groups of questions that are timed one after the other, how many each has, and the seconds after which no
-# further group is timed.
-_GROUPS, _SIZE, _LONG = 3, 24, 30.0
-
-
-@dataclasses.dataclass(frozen=True)
-class StagePlan:
-    """One stage: seconds to open it, and per question (mean, least, most of the groups); peaks in bytes."""
-
-    name: str
-    opening: float
-    pace: float
-    fastest: float
-    slowest: float
-    ram_peak: int
-    gpu_peak: int
-
-    def seconds(self, questions: int, pace: float) -> float:
-        """For so many questions at a pace."""
-        return self.opening + questions * pace
-
-
-@dataclasses.dataclass(frozen=True)
-class SubmissionPlan:
-    """The stages of a submission of ``questions`` questions, in their order; ``limit`` in seconds."""
-
-    questions: int
-    stages: tuple[StagePlan, ...]
-    limit: float | None
-
-    @property
-    def seconds(self) -> float:
-        return sum(stage.seconds(self.questions, stage.pace) for stage in self.stages)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "questions": self.questions, "seconds": round(self.seconds, 1), "limit": self.limit,
-            "stages": [dataclasses.asdict(stage) for stage in self.stages],
-        }  # fmt: skip
-
-    def text(self) -> str:
-        wide = max(5, *(len(stage.name) for stage in self.stages))
-        gpu = any(stage.gpu_peak for stage in self.stages)
-        lines = [
-            f"{self.questions:,} questions",
-            f"{'stage':<{wide}}  {'about':>10}  {'between':>22}  peak RAM{'  peak GPU' if gpu else ''}",
-        ]
-        for stage in self.stages:
-            about, low, high = (
-                duration(stage.seconds(self.questions, pace))
-                for pace in (stage.pace, stage.fastest, stage.slowest)
-            )
-            cells = f"{about:>10}  {low:>10}, {high:>10}  {show_size(stage.ram_peak):>8}"
-            cells += f"  {show_size(stage.gpu_peak):>8}" if gpu else ""
-            lines.append(f"{stage.name:<{wide}}  {cells}")
-        lines.append(f"{'all':<{wide}}  {duration(self.seconds):>10}")
-        if self.limit is not None:
-            lines.append(self._within(self.limit))
-        return "\n".join([*lines, "Nothing was written."])
-
-    def _within(self, limit: float) -> str:
-        if self.seconds <= limit:
-            return f"fits within limits.time, {duration(limit)}"
-        over = duration(self.seconds - limit)
-        return (
-            f"more than limits.time, {duration(limit)}, by {over}: the most expensive rankers answer only "
-            "the questions that the blend is least certain of"
-        )
+# Groups of questions that are timed one after the other, each larger than the last, since a large batch
+# takes less time per question; and the seconds of a stage after which no further group is timed.
+_SIZES, _LONG = (16, 32, 64, 128), 15.0
 
 
 def plan(
@@ -103,33 +39,33 @@ def plan(
     """
     search = inputs.contexts is None and not without_contexts
     resources = Resources.open(solution if search else solution.model_copy(update={"index": None}))
+    starting = Clock(None).elapsed()
     trial = _Trial(inputs.questions, inputs.contexts, expected or len(inputs.questions))
-    stages = [trial.search(resources)] if search else []
+    searching = trial.search(resources) if search else None
     rankers = active_rankers(solution)
     names = names_of([(each.kind, each.options) for each in rankers])
-    costs = [(not takes_index(each.kind), cost(each)) for each in rankers]
-    for number in sorted(range(len(rankers)), key=lambda n: costs[n]):
-        stages.append(trial.rank(names[number], rankers[number], resources))
-    return SubmissionPlan(expected or len(inputs.questions), tuple(stages), solution.limits.time)
+    cascade = Cascade.of(solution)
+    order, shares = turns_of(rankers, cascade)
+    asking = [trial.rank(names[number], rankers[number], resources) for number in order]
+    whole = SubmissionPlan(
+        expected or len(inputs.questions), starting, searching, tuple(asking),
+        tuple(shares), solution.limits.time,
+    )  # fmt: skip
+    asked = [each.questions / whole.questions for each in whole.schedule() if each.stage in asking]
+    return dataclasses.replace(whole, scores=cascade.expected(order, asked))
 
 
 class _Trial:
-    """A few questions of all lengths, in groups that are alike, and their contexts.
-
-    ``expected`` questions are forecast.
-    """
+    """A few questions of all lengths, in groups, and their contexts; ``expected`` questions are forecast."""
 
     def __init__(
         self, questions: Questions, contexts: Sequence[QuestionContexts] | None, expected: int
     ) -> None:
         self.expected = expected
-        lengths = [len(q.prompt) + sum(len(option or "") for option in q.options) for q in questions]
-        order = np.argsort(lengths, kind="stable")
-        chosen = order[np.unique(np.linspace(0, len(order) - 1, _GROUPS * _SIZE).astype(np.int64))]
-        rows = [chosen[start::_GROUPS] for start in range(_GROUPS) if len(chosen) > start]
-        self.groups = [questions.take(group) for group in rows]
+        groups = [*_groups(questions)]
+        self.groups = [questions.take(group) for group in groups]
         self.contexts: list[Sequence[QuestionContexts] | None] = [
-            None if contexts is None else [contexts[row] for row in group] for group in rows
+            None if contexts is None else [contexts[row] for row in group] for group in groups
         ]
 
     def search(self, resources: Resources) -> StagePlan:
@@ -137,11 +73,14 @@ class _Trial:
         with measured("contexts") as usage:
             start = time.perf_counter()
             retriever = resources.retriever()
-            opening, paces = time.perf_counter() - start, []
-            for number, group in enumerate(self.groups):
-                start = time.perf_counter()
-                self.contexts[number] = retriever(group)
-                paces.append((time.perf_counter() - start) / len(group))
+            opening = time.perf_counter() - start
+
+            def find(number: int) -> None:
+                self.contexts[number] = retriever(self.groups[number])
+
+            paces = self._paces(find)
+        # Rankers are timed on what was searched.
+        self.groups, self.contexts = self.groups[: len(paces)], self.contexts[: len(paces)]
         return _stage("contexts", opening, paces, usage)
 
     def rank(self, name: str, settings: RankerSettings, resources: Resources) -> StagePlan:
@@ -154,23 +93,44 @@ class _Trial:
             require_room(unopened, resources.solution)
             start = time.perf_counter()
             with unopened as ranker:
-                opening, paces = time.perf_counter() - start, []
-                for group, contexts in zip(self.groups, self.contexts):
-                    start = time.perf_counter()
-                    ranker.probabilities(group, contexts)
-                    if is_read_once(ranker):
-                        # A group costs about as much as all: one shows the pace.
-                        paces.append(ranker.forecast(self.expected) / self.expected)
-                        break
-                    paces.append((time.perf_counter() - start) / len(group))
-                    if time.perf_counter() - start > _LONG:
-                        break
+                opening = time.perf_counter() - start
+
+                def ask(number: int) -> None:
+                    ranker.probabilities(self.groups[number], self.contexts[number])
+
+                if is_read_once(ranker):
+                    # A group costs about as much as all: one shows the pace.
+                    ask(0)
+                    paces = [ranker.forecast(self.expected) / self.expected]
+                else:
+                    paces = self._paces(ask)
         return _stage(f"rank: {name}", opening, paces, usage)
+
+    def _paces(self, work: Callable[[int], Any]) -> list[float]:
+        """Seconds per question of each group, until that took long enough."""
+        began, paces = time.perf_counter(), []
+        for number, group in enumerate(self.groups):
+            start = time.perf_counter()
+            work(number)
+            paces.append((time.perf_counter() - start) / len(group))
+            if time.perf_counter() - began > _LONG:
+                break
+        return paces
+
+
+def _groups(questions: Questions) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Rows of groups of growing size, each evenly over all lengths; no question is in two."""
+    lengths = [len(q.prompt) + sum(len(option or "") for option in q.options) for q in questions]
+    left = np.argsort(lengths, kind="stable")
+    for size in _SIZES:
+        if not len(left):
+            return
+        places = np.unique(np.linspace(0, len(left) - 1, min(size, len(left))).astype(np.int64))
+        yield left[places]
+        left = np.delete(left, places)
 
 
 def _stage(name: str, opening: float, paces: Sequence[float], usage: Usage) -> StagePlan:
     # The first group warms up: it only counts where there is no other.
     warm = paces[1:] or paces
-    return StagePlan(
-        name, opening, float(np.mean(warm)), min(warm), max(warm), usage.ram_peak, usage.gpu_peak
-    )  # fmt: skip
+    return StagePlan(name, opening, warm[-1], min(warm), max(warm), usage.ram_peak, usage.gpu_peak)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from inference.checks import active_rankers, fitting_stack
+from inference.cascade import Cascade, mixed
+from inference.checks import active_rankers
 from inference.predictions import PredictionStore, names_of
 from inference.ranker_turn import RankerTurn, require_room
 from inference.run_log import Clock, RunLog
-from kaggle_rag.config import LimitSettings, RankerSettings, Solution
+from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.rankers.base import TellsNeed
@@ -49,9 +49,7 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
             continue
         with faults.check(), numbered(number):
             ranker = make_ranker(settings.kind, settings.options, encoder=None, index=None)
-            # A model that is read as it goes would else be found damaged after hours.
-            if solution.limits != LimitSettings() or settings.options.get("streamed"):
-                require_room(ranker, solution)
+            require_room(ranker, solution)
     faults.tell()
 
 
@@ -76,6 +74,36 @@ def cost(settings: RankerSettings) -> int:
     return need.size or need.weights
 
 
+class Turns(NamedTuple):
+    """In which order rankers are asked, and what part of the time that is left each may take then.
+
+    ``order`` are places among the active rankers; the last one's share is all.
+    """
+
+    order: list[int]
+    shares: list[float]
+
+
+def turns_of(rankers: Sequence[RankerSettings], cascade: Cascade) -> Turns:
+    """What gains most for its cost comes first where that is known, else the cheapest.
+
+    Without out-of-fold predictions, those that use the index come before all others, so that it can be
+    closed. A ranker that gains nothing comes last and takes what time the others leave.
+    """
+    costs = [max(cost(each), _LEAST_COST) for each in rankers]
+    if cascade.known is None:
+        order = sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
+        return Turns(order, shares([costs[n] for n in order]))
+    order, gains = cascade.order(costs)
+    return Turns(order, shares([costs[n] if gain > 0 else 1 for n, gain in zip(order, gains)]))
+
+
+def shares(costs: Sequence[int]) -> list[float]:
+    """Each cost's part of it and all behind it."""
+    weighed = np.asarray(costs, dtype=np.float64)
+    return [float(each) for each in weighed / np.cumsum(weighed[::-1])[::-1]]
+
+
 def predict(
     resources: Resources,
     questions: Questions,
@@ -85,7 +113,7 @@ def predict(
     store: PredictionStore | None = None,
     after: Callable[[Probabilities], None] | None = None,
 ) -> Probabilities:
-    """Ask the active rankers one at a time, the cheapest first, each freeing its memory; then mix them.
+    """Ask the active rankers one at a time, each freeing its memory; then mix them.
 
     Parameters
     ----------
@@ -96,14 +124,13 @@ def predict(
     log = log or RunLog(Clock(None), strict=True, quiet=True)
     rankers = active_rankers(resources.solution)
     names = names_of([(each.kind, each.options) for each in rankers])
-    costs = [cost(each) for each in rankers]
-    # Those that use the index come first, so that it can be closed before the others.
-    order = sorted(range(len(rankers)), key=lambda n: (not takes_index(rankers[n].kind), costs[n]))
     tables = [np.full(questions.present.shape, np.nan, np.float32) for _ in rankers]
-    for turn, number in enumerate(order):
-        weighed = [max(costs[n], _LEAST_COST) for n in order[turn:]]
-        until = log.clock.after(weighed[0] / sum(weighed))
-        its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until)
+    cascade = Cascade.of(resources.solution)
+    order, time_shares = turns_of(rankers, cascade)
+    for turn, (number, share) in enumerate(zip(order, time_shares)):
+        until = log.clock.after(share)
+        gate = cascade.gate(order[:turn], number)
+        its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until, gate)
         so_far = mixed(resources.solution, tables, questions.present) if turn else None
         with log.stage(f"rank: {names[number]}") as stage:
             its_turn.answer(resources, stage, tables[number], so_far, log.clock, store)
@@ -112,20 +139,3 @@ def predict(
     return mixed(resources.solution, tables, questions.present)
 
 
-def mixed(
-    solution: Solution, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]
-) -> Probabilities:
-    """The blend or the stack of the tables of `active_rankers`; ``present`` ``(n, k)``: existing options.
-
-    A stack mixes the rows that all rankers answered; a blend takes the others.
-    """
-    rankers = active_rankers(solution)
-    weights = [each.weight for each in rankers] if not solution.stack else [1.0] * len(rankers)
-    blended = blend(tables, weights, present, solution.blend)
-    if not solution.stack:
-        return blended
-    whole = np.isfinite(np.stack(tables)).all(axis=(0, 2))
-    if whole.any():
-        some = [table[whole] for table in tables]
-        blended[whole] = fitting_stack(solution).mixed(some, present[whole])
-    return blended

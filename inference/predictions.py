@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from kaggle_rag.config import RankerSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.calibration import with_temperature
 from kaggle_rag.rankers.identity import free_name
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.work_folder import WorkFolder
@@ -61,9 +63,13 @@ class PredictionStore:
                 return table
         return self._empty()
 
-    def save(self, name: str, table: Probabilities, made_by: Mapping[str, Any], weight: float) -> None:
-        """Write a ranker's table as it is now."""
-        notes = {"made by": _plain(made_by), "weight": weight}
+    def save(
+        self, name: str, table: Probabilities, made_by: Mapping[str, Any], settings: RankerSettings
+    ) -> None:
+        """Write a ranker's table as it is now, and how it is blended."""
+        notes = {
+            "made by": _plain(made_by), "weight": settings.weight, "temperature": settings.temperature
+        }  # fmt: skip
         folds = np.full(len(self.questions), -1, np.int64)
         Predictions.of(self.questions, folds, {name: table}, notes).write(self._path(name))
 
@@ -76,6 +82,15 @@ class PredictionStore:
 
     def _path(self, name: str) -> Path:
         return self.work.folder / f"{name}.parquet"
+
+
+def blendable(stored: Predictions) -> dict[str, Probabilities]:
+    """The tables of a file as they are blended: with the temperature that their ranker had."""
+    temperature = float(stored.notes.get("temperature", 1.0))
+    return {
+        name: with_temperature(table, np.nan_to_num(table) > 0, temperature)
+        for name, table in stored.tables.items()
+    }
 
 
 def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:

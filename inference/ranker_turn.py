@@ -17,6 +17,7 @@ from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.cascade import Gate
 from kaggle_rag.rankers.base import AnswersWithin, Ranker, TellsNeed, Workspace
 from kaggle_rag.rankers.identity import identity
 from kaggle_rag.rankers.registry import make_ranker, takes_index
@@ -34,13 +35,17 @@ Rows = npt.NDArray[np.int64]
 
 
 class RankerTurn(NamedTuple):
-    """A ranker, and what it is asked; ``until`` is how much time must be left when it ends, in seconds."""
+    """A ranker, and what it is asked, in the order of ``gate``.
+
+    ``until`` is how much time must be left when it ends, in seconds.
+    """
 
     name: str
     settings: RankerSettings
     questions: Questions
     contexts: Sequence[QuestionContexts | None] | None
     until: float
+    gate: Gate = Gate()
 
     def answer(
         self, resources: Resources, stage: Stage, table: Probabilities, so_far: Probabilities | None,
@@ -54,7 +59,9 @@ class RankerTurn(NamedTuple):
         }
         if store:
             np.copyto(table, store.load(self.name, made_by))
-        rows = least_certain(so_far, np.flatnonzero(np.isnan(table).any(axis=1)))
+        rows = np.flatnonzero(np.isnan(table).any(axis=1))
+        if so_far is not None:
+            rows = self.gate.order(so_far, rows)
         stage.questions = len(table) - len(rows)
         if not len(rows):
             stage.note = f"{self.name}: all {len(table):,} answers were there already"
@@ -64,7 +71,7 @@ class RankerTurn(NamedTuple):
                 table[batch] = answers
                 stage.questions = int(np.isfinite(table).all(axis=1).sum())
                 if store:
-                    store.save(self.name, table, made_by, self.settings.weight)
+                    store.save(self.name, table, made_by, blended_as(self.settings, resources.solution))
             for note in ranker.notes:
                 print(f"note: {note}", file=sys.stderr)
         if clock.limit is not None and stage.questions < len(table):
@@ -134,18 +141,15 @@ class RankerTurn(NamedTuple):
 
     def _forecast(self, pace: float, count: int, clock: Clock) -> None:
         fits = int(max(clock.left() - self.until, 0) / max(pace, 1e-9))
-        then = "all fit" if fits >= count else f"about {fits:,} of them fit"
+        then = "all fit" if fits >= count else f"about {fits:,} of them fit, {self.gate}"
         print(
             f"{self.name}: about {duration(pace * count)} for {count:,} questions; {then}", file=sys.stderr
         )
 
 
-def least_certain(so_far: Probabilities | None, rows: Rows) -> Rows:
-    """Rows by the margin between their two most likely options, the smallest first; ties in order."""
-    if so_far is None or so_far.shape[1] < 2:
-        return rows
-    best = np.sort(so_far[rows], axis=1)
-    return rows[np.argsort(best[:, -1] - best[:, -2], kind="stable")]
+def blended_as(settings: RankerSettings, solution: Solution) -> RankerSettings:
+    """A stack reads probabilities as they are, whatever temperature is set for a blend."""
+    return settings.model_copy(update={"temperature": 1.0}) if solution.stack else settings
 
 
 def is_read_once(ranker: Ranker) -> TypeGuard[AnswersWithin]:
@@ -155,7 +159,8 @@ def is_read_once(ranker: Ranker) -> TypeGuard[AnswersWithin]:
 
 def workspace(solution: Solution, folder: Path | None = None) -> Workspace:
     """What a ranker may use within the limits."""
-    return Workspace(folder, solution.limits.ram, solution.limits.gpu)
+    limits = solution.limits
+    return Workspace(folder, limits.ram, limits.gpu, limits.disk)
 
 
 def require_room(ranker: Ranker, solution: Solution) -> int:
@@ -163,5 +168,5 @@ def require_room(ranker: Ranker, solution: Solution) -> int:
     if not isinstance(ranker, TellsNeed):
         return 0
     need = ranker.need()
-    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu)
+    require(need, ram=solution.limits.ram, gpu=solution.limits.gpu, disk=solution.limits.disk)
     return need.weights

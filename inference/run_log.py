@@ -17,6 +17,9 @@ from kaggle_rag.runtime.errors import show_size
 from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.limits import measured
 
+# The last stage stops this part of the time before its end: a submission still has to be written.
+SPARE = 0.03
+
 
 @dataclasses.dataclass
 class Stage:
@@ -42,9 +45,6 @@ class Clock:
     limit : seconds that the run may take; ``None``: as long as it needs.
     """
 
-    # The last stage stops this much before the end: a submission still has to be written.
-    _SPARE = 0.03
-
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
         self.begin = float(psutil.Process().create_time())
@@ -57,7 +57,7 @@ class Clock:
         """Seconds that stages may still take; infinite without a limit."""
         if self.limit is None:
             return float("inf")
-        return self.limit * (1 - self._SPARE) - self.elapsed()
+        return self.limit * (1 - SPARE) - self.elapsed()
 
     def after(self, share: float) -> float:
         """What is left when a share of the time has passed."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kaggle_rag.rankers.resources import Resources
 
 # Share of the time that contexts may take: rankers without them know less, and none at all nothing.
-_SEARCHING = 0.5
+SEARCHING = 0.5
 
 
 def check(
@@ -155,7 +155,7 @@ def _search(
     if path.is_file():
         return [*read_contexts(path, questions)]
     retriever = resources.retriever()
-    until = log.clock.after(_SEARCHING)
+    until = log.clock.after(SEARCHING)
     batches = ContextBatches(path, questions, store.work.key, retriever.batch)
     with batches.work.claimed():
         if batches.fill(retriever, lambda: log.clock.left() > until):

@@ -102,6 +102,11 @@ class RankerSettings(Section):
 
     kind: str = Field("similarity", description="a key of kaggle_rag.rankers.registry")
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="its weight in the blend")
+    temperature: float = Field(
+        1.0, gt=0, allow_inf_nan=False,
+        description="its probabilities are raised to 1 / temperature before they are blended; "
+        "cross-validate fits it",
+    )  # fmt: skip
     options: Annotated[dict[str, Any], ModelsInside(("folder", "base"))] = Field(
         default_factory=dict, description="settings of that ranker"
     )
@@ -121,6 +126,9 @@ class LimitSettings(Section):
 
     ram: Size = Field(None, description="refuse a stage that would need more, such as 13GB")
     gpu: Size = Field(None, description="the same for the memory of one GPU, such as 15GB")
+    disk: Size = Field(
+        None, description="the same for what a submission writes beside itself, such as 20GB"
+    )
     time: Seconds = Field(
         None,
         description="end in this time, counted from the start of the program, such as 8.5h, 40m or 90s: "
@@ -143,11 +151,18 @@ class Solution(Section):
     device: str | None = Field(None, description="cpu or cuda (default: cuda if available)")
     contexts: ContextSettings = ContextSettings()
     rankers: tuple[RankerSettings, ...] = Field((RankerSettings(),), min_length=1)
-    blend: Literal["probabilities", "ranks"] = "probabilities"
+    blend: Literal["probabilities", "ranks", "logits"] = Field(
+        "probabilities", description="what of the rankers is averaged"
+    )
     stack: Path | None = Field(
         None,
         description="stack.npz of a cross-validation of these rankers, in this order: combines them "
         "instead of blend and weights",
+    )
+    out_of_fold: Path | None = Field(
+        None,
+        description="predictions of these rankers, in this order, on questions that they were not trained on "
+        "(cross-validate --final writes them): with limits.time they tell which questions gain most",
     )
     top: Annotated[int, Field(ge=1, le=26)] | Literal["all"] = Field(
         3, description="letters of each prediction, the most likely first; all: a whole ranking"

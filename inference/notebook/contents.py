@@ -105,6 +105,11 @@ class _Packing:
         if self.solution.stack:
             self.settings["stack"] = "stack.npz"
             self.parts.append(Part("stack.npz", "combines the rankers", {"stack.npz": self.solution.stack}))
+        if self.solution.out_of_fold:
+            name = self.solution.out_of_fold.name
+            self.settings["out_of_fold"] = name
+            files = {name: self.solution.out_of_fold}
+            self.parts.append(Part(name, "tells which questions gain most from a ranker", files))
         return Contents(tuple(self.parts), self.settings, frozenset(self.packages), tuple(self.notes))
 
     def _index_and_encoders(self) -> None:

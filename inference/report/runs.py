@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from inference.predictions import KEY
+from inference.predictions import KEY, blendable
 from inference.run_log import Stage
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
@@ -142,7 +142,7 @@ def _submission(folder: Path) -> StoredRun:
     weights = {name: float(each.notes.get("weight", 1.0)) for name, each in stored.items()}
     return StoredRun(
         folder, "submission", first.ids, first.marks, first.answers,
-        {name: each.tables[name] for name, each in stored.items()}, weights, {},
+        {name: blendable(each)[name] for name, each in stored.items()}, weights, {},
         _mix(run.get("mix") or {}, folder / _RUN), stages, key.get("contexts"),
     )  # fmt: skip
 

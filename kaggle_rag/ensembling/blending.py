@@ -26,10 +26,23 @@ def by_rank(table: Probabilities) -> npt.NDArray[np.float64]:
     return np.asarray(1.0 / rankdata(-table, axis=1, method="average"), dtype=np.float64)
 
 
+def by_logit(table: Probabilities) -> npt.NDArray[np.float64]:
+    """Log-probabilities: their mean is a geometric one, in which a ranker that rules an option out is heard.
+
+    Source: Genest & Zidek 1986, https://doi.org/10.1214/ss/1177013825 (logarithmic pools).
+    """
+    return np.log(np.maximum(table.astype(np.float64), _FLOOR))
+
+
 RULES: dict[str, Callable[[Probabilities], npt.NDArray[np.float64]]] = {
     "probabilities": by_probability,
     "ranks": by_rank,
+    "logits": by_logit,
 }
+# What turns the mean of a rule into numbers that sum to 1 when divided by their sum.
+_BACK: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {"logits": np.exp}
+# A confident and wrong ranker costs at most -ln(1e-4) = 9.2 per question, and is outvoted.
+_FLOOR = 1e-4
 
 
 def blend(
@@ -38,7 +51,7 @@ def blend(
     present: npt.NDArray[np.bool_],
     rule: str = "probabilities",
 ) -> Probabilities:
-    """Weighted mean of the rankers' tables, absent options at 0, each row summing to 1.
+    """Weighted mean of the rankers' tables under a rule, absent options at 0, each row summing to 1.
 
     Parameters
     ----------
@@ -55,10 +68,14 @@ def blend(
             f"weights {list(weights)} for {len(tables)} rankers",
             expected="one weight per ranker, none negative, not all zero",
         )
-    mixed = np.zeros(present.shape, dtype=np.float64)
+    summed, heard = np.zeros(present.shape, dtype=np.float64), np.zeros((len(present), 1))
     for table, weight in zip(tables, weights):
-        answered = present & np.isfinite(table).all(axis=1, keepdims=True)
-        mixed += weight * np.where(answered, RULES[rule](np.where(answered, table, -1.0)), 0.0)
+        answered = np.isfinite(table).all(axis=1, keepdims=True)
+        values = RULES[rule](np.where(present & answered, table, -1.0))
+        summed += weight * np.where(present & answered, values, 0.0)
+        heard += weight * answered
+    means = np.where(heard > 0, summed / np.where(heard > 0, heard, 1), 0.0)
+    mixed = np.where(present & (heard > 0), _BACK.get(rule, np.asarray)(means), 0.0)
     total = mixed.sum(axis=1, keepdims=True)
     even = present / np.maximum(present.sum(axis=1, keepdims=True), 1)
     return np.asarray(np.where(total > 0, mixed / np.where(total > 0, total, 1), even), dtype=np.float32)
@@ -66,8 +83,6 @@ def blend(
 
 # Questions needed per free weight before a fit is tried: with fewer, even the best weights are noise.
 LEAST_QUESTIONS = 30
-# A confident and wrong ranker costs at most -ln(1e-4) = 9.2 per question.
-_FLOOR = 1e-4
 _FOLDS = 5
 # A ranker with less than this part of an equal share is dropped: it changes next to nothing, and costs a
 # notebook the time and memory of an entire model.

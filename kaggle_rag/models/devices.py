@@ -45,6 +45,14 @@ def device_of(name: str | None) -> str:
 
 
 AUTO = "auto"
+# How packed rows attend: as the model was loaded (SDPA, or eager), or by FlexAttention.
+ATTENTIONS = (AUTO, "flex")
+
+
+def require_attention(attention: str, where: str) -> None:
+    """Raise ``ConfigError`` unless it is one of `ATTENTIONS`."""
+    if attention not in ATTENTIONS:
+        raise ConfigError(f"no attention {attention!r}", where=where, expected=", ".join(ATTENTIONS))
 
 
 def require_precision(precision: str | None, where: str) -> None:
@@ -55,9 +63,21 @@ def require_precision(precision: str | None, where: str) -> None:
         )
 
 
-def precision_of(precision: str | None, device: str) -> str:
-    """``precision``; for ``"auto"``, or none given, what a device computes a ranker fastest in."""
-    return half_of(device) if precision in (None, AUTO) else str(precision)
+def precision_of(precision: str | None, device: str, where: str = "precision") -> str:
+    """``precision``; for ``"auto"``, or none given, what a device computes a ranker fastest in.
+
+    Raises
+    ------
+    ConfigError : bf16 on a GPU that only emulates it, such as a T4, where fp16 is twice as fast.
+    """
+    if precision in (None, AUTO):
+        return half_of(device)
+    if precision == "bf16" and device.startswith("cuda") and half_of(device) == "fp16":
+        raise ConfigError(
+            "this GPU has no bf16 in hardware: emulated, it is about twice as slow as fp16", where=where,
+            expected="fp16, fp32 or auto",
+        )  # fmt: skip
+    return str(precision)
 
 
 def half_of(device: str) -> str:
@@ -67,3 +87,10 @@ def half_of(device: str) -> str:
     import torch
 
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def capability_of(device: torch.device) -> tuple[int, int] | None:
+    """Compute capability of a CUDA card, ``(7, 5)`` of a T4; ``None`` for other devices."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None

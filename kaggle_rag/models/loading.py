@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
+from kaggle_rag.models import packed_attention
 from kaggle_rag.models.answering.base import AnswerForm
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.forms import DECODER, family_of, form_of
@@ -17,9 +18,11 @@ from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenec
 from kaggle_rag.models.card import RankerCard, require_base
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import FAULTS, config_of, described
-from kaggle_rag.models.devices import dtype_of
+from kaggle_rag.models.devices import AUTO, capability_of, dtype_of
 from kaggle_rag.models.memory import WHOLE
-from kaggle_rag.models.packing import has_virtual_tokens, obstacle
+from kaggle_rag.models.packed_trial import can_be_sliced, fitted
+from kaggle_rag.models.packing import has_virtual_tokens, inner
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
@@ -106,13 +109,28 @@ def _frozen_pooler(model: Any) -> set[str]:
     return pooler
 
 
-def with_packing(backbone: Backbone) -> tuple[Backbone, str]:
-    """The backbone with its form over packed rows; as it is, with the reason, where that does not work."""
+def with_packing(backbone: Backbone, attention: str = AUTO) -> tuple[Backbone, str]:
+    """The backbone with its form over packed rows; as it is, with the reason, where that does not work.
+
+    ``attention`` is one of `kaggle_rag.models.devices.ATTENTIONS`; the model keeps it from here on.
+    """
     form = packed_of(backbone.form) if backbone.family == DECODER else None
     if form is None:
         return backbone, ""
-    reason = obstacle(backbone.model)
-    return (backbone, reason) if reason else (backbone._replace(form=form), "")
+    own = inner(backbone.model)
+    names = packed_attention.implementations(
+        own.config._attn_implementation, attention, flex=own._supports_flex_attn,
+        card=capability_of(backbone.model.device), version=torch.__version__,
+    )  # fmt: skip
+    refused = fitted(backbone.model, names)
+    if len(refused) == len(names):
+        return backbone, refused[-1]
+    for name, reason in zip(names, refused):
+        say(f"note: no {name} for this model: {reason}")
+    if attention == "flex" and packed_attention.FLEX not in names:
+        say("note: no flex_attention: it needs a model that takes it, torch 2.9 and a card from Ampere on")
+    form.sliced = can_be_sliced(backbone.model)
+    return backbone._replace(form=form), ""
 
 
 def load_ranker(

@@ -9,19 +9,17 @@ https://arxiv.org/abs/2305.09781, there for drafts, here for options).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
 import torch
 
-Batch = dict[str, torch.Tensor]
+from kaggle_rag.models.packed_attention import MASKED, Batch, mask
+
 PADDING = -1
 # Kinds of layers whose masks are made here; linear and chunked attention have others.
 _KINDS = {"full_attention", "sliding_attention"}
-# Attention that takes a mask of its own for every pair of tokens.
-_MASKED = {"sdpa": "bool", "eager": "additive"}
 # The least share of its tokens that packing must save a question; below it, its rows stay apart.
 _LEAST_SAVED = 0.1
 
@@ -112,21 +110,6 @@ def tensors(sequences: Sequence[PackedRows], places: Sequence[tuple[int, int]], 
     return batch
 
 
-def visible(batch: Batch, window: int | None = None) -> torch.Tensor:
-    """Which tokens each token sees, ``(rows, 1, t, t)`` bool: its prefix and its own row, up to itself.
-
-    ``window`` is how many positions back a sliding layer sees, itself included. Padding sees padding: no
-    row of attention is empty.
-    """
-    group, branch, position = batch["group"], batch["branch"], batch["position_ids"]
-    order = torch.arange(group.shape[1], device=group.device)
-    seen = (group[:, :, None] == group[:, None, :]) & (order[:, None] >= order[None, :])
-    seen &= (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
-    if window is not None:
-        seen &= position[:, :, None] - position[:, None, :] < window
-    return seen[:, None]
-
-
 def inner(model: Any) -> Any:
     """The transformers model inside of an adapter and of what several devices wrap it in."""
     model = getattr(model, "module", model)
@@ -138,112 +121,60 @@ def has_virtual_tokens(model: Any) -> bool:
     return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
 
 
-def inputs(model: Any, batch: Batch) -> dict[str, Any]:
-    """What the model is called with: tokens, positions and a mask, or a mask for each kind of layer."""
+def inputs(model: Any, batch: Batch, keys: Batch | None = None) -> dict[str, Any]:
+    """What the model is called with: tokens, positions and a mask, or a mask for each kind of layer.
+
+    ``keys`` are the tokens with what is cached before them, see `kaggle_rag.models.packed_attention`.
+    """
     own = inner(model)
     config = own.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     if "sliding_attention" in kinds:
         masks: Any = {
-            kind: _written(visible(batch, window if kind == "sliding_attention" else None), own)
-            for kind in kinds
+            kind: mask(own, batch, window if kind == "sliding_attention" else None, keys) for kind in kinds
         }
     else:
-        masks = _written(visible(batch, None if kinds else window), own)
+        masks = mask(own, batch, None if kinds else window, keys)
     return {
         "input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "attention_mask": masks,
         "use_cache": False,
     }  # fmt: skip
 
 
-def _written(seen: torch.Tensor, model: Any) -> torch.Tensor:
-    """The mask as the model's attention takes it."""
-    if _MASKED[model.config._attn_implementation] == "bool":
-        return seen
-    dtype = model.get_input_embeddings().weight.dtype
-    lowest = torch.finfo(dtype).min
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, lowest)
+def token_logits(model: Any, given: dict[str, Any], reads: torch.Tensor) -> torch.Tensor:
+    """Logits of the token behind each of ``reads``, ``(reads, vocabulary)``, called with ``given``.
 
-
-def token_logits(model: Any, batch: Batch) -> torch.Tensor:
-    """Logits of the next token at ``batch["reads"]``, ``(reads, vocabulary)``.
-
-    Only these positions meet the head, which is as wide as the vocabulary; what the model does to logits
-    behind its head (soft capping) is done to them too.
+    Reads count the tokens through all rows. Only these meet the head, which is as wide as the vocabulary;
+    what the model does to logits behind its head (soft capping) is done to them too.
     """
 
-    def select(head: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (given[0].flatten(0, 1)[batch["reads"]][None], *given[1:])
+    def select(head: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0].flatten(0, 1)[reads][None], *args[1:])
 
     handle = inner(model).get_output_embeddings().register_forward_pre_hook(select)
     try:
-        logits: torch.Tensor = model(**inputs(model, batch)).logits[0]
+        logits: torch.Tensor = model(**given).logits[0]
     finally:
         handle.remove()
     return logits
 
 
-def head_logits(model: Any, batch: Batch) -> torch.Tensor:
-    """What a classification head makes of the tokens at ``batch["reads"]``, ``(reads, labels)``."""
+def head_logits(model: Any, given: dict[str, Any], reads: torch.Tensor) -> torch.Tensor:
+    """What a classification head makes of ``reads``, ``(reads, labels)``; see `token_logits`."""
     scored: list[torch.Tensor] = []
-    handle = inner(model).score.register_forward_hook(lambda head, given, out: scored.append(out))
+    handle = inner(model).score.register_forward_hook(lambda head, args, out: scored.append(out))
     try:
-        model(**inputs(model, batch))
+        model(**given)
     finally:
         handle.remove()
-    return scored[-1].flatten(0, 1)[batch["reads"]]
-
-
-def obstacle(model: Any) -> str:
-    """Why a decoder's rows cannot be packed; empty where they can: tried on a few tokens."""
-    own = inner(model)
-    if has_virtual_tokens(model):
-        return "its adapter puts virtual tokens before every row"
-    if reason := obstacle_in(own.config):
-        return reason
-    try:
-        return "" if _agrees(own) else "packed rows give other numbers than separate ones"
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        return f"it takes no packed rows ({str(error).splitlines()[0] if str(error) else error!r})"
+    return scored[-1].flatten(0, 1)[reads]
 
 
 def obstacle_in(config: Any) -> str:
-    """The same as far as a model's config says it, before there are weights to try."""
-    if config._attn_implementation not in _MASKED:
+    """Why a decoder's rows cannot be packed as far as its config says it; empty if nothing is against it."""
+    if config._attn_implementation not in MASKED:
         return f"its attention ({config._attn_implementation}) takes no mask for every pair of tokens"
     if unknown := set(getattr(config.get_text_config(), "layer_types", None) or ()) - _KINDS:
         return f"it has layers of {', '.join(sorted(unknown))}"
     return ""
-
-
-def _agrees(model: Any) -> bool:
-    """Whether two rows behind one prefix have the last hidden states that they have alone."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    tokens = [5 + 7 * n % max(vocabulary - 5, 1) for n in range(12)]
-    tokens = [min(token, vocabulary - 1) for token in tokens]
-    rows = [tokens[:8] + tokens[8:10], tokens[:8] + tokens[9:12]]
-    device = model.get_input_embeddings().weight.device
-    sequence = packed(rows)
-    batch = {k: v.to(device) for k, v in tensors([sequence], [(0, 0)], len(sequence), 0).items()}
-    with torch.inference_mode(), _evaluating(model):
-        together = model.base_model(**inputs(model, batch)).last_hidden_state[0].float()
-        for number, row in enumerate(rows):
-            alone = model.base_model(input_ids=torch.tensor([row], device=device), use_cache=False)
-            own = together[[sequence.place(number, token) for token in range(len(row))]]
-            wanted = alone.last_hidden_state[0].float()
-            # Half precision rounds by about 1e-3, and a wrong mask is off by the size of the states.
-            if not torch.linalg.norm(own - wanted) < 0.05 * torch.linalg.norm(wanted):
-                return False
-    return True
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Dropout off."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

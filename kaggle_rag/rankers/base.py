@@ -51,12 +51,13 @@ class Workspace:
     Attributes
     ----------
     folder : for files from which a killed run goes on (default: none are kept).
-    ram, gpu : bytes that the process may take (default: what is free).
+    ram, gpu, disk : bytes that the process may take (default: what is free).
     """
 
     folder: Path | None = None
     ram: int | None = None
     gpu: int | None = None
+    disk: int | None = None
 
 
 class Answered(NamedTuple):

@@ -90,4 +90,4 @@ def room_within(model: StreamedModel, work: Workspace, max_tokens: int, batch_to
         free = torch.cuda.mem_get_info(model.device)[0]
         gpu = max(0, int(_FREE * (free - need.gpu)) if work.gpu is None else work.gpu - need.gpu)
     limited = (work.gpu if model.device.startswith("cuda") else work.ram) is not None
-    return Room(device=gpu, ram=ram, folder=work.folder, resident=None if limited else 0)
+    return Room(device=gpu, ram=ram, folder=work.folder, disk=work.disk, resident=None if limited else 0)

@@ -19,7 +19,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.devices import device_of, precision_of, require_precision
+from kaggle_rag.models.devices import device_of, precision_of, require_attention, require_precision
 from kaggle_rag.models.layouts import PRESETS, Writer
 from kaggle_rag.rankers.base import Answered, Workspace
 from kaggle_rag.rankers.folders import bare_card, located, require_positions
@@ -51,6 +51,7 @@ class TrainedRanker:
         `kaggle_rag.models.layouts.PRESETS`, or fields of `Layout` (default: the form's own layout).
     load_in_4bit : keep the backbone in 4-bit NormalFloat, whatever it was trained in.
     packed : a decoder reads context and question once for all options; the answers are the same.
+    attention : of packed rows, one of `kaggle_rag.models.devices.ATTENTIONS`; the answers are the same.
     rotations : orders of the options in which each question is asked and averaged.
     streamed : keep one layer at a time in memory, read from the files once for all questions: for decoders
         larger than the memory.
@@ -70,6 +71,7 @@ class TrainedRanker:
         template: str | Mapping[str, Any] | None = None,
         load_in_4bit: bool = False,
         packed: bool = True,
+        attention: str = "auto",
         rotations: int = 1,
         streamed: bool = False,
         workspace: Workspace | None = None,
@@ -77,7 +79,8 @@ class TrainedRanker:
         self.folder = located(folder)
         self.base, self.batch_tokens, self.form = base, batch_tokens, form
         self.template, self.load_in_4bit, self.packed = template, load_in_4bit, packed
-        self.rotations, self.streamed, self.workspace = rotations, streamed, workspace or Workspace()
+        self.attention, self.rotations, self.streamed = attention, rotations, streamed
+        self.workspace = workspace or Workspace()
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
         _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
@@ -95,6 +98,7 @@ class TrainedRanker:
         if max_tokens:
             require_positions(self.backbone_folder, max_tokens)
         require_precision(precision, "rankers.options.precision")
+        require_attention(attention, "rankers.options.attention")
         self._given = (device and device_of(device), precision)
         self.snippets = self.card.snippets if snippets is None else snippets
         self.max_tokens = max_tokens or self.card.max_tokens
@@ -112,7 +116,7 @@ class TrainedRanker:
     @functools.cached_property
     def precision(self) -> str:
         """The precision it computes in."""
-        return precision_of(self._given[1], self.device)
+        return precision_of(self._given[1], self.device, "rankers.options.precision")
 
     def _require_fitting(self) -> None:
         """Refuse settings that have no meaning here."""
@@ -164,7 +168,7 @@ class TrainedRanker:
             _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
         if self.packed:
-            self._backbone, self._unpacked = with_packing(self._backbone)
+            self._backbone, self._unpacked = with_packing(self._backbone, self.attention)
         self._tokenizer = self._backbone.tokenizer
         return self
 

@@ -53,7 +53,9 @@ class KitError(Exception):
 
 def show_size(size: float) -> str:
     """Bytes in human-readable form, in powers of 1000."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+    if size >= 1e8:
+        return f"{size / 1e9:.2f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 or size == 0 else f"{size / 1e3:.1f} kB"
 
 
 class InputError(KitError):

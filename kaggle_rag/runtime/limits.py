@@ -50,7 +50,7 @@ class Need:
     """What a stage will need at its peak, in bytes, and the setting that reduces it.
 
     ``weights`` is the part of it for a model that the stage opens, ``size`` the whole model where only a part
-    of it is in memory at a time.
+    of it is in memory at a time; ``disk`` is what it writes.
     """
 
     stage: str
@@ -59,16 +59,21 @@ class Need:
     gpu: int = 0
     weights: int = 0
     size: int = 0
+    disk: int = 0
 
 
-def require(need: Need, *, ram: int | None, gpu: int | None = None) -> None:
+def require(
+    need: Need, *, ram: int | None, gpu: int | None = None, disk: int | None = None
+) -> None:
     """Refuse a stage before it starts if its estimate exceeds the user's budget.
 
     Raises
     ------
     LimitError : naming the estimate, the budget, and the setting to change.
     """
-    for what, wanted, budget in (("RAM", need.ram, ram), ("GPU memory", need.gpu, gpu)):
+    for what, wanted, budget in (
+        ("RAM", need.ram, ram), ("GPU memory", need.gpu, gpu), ("disk", need.disk, disk)
+    ):  # fmt: skip
         if budget is not None and wanted > budget:
             raise LimitError(
                 f"the stage '{need.stage}' would need about {show_size(wanted)} of {what}",

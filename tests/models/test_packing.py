@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from ranker_toys import BACKBONES, DECODERS, WORDS, asked, backbone
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
-from kaggle_rag.models import packing
+from kaggle_rag.models import packed_attention, packing
 from kaggle_rag.models.answering.packed import PackedCollator, packed_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
+from kaggle_rag.models.packed_trial import fitted
 
 FORMS = ("options", "binary", "letters")
 # The window is shorter than a row: a mask that forgets it shows.
@@ -115,7 +116,7 @@ def test_masks_and_places_are_those_of_rows_alone(prefix, rests, window):
     rows = [[*prefix, *rest] for rest in rests]
     sequence = packing.packed(rows)
     batch = packing.tensors([sequence, sequence], [(0, 0), (0, len(sequence))], 2 * len(sequence) + 1, 0)
-    seen = packing.visible(batch, window)[0, 0]
+    seen = packed_attention.visible(batch, window)[0, 0]
     for number, row in enumerate(rows):
         places = [sequence.place(number, token) for token in range(len(row))]
         assert [sequence.ids[place] for place in places] == row
@@ -152,12 +153,12 @@ def tiny(config):
 
 def test_a_model_that_cannot_be_packed_says_why():
     small = {"vocab_size": 60, "hidden_size": 32, "n_layer": 1, "n_head": 2}
-    assert packing.obstacle(tiny(BloomConfig(**small)))
+    assert len(fitted(tiny(BloomConfig(**small)), ["eager"])) == 1
     small = {"vocab_size": 60, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
-    assert packing.obstacle(tiny(GPT2Config(**small))) == ""
+    assert fitted(tiny(GPT2Config(**small)), ["sdpa"]) == []
     model = tiny(GPT2Config(**small))
     model.config._attn_implementation = "flash_attention_2"
-    assert "flash_attention_2" in packing.obstacle(model)
+    assert "flash_attention_2" in fitted(model, ["flash_attention_2"])[0]
 
 
 def test_virtual_tokens_are_not_packed(tmp_path):

@@ -167,6 +167,7 @@ def test_the_place_of_hidden_states_is_the_nearest_with_room_for_most(tmp_path, 
         (Room(device=400, ram=300), "cuda", (DEVICE, 4, 400)),
         (Room(ram=300), "cpu", (RAM, 3, 300)),
         (Room(ram=300, folder=tmp_path), "cpu", (FILE, 5, 500)),
+        (Room(ram=100, folder=tmp_path, disk=400), "cpu", (FILE, 2, 200)),
         (Room(ram=550, folder=tmp_path), "cpu", (RAM, 5, 500)),
     ]:
         assert given.placed(sizes, device) == expected

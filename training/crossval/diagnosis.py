@@ -32,6 +32,7 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import whole_file
 from training.crossval.experiment import FOLDS, OOF, Experiment, read_run
+from training.crossval.mixing import calibrated
 from training.crossval.ranker_spec import RankerSpec
 from training.crossval.report import CrossValidationReport
 from training.crossval.run import cross_validate, out_of_fold
@@ -163,9 +164,8 @@ def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], with
     say(f"without {withheld}:")
     specs = tuple(spec for spec in experiment.specs if weights.get(spec.name))
     tables = out_of_fold(_withheld(experiment, folds, withheld, specs), folds)
-    return blend(
-        list(tables.values()), [weights[name] for name in tables], present, experiment.solution.blend
-    )
+    alike = calibrated(experiment, folds, list(tables.values()))
+    return blend(alike, [weights[name] for name in tables], present, experiment.solution.blend)
 
 
 def _withheld(

@@ -70,12 +70,13 @@ def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:
     rankers = tuple(spec.name for spec in experiment.specs)
     written = [spec.settings.weight for spec in experiment.specs]
     if len(set(written)) == 1:
-        return WeightsReport(rankers, mixture.weights)
+        return WeightsReport(rankers, mixture.weights, mixture.temperatures)
     answers, present = experiment.questions.answers, experiment.questions.present
     tables = [mixture.tables[name] for name in rankers]
     blends = mixture.tables[BLEND], blend(tables, written, present, experiment.solution.blend)
     fitted, as_written = (average_precisions(table, answers, present) for table in blends)
-    return WeightsReport(rankers, mixture.weights, paired_bootstrap(fitted, as_written))
+    compared = paired_bootstrap(fitted, as_written)
+    return WeightsReport(rankers, mixture.weights, mixture.temperatures, compared)
 
 
 def _stack(experiment: Experiment, mixture: Mixture) -> StackReport | None:

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from kaggle_rag.config import Solution
+from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.evaluation.fold_table import Folds
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.places import at
@@ -17,9 +19,9 @@ from training.crossval.experiment import Experiment
 from training.crossval.mixing import STACK, Mixture
 from training.crossval.ranker_spec import RankerSpec
 
-SOLUTION = "solution.yaml"
+SOLUTION, OUT_OF_FOLD = "solution.yaml", "out_of_fold.parquet"
 # What a notebook supplies itself: its own questions, and where to write.
-_NOT_COPIED = {"questions", "contexts_file", "out", "rankers", "stack", "limit"}
+_NOT_COPIED = {"questions", "contexts_file", "out", "rankers", "stack", "out_of_fold", "limit"}
 
 
 def found_by(experiment: Experiment, mixture: Mixture, beside: Path | None = None) -> dict[str, Any]:
@@ -29,8 +31,8 @@ def found_by(experiment: Experiment, mixture: Mixture, beside: Path | None = Non
     """
     keys: dict[str, Any] = {
         "rankers": [
-            {"kind": spec.settings.kind, "weight": round(weight, 4), **_options(experiment, spec, beside)}
-            for spec, weight in selected_rankers(experiment, mixture)
+            {"kind": spec.settings.kind, **blended, **_options(experiment, spec, beside)}
+            for spec, blended in selected_rankers(experiment, mixture)
         ]
     }
     if mixture.stacked:
@@ -38,10 +40,26 @@ def found_by(experiment: Experiment, mixture: Mixture, beside: Path | None = Non
     return keys
 
 
-def selected_rankers(experiment: Experiment, mixture: Mixture) -> list[tuple[RankerSpec, float]]:
-    """The rankers to train and list, with their weights: all for a stack, else those above 0."""
-    weighted = zip(experiment.specs, mixture.weights.weights)
-    return [(spec, weight) for spec, weight in weighted if mixture.stacked or round(weight, 4)]
+def selected_rankers(
+    experiment: Experiment, mixture: Mixture
+) -> list[tuple[RankerSpec, dict[str, float]]]:
+    """The rankers to train and list, and how each is blended: all for a stack, else those with a weight."""
+    selected = []
+    for spec, weight, temperature in zip(
+        experiment.specs, mixture.weights.weights, mixture.temperatures
+    ):  # fmt: skip
+        blended = {"weight": round(weight, 4)}
+        if temperature != 1 and not mixture.stacked:
+            blended["temperature"] = temperature
+        if mixture.stacked or blended["weight"]:
+            selected.append((spec, blended))
+    return selected
+
+
+def _write_out_of_fold(experiment: Experiment, mixture: Mixture, folds: Folds) -> None:
+    """The predictions of the selected rankers, in the order of the solution."""
+    tables = {spec.name: mixture.tables[spec.name] for spec, _ in selected_rankers(experiment, mixture)}
+    Predictions.of(experiment.questions, folds, tables, {}).write(experiment.folder / OUT_OF_FOLD)
 
 
 def _options(experiment: Experiment, spec: RankerSpec, beside: Path | None) -> dict[str, Any]:
@@ -71,14 +89,15 @@ def lines_of(keys: dict[str, Any]) -> list[str]:
     return [*lines, *(f"{key}: {keys[key]}" for key in keys if key != "rankers")]
 
 
-def train_all(experiment: Experiment, mixture: Mixture) -> Path:
+def train_all(experiment: Experiment, mixture: Mixture, folds: Folds) -> Path:
     """Train the selected rankers on all questions, and write ``solution.yaml`` next to them.
 
     ``held_out`` still sets aside a share of the questions to choose the best checkpoint by; 0 trains on all.
     """
     from training.rankers.train import train_ranker
 
-    keys = found_by(experiment, mixture, experiment.folder)
+    keys = {**found_by(experiment, mixture, experiment.folder), "out_of_fold": OUT_OF_FOLD}
+    _write_out_of_fold(experiment, mixture, folds)
     for spec, _ in selected_rankers(experiment, mixture):
         if spec.command:
             say(f"{spec.name}: training on all questions")

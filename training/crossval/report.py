@@ -33,10 +33,14 @@ class RankerScores:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """The blend's weights by ranker; ``against_written``: compared with the solution's weights."""
+    """The blend's weights and temperatures by ranker.
+
+    ``against_written``: compared with the solution's weights.
+    """
 
     rankers: tuple[str, ...]
     fitted: FittedWeights
+    temperatures: tuple[float, ...]
     against_written: Comparison | None = None
 
     def by_ranker(self) -> dict[str, float]:
@@ -46,7 +50,8 @@ class WeightsReport:
         fitted = self.fitted
         written = {"against those of the solution": str(self.against_written)} if self.against_written else {}
         return {
-            "weights": self.by_ranker(), "tried": fitted.tried and self._named(fitted.tried),
+            "weights": self.by_ranker(), "temperatures": self._named(self.temperatures),
+            "tried": fitted.tried and self._named(fitted.tried),
             "fitted against equal": fitted.score and str(fitted.score),
             "log loss of fitted against equal": fitted.loss and str(fitted.loss),
             "refused": fitted.refused, **written,
@@ -58,6 +63,9 @@ class WeightsReport:
     def lines(self) -> list[str]:
         weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.by_ranker().items())
         lines = [f"weights of the {BLEND}: {weights}"]
+        if set(self.temperatures) != {1.0}:
+            named = ", ".join(f"{name} {value:.3f}" for name, value in self._named(self.temperatures).items())
+            lines.append(f"temperatures at which they are blended (above 1: less sure): {named}")
         if self.fitted.refused:
             lines.append(f"not fitted: {self.fitted.refused}")
         elif self.fitted.score:

@@ -74,12 +74,15 @@ def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport |
     Predictions.of(experiment.questions, parts.folds, mixture.tables, {}).write(experiment.folder / OOF)
     report = evaluate(experiment, parts.folds, mixture, leaks, lines_of(found_by(experiment, mixture)))
     write_json(experiment.folder / METRICS, report.as_json())
-    return dataclasses.replace(report, solution=train_all(experiment, mixture)) if settings.final else report
+    if not settings.final:
+        return report
+    return dataclasses.replace(report, solution=train_all(experiment, mixture, parts.folds))
 
 
 def _warnings(experiment: Experiment) -> list[str]:
     """Settings that a cross-validation does not read, and rankers whose scores may be too good."""
-    unused = [key for key in ("limits", "stack", "top") if key in experiment.solution.model_fields_set]
+    given = experiment.solution.model_fields_set
+    unused = [key for key in ("limits", "stack", "out_of_fold", "top") if key in given]
     return [f"{key} of the solution has no effect in a cross-validation" for key in unused] + [
         f"{spec.name} is used as is: the questions it was trained on may be among these "
         "(with train it would be trained for each fold)"

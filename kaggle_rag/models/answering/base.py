@@ -23,6 +23,8 @@ from kaggle_rag.runtime.limits import release
 Batch = dict[str, torch.Tensor]
 # Default number of padded tokens in one forward pass.
 TOKENS = {"cpu": 2_048, "cuda": 16_384}
+# Tokens below which a smaller slice saves no memory that matters.
+_LEAST = 64
 # Keys of a batch that no backbone reads.
 _NOT_INPUTS = ("present", "labels", "weights")
 
@@ -61,6 +63,8 @@ class AnswerForm(ABC):
     """Whether a head is trained on top of the backbone (a language model answers in words)."""
     embeds: ClassVar[bool] = False
     """Whether the backbone embeds texts; its pooler, if any, is not used."""
+    sliced: bool = False
+    """Whether a question that is longer than a batch can be asked in slices."""
 
     @abstractmethod
     def encode(self, writer: Writer, item: Item) -> Feature:
@@ -69,6 +73,10 @@ class AnswerForm(ABC):
     @abstractmethod
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         """``(batch, options)`` float32, absent options at the lowest float; a softmax gives probabilities."""
+
+    def logits_in_slices(self, model: Any, batch: Batch, tokens: int) -> torch.Tensor:
+        """The same, in calls of at most ``tokens`` tokens where `sliced` says that there are such."""
+        return self.logits(model, batch)
 
     def score(
         self,
@@ -85,7 +93,8 @@ class AnswerForm(ABC):
 
         Parameters
         ----------
-        batch_tokens : padded tokens in one forward pass (default: 2,048 on a CPU, 16,384 on a GPU).
+        batch_tokens : padded tokens in one forward pass (default: 2,048 on a CPU, 16,384 on a GPU); a
+            question that is longer is asked in slices if the form can do that.
         wrapper : used instead of the backbone's model, if that is wrapped for several devices.
         rotations : orders of the options in which each question is asked, see `turned_back`.
         """
@@ -96,7 +105,11 @@ class AnswerForm(ABC):
             for rows, batch in asked.batches(batch_tokens or TOKENS[device.type]):
                 try:
                     with torch.inference_mode():
-                        logits = self.logits(model, {key: value.to(device) for key, value in batch.items()})
+                        here = {key: value.to(device) for key, value in batch.items()}
+                        logits = (
+                            self.logits_in_slices(model, here, asked.tokens) if asked.is_too_long
+                            else self.logits(model, here)
+                        )  # fmt: skip
                 except torch.OutOfMemoryError:
                     asked.halve()
                     continue
@@ -117,6 +130,11 @@ class Asked:
     """Questions in every order of their options: batches for a model, and the table of its logits.
 
     ``len()`` counts a question once an order.
+
+    Attributes
+    ----------
+    tokens : how many, padded, a batch may have.
+    is_too_long : whether the batch at hand is one unit of more, which is to be asked in slices.
     """
 
     def __init__(
@@ -125,6 +143,7 @@ class Asked:
     ) -> None:  # fmt: skip
         features = [[form.encode(writer, item.rotated(turn)) for turn in range(rotations)] for item in items]
         self.items, self._collate, self._units = items, collate, collate.split(features)
+        self.tokens, self.is_too_long, self._can_be_sliced = 0, False, form.sliced
         # The row of a unit's first question among all questions in all orders.
         self._firsts = np.cumsum([0, *map(len, self._units)])
         widest = max(len(item.options) for item in items)
@@ -141,33 +160,35 @@ class Asked:
 
         Units are sorted by length; with ``group`` only so many among themselves, one group after the other.
         """
-        sizes = self._collate.sizes(self._units)
-        self._tokens, self._queue = tokens, deque[npt.NDArray[np.int64]]()
-        for start in range(0, len(sizes), group or len(sizes)):
-            some = sizes[start : start + (group or len(sizes))]
+        self._sizes = self._collate.sizes(self._units)
+        self.tokens, self._queue = tokens, deque[npt.NDArray[np.int64]]()
+        for start in range(0, len(self._sizes), group or len(self._sizes)):
+            some = self._sizes[start : start + (group or len(self._sizes))]
             self._queue += [start + chosen for chosen in _batches(some, tokens)]
         while self._queue:
             chosen = self._current = self._queue.popleft()
-            rows = np.concatenate([np.arange(self._firsts[n], self._firsts[n + 1]) for n in chosen])
-            yield rows, self._collate.units([self._units[n] for n in chosen])
+            rows, length = self._sizes[chosen[0]]
+            self.is_too_long = self._can_be_sliced and len(chosen) == 1 and rows * length > self.tokens
+            questions = np.concatenate([np.arange(self._firsts[n], self._firsts[n + 1]) for n in chosen])
+            yield questions, self._collate.units([self._units[n] for n in chosen])
 
     def halve(self) -> None:
         """Ask the batch before, which did not fit into memory, and all after it in halves.
 
         Raises
         ------
-        LimitError : the batch is one question.
+        LimitError : the batch is one question that cannot be asked in slices, or in no smaller ones.
         """
-        if len(self._current) == 1:
+        if len(self._current) == 1 and (not self._can_be_sliced or self.tokens <= _LEAST):
             raise too_large()
         release()
         left = np.concatenate([self._current, *self._queue])
-        sizes = self._collate.sizes([self._units[n] for n in left])
-        rows, length = sizes[0]
+        rows, length = self._sizes[self._current[0]]
         # Half of what was too much, which may have been less than was allowed.
-        self._tokens = min(self._tokens, rows * length * len(self._current)) // 2
-        say(f"note: out of memory: asking in batches of {self._tokens:,} tokens")
-        self._queue = deque(left[chosen] for chosen in _batches(sizes, self._tokens))
+        self.tokens = min(self.tokens, rows * length * len(self._current)) // 2
+        say(f"note: out of memory: asking in batches of {self.tokens:,} tokens")
+        sizes = [self._sizes[n] for n in left]
+        self._queue = deque(left[chosen] for chosen in _batches(sizes, self.tokens))
 
     def answer(self, rows: npt.NDArray[np.int64], logits: torch.Tensor) -> None:
         """Keep the logits of a batch, ``(len(rows), options)``."""

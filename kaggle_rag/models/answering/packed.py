@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from kaggle_rag.models.answering.item import Feature
 from kaggle_rag.models.answering.letters import Letters
 from kaggle_rag.models.answering.options import Options
 from kaggle_rag.models.answering.per_option import BinaryPrompt
+from kaggle_rag.models.packed_slices import Slice, slices
 from kaggle_rag.models.packing import PackedRows
 
 _NONE = 0
@@ -128,6 +129,9 @@ class PackedForm(AnswerForm):
 
     collator: ClassVar[type[DataCollatorForMultipleChoice]] = PackedCollator
 
+    def __init__(self, sliced: bool = False) -> None:
+        self.sliced = sliced
+
     def encode(self, writer: Any, item: Any) -> Feature:
         """The rows of the form that is packed, and what is read of them."""
         feature = super().encode(writer, item)  # type: ignore[safe-super]
@@ -138,8 +142,15 @@ class PackedForm(AnswerForm):
         """The outputs that the form needs of a question's rows."""
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        return self._of_calls(model, batch, [(packing.inputs(model, batch), batch["reads"])])
+
+    def logits_in_slices(self, model: Any, batch: Batch, tokens: int) -> torch.Tensor:
+        return self._of_calls(model, batch, slices(model, batch, tokens))
+
+    def _of_calls(self, model: Any, batch: Batch, calls: Iterable[Slice]) -> torch.Tensor:
         read = packing.head_logits if self.has_head else packing.token_logits
-        return self.of_outputs(read(model, batch).float(), batch)
+        outputs = [read(model, given, reads).float() for given, reads in calls]
+        return self.of_outputs(torch.cat(outputs), batch)
 
     @abstractmethod
     def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:

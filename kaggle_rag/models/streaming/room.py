@@ -34,6 +34,7 @@ class Room:
     device : on a GPU, for hidden states; beyond, they go to RAM.
     ram : in RAM, for hidden states (default: as many as there are); beyond, they go to files in ``folder``.
     folder : for files of hidden states, twice their size; a pass that was killed is taken up there.
+    disk : what these files may take (default: what is free).
     resident : of weights that stay on the compute device for the next pass; ``None``: what hidden states
         leave of ``device``, or of ``ram`` on a CPU.
     """
@@ -41,6 +42,7 @@ class Room:
     device: int = 0
     ram: int | None = None
     folder: Path | None = None
+    disk: int | None = None
     resident: int | None = 0
 
     def placed(self, sizes: Sequence[int], device: str) -> Placed:
@@ -57,7 +59,8 @@ class Room:
             raise LimitError(
                 f"the hidden states of one batch take {show_size(sizes[0])}",
                 expected=f"at most {show_size(self.ram or 0)} of RAM, or a folder on a disk with space",
-                cure="allow more RAM (limits.ram), lower batch_tokens, or write to a disk with more space",
+                cure="allow more RAM (limits.ram) or disk (limits.disk), lower batch_tokens, or write to a "
+                "disk with more space",
             )
         count = fitting[place]
         return Placed(place, count, int(ends[count - 1]) if count else 0)
@@ -73,7 +76,10 @@ class Room:
     def _rooms(self, device: str) -> list[tuple[str, float]]:
         rooms = [(DEVICE, float(self.device))] if device.startswith("cuda") else []
         rooms.append((RAM, float("inf") if self.ram is None else float(self.ram)))
-        return rooms if self.folder is None else [*rooms, (FILE, _free(self.folder) / 2)]
+        if self.folder is None:
+            return rooms
+        free = _free(self.folder)
+        return [*rooms, (FILE, (free if self.disk is None else min(free, self.disk)) / 2)]
 
 
 def _free(folder: Path) -> int:

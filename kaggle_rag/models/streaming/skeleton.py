@@ -8,15 +8,15 @@ twice, and none needs code of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
 
-from kaggle_rag.models import packing
-from kaggle_rag.models.packing import Batch
+from kaggle_rag.models import packed_attention, packing
+from kaggle_rag.models.packed_attention import Batch
 from kaggle_rag.runtime.errors import ConfigError
 
 Weights = dict[str, torch.Tensor]
@@ -48,6 +48,10 @@ class Skeleton:
         self.model, self.device = model.eval(), device
         if reason := packing.obstacle_in(self.model.config):
             raise ConfigError(f"this decoder's rows cannot be packed: {reason}", where=config.name_or_path)
+        if self.model.config._attn_implementation == packed_attention.SDPA:
+            # A model that takes no other attention keeps its own.
+            with suppress(ValueError):
+                packed_attention.switch(self.model, packed_attention.PACKED_SDPA)
         for module in self.model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(device))

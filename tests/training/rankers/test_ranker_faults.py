@@ -318,4 +318,5 @@ def test_a_checkpoint_trained_elsewhere_answers_without_training_here(told, tmp_
 def test_a_ranker_knows_its_form_and_its_settings(told, ranker):
     assert "answers in the form 'binary'" in refused(told, ranker, form="choice")
     assert "no precision 'int3'" in refused(told, ranker, precision="int3")
+    assert "no attention 'flash'" in refused(told, ranker, attention="flash")
     assert "has no setting 'chunk'" in refused(told, ranker, chunk=3)
