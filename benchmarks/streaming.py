@@ -1,206 +1,170 @@
-"""Answers a minute of a model on disk, streamed layer by layer, against accelerate's offload to disk.
+"""Answers a minute of a model on disk, streamed layer by layer, against AirLLM and accelerate's offload.
 
 A Llama of random weights is written in shards, a layer each, so that it may be larger than memory. Each way
-scores the same questions over the same packed rows, in a process of its own, while the files are kept out of
-the page cache, in which those of a model larger than memory would not stay; only the order of the loops
-differs. accelerate calls the whole model for every batch, and reads every layer each time. With --memory the
-model in memory is the third way.
+scores the same questions in a process of its own, while the files are kept out of the page cache, in which
+those of a model larger than memory would not stay. The others call the whole model for every batch, and read
+every layer each time: AirLLM an option at a time as in its examples, the options of a question together, and
+over our packed rows; accelerate over packed rows. With --memory the model in memory is the last way.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
+import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoTokenizer
 
 from benchmarks.common import Watch, keep_within, parser, report, where
-from benchmarks.training_memory import make_tokenizer, questions
-from kaggle_rag.models.answering.forms import DECODER
+from benchmarks.disk_models import (
+    KILLED,
+    Opened,
+    by_airllm,
+    end_above,
+    forgotten,
+    has_airllm,
+    loaded,
+    offloaded,
+)
+from benchmarks.large_checkpoint import make_checkpoint, size_of
+from benchmarks.training_memory import WORDS
+from kaggle_rag.data.contexts import paragraphs_as_snippets
+from kaggle_rag.models.answering.item import Item
+from kaggle_rag.models.answering.options import Options
 from kaggle_rag.models.answering.packed import PackedOptions
-from kaggle_rag.models.checkpoints import INDEX
-from kaggle_rag.models.devices import PRECISIONS, dtype_of
+from kaggle_rag.models.devices import PRECISIONS
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.loading import Backbone
 from kaggle_rag.models.streaming.model import StreamedModel
 from kaggle_rag.models.streaming.room import Room
-from kaggle_rag.models.streaming.skeleton import Skeleton
 from kaggle_rag.runtime.errors import run_program, show_size
-from kaggle_rag.runtime.files import write_json
-from kaggle_rag.runtime.limits import measured
-
-STREAMED, OFFLOADED, WHOLE = "streamed", "accelerate, disk", "in memory"
-_ROW = 512
-# Width of an attention head, and how many layers there are for each: the proportions of Llama 2 7B.
-_HEAD = 128
-# Seconds between two droppings of the page cache.
-_FORGET = 0.1
+from kaggle_rag.runtime.limits import measured, parse_size
 
 
-def shape(parameters: float) -> dict[str, int]:
-    """A Llama of about so many weights: a layer has 12 times its width squared, and a head a layer."""
-    heads = max(1, round((parameters / (12 * _HEAD**2)) ** (1 / 3)))
-    width = heads * _HEAD
-    return {
-        "hidden_size": width, "num_hidden_layers": max(2, heads), "num_attention_heads": heads,
-        "intermediate_size": 8 * width // 3 // 64 * 64,
-    }  # fmt: skip
+class Setting(NamedTuple):
+    """What every way is given: a checkpoint, questions behind so many tokens, and limits in bytes."""
+
+    folder: str
+    questions: int
+    others: int
+    row: int
+    tokens: int
+    precision: str
+    gpu: str = ""
+    ram: int = 0
+
+    def items(self) -> list[Item]:
+        """Five options behind a context that fills the row."""
+        rng = random.Random(0)
+        made = []
+        for _ in range(self.questions):
+            context = paragraphs_as_snippets(" ".join(rng.choices(WORDS, k=self.row)))
+            made.append(Item("which of these", tuple(rng.sample(WORDS, 5)), (context,) * 5, 1))
+        return made
 
 
-def make_checkpoint(folder: Path, parameters: float, precision: str, nf4: bool = False) -> None:
-    """Shards, index, config and tokenizer. In memory there is one layer at a time."""
-    tokens, dtype = make_tokenizer(folder), dtype_of(precision)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = LlamaConfig(
-        vocab_size=tokens, max_position_embeddings=4096, pad_token_id=0, eos_token_id=1, dtype=dtype,
-        architectures=["LlamaForCausalLM"], **shape(parameters),
-    )  # fmt: skip
-    skeleton = Skeleton("AutoModelForCausalLM", config, dtype, "cpu")
-    shapes, generator = skeleton.shapes(), torch.Generator(device).manual_seed(0)
-    files: dict[str, str] = {}
-    size = 0
-    for number, part in enumerate(skeleton.parts):
-        made: dict[str, torch.Tensor] = {}
-        for name in part:
-            # Norms of ones, as they are before training.
-            weight = torch.ones(shapes[name], dtype=dtype, device=device)
-            if "norm" not in name:
-                weight.normal_(0, 0.02, generator=generator)
-            made |= in_nf4(name, weight) if nf4 and name.endswith("_proj.weight") else {name: weight.cpu()}
-        file = f"model-{number:05}.safetensors"
-        save_file(made, folder / file, {"format": "pt"})
-        files |= dict.fromkeys(made, file)
-        size += sum(weight.nbytes for weight in made.values())
-    write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": files})
-    if nf4:
-        config.quantization_config = {
-            "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": PRECISIONS[precision],
-        }  # fmt: skip
-    # Last: a checkpoint with a config is whole.
-    config.save_pretrained(folder)
+def alone(items: Sequence[Item]) -> list[Item]:
+    """Each option of each question as a question of its own."""
+    return [
+        item._replace(options=tuple(o if p == place else None for p, o in enumerate(item.options)))
+        for item in items for place in item.places
+    ]  # fmt: skip
 
 
-def in_nf4(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A weight in 4 bits, and what belongs to it, by the names that transformers gives them."""
-    from bitsandbytes import functional
-
-    packed, state = functional.quantize_4bit(
-        weight, blocksize=64, compress_statistics=True, quant_type="nf4"
-    )  # fmt: skip
-    parts = {f"{name}.{part}": tensor.cpu() for part, tensor in state.as_dict(packed=True).items()}
-    return {name: packed.cpu(), **parts}
-
-
-def size_of(folder: Path) -> int:
-    """The weights' bytes."""
-    size: int = json.loads((folder / INDEX).read_text())["metadata"]["total_size"]
-    return size
-
-
-@contextmanager
-def forgotten(folder: Path) -> Iterator[None]:
-    """The system drops the files of a folder from its page cache, again and again: as if memory were full."""
-    done = threading.Event()
-
-    def forget() -> None:
-        while not done.wait(_FORGET):
-            for path in folder.glob("*.safetensors"):
-                with path.open("rb") as file:
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-    thread = threading.Thread(target=forget, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-@contextmanager
-def counted() -> Iterator[list[int]]:
-    """Bytes of each weight that accelerate fetches from its files."""
-    from accelerate.utils import OffloadedWeightsLoader
-
-    fetched: list[int] = []
-    fetch = OffloadedWeightsLoader.__getitem__
-
-    def fetching(loader: Any, key: str) -> torch.Tensor:
-        weight: torch.Tensor = fetch(loader, key)
-        fetched.append(weight.nbytes if key not in loader.state_dict else 0)
-        return weight
-
-    OffloadedWeightsLoader.__getitem__ = fetching
-    try:
-        yield fetched
-    finally:
-        OffloadedWeightsLoader.__getitem__ = fetch
-
-
-def loaded(folder: Path, precision: str, device: str, **options: Any) -> Backbone:
-    """The model by transformers, with a form over packed rows."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype_of(precision), **options).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return Backbone(model if options else model.to(device), tokenizer, PackedOptions(), DECODER, ())
-
-
-def offloaded(folder: Path, precision: str, device: str, spare: Path) -> Backbone:
-    """The layers on disk, and what is before and behind them in memory."""
-    places = {"model.layers": "disk"} | dict.fromkeys(
-        ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"), device
-    )
-    return loaded(folder, precision, device, device_map=places, offload_folder=spare)
-
-
-def one(name: str, folder: Path, count: int, tokens: int, precision: str, gpu: str) -> dict[str, Any]:
-    """Seconds, peak memory, bytes read and scores of one way, measured in this process."""
-    keep_within(gpu)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    form = PackedOptions()
-    writer = Writer(AutoTokenizer.from_pretrained(folder), form.layout, _ROW)
-    items = questions(count, _ROW)
-    start = time.perf_counter()
+def one(name: str, given: Setting) -> dict[str, Any]:
+    """Seconds, peak memory, bytes read and probabilities of one way, measured in this process."""
+    keep_within(given.gpu)
+    if given.ram and name != WHOLE:
+        end_above(given.ram)
+    folder, device = Path(given.folder), "cuda" if torch.cuda.is_available() else "cpu"
+    items = given.items()
+    if name in (AIR_OPTION, AIR_QUESTION):
+        items = items[: given.others]
+    elif name != STREAMED:
+        # As many as fill a batch.
+        items = items[: max(given.others, given.tokens // given.row)]
     with (
         measured(name) as usage, Watch() as watch, forgotten(folder),
         tempfile.TemporaryDirectory(dir=folder) as spare,
     ):  # fmt: skip
-        if name == STREAMED:
-            room = Room(device=1 << 30)
-            with StreamedModel(folder, form, device=device, precision=precision, room=room) as model:
-                scores = model.score(writer, items, tokens, quiet=True)
-                read = model.bytes_read
-        else:
-            backbone = (
-                offloaded(folder, precision, device, Path(spare)) if name == OFFLOADED
-                else loaded(folder, precision, device)
-            )  # fmt: skip
-            with counted() as fetched:
-                scores = backbone.form.score(backbone, writer, items, tokens, quiet=True)
-            read = sum(fetched)
-        seconds = time.perf_counter() - start
+        scores, read, seconds = WAYS[name](given, folder, device, Path(spare), items)
+    likely = np.exp(scores - scores.max(axis=1, keepdims=True))
     return {
-        "seconds": seconds, "peak": usage.gpu_peak or usage.ram_peak, "anonymous": watch.peak, "read": read,
-        "scores": scores.tolist(),
+        "seconds": seconds, "questions": len(items), "peak": usage.gpu_peak or usage.ram_peak,
+        "anonymous": watch.peak, "read": read, "likely": (likely / likely.sum(1, keepdims=True)).tolist(),
     }  # fmt: skip
 
 
-def run(name: str, *given: Any) -> dict[str, Any]:
-    """One way in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.streaming", "--only", name, *map(str, given)]
+def streamed(given: Setting, folder: Path, device: str, spare: Path, items: list[Item]) -> Found:
+    form, room = PackedOptions(), Room(device=1 << 30)
+    writer = Writer(AutoTokenizer.from_pretrained(folder), form.layout, given.row)
+    with StreamedModel(folder, form, device=device, precision=given.precision, room=room) as model:
+        start = time.perf_counter()
+        scores = model.score(writer, items, given.tokens, quiet=True)
+        return scores, model.bytes_read, time.perf_counter() - start
+
+
+def whole(given: Setting, folder: Path, device: str, spare: Path, items: list[Item]) -> Found:
+    opened = Opened(loaded(folder, PackedOptions(), given.precision, device), lambda: 0)
+    return asked(opened, given, items)
+
+
+def offload(given: Setting, folder: Path, device: str, spare: Path, items: list[Item]) -> Found:
+    with offloaded(folder, PackedOptions(), given.precision, device, spare) as opened:
+        return asked(opened, given, items)
+
+
+def air_packed(given: Setting, folder: Path, device: str, spare: Path, items: list[Item]) -> Found:
+    with by_airllm(folder, PackedOptions(), given.precision, device, spare) as opened:
+        return asked(opened, given, items)
+
+
+def air_question(given: Setting, folder: Path, device: str, spare: Path, items: list[Item]) -> Found:
+    with by_airllm(folder, Options(), given.precision, device, spare) as opened:
+        return asked(opened, given, items, tokens=1)
+
+
+def air_option(given: Setting, folder: Path, device: str, spare: Path, items: list[Item]) -> Found:
+    with by_airllm(folder, Options(), given.precision, device, spare) as opened:
+        scores, read, seconds = asked(opened, given, alone(items), tokens=1)
+        return scores.max(axis=1).reshape(len(items), -1), read, seconds
+
+
+def asked(opened: Opened, given: Setting, items: list[Item], tokens: int | None = None) -> Found:
+    """Scores, bytes read and seconds, without opening the model; ``tokens`` of 1: a question at a time."""
+    backbone = opened.backbone
+    writer = Writer(backbone.tokenizer, backbone.form.layout, given.row)
+    before, start = opened.read(), time.perf_counter()
+    scores = backbone.form.score(backbone, writer, items, tokens or given.tokens, quiet=True)
+    return scores, opened.read() - before, time.perf_counter() - start
+
+
+Found = tuple[npt.NDArray[np.float64], int, float]
+STREAMED, WHOLE, OFFLOADED = "streamed", "in memory", "accelerate, packed rows"
+AIR_OPTION, AIR_QUESTION, AIR_PACKED = (
+    "AirLLM, a forward an option", "AirLLM, a forward a question", "AirLLM, packed rows"
+)  # fmt: skip
+WAYS: dict[str, Callable[[Setting, Path, str, Path, list[Item]], Found]] = {
+    STREAMED: streamed, AIR_OPTION: air_option, AIR_QUESTION: air_question, AIR_PACKED: air_packed,
+    OFFLOADED: offload, WHOLE: whole,
+}  # fmt: skip
+
+
+def run(name: str, given: Setting) -> dict[str, Any]:
+    """One way in a process of its own; empty if it took more memory than it may."""
+    command = [sys.executable, "-m", "benchmarks.streaming", "--only", name, json.dumps(given._asdict())]
     done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == KILLED:
+        return {}
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -208,30 +172,41 @@ def run(name: str, *given: Any) -> dict[str, Any]:
 
 
 def table(
-    names: list[str], run_way: Callable[[str], dict[str, Any]], count: int
+    names: list[str], run_way: Callable[[str], dict[str, Any]], questions: int
 ) -> list[dict[str, str | None]]:
-    """A row a way, beside the last but the model in memory."""
+    """A row a way; probabilities beside those of the model in memory, or of the last way."""
     found = {name: run_way(name) for name in names}
-    theirs = found[OFFLOADED] if OFFLOADED in found else found[names[-1]]
-    return [
-        {
-            "": name, "questions/minute": f"{60 * count / each['seconds']:.1f}",
-            "ratio": f"{theirs['seconds'] / each['seconds']:.2f}", "peak": show_size(each["peak"]),
-            "anonymous RAM": show_size(each["anonymous"]),
-            "bytes read": show_size(each["read"]) if name != WHOLE else None,
-            "largest difference": f"{np.abs(np.subtract(each['scores'], theirs['scores'])).max():.0e}",
-        } for name, each in found.items()
-    ]  # fmt: skip
+    right = found[names[-1]].get("likely", [])
+    ours = 60 * found[STREAMED]["questions"] / found[STREAMED]["seconds"]
+    return [_row(name, each, ours, right, questions) for name, each in found.items()]
 
 
-def main() -> int:
-    cuda = torch.cuda.is_available()
+def _row(name: str, each: dict[str, Any], ours: float, right: Any, questions: int) -> dict[str, str | None]:
+    if not each:
+        return {"": name, "questions asked": "out of memory"}
+    pace, count = 60 * each["questions"] / each["seconds"], min(len(right), each["questions"])
+    off = np.abs(np.subtract(each["likely"][:count], right[:count])).max() if count else None
+    return {
+        "": name, "questions asked": f"{each['questions']:,}", "questions/minute": f"{pace:.2f}",
+        "streamed is faster": f"{ours / pace:.1f} x", "peak": show_size(each["peak"]),
+        "anonymous RAM": show_size(each["anonymous"]),
+        f"bytes read for {questions:,}": show_size(each["read"] * questions / each["questions"])
+        if name != WHOLE else None,
+        "largest difference": None if off is None else f"{off:.0e}",
+    }  # fmt: skip
+
+
+def _flags(cuda: bool) -> argparse.ArgumentParser:
     flags = parser(__doc__ or "")
     flags.add_argument(
-        "--parameters", type=float, default=7e9 if cuda else 1e9, metavar="N",
-        help="weights of the model (default: 1e9, with a GPU 7e9)",
+        "--parameters", type=float, default=7e9 if cuda else 1.1e9, metavar="N",
+        help="weights of the model (default: 1.1e9, with a GPU 7e9)",
     )  # fmt: skip
-    flags.add_argument("--questions", type=int, default=64, metavar="N", help="default: 64")
+    flags.add_argument("--questions", type=int, default=100, metavar="N", help="default: 100")
+    flags.add_argument(
+        "--others", type=int, default=4, metavar="N", help="questions for the other ways (default: 4)"
+    )  # fmt: skip
+    flags.add_argument("--row", type=int, default=256, metavar="N", help="tokens of a row (default: 256)")
     flags.add_argument("--batch-tokens", type=int, default=16_384 if cuda else 2_048, metavar="N")
     flags.add_argument("--precision", choices=PRECISIONS, default="fp16" if cuda else "fp32")
     flags.add_argument("--folder", type=Path, help="where the model is written (default: a temporary folder)")
@@ -239,40 +214,64 @@ def main() -> int:
         "--checkpoint", type=Path, help="the model's own folder: made if it is not there, and kept"
     )  # fmt: skip
     flags.add_argument("--memory", action="store_true", help="the model in memory too: it must fit")
-    flags.add_argument("--alone", action="store_true", help="without accelerate's offload")
+    flags.add_argument("--alone", action="store_true", help="without the other libraries")
     flags.add_argument("--nf4", action="store_true", help="linear layers in 4 bits, in the files already")
     flags.add_argument("--gpu", metavar="SIZE", default="", help="GPU memory to keep within, e.g. 15GB")
     flags.add_argument(
-        "--only", nargs=6, metavar="X", help="one way: NAME FOLDER QUESTIONS TOKENS PRECISION GPU"
+        "--ram", metavar="SIZE", help="anonymous memory for each way (default on a CPU: a third of the model)"
     )  # fmt: skip
-    arguments = flags.parse_args()
+    flags.add_argument("--only", nargs=2, metavar=("NAME", "JSON"), help="one way")
+    return flags
+
+
+def main() -> int:
+    cuda = torch.cuda.is_available()
+    arguments = _flags(cuda).parse_args()
     if arguments.only:
-        name, folder, count, tokens, precision, gpu = arguments.only
-        print(json.dumps(one(name, Path(folder), int(count), int(tokens), precision, gpu)))
+        name, given = arguments.only
+        print(json.dumps(one(name, Setting(**json.loads(given)))))
         return 0
-    parameters, count = (2e6, 8) if arguments.quick else (arguments.parameters, arguments.questions)
-    # accelerate offloads no weights in 4 bits.
-    both = [STREAMED] if arguments.alone or arguments.nf4 else [STREAMED, OFFLOADED]
-    names = [*both, *([WHOLE] if arguments.memory else [])]
-    precision = arguments.precision
-    given = (count, arguments.batch_tokens, precision, arguments.gpu)
+    quick, precision = arguments.quick, arguments.precision
+    # Neither of the others streams weights in these 4 bits.
+    others = [] if arguments.alone or arguments.nf4 else [OFFLOADED]
+    if others and has_airllm():
+        others = [AIR_OPTION, AIR_QUESTION, AIR_PACKED, *others]
+    names = [STREAMED, *others, *([WHOLE] if arguments.memory else [])]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         made = arguments.checkpoint or Path(temporary)
         if not (made / "config.json").is_file():
             made.mkdir(parents=True, exist_ok=True)
-            make_checkpoint(made, parameters, precision, arguments.nf4)
+            make_checkpoint(made, 2e6 if quick else arguments.parameters, precision, arguments.nf4)
         size = size_of(made)
+        ram = parse_size(arguments.ram) if arguments.ram else 0 if cuda or quick else size // 3
+        setting = Setting(
+            str(made), 8 if quick else arguments.questions, 2 if quick else arguments.others, arguments.row,
+            arguments.batch_tokens, precision, arguments.gpu, ram,
+        )  # fmt: skip
         # A quick run's numbers mean nothing, and a process of its own takes seconds to start.
-        rows = table(names, lambda name: (one if arguments.quick else run)(name, made, *given), count)
-    kind = f"NF4 and {precision}" if arguments.nf4 else precision
-    note = (
-        f"{where()}; a Llama of {show_size(size)} in {kind}, {count} questions of four options "
-        f"behind {_ROW} tokens, {arguments.batch_tokens:,} tokens a batch, loading included, the files kept "
-        "out of the page cache. Peak memory is "
-        + ("CUDA's allocator's." if cuda else "resident, mapped files included.")
-    )
-    report("A model on disk, streamed", rows, arguments.json, note)
+        rows = table(names, lambda name: (one if quick else run)(name, setting), setting.questions)
+    report("A model on disk, streamed", rows, arguments.json, _note(setting, size, arguments.nf4, others))
     return 0
+
+
+def _note(given: Setting, size: int, nf4: bool, others: list[str]) -> str:
+    kind = f"NF4 and {given.precision}" if nf4 else given.precision
+    peak = "CUDA's allocator's" if torch.cuda.is_available() else "resident, mapped files included"
+    said = [
+        f"{where()}; a Llama of {show_size(size)} in {kind}; questions of five options in rows of "
+        f"{given.row} tokens, {given.tokens:,} tokens a batch; opening the model is not counted, and the "
+        f"files are kept out of the page cache. Peak memory is {peak}."
+    ]
+    if others:
+        said.append("The other ways were asked the first questions only; their bytes are scaled to all.")
+    if others and AIR_PACKED not in others:
+        said.append("AirLLM is not installed (the extra bench).")
+    if given.ram:
+        said.append(
+            f"A way that takes more than {show_size(given.ram)} of anonymous memory is ended (watched every "
+            "20 ms; the model in memory is exempt)."
+        )
+    return " ".join(said)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,18 @@ def open_streamed(
         )  # fmt: skip
     model = StreamedModel(
         whole, form, device=device, precision=precision, adapter=folder if card.base else None,
-        labels=card.labels, nf4=nf4 or card.nf4,
+        labels=card.labels, nf4=nf4 or card.nf4, more=_further(device),
     )  # fmt: skip
     return model, described(whole)[1]
+
+
+def _further(device: str) -> tuple[str, ...]:
+    """The other GPUs, where none is named: they share the questions."""
+    if device != "cuda":
+        return ()
+    import torch
+
+    return tuple(f"cuda:{number}" for number in range(1, torch.cuda.device_count()))
 
 
 def need_of(model: StreamedModel, max_tokens: int, batch_tokens: int | None) -> Need:

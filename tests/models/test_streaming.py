@@ -1,5 +1,6 @@
 """A model read layer by layer gives the scores of the model in memory, and reads every weight once."""
 
+import collections
 import itertools
 import threading
 
@@ -53,6 +54,48 @@ def test_every_weight_is_read_once_however_many_questions(folder, reads):
         assert model.bytes_read == sum(
             count * np.prod(model._shapes[name]) * 4 for name, count in wanted.items()
         )
+
+
+def test_two_devices_share_the_questions_and_what_is_read(deep, reads, monkeypatch):
+    """The same code for two CPUs as for two GPUs; in every layer each waits for the other's first batch."""
+    _, writer = resident(deep, "options")
+    items = questions(24, 0)
+    with StreamedModel(deep, PackedOptions()) as model:
+        expected = model.score(writer, items, 64)
+        once = dict(reads)
+    reads.clear()
+    through, meeting, shared = Skeleton.through, threading.Barrier(2, timeout=20), collections.Counter()
+
+    def computing(self, layer, hidden, batch):
+        shared[id(self), layer] += 1
+        if shared[id(self), layer] == 1:
+            meeting.wait()
+        return through(self, layer, hidden, batch)
+
+    monkeypatch.setattr(Skeleton, "through", computing)
+    with StreamedModel(deep, PackedOptions(), more=["cpu"]) as model:
+        scored = model.score(writer, items, 64)
+    assert scored == pytest.approx(expected, abs=1e-6) and dict(reads) == once
+    assert len(shared) == 2 * 5 and len({skeleton for skeleton, _ in shared}) == 2
+
+
+def test_what_fails_on_one_device_fails_the_pass(deep, monkeypatch):
+    _, writer = resident(deep, "options")
+    through, meeting, seen = Skeleton.through, threading.Barrier(2, timeout=20), set()
+
+    def failing(self, layer, hidden, batch):
+        if layer == 2 and id(self) not in seen:
+            seen.add(id(self))
+            meeting.wait()
+            if self is second:
+                raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        return through(self, layer, hidden, batch)
+
+    with StreamedModel(deep, PackedOptions(), more=["cpu"]) as model:
+        second = model._skeletons[1]
+        monkeypatch.setattr(Skeleton, "through", failing)
+        with pytest.raises(torch.AcceleratorError, match="unspecified launch failure"):
+            model.score(writer, questions(48, 0), 64)
 
 
 def test_what_is_resident_is_not_read_again(deep, reads):

@@ -30,7 +30,7 @@ class HiddenStates:
     Parameters
     ----------
     tables : of each batch; or two, one before and one behind the part.
-    device : where they are computed.
+    device : where they are computed, or the first of several.
 
     Attributes
     ----------
@@ -41,29 +41,29 @@ class HiddenStates:
     def __init__(self, tables: Sequence[Sequence[torch.Tensor]], device: str) -> None:
         self._tables, self._device, self.finished, self.batches = tables, device, 0, len(tables[0])
 
-    def get(self, batch: int) -> torch.Tensor:
-        """Those that a part reads, on the device."""
-        return self._before(batch).to(self._device, non_blocking=True)
+    def get(self, batch: int, device: str | None = None) -> torch.Tensor:
+        """Those that a part reads, on the device, or another one."""
+        return self._before(batch).to(device or self._device, non_blocking=True)
 
     def put(self, batch: int, hidden: torch.Tensor) -> None:
         """Those behind the part."""
         self._behind(batch).copy_(hidden, non_blocking=True)
 
     def finish(self) -> None:
-        """Every batch that goes on is through the part."""
-        self.wait()
+        """Every batch that goes on is through the part, on whichever device."""
         self.finished += 1
-
-    def wait(self) -> None:
-        """Until the device has done what it was told."""
-        if self._device.startswith("cuda"):
-            torch.cuda.synchronize(self._device)
 
     def _before(self, batch: int) -> torch.Tensor:
         return self._tables[self.finished % len(self._tables)][batch]
 
     def _behind(self, batch: int) -> torch.Tensor:
         return self._tables[(self.finished + 1) % len(self._tables)][batch]
+
+
+def wait(device: torch.device | str) -> None:
+    """Until a device has done what it was told."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class _CopiedStates(HiddenStates):
@@ -128,7 +128,7 @@ class _FiledStates(HiddenStates):
 
     def put(self, batch: int, hidden: torch.Tensor) -> None:
         super().put(batch, hidden)
-        self.wait()
+        wait(hidden.device)
         for found in self._maps:
             _forget(found, self._spans[batch])
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 
 from kaggle_rag.models.answering.base import Batch
-from kaggle_rag.models.streaming.hidden_states import HiddenStates
+from kaggle_rag.models.streaming.hidden_states import HiddenStates, wait
 from kaggle_rag.models.streaming.pace import Pace
 from kaggle_rag.models.streaming.shards import Parts
 from kaggle_rag.models.streaming.skeleton import Skeleton
@@ -26,6 +30,7 @@ class LayerPass:
 
     Parameters
     ----------
+    skeletons : one for each device; the devices take the batches in turn.
     batches : in the order of their importance.
     left : the seconds in which they must be answered; infinite without a limit.
     questions : how many questions the first so many batches hold.
@@ -33,13 +38,14 @@ class LayerPass:
     """
 
     def __init__(
-        self, skeleton: Skeleton, parts: Parts, batches: Sequence[Batch], states: HiddenStates, pace: Pace,
-        *, left: Callable[[], float], questions: Callable[[int], int], name: str, quiet: bool,
+        self, skeletons: Sequence[Skeleton], parts: Parts, batches: Sequence[Batch], states: HiddenStates,
+        pace: Pace, *, left: Callable[[], float], questions: Callable[[int], int], name: str, quiet: bool,
     ) -> None:  # fmt: skip
-        self._skeleton, self._parts, self._batches, self._states = skeleton, parts, batches, states
+        self._skeletons, self._parts, self._batches, self._states = skeletons, parts, batches, states
         self._pace, self._left, self._questions = pace, left, questions
         self._name, self._quiet = name, quiet
         self._limited = left() != float("inf")
+        self._turn = threading.Lock()
 
     def run(self, layers: int) -> int:
         """How many of the batches went through all layers; 0 where the time is too short for any.
@@ -63,30 +69,56 @@ class LayerPass:
         return states.batches
 
     def _embed(self) -> None:
-        with self._skeleton.filled(self._parts.take(0)):
+        (weights,), first = self._parts.take(0, 1), self._skeletons[0]
+        with first.filled(weights):
             for number in self._going():
-                self._states.put(number, self._skeleton.embedded(self._moved(number)))
+                self._states.put(number, first.embedded(self._moved(number, first.device)))
                 if self._left() <= 0:
                     self._states.batches = number
+            wait(first.device)
         self._states.finish()
 
     def _through(self, layer: int, layers: int) -> None:
         states, pace = self._states, self._pace
-        with self._skeleton.filled(self._parts.take(layer + 1)):
+        weights = self._parts.take(layer + 1)
+        with ExitStack() as filled:
+            for skeleton in self._skeletons:
+                filled.enter_context(skeleton.filled(weights.pop(0)))
             # A layer that stayed in memory is read in no time.
             pace.read, pace.move = self._parts.read_seconds or pace.read, self._parts.move_seconds
             if self._limited and layer == 0:
-                # The first call is slow, and says nothing about the others.
-                self._computed(layer, 0)
-                states.wait()
-            began = time.perf_counter()
-            for number in self._going():
-                states.put(number, self._computed(layer, number))
-                if self._limited and layer == 0:
-                    self._first_look(number + 1, layers, time.perf_counter() - began)
+                for skeleton in self._skeletons:
+                    # The first call is slow, and says nothing about the others.
+                    self._computed(skeleton, layer, 0)
+                    wait(skeleton.device)
+            began, numbers = time.perf_counter(), self._going()
+            work = partial(self._share, layer, layers, numbers, began)
+            if len(self._skeletons) == 1:
+                work(self._skeletons[0])
+            else:
+                with ThreadPoolExecutor(len(self._skeletons), "devices") as threads:
+                    # What one of them raises is raised here, when all have ended.
+                    list(threads.map(work, self._skeletons))
         states.finish()
         if states.batches:
             pace.token = (time.perf_counter() - began) / pace.tokens(states.batches)
+
+    def _share(
+        self, layer: int, layers: int, numbers: Iterator[int], began: float, skeleton: Skeleton
+    ) -> None:
+        """What one device does of a layer: the next batch that no other has taken, until there is none."""
+        with torch.inference_mode():
+            while True:
+                with self._turn:
+                    number = next(numbers, None)
+                if number is None:
+                    break
+                self._states.put(number, self._computed(skeleton, layer, number))
+                if self._limited and layer == 0:
+                    wait(skeleton.device)
+                    with self._turn:
+                        self._first_look(number + 1, layers, time.perf_counter() - began)
+            wait(skeleton.device)
 
     def _going(self) -> Iterator[int]:
         """Numbers of the batches that go on, as long as they do."""
@@ -95,15 +127,15 @@ class LayerPass:
             yield number
             number += 1
 
-    def _computed(self, layer: int, number: int) -> torch.Tensor:
-        return self._skeleton.through(layer, self._states.get(number), self._moved(number))
+    def _computed(self, skeleton: Skeleton, layer: int, number: int) -> torch.Tensor:
+        hidden = self._states.get(number, skeleton.device)
+        return skeleton.through(layer, hidden, self._moved(number, skeleton.device))
 
     def _first_look(self, done: int, layers: int, seconds: float) -> None:
         """End the first layer where the others would have no time for more batches."""
-        self._states.wait()
         self._pace.token = seconds / self._pace.tokens(done)
         ahead, left = self._pace.seconds(done, layers - 1), self._left()
-        if ahead > left:
+        if ahead > left and done <= self._states.batches:
             # One layer is little to judge by: where it is close for the first batch, the next one decides.
             self._states.batches = 0 if done == 1 and ahead > _HOPELESS * left else done
 
@@ -130,6 +162,5 @@ class LayerPass:
         ahead = duration(self._pace.seconds(self._states.batches, layers))
         say(f"{self._name}: about {ahead} to go for {which} questions and {layers:,} layers")
 
-    def _moved(self, number: int) -> Batch:
-        device = self._skeleton.device
+    def _moved(self, number: int, device: str) -> Batch:
         return {key: value.to(device) for key, value in self._batches[number].items()}

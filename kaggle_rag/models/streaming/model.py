@@ -8,34 +8,33 @@ https://arxiv.org/abs/2303.06865, traverses layers and batches in this order, th
 
 from __future__ import annotations
 
-import hashlib
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 
 from kaggle_rag.models.answering.base import TOKENS, Asked, Batch, too_large
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.packed import PackedForm
-from kaggle_rag.models.description import config_of
 from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import require_4bit
 from kaggle_rag.models.memory import Reading, streamed
 from kaggle_rag.models.streaming.hidden_states import HiddenStates, hidden_states
+from kaggle_rag.models.streaming.key import key_of
 from kaggle_rag.models.streaming.layers import LayerPass
 from kaggle_rag.models.streaming.lora import Lora
 from kaggle_rag.models.streaming.pace import Pace
 from kaggle_rag.models.streaming.room import DEVICE, RAM, Room
 from kaggle_rag.models.streaming.shards import Parts, Shards
-from kaggle_rag.models.streaming.skeleton import Skeleton
+from kaggle_rag.models.streaming.skeleton import Skeleton, config_for
 from kaggle_rag.runtime.console import say
-from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.limits import Need, release
 
 _Batches = Sequence[tuple[npt.NDArray[np.int64], Batch]]
@@ -64,6 +63,7 @@ class StreamedModel:
     folder : a checkpoint in safetensors, in whole numbers or in bitsandbytes' 4 or 8 bits.
     form : what is asked; it decides the head.
     device, precision : where it computes, and in what: a key of `kaggle_rag.models.devices.PRECISIONS`.
+    more : further devices, which share the questions of each layer; its weights are read once for all.
     adapter : folder of a LoRA adapter of PEFT, merged into each weight as it arrives.
     labels : of a binary head, 1 or 2.
     nf4 : quantize linear layers to 4 bits as they arrive, as `load_backbone` does with the model in memory.
@@ -80,6 +80,7 @@ class StreamedModel:
     def __init__(
         self, folder: Path, form: PackedForm, *, device: str = "cpu", precision: str = "fp32",
         adapter: Path | None = None, labels: int = 1, nf4: bool = False, room: Room | None = None,
+        more: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.folder, self.form, self.device, self.room = folder, form, device, room or Room()
         self.precision, self.dtype, self._nf4 = precision, dtype_of(precision), nf4
@@ -87,10 +88,13 @@ class StreamedModel:
             require_4bit()
         self._pace: Pace | None = None
         self._questions = 0
-        config = _config(folder, form, labels)
+        config = config_for(folder, form, labels)
         self._adapter = Lora(adapter) if adapter else None
         self._shards = Shards(folder)
-        self._skeleton = Skeleton(form.auto, config, self.dtype, device)
+        self._skeletons = [
+            Skeleton(form.auto, copy.deepcopy(config), self.dtype, each) for each in (device, *more)
+        ]
+        self._skeleton = self._skeletons[0]
         self._shapes = self._skeleton.shapes()
         own: set[str] = set()
         if self._adapter:
@@ -183,10 +187,16 @@ class StreamedModel:
         """The questions of as many batches as time and room allow."""
         width = self._skeleton.model.config.get_text_config().hidden_size
         shapes = [torch.Size((*batch["input_ids"].shape, width)) for _, batch in batches]
-        placed = self.room.placed([shape.numel() * self.dtype.itemsize for shape in shapes], self.device)
+        sizes = [shape.numel() * self.dtype.itemsize for shape in shapes]
+        placed = self._shared_room().placed(sizes, self.device)
         self._parts.keep(self.room.kept(placed, self.device))
+        key = key_of(
+            self._shards.files, self._adapter.folder if self._adapter else None, self._skeleton.model.config,
+            (batch for _, batch in batches), precision=self.precision, nf4=self._nf4,
+            device=self.device.partition(":")[0],
+        )  # fmt: skip
         kept = hidden_states(
-            shapes, placed, self.room.folder, self._key(batches), dtype=self.dtype, device=self.device
+            shapes, placed, self.room.folder, key, dtype=self.dtype, device=self.device
         )
         with self._parts, torch.inference_mode(), kept as states:
             count = self._run(batches, states, left, rotations, quiet)
@@ -208,7 +218,7 @@ class StreamedModel:
         ends = np.cumsum([0, *(len(rows) // rotations for rows, _ in batches)])
         self._pace, self._questions = pace, int(ends[-1])
         going = LayerPass(
-            self._skeleton, self._parts, inputs, states, pace, left=left,
+            self._skeletons, self._parts, inputs, states, pace, left=left,
             questions=lambda count: int(ends[count]), name=self.folder.name, quiet=quiet,
         )  # fmt: skip
         return going.run(self.layers)
@@ -221,7 +231,8 @@ class StreamedModel:
 
     def _answer(self, asked: Asked, batches: _Batches, states: HiddenStates) -> None:
         """The head over the tokens whose outputs are needed."""
-        with self._skeleton.filled(self._parts.take(self.layers + 1)):
+        (weights,) = self._parts.take(self.layers + 1, 1)
+        with self._skeleton.filled(weights):
             for number, (rows, batch) in enumerate(batches):
                 here = {key: value.to(self.device) for key, value in batch.items()}
                 hidden = states.get(number).flatten(0, 1)[here["reads"]]
@@ -246,7 +257,7 @@ class StreamedModel:
         """
         config = self._skeleton.model.config
         states = tokens * config.get_text_config().hidden_size * self.dtype.itemsize
-        place = self.room.placed([states], self.device).place
+        place = self._shared_room().placed([states], self.device).place
         most = batch_tokens or TOKENS[self.device.partition(":")[0]]
         found = streamed(
             self._sizes(), self.room.resident or 0, config,
@@ -260,52 +271,17 @@ class StreamedModel:
             gpu=found.gpu, weights=found.weights, size=sum(self._sizes()),
         )  # fmt: skip
 
+    def _shared_room(self) -> Room:
+        """Hidden states that several devices read are in RAM."""
+        return dataclasses.replace(self.room, device=0) if len(self._skeletons) > 1 else self.room
+
     def _new_parts(self) -> Parts:
         return Parts(
             self._shards, self._skeleton.parts, self._shapes, self._skeleton.tied, adapter=self._adapter,
-            dtype=self.dtype, device=self.device, nf4=self._nf4,
+            dtype=self.dtype, devices=[each.device for each in self._skeletons], nf4=self._nf4,
         )  # fmt: skip
 
     def _sizes(self) -> list[int]:
         """Bytes of each part in memory."""
         counts = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
         return [sum(counts[name] for name in part) * self.dtype.itemsize for part in self._skeleton.parts]
-
-    def _key(self, batches: _Batches) -> dict[str, Any]:
-        """All that determines hidden states; weights by their files, which are too large to be summed."""
-        digest = hashlib.sha256()
-        for _, batch in batches:
-            for name in ("input_ids", "position_ids", "group", "branch"):
-                digest.update(batch[name].numpy().tobytes())
-        config = self._skeleton.model.config
-        adapter = [*self._adapter.folder.glob("adapter_*")] if self._adapter else []
-        return {
-            "weights": _stamps(self._shards.files), "adapter": _stamps(adapter),
-            "config": hashlib.sha256(config.to_json_string(use_diff=False).encode()).hexdigest(),
-            "questions": digest.hexdigest(), "precision": self.precision, "nf4": self._nf4,
-            "device": self.device.partition(":")[0], "transformers": transformers.__version__,
-        }  # fmt: skip
-
-
-def _stamps(paths: Sequence[Path]) -> list[list[Any]]:
-    """Name, size and time of change of each file."""
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(paths)]
-
-
-def _config(folder: Path, form: PackedForm, labels: int) -> Any:
-    """The checkpoint's config for the form's head; raise ``ConfigError`` for weights of unread kinds."""
-    config = config_of(folder)
-    if form.has_head:
-        config.num_labels = labels
-    if (given := getattr(config, "quantization_config", None)) is None:
-        return config
-    fields = given if isinstance(given, dict) else given.to_dict()
-    if not (fields.get("load_in_4bit") or fields.get("load_in_8bit")):
-        raise ConfigError(
-            f"weights quantized by {fields.get('quant_method')} are not read layer by layer", where=folder,
-            expected="whole numbers, or the 4 or 8 bits of bitsandbytes", cure="load the whole model",
-        )  # fmt: skip
-    require_4bit()
-    # Weights are whole when they are used: the skeleton is that of the model before it was quantized.
-    del config.quantization_config
-    return config

@@ -22,6 +22,8 @@ from kaggle_rag.runtime.errors import CheckpointError
 _COPY_AGAIN = "copy the folder again from where it was made"
 
 Weights = dict[str, torch.Tensor]
+# The weights of a part as they stay on a device.
+_Held = dict[str, torch.Tensor | Quantized]
 
 
 class _Place(NamedTuple):
@@ -138,10 +140,10 @@ class _Read(NamedTuple):
 
 
 class Parts:
-    """The parts of a model in turn on the compute device; used in a ``with`` block.
+    """The parts of a model in turn on the compute devices; used in a ``with`` block.
 
     A background thread reads the part after the one that was taken, into pinned memory if it goes to a GPU:
-    in memory are the part at hand and the next one.
+    in memory are the part at hand and the next one. Several devices are given what was read once.
 
     Parameters
     ----------
@@ -157,12 +159,14 @@ class Parts:
 
     def __init__(
         self, shards: Shards, parts: Sequence[Sequence[str]], shapes: Mapping[str, tuple[int, ...]],
-        tied: Mapping[str, str], *, adapter: Lora | None, dtype: torch.dtype, device: str, nf4: bool = False,
+        tied: Mapping[str, str], *, adapter: Lora | None, dtype: torch.dtype, devices: Sequence[str],
+        nf4: bool = False,
     ) -> None:  # fmt: skip
         self._shards, self._parts, self._tied, self._adapter = shards, parts, tied, adapter
-        self._shapes, self._dtype, self._device, self._nf4 = shapes, dtype, device, nf4
+        self._shapes, self._dtype, self._devices, self._nf4 = shapes, dtype, devices, nf4
+        self._pinned = devices[0].startswith("cuda")
         self._room = 0
-        self._kept: dict[int, dict[str, torch.Tensor | Quantized]] = {}
+        self._kept: dict[int, list[_Held]] = {}
         self._ahead: dict[int, Future[_Read]] = {}
         self._thread: ThreadPoolExecutor | None = None
         self.read_seconds = self.move_seconds = 0.0
@@ -180,13 +184,16 @@ class Parts:
         self._ahead.clear()
 
     def keep(self, resident: int) -> None:
-        """Let so many bytes of parts stay on the device, first come first kept, and read them no more."""
-        while self._kept and sum(map(_size, self._kept.values())) > resident:
+        """Let so many bytes of parts stay on each device, first come first kept, and read them no more."""
+        while self._kept and self._kept_bytes() > resident:
             del self._kept[max(self._kept)]
-        self._room = resident - sum(map(_size, self._kept.values()))
+        self._room = resident - self._kept_bytes()
 
-    def take(self, number: int) -> Weights:
-        """The weights of a part, on the device; the caller drops those of the part before it first.
+    def _kept_bytes(self) -> int:
+        return sum(_size(each[0]) for each in self._kept.values())
+
+    def take(self, number: int, devices: int | None = None) -> list[Weights]:
+        """The weights of a part on each device, or the first so many; the caller drops those before first.
 
         Raises
         ------
@@ -198,18 +205,29 @@ class Parts:
         read = self._ahead.pop(number).result() if number in self._ahead else _Read({}, 0.0)
         self._look_ahead(number + 1)
         began = time.perf_counter()
-        held = self._kept.get(number)
-        if held is None:
-            held = {name: self._arrived(name, read.weights.pop(name)) for name in self._parts[number]}
-            if _size(held) <= self._room:
-                self._room -= _size(held)
-                self._kept[number] = held
-        found = {
-            name: self._merged(name, weight.whole()) if isinstance(weight, Quantized) else weight
-            for name, weight in held.items()
-        }
+        everywhere = self._kept.get(number)
+        if everywhere is None:
+            everywhere = self._everywhere(read.weights, self._devices[:devices])
+            if _size(everywhere[0]) <= self._room:
+                self._room -= _size(everywhere[0])
+                self._kept[number] = everywhere
+        found = [
+            {
+                name: self._merged(name, weight.whole()) if isinstance(weight, Quantized) else weight
+                for name, weight in held.items()
+            } for held in everywhere
+        ]  # fmt: skip
         self.read_seconds, self.move_seconds = read.seconds, time.perf_counter() - began
         return found
+
+    def _everywhere(self, read: dict[str, Stored], devices: Sequence[str]) -> list[_Held]:
+        """A part on several devices; what was read is dropped weight by weight."""
+        held: list[_Held] = [{} for _ in devices]
+        for name in [*read]:
+            stored = read.pop(name)
+            for own, device in zip(held, devices):
+                own[name] = self._arrived(name, stored, device)
+        return held
 
     def _look_ahead(self, number: int) -> None:
         known = number in self._kept or number in self._ahead or number >= len(self._parts)
@@ -228,11 +246,11 @@ class Parts:
             # What belongs to a weight in few bits keeps its types.
             if len(stored) == 1 and tensor.is_floating_point():
                 tensor = tensor.to(self._dtype)
-            yield part, tensor.pin_memory() if self._device.startswith("cuda") else tensor
+            yield part, tensor.pin_memory() if self._pinned else tensor
 
-    def _arrived(self, name: str, stored: Stored) -> torch.Tensor | Quantized:
-        """A weight on the device as it may stay there: as the model uses it, or in few bits."""
-        moved = {part: tensor.to(self._device, non_blocking=True) for part, tensor in stored.items()}
+    def _arrived(self, name: str, stored: Stored, device: str) -> torch.Tensor | Quantized:
+        """A weight on a device as it may stay there: as the model uses it, or in few bits."""
+        moved = {part: tensor.to(device, non_blocking=True) for part, tensor in stored.items()}
         if len(moved) > 1:
             return as_stored(moved)
         own = self._adapter is not None and name in self._adapter.replaced
@@ -251,5 +269,5 @@ class Parts:
         return self._adapter.merged(name, weight) if self._adapter else weight
 
 
-def _size(held: Mapping[str, torch.Tensor | Quantized]) -> int:
+def _size(held: _Held) -> int:
     return sum(weight.nbytes for weight in held.values())

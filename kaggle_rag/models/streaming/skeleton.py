@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ import transformers
 from torch import nn
 
 from kaggle_rag.models import packed_attention, packing
+from kaggle_rag.models.answering.base import AnswerForm
+from kaggle_rag.models.description import config_of
+from kaggle_rag.models.loading import require_4bit
 from kaggle_rag.models.packed_attention import Batch
 from kaggle_rag.runtime.errors import ConfigError
 
@@ -138,6 +142,25 @@ class Skeleton:
             weight = nn.Parameter(weight, requires_grad=False)
         setattr(module, leaf, weight)
         return before
+
+
+def config_for(folder: Path, form: AnswerForm, labels: int) -> Any:
+    """The checkpoint's config for the form's head; raise ``ConfigError`` for weights of unread kinds."""
+    config = config_of(folder)
+    if form.has_head:
+        config.num_labels = labels
+    if (given := getattr(config, "quantization_config", None)) is None:
+        return config
+    fields = given if isinstance(given, dict) else given.to_dict()
+    if not (fields.get("load_in_4bit") or fields.get("load_in_8bit")):
+        raise ConfigError(
+            f"weights quantized by {fields.get('quant_method')} are not read layer by layer", where=folder,
+            expected="whole numbers, or the 4 or 8 bits of bitsandbytes", cure="load the whole model",
+        )  # fmt: skip
+    require_4bit()
+    # Weights are whole when they are used: the skeleton is that of the model before it was quantized.
+    del config.quantization_config
+    return config
 
 
 class _Reached(Exception):
