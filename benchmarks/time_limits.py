@@ -39,7 +39,8 @@ HERE = Path(__file__).parent
 # Sets that are answered, and those that are learnt from, half of the questions from each. Those of SciQ bring
 # their text, as some competitions' do; the others are answered from the index.
 ANSWERED = (
-    ("extra_6k", "odd", 2127), ("sciq", "odd", 1000), ("extra_500", "all", 500), ("mmlu_stem_even", "all", 373)
+    ("extra_6k", "odd", 2127), ("sciq", "odd", 1000), ("extra_500", "all", 500),
+    ("mmlu_stem_even", "all", 373),
 )  # fmt: skip
 LEARNT = (("extra_6k", "even"), ("sciq", "even"))
 _KEYS = ("id", "prompt", *"ABCDE", "answer", "context")
