@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Fixtures that several files share, too long for this one.
+pytest_plugins = ["streaming_fixtures"]
+
 # A slow machine is no fault of the code, and a failure in CI must be the same here.
 settings.register_profile(
     "kit",

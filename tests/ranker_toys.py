@@ -74,6 +74,8 @@ BACKBONES = {
 
 ENCODERS = ("deberta-v2", "electra", "roberta", "bert")
 DECODERS = ("llama", "mistral", "phi3", "qwen2", "gemma")
+# Of sliding attention; shorter than a row, so that a mask that forgets it shows.
+WINDOW = 8
 
 
 def asked(prompt, options, texts, answer):

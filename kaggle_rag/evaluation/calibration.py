@@ -8,7 +8,7 @@ import numpy.typing as npt
 from kaggle_rag.data.probabilities import Probabilities, softmax
 
 # Temperatures that are tried; beyond them a ranker says nothing, or is a mere ranking.
-_LEAST, _MOST = 0.05, 20.0
+_LEAST, _MOST = 0.01, 100.0
 # Standard deviation of the prior on a temperature's logarithm, which keeps it near 1 on few questions.
 _PRIOR = 1.0
 _TINY = 1e-12

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from ranker_toys import DECODERS, WORDS, asked
-from test_packing import FORMS, WINDOW, questions
-from test_streaming import MORE, checkpoint
+from ranker_toys import DECODERS, WINDOW, WORDS, asked
+from streaming_toys import MORE, checkpoint
+from test_packing import FORMS, questions
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Phi3Config
 
 from kaggle_rag.models import packing

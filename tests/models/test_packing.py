@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranker_toys import BACKBONES, DECODERS, WORDS, asked, backbone
+from ranker_toys import BACKBONES, DECODERS, WINDOW, WORDS, asked, backbone
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
 from kaggle_rag.models import packed_attention, packing
@@ -17,8 +17,6 @@ from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.models.packed_trial import fitted
 
 FORMS = ("options", "binary", "letters")
-# The window is shorter than a row: a mask that forgets it shows.
-WINDOW = 8
 
 
 def questions(count, seed, width=5):

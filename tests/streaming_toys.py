@@ -3,9 +3,8 @@
 import json
 
 import torch
-from ranker_toys import BACKBONES, DECODERS, tokenizer
+from ranker_toys import BACKBONES, DECODERS, WINDOW, tokenizer
 from safetensors.torch import save_file
-from test_packing import WINDOW
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen3Config
 
 from kaggle_rag.models.answering.packed import PackedBinaryPrompt, PackedLetters, PackedOptions
