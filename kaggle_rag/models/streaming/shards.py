@@ -106,9 +106,13 @@ class Shards:
         return {SCALES: scales} if name.endswith(".weight") and scales in self._places else {}
 
     def _read(self, place: _Place) -> torch.Tensor:
-        """Its numbers, in memory of their own."""
+        """Its numbers, copied: a tensor of safetensors is a view into a mapped file, read when it is used.
+
+        The file is mapped for one tensor only, so that its pages do not add up in memory.
+        """
         try:
-            tensor = _tensor(place)
+            with safe_open(place.path, framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(place.name).clone()
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"{place.name} cannot be read ({str(error).splitlines()[0]})", where=place.path,
@@ -116,20 +120,6 @@ class Shards:
             ) from error  # fmt: skip
         self.bytes_read += tensor.nbytes
         return tensor
-
-
-def _tensor(place: _Place) -> torch.Tensor:
-    """A tensor that is read, and not a view into a mapped file, which is slower and keeps its pages."""
-    try:
-        opened = safe_open(place.path, framework="pt", backend="pread")
-    except TypeError:
-        # Before safetensors 0.8 files are always mapped: this one for one tensor only.
-        with safe_open(place.path, framework="pt") as file:
-            mapped: torch.Tensor = file.get_tensor(place.name)
-            return mapped.clone()
-    with opened as file:
-        read: torch.Tensor = file.get_tensor(place.name)
-    return read
 
 
 class _Read(NamedTuple):
