@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 from model_toys import tiny_model
 from question_tables import ROWS
+from safetensors.numpy import save_file
 
 from inference import __main__ as program
 from kaggle_rag.config import load
@@ -117,6 +119,7 @@ def test_a_fault_names_the_ranker_that_it_is_of(facts_index, questions, tmp_path
 
 
 def test_a_backbone_beside_a_checkpoint_that_is_whole_is_refused(tmp_path):
+    save_file({"w": np.zeros(1)}, tmp_path / "model.safetensors")
     found, bare = Gathered(), {"folder": str(tmp_path), "form": "choice", "max_tokens": 64}
     for options in (bare, bare | {"base": "deberta"}):
         with found.check():
