@@ -107,9 +107,7 @@ class RankerTurn(NamedTuple):
     def _forecast(self, pace: float, count: int, clock: Clock) -> None:
         fits = int(max(clock.left() - self.until, 0) / max(pace, 1e-9))
         then = "all fit" if fits >= count else f"about {fits:,} of them fit"
-        print(
-            f"{self.name}: about {duration(pace * count)} for {count:,} questions; {then}", file=sys.stderr
-        )
+        print(f"{self.name}: about {duration(pace * count)} for {count:,} questions; {then}", file=sys.stderr)
 
 
 def least_certain(so_far: Probabilities | None, rows: Rows) -> Rows:

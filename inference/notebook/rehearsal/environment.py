@@ -160,7 +160,7 @@ def wheels_environment(bundle: OpenedBundle, scratch: Path) -> Environment:
 def _linked(names: Sequence[str], folder: Path) -> Path:
     """A folder with links to these packages and all that they need, as they are installed here."""
     folder.mkdir(parents=True)
-    for found in _closure(names):
+    for found in closure(names):
         for top in {Path(file).parts[0] for file in found.files or () if ".." not in Path(file).parts}:
             source, target = Path(str(found.locate_file(top))), folder / top
             if source.exists() and not target.is_symlink():
@@ -168,7 +168,8 @@ def _linked(names: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def _closure(names: Sequence[str]) -> Iterator[importlib.metadata.Distribution]:
+def closure(names: Sequence[str]) -> Iterator[importlib.metadata.Distribution]:
+    """These packages and all that they need, as far as they are installed here."""
     waiting, seen = list(names), set()
     while waiting:
         name = canonicalize_name(waiting.pop())

@@ -54,7 +54,8 @@ def image_environment(bundle: OpenedBundle, image: Image | None, folder: Path) -
 
 
 def _notes(folder: Path, image: Image) -> list[str]:
-    there = {canonicalize_name(path.name.split("-")[0]) for path in site_of(folder).glob("*.dist-info")}
+    made = site_of(folder).glob("*.dist-info")
+    there = {canonicalize_name(path.name.split("-")[0]) for path in made} & image.versions.keys()
     notes = [
         f"{len(there)} of the image's {len(image.versions):,} packages are here: those that the kit needs"
     ]

@@ -134,10 +134,8 @@ def _read(wanted: Wanted) -> tuple[OpenedBundle, Visible, Image | None, list[Cas
         bundle = opened(wanted.bundle)
     with gathered.check():
         visible = Visible.read(_questions(wanted.questions))
-    freeze = wanted.image or (wanted.bundle / IMAGE if (wanted.bundle / IMAGE).is_file() else None)
-    if freeze:
-        with gathered.check():
-            image = read_image(freeze, wanted.python)
+    with gathered.check():
+        image = _image_of(wanted, bundle)
     with gathered.check():
         cases = chosen(wanted.cases, quick=wanted.quick)
     if not wanted.dry_run:
@@ -149,6 +147,15 @@ def _read(wanted: Wanted) -> tuple[OpenedBundle, Visible, Image | None, list[Cas
     gathered.tell()
     assert bundle and visible
     return bundle, visible, image, cases
+
+
+def _image_of(wanted: Wanted, bundle: OpenedBundle | None) -> Image | None:
+    """The image that is given, or the one for which the bundle was made."""
+    if wanted.image:
+        return read_image(wanted.image, wanted.python)
+    if bundle and (own := bundle.folder / IMAGE).is_file():
+        return read_image(own, wanted.python or str(bundle.listed.get("python")) or None)
+    return None
 
 
 def _questions(path: Path | None) -> Path:

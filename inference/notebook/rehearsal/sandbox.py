@@ -83,9 +83,10 @@ class Sandbox:
         case = self.folder / name
         run = (_Enclosed if self.means.namespaces else _Copied)(self, case, mounted, caps)
         run.prepare()
+        capped = scope(caps.ram) if self.means.control_group else []
         with (case / "control" / "log.txt").open("wb") as log:
             process = subprocess.Popen(
-                run.command(), env=run.variables(), cwd=case / "control", start_new_session=True,
+                [*capped, *run.command()], env=run.variables(), cwd=case / "control", start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
             watched = watch(process, caps, run.tmp, case / "working")
@@ -152,11 +153,8 @@ class _Run:
         }  # fmt: skip
         (self.control / "job.json").write_text(json.dumps(job), encoding="utf-8")
 
-    def runner(self) -> list[str]:
-        return [sys.executable, f"{self.inside}/run_cells.py", self.inside]
-
     def command(self) -> list[str]:
-        return [*(scope(self.caps.ram) if self.sandbox.means.control_group else []), *self.runner()]
+        return [sys.executable, f"{self.inside}/run_cells.py", self.inside]
 
     def variables(self) -> dict[str, str]:
         control, means = self.inside, self.sandbox.means
@@ -225,17 +223,6 @@ class _Enclosed(_Run):
             self.tmp.mkdir()
 
     def command(self) -> list[str]:
-        environment = self.sandbox.environment
-        needed = {
-            sys.prefix,
-            sys.base_prefix,
-            *map(str, environment.packages),
-            *map(str, environment.of_kernel),
-        }
-        needed |= {
-            str(environment.python.resolve().parent.parent),
-            str(Path(sys.executable).resolve().parent.parent),
-        }
         # Notebooks write elsewhere below /kaggle too, such as to /kaggle/temp.
         folders = {_CONTROL: self.control, _HOME: self.control / "home", "/kaggle": self.case / "kaggle"}
         writable = {name: str(folder) for name, folder in folders.items()}
@@ -244,14 +231,24 @@ class _Enclosed(_Run):
             writable["/tmp"] = str(self.tmp)
         job = {
             "root": str(self.case / "root"), "tmp": self.caps.tmp if self.tmp is None else None,
-            "writable": writable, "needed": sorted(needed), "cwd": _WORKING, "command": self.runner(),
+            "writable": writable, "needed": self._needed(), "cwd": _WORKING, "command": super().command(),
             "readable": {
                 f"{_INPUT}/{self.mounted.dataset}": str(self.sandbox.bundle.folder),
                 f"{_INPUT}/{self.mounted.competition}": str(self.case / "competition"),
             },
         }  # fmt: skip
-        capped = scope(self.caps.ram) if self.sandbox.means.control_group else []
-        return [*capped, *UNSHARE, sys.executable, str(self.control / "enclose.py"), json.dumps(job)]
+        return [*UNSHARE, sys.executable, str(self.control / "enclose.py"), json.dumps(job)]
+
+    def _needed(self) -> list[str]:
+        """Where the Pythons and their packages are."""
+        environment = self.sandbox.environment
+        pythons = [Path(sys.executable).resolve(), environment.python.resolve()]
+        folders = {
+            *(python.parent.parent for python in pythons),
+            *environment.packages,
+            *environment.of_kernel,
+        }
+        return sorted({sys.prefix, sys.base_prefix, *map(str, folders)})
 
 
 class _Copied(_Run):
@@ -283,6 +280,8 @@ class _Copied(_Run):
     def variables(self) -> dict[str, str]:
         folders = {"KAGGLE_INPUT": self.inputs, "KAGGLE_RAG_INPUTS": self.inputs, "TMPDIR": self.tmp}
         made = {name: str(folder) for name, folder in folders.items()}
+        # Python would keep compiled files beside its sources, which a read-only input silently refuses.
+        made["PYTHONDONTWRITEBYTECODE"] = "1"
         return {**super().variables(), **made, "KAGGLE_WORKING": self.working}
 
     def changed(self) -> str:

@@ -66,10 +66,9 @@ def check_wheels(bundle: OpenedBundle, image: Image | None, found: Findings) -> 
     python = image.python if image else str(bundle.listed.get("python") or "")
     if python:
         fitting = tags_of(python)
-        for wheel in wheels:
-            if not wheel.tags & fitting:
-                cause = f"this wheel is not for the image's Python {python} on Linux x86-64"
-                found.fault(ErrorClass.EXCEPTION, cause, _AGAIN, f"wheels/{wheel.path.name}")
+        if foreign := [wheel.path.name for wheel in wheels if not wheel.tags & fitting]:
+            cause = f"not for the image's Python {python} on Linux x86-64: {', '.join(foreign)}"
+            found.fault(ErrorClass.EXCEPTION, cause, _AGAIN, "wheels/")
     if image:
         _check_closure(bundle, image, wheels, found)
     else:
