@@ -1,4 +1,4 @@
-"""``make demo`` as a user runs it: to the table of what each step adds, the page, and the rehearsed notebook."""
+"""``make demo`` as a user runs it: the table of what each step adds, the page, and the rehearsed notebook."""
 
 import re
 import subprocess
