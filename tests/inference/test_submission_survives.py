@@ -275,15 +275,13 @@ def killed(command, environment, moment, number):
 
 @pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
-    facts_index, tmp_path, kills
+    facts_index, tmp_path, monkeypatch, kills
 ):
     questions = write(tmp_path / "questions.jsonl", 60)
     read = Questions.read(questions)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable, "-m", "inference", "submit", "--questions", questions, "--index", facts_index,
-        "--set", TWO, "--out",
-    ]  # fmt: skip
+    words = ["submit", "--questions", questions, "--index", facts_index, "--set", TWO, "--out"]
+    command = [sys.executable, "-m", "inference", *words]
     start = time.perf_counter()
     subprocess.run([*command, tmp_path / "undisturbed.csv"], env=environment, check=True, capture_output=True)
     seconds = time.perf_counter() - start
@@ -294,6 +292,7 @@ def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_s
         running = killed([*command, out], environment, moment, (signal.SIGKILL, signal.SIGTERM)[kill % 2])
         if out.exists():
             validate(out, read.ids, read.options)
+<<<<<<< HEAD
             stood.append(moment)
         if not running or kill % 5 == 4:
             subprocess.run([*command, out], env=environment, check=True, capture_output=True)
@@ -302,6 +301,13 @@ def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_s
             shutil.rmtree(out.with_name("killed.predictions"))
     assert stood
     subprocess.run([*command, out], env=environment, check=True, capture_output=True)
+=======
+            first = moment if first is None else first
+    # The guess stands before anything heavy is imported.
+    assert first is not None
+    monkeypatch.setattr(sys, "argv", ["inference", *map(str, words), str(out)])
+    assert run_program(program.main) == 0
+>>>>>>> faster-tests
     assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
 
 
