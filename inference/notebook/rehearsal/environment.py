@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -85,8 +84,9 @@ def site_of(environment: Path) -> Path:
 
 
 def _own_packages() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    return tuple(dict.fromkeys(Path(paths[key]) for key in ("purelib", "platlib")))
+    """This Python's folders of packages; Debian calls some of them otherwise."""
+    names = ("site-packages", "dist-packages")
+    return tuple(path for path in map(Path, dict.fromkeys(sys.path)) if path.name in names and path.is_dir())
 
 
 def this_environment(bundle: OpenedBundle, scratch: Path) -> Environment:

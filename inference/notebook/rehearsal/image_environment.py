@@ -18,7 +18,7 @@ from inference.notebook.rehearsal.static.wheels import kit_needs, wheels_of
 from inference.notebook.rehearsal.verdict import Findings
 from inference.notebook.wheels import reasons_of
 from kaggle_rag.runtime.console import say
-from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import write_json
 
 _MADE = "made.json"
@@ -47,10 +47,21 @@ def image_environment(bundle: OpenedBundle, image: Image | None, folder: Path) -
     key = {"python": str(python), "pins": pins, "needed": needed}
     made = folder / _MADE
     if not (made.is_file() and json.loads(made.read_text(encoding="utf-8")) == key):
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
+        write_json(made, {})
         _install(folder, python, [*needed, KERNEL], pins)
         write_json(made, key)
     return Environment("image", python, (site_of(folder),), notes=tuple(_notes(folder, image)))
+
+
+def _clear(folder: Path) -> None:
+    """Remove an environment of another image, or one that was not finished; nothing else."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _MADE).is_file():
+        raise ArtifactError(
+            "something else is there", where=folder, cure="choose another --images",
+            expected="a new or empty folder, or that of another image",
+        )  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _notes(folder: Path, image: Image) -> list[str]:

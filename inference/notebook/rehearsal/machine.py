@@ -16,6 +16,8 @@ from packaging.version import Version
 from kaggle_rag.runtime.errors import show_size
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child")
+# Cores of the judge's machine.
+CORES = 4
 # The first version whose allocator reads a share of the GPU's memory from its settings.
 _FRACTION = Version("2.13")
 # Share of the free memory that an own /tmp may take: it lies in memory.
@@ -66,6 +68,7 @@ class Means:
             ),
             "/tmp": f"{show_size(tmp)}, " + ("a file system of its own" if self.own_tmp else weighed),
             "/kaggle/working": f"{show_size(working)}, {weighed}",
+            "cores": f"{min(CORES, os.cpu_count() or 1)}",
             "GPU memory": "no GPU here" if not self.gpu else f"{show_size(min(gpu, self.gpu))}, " + (
                 "by torch's allocator" if self.gpu_capped else f"not capped: torch before {_FRACTION} cannot"
             ),

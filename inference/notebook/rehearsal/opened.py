@@ -84,7 +84,11 @@ def opened(folder: Path) -> OpenedBundle:
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, expected=_EXPECTED)
     listed = _json(folder / SEAL)
-    if not (isinstance(listed.get("files"), dict) and str(listed.get("id")).count("/") == 1):
+    files = listed.get("files")
+    sized = isinstance(files, dict) and all(
+        isinstance(seal, dict) and "bytes" in seal for seal in files.values()
+    )
+    if not (sized and str(listed.get("id")).count("/") == 1):
         raise InputError("this is no bundle", where=folder / SEAL, expected=_EXPECTED)
     kernel = _json(folder / "notebook" / KERNEL)
     notebook = folder / "notebook" / str(kernel.get("code_file", ""))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.util
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from inference.notebook.bundle import IMAGE
@@ -31,7 +29,7 @@ from inference.notebook.rehearsal.static import look_through
 from inference.notebook.rehearsal.timing import STORAGE, Forecast, Pace, pace
 from inference.notebook.rehearsal.verdict import ErrorClass, Fault
 from inference.notebook.rehearsal.watch import Caps
-from kaggle_rag.runtime.console import duration, say
+from kaggle_rag.runtime.console import duration, progress, say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space
@@ -112,14 +110,15 @@ def rehearse(wanted: Wanted, able: Means | None = None) -> RehearsalReport:
     )  # fmt: skip
     if wanted.dry_run:
         return report
-    with _scratch(wanted, bundle, able) as scratch:
+    _require_space(wanted, bundle, able)
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
+        scratch = Path(folder)
         environment = _environment(kind, bundle, image, wanted, scratch)
-        template = scratch / "environment"
-        environment.make(template)
-        sandbox = Sandbox(bundle, environment, template, able, wanted.gpu, scratch)
+        environment.make(scratch / "environment")
+        place = (wanted.keep or scratch / "runs").absolute()
+        sandbox = Sandbox(bundle, environment, scratch / "environment", able, wanted.gpu, place)
         runs = _Runs(sandbox, visible, caps, wanted)
         results = runs.all(cases)
-        shutil.rmtree(template)
     forecast = runs.forecast()
     return dataclasses.replace(
         report, results=tuple(results), forecast=forecast, overrun=_overrun(forecast),
@@ -196,18 +195,10 @@ def _require_mounts(bundle: OpenedBundle, able: Means) -> None:
         )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _scratch(wanted: Wanted, bundle: OpenedBundle, able: Means) -> Iterator[Path]:
-    """The folder for the runs: the one to keep, or one that is removed afterwards."""
-    parent = wanted.keep or Path(tempfile.gettempdir())
+def _require_space(wanted: Wanted, bundle: OpenedBundle, able: Means) -> None:
     wheels = sum(path.stat().st_size for path in (bundle.folder / "wheels").glob("*.whl"))
-    require_space(parent, _RUN + _UNPACKED * wheels + (0 if able.namespaces else bundle.bytes))
-    if wanted.keep:
-        wanted.keep.mkdir(parents=True, exist_ok=True)
-        yield wanted.keep.absolute()
-        return
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        yield Path(folder)
+    copies = 0 if able.namespaces else bundle.bytes
+    require_space(wanted.keep or Path(tempfile.gettempdir()), _RUN + _UNPACKED * wheels + copies)
 
 
 def _environment(
@@ -230,14 +221,15 @@ class _Runs:
         self.name = _name_of(visible, sandbox.bundle)
         self.sizes: list[int] = []
         self.seconds: list[float] = []
+        self.last: Pace | None = None
 
     def all(self, cases: Sequence[Case]) -> list[CaseResult]:
         """Run them; one that would pass the time limit by what the others took is not run."""
         results = []
         for number, case in enumerate(cases):
             count, so_far = _size(case, self.visible), self.pace()
-            left = [_size(each, self.visible) for each in cases[number:]]
-            ahead = f", about {duration(sum(map(so_far.seconds, left)))} to go" if so_far else ""
+            left = self._expected([_size(each, self.visible) for each in cases[number:]])
+            ahead = f", about {duration(left)} to go" if left else ""
             say(f"case {number + 1} of {len(cases)}: {case.name}, {count:,} questions{ahead}")
             if so_far and so_far.seconds(count) > self.caps.seconds:
                 results.append(CaseResult(case, count, None, _too_long(so_far, count, self.caps.seconds)))
@@ -253,12 +245,22 @@ class _Runs:
         write_competition(self.sandbox.folder / case.name / "competition", self.name, self.visible, questions)
         owner, slug = self.sandbox.bundle.id.split("/")
         mounted = mounts(case.layout, owner, slug, self.sandbox.bundle.competition)
-        outcome = self.sandbox.run(case.name, mounted, self.caps)
+        with progress(self._expected([len(questions)]), f"case {case.name}", "second") as bar:
+            outcome = self.sandbox.run(
+                case.name, mounted, self.caps,
+                lambda passed: bar.update(min(passed, bar.total or passed) - bar.n),
+            )  # fmt: skip
         fault = fault_of(outcome, questions.ids, self.visible.letters, self.wanted.top)
+        self.last = Pace(0.0, outcome.watched.seconds / len(questions))
         if fault is None and not case.odd:
             self.sizes.append(len(questions))
             self.seconds.append(outcome.watched.seconds)
         return CaseResult(case, len(questions), outcome.watched, fault, tuple(warnings(outcome)))
+
+    def _expected(self, sizes: Sequence[int]) -> float | None:
+        """Seconds for these numbers of questions; by the last case alone, it is more than they will take."""
+        line = self.pace() or self.last
+        return sum(map(line.seconds, sizes)) if line else None
 
     def pace(self) -> Pace | None:
         """The line through the cases that passed."""
@@ -277,7 +279,8 @@ class _Runs:
 def _name_of(visible: Visible, bundle: OpenedBundle) -> str:
     """What the test file is called: as it is, if the notebook looks for that, else test.csv and the like."""
     name = visible.path.name
-    return name if name in bundle.source else f"test{visible.ending}"
+    is_plain = visible.path.suffix == visible.ending
+    return name if is_plain and name in bundle.source else f"test{visible.ending}"
 
 
 def _too_long(line: Pace, count: int, limit: float) -> Fault:

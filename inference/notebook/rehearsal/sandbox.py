@@ -8,19 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from inference.notebook.rehearsal.cases import Mounts
 from inference.notebook.rehearsal.environment import Environment, site_of
-from inference.notebook.rehearsal.machine import UNSHARE, Means, scope
+from inference.notebook.rehearsal.machine import CORES, UNSHARE, Means, scope
 from inference.notebook.rehearsal.opened import OpenedBundle
 from inference.notebook.rehearsal.watch import Caps, Watched, watch
 from kaggle_rag.runtime.errors import KitError
 
-# Cores of the judge's machine.
-CORES = 4
 _HERE = Path(__file__).parent
 # What a run inherits: the user's language, threads and GPU, and the way to systemd.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
@@ -73,24 +71,27 @@ class Sandbox:
         self.bundle, self.environment, self.template = bundle, environment, template
         self.means, self.gpu, self.folder = means, gpu, folder
 
-    def run(self, name: str, mounted: Mounts, caps: Caps) -> Outcome:
+    def run(
+        self, name: str, mounted: Mounts, caps: Caps, on_seconds: Callable[[float], object] | None = None
+    ) -> Outcome:
         """Run the notebook once.
 
         Parameters
         ----------
         name : of the case; its folder has the competition's files in ``competition/`` already.
+        on_seconds : is given, about once a second, the seconds since its start.
         """
         case = self.folder / name
         run = (_Enclosed if self.means.namespaces else _Copied)(self, case, mounted, caps)
-        run.prepare()
         capped = scope(caps.ram) if self.means.control_group else []
-        with (case / "control" / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [*capped, *run.command()], env=run.variables(), cwd=case / "control", start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            watched = watch(process, caps, run.tmp, case / "working")
         try:
+            run.prepare()
+            with (case / "control" / "log.txt").open("wb") as log:
+                process = subprocess.Popen(
+                    [*capped, *run.command()], env=run.variables(), cwd=case / "control",
+                    start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+                watched = watch(process, caps, run.tmp, case / "working", on_seconds)
             return run.outcome(watched)
         finally:
             _clear(case)

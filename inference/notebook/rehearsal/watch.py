@@ -6,7 +6,7 @@ import dataclasses
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,12 +46,19 @@ class Watched:
     ended: str = ""
 
 
-def watch(process: subprocess.Popen[bytes], caps: Caps, tmp: Path | None, working: Path) -> Watched:
+def watch(
+    process: subprocess.Popen[bytes],
+    caps: Caps,
+    tmp: Path | None,
+    working: Path,
+    on_seconds: Callable[[float], object] | None = None,
+) -> Watched:
     """Wait for a process that leads a session of its own; end it and all its children at a cap.
 
     Parameters
     ----------
     tmp : the folder that stands for ``/tmp``; ``None`` if it is a file system of the process's own.
+    on_seconds : is given, about once a second, the seconds since its start.
     """
     watched, start = Watched(), time.perf_counter()
     searched = measured = float("-inf")
@@ -63,6 +70,8 @@ def watch(process: subprocess.Popen[bytes], caps: Caps, tmp: Path | None, workin
                 searched, family = now, _family(process.pid)
             if now - measured >= _MEASURE:
                 measured = now
+                if on_seconds:
+                    on_seconds(watched.seconds)
                 watched.working = max(watched.working, _weight(working))
                 watched.tmp = max(watched.tmp, _weight(tmp) if tmp else _filled(family, caps.tmp))
             watched.ram = max(watched.ram, memory([each.pid for each in family], caps.ram))

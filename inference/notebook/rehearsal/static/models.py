@@ -26,7 +26,11 @@ def check_models(bundle: OpenedBundle, found: Findings) -> None:
     path = bundle.folder / _SETTINGS
     if not path.is_file():
         return
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        found.fault(ErrorClass.EXCEPTION, f"not valid YAML: {error}", "make the bundle again", _SETTINGS)
+        return
     if not isinstance(settings, dict):
         return
     paths, models = keys_of(Solution)
@@ -63,7 +67,11 @@ def _check_base(bundle: OpenedBundle, options: dict[str, Any], found: Findings) 
     card = bundle.folder / str(options.get("folder", "")) / CARD
     if "base" in options or not card.is_file():
         return
-    base = json.loads(card.read_text(encoding="utf-8")).get("base")
+    try:
+        base = json.loads(card.read_text(encoding="utf-8")).get("base")
+    except (ValueError, AttributeError):
+        # The kit says so itself when it is run.
+        return
     if base and not _attached(bundle, base):
         cause = f"its backbone {base!r} is not in the bundle; the hub cannot be reached"
         found.fault(ErrorClass.EXCEPTION, cause, _CURE, f"{options['folder']}/{CARD}")

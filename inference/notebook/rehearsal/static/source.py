@@ -19,8 +19,8 @@ _PATHS = re.compile(r"\S*/\S+|\S+\.whl\b|\{\S+|\$\S+")
 _OFFLINE = "bundle the wheels, and install them with --no-index --no-deps --find-links FOLDER"
 _LOADERS = {"from_pretrained", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download",
             "load_dataset", "pipeline"}  # fmt: skip
-# A name on the hub: not a path, and no file.
-_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+|[a-z0-9]+(?:-[\w.]+)+")
+# A name on the hub: not a path, and no file. One without an owner may be a folder as well.
+_HUB = re.compile(r"(?P<owner>[A-Za-z0-9][\w.-]*/)[\w.-]+|[a-z0-9]+(?:-[\w.]+)+")
 # Smaller numbers are in every code.
 _TELLING = 20
 _COUNTED = {"len", "shape", "nunique", "count", "num_rows", "height", "size"}
@@ -63,7 +63,8 @@ def _check_pip(code: Code, found: Findings) -> None:
         parts = node.elts if isinstance(node, (ast.List, ast.Tuple)) else ()
         parts = node.args if isinstance(node, ast.Call) else parts
         words = [part.value for part in parts if isinstance(part, ast.Constant)]
-        if "pip" in words and "install" in words and "--no-index" not in code.source:
+        offline = "--no-index" in code.source or "--no-deps" in code.source
+        if "pip" in words and "install" in words and not offline:
             found.fault(_THREW, "pip install without --no-index", _OFFLINE, code.where)
 
 
@@ -72,11 +73,17 @@ def _check_hub(code: Code, found: Findings) -> None:
     for node in ast.walk(code.tree):
         if not (isinstance(node, ast.Call) and _name(node.func) in _LOADERS):
             continue
-        given = [*node.args[:1], *(word.value for word in node.keywords if word.arg in ("model", "repo_id"))]
+        given = [word.value for word in node.keywords if word.arg in ("model", "repo_id", "path")]
+        # What a pipeline is given first is its task.
+        given += node.args[:1] if _name(node.func) != "pipeline" else []
         for part in given:
-            if isinstance(part, ast.Constant) and isinstance(part.value, str) and _HUB.fullmatch(part.value):
-                cause = f"{part.value!r} is a name on the hub, which cannot be reached"
+            name = part.value if isinstance(part, ast.Constant) else None
+            is_hub = _HUB.fullmatch(name) if isinstance(name, str) else None
+            cause = f"{name!r} is a name on the hub, which cannot be reached"
+            if is_hub and is_hub["owner"]:
                 found.fault(_THREW, cause, "attach the model as an input, and give its folder", code.where)
+            elif is_hub:
+                found.note(f"{code.where}: {cause}, unless it is a folder that the notebook makes")
 
 
 def _name(node: ast.expr) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
@@ -50,18 +50,24 @@ def _needs(path: Path) -> tuple[Requirement, ...]:
     with zipfile.ZipFile(path) as file:
         name = next(each for each in file.namelist() if each.endswith(".dist-info/METADATA"))
         lines = email.message_from_bytes(file.read(name)).get_all("Requires-Dist") or []
-    return tuple(map(Requirement, lines))
+    return tuple(need for line in lines if (need := _requirement(line)))
+
+
+def _requirement(text: str) -> Requirement | None:
+    """``None`` for one that cannot be read."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
 
 
 def check_wheels(bundle: OpenedBundle, image: Image | None, found: Findings) -> None:
     """Faults of the wheels: left out, for another Python or platform, in need of what is nowhere."""
     wheels = wheels_of(bundle, found)
-    there = {(wheel.name, wheel.version) for wheel in wheels}
+    there = {(wheel.name, str(wheel.version)) for wheel in wheels}
     for text in bundle.listed.get("wheels") or ():
-        pin = Requirement(str(text))
-        if not any(
-            name == canonicalize_name(pin.name) and version in pin.specifier for name, version in there
-        ):
+        name, _, version = str(text).partition("==")
+        if (canonicalize_name(name), version) not in there:
             found.fault(ErrorClass.EXCEPTION, f"a wheel is left out: {text}", _AGAIN, "wheels/")
     python = image.python if image else str(bundle.listed.get("python") or "")
     if python:

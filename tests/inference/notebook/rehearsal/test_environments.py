@@ -91,6 +91,16 @@ def test_the_image_s_versions_are_installed_once(shelf, tmp_path, monkeypatch):
     assert call(monkeypatch, "rehearse", bundle, *flags) == 2
 
 
+def test_a_folder_of_something_else_is_not_cleared_away(tmp_path, monkeypatch, capsys):
+    (tmp_path / "freeze.txt").write_text(f"# Python {HERE}\nfirst==1\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine").write_text("mine")
+    bundle, questions = bundle_of(tmp_path / "b", *SOUND), questions_file(tmp_path / "test.csv")
+    flags = ["--questions", questions, "--image", tmp_path / "freeze.txt", "--images", tmp_path / "images"]
+    assert call(monkeypatch, "rehearse", bundle, *flags) == 2
+    assert "something else is there" in capsys.readouterr().err and (tmp_path / "images" / "mine").exists()
+
+
 def test_an_image_whose_python_is_not_here_is_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "freeze.txt").write_text("# Python 3.99\nfirst==1\n")
     bundle, questions = bundle_of(tmp_path / "b", *SOUND), questions_file(tmp_path / "test.csv")

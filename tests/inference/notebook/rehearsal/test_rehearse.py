@@ -50,7 +50,15 @@ def test_a_dry_run_lists_the_cases_and_what_is_enforced(sound, questions, tmp_pa
         {"case": "x20", "questions": 600},
     ]  # fmt: skip
     assert told["cases"] == [] and told["passed"]
-    assert set(told["enforced"]) == {"inputs", "network", "RAM", "/tmp", "/kaggle/working", "GPU memory"}
+    assert set(told["enforced"]) == {
+        "inputs",
+        "network",
+        "RAM",
+        "/tmp",
+        "/kaggle/working",
+        "cores",
+        "GPU memory",
+    }
     assert call(monkeypatch, *flags, "--quick", "--ram", "4GB") == 0
     said = capsys.readouterr().out
     assert "odd" in said and "x20" not in said and "RAM: 4.00 GB" in said and "nothing was run" in said

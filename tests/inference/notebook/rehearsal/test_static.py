@@ -254,7 +254,6 @@ def test_paths_that_hold_in_every_layout(tmp_path, code):
             'AutoModel.from_pretrained("microsoft/deberta-v3-large")',
             "'microsoft/deberta-v3-large' is a name on the hub",
         ),
-        ('m = SentenceTransformer("all-MiniLM-L6-v2")', "'all-MiniLM-L6-v2' is a name on the hub"),
         ('pipeline("fill-mask", model="org/model")', "'org/model' is a name on the hub"),
         ('snapshot_download(repo_id="org/model")', "'org/model' is a name on the hub"),
     ],
@@ -274,6 +273,8 @@ def test_code_that_needs_the_network(tmp_path, code, said):
         'AutoModel.from_pretrained("./model")',
         "!ls -l curl; echo pip",
         "not python at all (",
+        'pipeline("fill-mask", model=folder)',
+        'run([sys.executable, "-m", "pip", "install", "--no-deps", str(wheel)])',
     ],
 )
 def test_code_that_does_not(tmp_path, code):
@@ -303,6 +304,16 @@ def test_the_visible_number_of_rows_is_noted(tmp_path, code):
 def test_insisting_on_the_visible_number_of_rows_is_a_fault(tmp_path, code):
     fault = only(looked(tmp_path / "b", code))
     assert fault.error is THREW and "insists on 30 questions" in fault.cause and "len(test)" in fault.cure
+
+
+def test_a_bare_name_may_be_of_the_hub_or_a_folder(tmp_path):
+    found = looked(tmp_path / "b", 'm = SentenceTransformer("all-MiniLM-L6-v2")')
+    assert not found.faults and any("'all-MiniLM-L6-v2' is a name on the hub" in note for note in found.notes)
+
+
+def test_settings_that_are_none_are_told(tmp_path):
+    files = {"solution.yaml": "a: [", "rankers/l/ranker.json": "{"}
+    assert "not valid YAML" in only(looked(tmp_path / "b", files=files)).cause
 
 
 def test_it_takes_no_second(tmp_path):
