@@ -285,30 +285,26 @@ def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_s
     start = time.perf_counter()
     subprocess.run([*command, tmp_path / "undisturbed.csv"], env=environment, check=True, capture_output=True)
     seconds = time.perf_counter() - start
+    whole = (tmp_path / "undisturbed.csv").read_bytes()
     out, rng, stood = tmp_path / "killed.csv", random.Random(kills), []
+    monkeypatch.setattr(sys, "argv", ["inference", *map(str, words), str(out)])
+
+    def finished():
+        assert run_program(program.main) == 0
+        return out.read_bytes()
+
     for kill in range(kills):
         # A moment of every part of the run.
         moment = seconds * (kill + rng.random()) / kills
         running = killed([*command, out], environment, moment, (signal.SIGKILL, signal.SIGTERM)[kill % 2])
         if out.exists():
             validate(out, read.ids, read.options)
-<<<<<<< HEAD
             stood.append(moment)
         if not running or kill % 5 == 4:
-            subprocess.run([*command, out], env=environment, check=True, capture_output=True)
-            assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+            assert finished() == whole
             out.unlink()
             shutil.rmtree(out.with_name("killed.predictions"))
-    assert stood
-    subprocess.run([*command, out], env=environment, check=True, capture_output=True)
-=======
-            first = moment if first is None else first
-    # The guess stands before anything heavy is imported.
-    assert first is not None
-    monkeypatch.setattr(sys, "argv", ["inference", *map(str, words), str(out)])
-    assert run_program(program.main) == 0
->>>>>>> faster-tests
-    assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+    assert stood and finished() == whole
 
 
 def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
