@@ -18,12 +18,14 @@ Batch = dict[str, torch.Tensor]
 
 FLEX, SDPA, EAGER = "flex_attention", "sdpa", "eager"
 PACKED_SDPA = "packed_sdpa"
-"""SDPA in two parts: the prefix by the causal kernel, which skips half of the pairs, the rest by a mask."""
+"""SDPA in parts: the prefix by the causal kernel, which skips half of the pairs, the rest by a mask."""
 MASKED = (FLEX, PACKED_SDPA, SDPA, EAGER)
 # FlexAttention's kernels need Ampere; its auxiliary outputs, which transformers reads, are of torch 2.9.
 _FLEX_CARD, _FLEX_TORCH = (8, 0), (2, 9)
 # What some models do to attention's logits before the softmax.
 _BENT = ("softcap", "position_bias", "s_aux")
+# Queries for which one piece of the mask is used.
+_BLOCK = 256
 # Wider than any row.
 _NO_WINDOW = 1 << 40
 
@@ -172,7 +174,7 @@ def _packed_sdpa(
         )
         return out
     if bent := [name for name in _BENT if options.get(name) is not None]:
-        raise ValueError(f"SDPA in two parts has no {', '.join(bent)}")
+        raise ValueError(f"SDPA in parts has no {', '.join(bent)}")
     # A T4 has no kernel for fewer keys than queries: torch would keep the matrix of all pairs.
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
@@ -180,6 +182,9 @@ def _packed_sdpa(
         torch.nn.functional.scaled_dot_product_attention, dropout_p=dropout, scale=scaling
     )
     found = [attend(*(each[:, :, :first] for each in (query, key, value)), is_causal=True)]
-    if first < query.shape[2]:
-        found.append(attend(query[:, :, first:], key, value, attn_mask=attention_mask))
+    for start in range(first, query.shape[2], _BLOCK):
+        end = min(start + _BLOCK, query.shape[2])
+        # No token sees a later one.
+        seen = attention_mask[:, :, start - first : end - first, :end]
+        found.append(attend(query[:, :, start:end], key[:, :, :end], value[:, :, :end], attn_mask=seen))
     return torch.cat([each.transpose(1, 2) for each in found], dim=1), None

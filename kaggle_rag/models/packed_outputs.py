@@ -46,10 +46,10 @@ def head_logits(model: Any, given: dict[str, Any], reads: torch.Tensor, lean: bo
 def only(model: Any, reads: torch.Tensor) -> Iterator[None]:
     """The feed-forward part of the last layer sees the tokens at ``reads`` and says nothing of the others.
 
-    Nothing reads those: the prefix is what the rows' tokens attend to, and attention is over by then. With
-    gradients it does nothing, because a checkpointed layer runs again when the hooks are gone.
+    Nothing reads those: the prefix is what the rows' tokens attend to, and attention is over by then. A layer
+    that runs again in the backward pass, when the hooks are gone, sees all of them.
     """
-    part = None if torch.is_grad_enabled() else last_feed_forward(inner(model))
+    part = last_feed_forward(inner(model), once=torch.is_grad_enabled())
     if part is None:
         yield
         return
@@ -72,8 +72,18 @@ def only(model: Any, reads: torch.Tensor) -> Iterator[None]:
             handle.remove()
 
 
-def last_feed_forward(model: Any) -> torch.nn.Module | None:
-    """The feed-forward part of a decoder's last layer, by the name that most families give it."""
-    layers = [child for child in model.base_model.children() if isinstance(child, torch.nn.ModuleList)]
-    part = getattr(layers[0][-1], "mlp", None) if len(layers) == 1 else None
+def last_feed_forward(model: Any, once: bool = False) -> torch.nn.Module | None:
+    """The feed-forward part of a decoder's last layer, by the name that most families give it.
+
+    With ``once``, only of a layer that is certain to run once a step: one that is not checkpointed, by
+    transformers or by what wraps it.
+    """
+    lists = [child for child in model.base_model.children() if isinstance(child, torch.nn.ModuleList)]
+    if len(lists) != 1:
+        return None
+    layer: Any = lists[0][-1]
+    wrapped = not type(layer).__module__.startswith("transformers.")
+    if once and (wrapped or getattr(layer, "gradient_checkpointing", False)):
+        return None
+    part = getattr(layer, "mlp", None)
     return part if isinstance(part, torch.nn.Module) else None

@@ -12,7 +12,7 @@ from kaggle_rag.models.checkpoints import weights_sum
 from kaggle_rag.runtime.files import sha256
 
 # Where a ranker runs, and how many tokens it reads at once, does not change what it answers.
-_ASIDE = ("device", "batch_tokens", "packed", "attention")
+_ASIDE = ("device", "batch_tokens", "packed", "streamed", "attention")
 
 
 def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from ranker_toys import backbone, files, rows, sharded
 from submit_toys import OPTIONS, Submit, trained
 
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.models.checkpoints import INDEX
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.checkpoints import INDEX, weights_sum
+from kaggle_rag.models.layouts import OPTION
 from kaggle_rag.models.streaming.skeleton import Skeleton
 from kaggle_rag.rankers.trained import TrainedRanker
 from training.rankers.settings import CausalRun, MultipleChoiceRun
@@ -67,6 +69,31 @@ def test_a_checkpoint_with_missing_or_truncated_files_is_refused_before_anything
     damage(shard)
     code, printed = submit([trained(folder, **OPTIONS, streamed=streamed)], *check)
     assert code == 2 and printed.count("error:") == 1 and said in printed and (name or shard.name) in printed
+    assert not submit.out.exists() and not submit.folder.exists()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "a file of the checkpoint is missing"),
+        (cut, "this file is damaged"),
+        (lambda path: shutil.copy(sorted(path.parent.glob("model-*"))[6], path), "a different backbone"),
+        (lambda path: shutil.rmtree(path.parent), "is not on this machine"),
+    ],
+)
+def test_an_adapter_whose_backbone_is_another_or_damaged_is_refused_before_anything_is_written(
+    submit, folder, tmp_path, damage, said, streamed
+):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    RankerCard(
+        form="options", layout=OPTION, max_tokens=48, snippets=0, labels=1, base=str(folder),
+        base_sha256=weights_sum(folder), nf4=False,
+    ).write(adapter)  # fmt: skip
+    damage(sorted(folder.glob("model-*.safetensors"))[5])
+    code, printed = submit([trained(adapter, device="cpu", streamed=streamed)])
+    assert code == 2 and printed.count("error:") == 1 and said in printed and folder.name in printed
     assert not submit.out.exists() and not submit.folder.exists()
 
 

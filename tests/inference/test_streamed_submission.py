@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,7 +82,7 @@ def seen(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("free", [0.5, 0])
+@pytest.mark.parametrize("free", [0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_behind_the_last_finished_layer(run, seen, expected, monkeypatch, free):
     # Without free memory, hidden states are in files from the start; else they are copied there.
     monkeypatch.setattr(streamed, "_FREE", free)
@@ -95,10 +96,6 @@ def test_an_interrupted_run_goes_on_behind_the_last_finished_layer(run, seen, ex
     assert seen["read"] == [4, 5, 6, 7] and set(seen["computed"]) == {3, 4, 5}
     assert run.table() == pytest.approx(expected, abs=1e-5)
     assert not (run.folder / "deep.pass").exists()
-    # Nothing is asked again.
-    seen["read"].clear()
-    code, said = run()
-    assert code == 0 and not seen["read"] and "all 40 answers were there already" in said
 
 
 @pytest.fixture
@@ -153,21 +150,18 @@ def test_a_ranker_for_which_the_time_is_too_short_is_skipped(run, clock, small):
     assert "deep was skipped" in said and "limits.time" in said
     assert run.submit.stages() == [("rank: small", 40, ""), ("rank: deep", 0, "")]
     assert not (run.folder / "deep.pass").exists()
-    # With more time, the same command asks it.
-    clock.now = 0.0
-    assert run("--time", "10h", before=[first])[0] == 0 and np.isfinite(run.table()).all()
 
 
 def test_a_dry_run_forecasts_one_pass_for_all_questions(run, clock):
     """A hundred times the questions take about a hundred times as long."""
     clock.token = 0.1
     assert run()[0] == 0
-    whole = clock.now
+    whole, clock.now = clock.now, 0.0
     shutil.rmtree(run.folder)
     run.out.unlink()
-    for factor, said in ((70, "more than limits.time"), (140, "fits within limits.time")):
-        flags = ["--dry-run", "--questions-expected", "4000", "--time", f"{factor * whole:.0f}s"]
-        assert run(*flags)[0] == 0 and said in run.submit.printed
+    assert run("--dry-run", "--questions-expected", "4000", "--time", f"{60 * whole:.0f}s")[0] == 0
+    said = re.search(r"rank: deep: only ([\d,]+) of 4,000 questions", run.submit.printed)
+    assert said and 1900 < int(said[1].replace(",", "")) < 2700
     assert not run.out.exists() and not run.folder.exists()
 
 

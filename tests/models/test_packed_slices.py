@@ -156,7 +156,7 @@ def test_flex_attention_gives_the_plain_scores(folder):
         assert scored == pytest.approx(expected[:1], abs=1e-4)
 
 
-def test_sdpa_in_two_parts_gives_the_plain_scores(folder):
+def test_sdpa_in_parts_gives_the_plain_scores(folder, monkeypatch):
     plain, writer = loaded(folder, "options")
     before = plain.model.config._attn_implementation
     items = questions(8, 0)
@@ -165,6 +165,9 @@ def test_sdpa_in_two_parts_gives_the_plain_scores(folder):
     # Gemma 2 bends its logits before the softmax.
     wanted = before if getattr(plain.model.config, "attn_logit_softcapping", None) else PACKED_SDPA
     assert not reason and packed.model.config._attn_implementation == wanted
+    assert packed.form.score(packed, writer, items) == pytest.approx(expected, abs=1e-5)
+    # Rows of more blocks than one.
+    monkeypatch.setattr("kaggle_rag.models.packed_attention._BLOCK", 3)
     assert packed.form.score(packed, writer, items) == pytest.approx(expected, abs=1e-5)
     # The same model asked without packing: rows padded on the left, with a mask of their own.
     assert plain.form.score(plain, writer, items) == pytest.approx(expected, abs=1e-5)

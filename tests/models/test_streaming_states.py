@@ -171,6 +171,9 @@ def test_the_place_of_hidden_states_is_the_nearest_with_room_for_most(tmp_path, 
         (Room(ram=550, folder=tmp_path), "cpu", (RAM, 5, 500)),
     ]:
         assert given.placed(sizes, device) == expected
+    # Copies of what is in memory need room on the disk too.
+    for disk, expected in ((None, tmp_path), (1200, tmp_path), (800, None)):
+        assert Room(folder=tmp_path, disk=disk).folder_for(Placed(RAM, 5, 500)) == expected
     # What is left of the same memory may hold weights.
     assert Room(ram=1000, resident=None).kept(Placed(RAM, 6, 600), "cpu") == 400
     assert Room(ram=1000, resident=None).kept(Placed(FILE, 6, 600), "cpu") == 1000

@@ -11,6 +11,7 @@ from kaggle_rag.models.answering.packed import PackedOptions
 from kaggle_rag.models.streaming import layers, model, shards
 from kaggle_rag.models.streaming.model import StreamedModel
 from kaggle_rag.models.streaming.pace import Pace
+from kaggle_rag.models.streaming.room import Room
 from kaggle_rag.models.streaming.shards import Parts
 from kaggle_rag.models.streaming.skeleton import Skeleton
 
@@ -44,10 +45,12 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass while tokens are computed and parts are read, and in no other way."""
-    found = types.SimpleNamespace(now=0.0, token=0.01, read=0.0, computed=[], slower={})
+    found = types.SimpleNamespace(now=0.0, token=0.01, read=0.0, computed=[], slower={}, stop=None)
     through, read = Skeleton.through, Parts._read
 
     def computing(self, layer, hidden, batch):
+        if layer == found.stop:
+            raise KeyboardInterrupt
         found.computed.append(layer)
         found.now += found.slower.get(layer, 1) * found.token * batch["input_ids"].numel()
         return through(self, layer, hidden, batch)
@@ -104,6 +107,28 @@ def test_a_machine_that_becomes_slower_answers_fewer(folder, clock, monkeypatch)
 def test_a_time_that_is_too_short_for_any_ends_after_two_layers(folder, clock, monkeypatch, limit):
     asked, _ = scored(folder, clock, limit, items=questions(64, 0), group=8, monkeypatch=monkeypatch)
     assert not asked.any() and set(clock.computed) <= {0, 1}
+
+
+def test_a_pass_that_is_taken_up_with_little_time_goes_on_with_fewer_questions(
+    folder, clock, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(model, "_GROUP", 8)
+    _, writer = resident(folder, "options")
+    items, room = questions(64, 0), Room(ram=0, folder=tmp_path / "pass")
+    with StreamedModel(folder, PackedOptions()) as streamed:
+        whole = streamed.score(writer, items, TOKENS, quiet=True)
+    took = clock.now
+    clock.stop = 4
+    with StreamedModel(folder, PackedOptions(), room=room) as streamed, pytest.raises(KeyboardInterrupt):
+        streamed.score(writer, items, TOKENS, quiet=True)
+    # Half of the layers are left, and a quarter of the time of all.
+    clock.now, clock.stop = 0.0, None
+    clock.computed.clear()
+    with StreamedModel(folder, PackedOptions(), room=room) as streamed:
+        found = streamed.score_within(writer, items, lambda: took / 4 - clock.now, TOKENS, quiet=True)
+    assert set(clock.computed) == {4, 5, 6, 7} and clock.now <= took / 4
+    assert 0.3 < found.asked.mean() < 0.55
+    assert found.logits[found.asked] == pytest.approx(whole[found.asked], abs=1e-6)
 
 
 def test_reading_that_takes_longer_than_computing_counts(folder, clock, monkeypatch):

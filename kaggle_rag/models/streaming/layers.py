@@ -46,6 +46,8 @@ class LayerPass:
         self._name, self._quiet = name, quiet
         self._limited = left() != float("inf")
         self._turn = threading.Lock()
+        # The first layer of this run, behind those that an earlier one finished.
+        self._first = 0
 
     def run(self, layers: int) -> int:
         """How many of the batches went through all layers; 0 where the time is too short for any.
@@ -58,14 +60,14 @@ class LayerPass:
             self._drop(layers - max(states.finished - 1, 0), _FILLED)
         if states.batches and states.finished == 0:
             self._embed()
-        begun = done = states.finished - 1
-        with progress(layers, self._name, "layer", initial=done, disable=self._quiet) as bar:
-            for layer in range(done, layers):
+        self._first = max(0, states.finished - 1)
+        with progress(layers, self._name, "layer", initial=self._first, disable=self._quiet) as bar:
+            for layer in range(self._first, layers):
                 if not states.batches:
                     return 0
                 self._through(layer, layers)
                 bar.update()
-                self._look_ahead(layer - begun + 1, layers - layer - 1)
+                self._look_ahead(layer - self._first + 1, layers - layer - 1)
         return states.batches
 
     def _embed(self) -> None:
@@ -86,7 +88,7 @@ class LayerPass:
                 filled.enter_context(skeleton.filled(weights.pop(0)))
             # A layer that stayed in memory is read in no time.
             pace.read, pace.move = self._parts.read_seconds or pace.read, self._parts.move_seconds
-            if self._limited and layer == 0:
+            if self._limited and layer == self._first:
                 for skeleton in self._skeletons:
                     # The first call is slow, and says nothing about the others.
                     self._computed(skeleton, layer, 0)
@@ -114,10 +116,10 @@ class LayerPass:
                 if number is None:
                     break
                 self._states.put(number, self._computed(skeleton, layer, number))
-                if self._limited and layer == 0:
+                if self._limited and layer == self._first:
                     wait(skeleton.device)
                     with self._turn:
-                        self._first_look(number + 1, layers, time.perf_counter() - began)
+                        self._first_look(number + 1, layers - layer - 1, time.perf_counter() - began)
             wait(skeleton.device)
 
     def _going(self) -> Iterator[int]:
@@ -134,7 +136,7 @@ class LayerPass:
     def _first_look(self, done: int, layers: int, seconds: float) -> None:
         """End the first layer where the others would have no time for more batches."""
         self._pace.token = seconds / self._pace.tokens(done)
-        ahead, left = self._pace.seconds(done, layers - 1), self._left()
+        ahead, left = self._pace.seconds(done, layers), self._left()
         if ahead > left and done <= self._states.batches:
             # One layer is little to judge by: where it is close for the first batch, the next one decides.
             self._states.batches = 0 if done == 1 and ahead > _HOPELESS * left else done

@@ -195,9 +195,8 @@ class StreamedModel:
             (batch for _, batch in batches), precision=self.precision, nf4=self._nf4,
             device=self.device.partition(":")[0],
         )  # fmt: skip
-        kept = hidden_states(
-            shapes, placed, self.room.folder, key, dtype=self.dtype, device=self.device
-        )
+        folder = self.room.folder_for(placed)
+        kept = hidden_states(shapes, placed, folder, key, dtype=self.dtype, device=self.device)
         with self._parts, torch.inference_mode(), kept as states:
             count = self._run(batches, states, left, rotations, quiet)
             if count:

@@ -73,13 +73,20 @@ class Room:
         room = self.device if cuda else self.ram or 0
         return room - (placed.size if placed.place == (DEVICE if cuda else RAM) else 0)
 
+    def folder_for(self, placed: Placed) -> Path | None:
+        """Where these hidden states are filed or copied to; ``None`` if the disk has no room for copies."""
+        fits = placed.place == FILE or placed.size <= self._on_disk()
+        return self.folder if fits else None
+
     def _rooms(self, device: str) -> list[tuple[str, float]]:
         rooms = [(DEVICE, float(self.device))] if device.startswith("cuda") else []
         rooms.append((RAM, float("inf") if self.ram is None else float(self.ram)))
-        if self.folder is None:
-            return rooms
-        free = _free(self.folder)
-        return [*rooms, (FILE, (free if self.disk is None else min(free, self.disk)) / 2)]
+        return rooms if self.folder is None else [*rooms, (FILE, self._on_disk())]
+
+    def _on_disk(self) -> float:
+        """Bytes of hidden states that have room in two files."""
+        free = 0 if self.folder is None else _free(self.folder)
+        return (free if self.disk is None else min(free, self.disk)) / 2
 
 
 def _free(folder: Path) -> int:
