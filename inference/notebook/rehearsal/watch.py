@@ -87,6 +87,7 @@ def watch(
         _end(process, [*family, *_family(process.pid)])
     watched.seconds = time.perf_counter() - start
     watched.working = max(watched.working, _weight(working))
+    watched.ended = watched.ended or ("working" if watched.working > caps.working else "")
     return watched
 
 

@@ -42,6 +42,12 @@ def test_a_cap_ends_the_run(tmp_path, code, changes, ended):
     assert found.ended == ended and process.returncode == -9 and time.perf_counter() - start < 30
 
 
+def test_what_was_written_last_counts_too(tmp_path):
+    code = "open('x', 'wb').write(b'x' * 9_000_000)"
+    found, process = watched(tmp_path, code, CAPS._replace(working=10**6))
+    assert found.ended == "working" and process.returncode == 0
+
+
 def test_children_are_counted_and_ended_with_it(tmp_path):
     child = "x = b'x' * 200_000_000; import time; time.sleep(60)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
