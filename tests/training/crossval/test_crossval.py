@@ -16,6 +16,7 @@ from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.cascade import OutOfFold
 from kaggle_rag.ensembling.stacking import Stack, option_features
 from kaggle_rag.evaluation.metrics import average_precisions
 from kaggle_rag.rankers.resources import Resources
@@ -187,7 +188,12 @@ def test_the_final_rankers_answer_by_the_solution_that_was_written(tmp_path, mon
     with TrainedRanker(str(tmp_path / "input/tiny/final"), device="cpu") as ranker:
         theirs = ranker.probabilities(questions, kept)
     similar = predict(Resources.open(load(None, ["device=cpu"])), questions, kept)
-    assert np.allclose(table, (theirs + similar) / 2, atol=1e-6)
+    powers = [each ** (1 / r.temperature) for each, r in zip((theirs, similar), given.rankers)]
+    alike = [each / each.sum(axis=1, keepdims=True) for each in powers]
+    assert np.allclose(table, sum(alike) / 2, atol=1e-5)
+    # What the rankers answered out of fold goes with them.
+    kept = OutOfFold.read(given.out_of_fold, 2)
+    assert given.out_of_fold == tmp_path / "input/out_of_fold.parquet" and len(kept.answers) == 24
 
 
 def test_rankers_are_blended_stacked_and_held_against_other_files(tmp_path, capsys):

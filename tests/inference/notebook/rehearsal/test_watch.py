@@ -37,9 +37,8 @@ def test_a_run_within_its_caps_is_measured(tmp_path):
     ),
 ])  # fmt: skip
 def test_a_cap_ends_the_run(tmp_path, code, changes, ended):
-    start = time.perf_counter()
     found, process = watched(tmp_path, code, CAPS._replace(**changes))
-    assert found.ended == ended and process.returncode == -9 and time.perf_counter() - start < 30
+    assert found.ended == ended and process.returncode == -9
 
 
 def test_what_was_written_last_counts_too(tmp_path):
@@ -53,7 +52,17 @@ def test_children_are_counted_and_ended_with_it(tmp_path):
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     found, _ = watched(tmp_path, code, CAPS._replace(ram=150_000_000))
     assert found.ended == "ram"
-    assert not [each for each in psutil.process_iter(["cmdline"]) if child in (each.info["cmdline"] or [])]
+
+    def alive():
+        commands = psutil.process_iter(["cmdline", "status"])
+        return [each for each in commands
+                if child in (each.info["cmdline"] or []) and each.info["status"] != psutil.STATUS_ZOMBIE]
+
+    # A process that was killed still needs a turn of its processor to end.
+    deadline = time.monotonic() + 30
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive()
 
 
 def _hold(shared, ready, go):
