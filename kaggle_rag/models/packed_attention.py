@@ -24,6 +24,8 @@ MASKED = (FLEX, PACKED_SDPA, SDPA, EAGER)
 _FLEX_CARD, _FLEX_TORCH = (8, 0), (2, 9)
 # What some models do to attention's logits before the softmax.
 _BENT = ("softcap", "position_bias", "s_aux")
+# What decides which tokens a token sees.
+_FACTS = ("group", "branch", "position_ids")
 # Queries for which one piece of the mask is used.
 _BLOCK = 256
 # Wider than any row.
@@ -63,9 +65,10 @@ def mask(model: Any, queries: Batch, window: int | None, keys: Batch | None = No
     implementation = model.config._attn_implementation
     if implementation == FLEX:
         return _block_mask(queries, window, keys)
-    seen = visible(queries, window, keys)
     if implementation == PACKED_SDPA and keys is None:
-        seen = seen[:, :, causal_start(queries, window) :]
+        start = causal_start(queries, window)
+        keys, queries = queries, {name: queries[name][:, start:] for name in _FACTS}
+    seen = visible(queries, window, keys)
     dtype = model.get_input_embeddings().weight.dtype
     # SDPA takes bool too, and converts it in every layer.
     lowest = torch.finfo(dtype).min
@@ -84,8 +87,9 @@ def causal_start(batch: Batch, window: int | None = None) -> int:
 def _tokens(queries: Batch, keys: Batch | None) -> tuple[_Tokens, _Tokens]:
     """The tokens, and those that they may see, ``(rows, q)`` and ``(rows, k)``; their order ``(1, k)``."""
     keys = queries if keys is None else keys
-    order = torch.arange(keys["group"].shape[1], device=keys["group"].device)[None]
-    places = (order[:, -queries["group"].shape[1] :], order)
+    count = keys["group"].shape[1]
+    order = torch.arange(count, device=keys["group"].device)[None]
+    places = (order[:, count - queries["group"].shape[1] :], order)
     own, others = (
         _Tokens(batch["group"], batch["branch"], batch["position_ids"], place)
         for batch, place in zip((queries, keys), places)

@@ -16,7 +16,7 @@ from kaggle_rag.models.packed_slices import by_length, slices
 # Tokens that the rows of the trial share.
 _SHORT, _LONGER = 8, 40
 # Of its tokens, so that a slice ends inside of the prefix, and another inside of a branch.
-_SLICE = 3
+_SLICE = 4
 # Half precision rounds by about 1e-3, and a wrong mask is off by the size of the states.
 _TOLERANCE = 0.05
 _FAULTS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError)

@@ -218,7 +218,7 @@ def test_an_attention_that_fails_gives_way_to_the_next(llama, monkeypatch, capsy
     packed, reason = with_packing(plain, "flex")
     assert not reason and packed.model.config._attn_implementation == PACKED_SDPA
     said = capsys.readouterr().err
-    assert "no flex_attention for this model: it takes no packed rows (no compiler)" in said
+    assert "no FlexAttention for this model: it takes no packed rows (no compiler)" in said
     assert packed.form.score(packed, writer, items) == pytest.approx(expected, abs=1e-5)
     assert fitted(plain.model, [FLEX])[0].endswith("(no compiler)")
     assert plain.model.config._attn_implementation == PACKED_SDPA
