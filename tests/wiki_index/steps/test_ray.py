@@ -28,8 +28,8 @@ needs_loopback = pytest.mark.skipif(
     reason="Ray's processes talk over the loopback interface, which is down here: ip link set lo up",
 )
 
-# Enough work for a node to be lost in the midst of it.
-ARTICLES, ROWS, SHARDS = 1_600, 800, 16
+# Enough shards for a node to be lost in the midst of them.
+ARTICLES, ROWS, SHARDS = 320, 160, 16
 
 # One argument a node's CPUs; a line on stdin kills the last node without a farewell.
 _CLUSTER = """
