@@ -30,7 +30,10 @@ def until_learnt(monkeypatch):
 
     def on_evaluate(self, args, state, control, **kwargs):
         shown(self, args, state, control, **kwargs)
-        if kwargs["metrics"]["eval_map@3"] > 0.95 and kwargs["metrics"]["eval_log loss"] < 0.3:
+        score, loss = (kwargs["metrics"][f"eval_{key}"] for key in ("map@3", "log loss"))
+        # One that answered well from the start has to become surer.
+        self.first = getattr(self, "first", loss)
+        if score > 0.95 and loss < min(0.3, max(0.05, self.first / 3)):
             control.should_training_stop = True
 
     monkeypatch.setattr(Progress, "on_evaluate", on_evaluate)
@@ -170,7 +173,7 @@ def test_every_method_learns_what_the_backbone_does_not_know(method, kind, form,
     # These two match words that they never learnt. One that was taught to answer either way may lean to the
     # right one, which differs from processor to processor; how sure it may be, it still has to learn.
     known = kind == "deberta-v2" or form == "bi-encoder"
-    assert before["map@3"] < 0.9 or known or after["log loss"] < before["log loss"] / 2
+    assert before["map@3"] < 0.9 or known or after["log loss"] < 0.7 * before["log loss"]
     # What was written is small, and the backbone as it was.
     assert not (out / "model.safetensors").exists()
     assert hashlib.sha256((base / "model.safetensors").read_bytes()).digest() == seal
