@@ -1,7 +1,9 @@
 """Options a second of packed rows against a row an option, in inference and in a training step.
 
-The same model, precision and questions; the numbers are compared too. Beside each ratio stands the one that
-the count of tokens allows: a plain forward reads k (p + s) tokens, a packed one p + k s. With --harness,
+The same model, precision and questions; the numbers are compared too. Beside each ratio stand those that
+counts allow: of tokens, of which a plain forward reads k (p + s) and a packed one p + k s, and of the
+multiplications in linear layers, in attention's visible pairs, and in the head at the tokens that are read,
+which are nearly as many for a packed forward as for a plain one. With --harness,
 EleutherAI's lm-evaluation-harness scores the same requests (pip install lm-eval).
 """
 
@@ -18,32 +20,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, set_seed
 
 from benchmarks.common import Watch, keep_within, parser, report, where
+from benchmarks.option_rows import ROTATIONS, SIZES, TOKENIZER, VOCABULARY, backbone, made, turned
 from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.forms import DECODER, form_of
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.layouts import Layout, Writer
 from kaggle_rag.models.loading import Backbone, with_packing
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.limits import measured
 
-SIZES: dict[str, dict[str, int]] = {
-    "quick": {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4},
-    "cpu": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1376, "num_attention_heads": 8},
-    "cuda": {"hidden_size": 2048, "num_hidden_layers": 22, "intermediate_size": 5632,
-             "num_attention_heads": 32, "num_key_value_heads": 4},
-    "7b": {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008,
-           "num_attention_heads": 32},
-}  # fmt: skip
 Row = dict[str, str | None]
 GRID = [*itertools.product((256, 512, 1024), (8, 32), (4, 5))]
 QUICK = [(256, 8, 4)]
-ROTATIONS = 5
-_VOCABULARY = 30_522
 _REPEATS = 5
 # The longest row of a question set.
 _ROW = 1024
@@ -51,77 +42,6 @@ _ROW = 1024
 _PLAIN = Layout(
     "{context}\n\nQuestion: {prompt}\nAnswer:", answer=" {option}", add_special_tokens=False
 )  # fmt: skip
-
-
-def backbone(size: str, device: str, nf4: bool = False) -> Backbone:
-    """A Llama of random weights, with the one real tokenizer at hand."""
-    set_seed(0)
-    config = LlamaConfig(vocab_size=_VOCABULARY, max_position_embeddings=4096, pad_token_id=0, **SIZES[size])
-    dtype = torch.float16 if device == "cuda" else torch.float32
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    if nf4:
-        quantize(model, dtype)
-    tokenizer = AutoTokenizer.from_pretrained(resolve(DEFAULT_ENCODER).path)
-    tokenizer.padding_side = "left"
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    return Backbone(model, tokenizer, form_of("options", DECODER), DECODER, ())
-
-
-def quantize(model: Any, compute: torch.dtype) -> None:
-    """Put the linear layers of a model into NF4, in place, as loading a checkpoint in 4 bits does."""
-    import bitsandbytes
-
-    for parent in [*model.base_model.modules()]:
-        for name, linear in [*parent.named_children()]:
-            if type(linear) is torch.nn.Linear:
-                small = bitsandbytes.nn.Linear4bit(
-                    linear.in_features, linear.out_features, bias=False, compute_dtype=compute,
-                    quant_type="nf4", device="meta",
-                )  # fmt: skip
-                small.weight = bitsandbytes.nn.Params4bit(
-                    linear.weight.data, requires_grad=False, quant_type="nf4"
-                ).to(linear.weight.device)
-                setattr(parent, name, small)
-
-
-def made(count: int, prefix: int, option: int, options: int) -> list[list[Feature]]:
-    """Questions of random tokens: ``options`` rows behind one prefix."""
-    rng = np.random.default_rng(0)
-
-    def tokens(size: int) -> list[int]:
-        return [int(n) for n in rng.integers(1000, _VOCABULARY, size)]
-
-    questions: list[list[Feature]] = []
-    for _ in range(count):
-        start = tokens(prefix)
-        rows = [start + tokens(option) for _ in range(options)]
-        answer = [[False] * prefix + [True] * option for _ in rows]
-        questions.append(
-            [{
-                "input_ids": rows, "attention_mask": [[1] * len(row) for row in rows], "is_answer": answer,
-                "present": [True] * options, "labels": 0,
-            }]
-        )  # fmt: skip
-    return questions
-
-
-def turned(count: int, prefix: int, option: int, options: int) -> list[list[Feature]]:
-    """Questions that list their options in several orders behind one prefix, answered by a letter."""
-    rng = np.random.default_rng(0)
-    questions = []
-    for _ in range(count):
-        start = [int(n) for n in rng.integers(1000, _VOCABULARY, prefix)]
-        listed = [[int(n) for n in rng.integers(1000, _VOCABULARY, option)] for _ in range(options)]
-        orders = [[*listed[turn:], *listed[:turn]] for turn in range(ROTATIONS)]
-        questions.append(
-            [{
-                "input_ids": [row := start + [token for each in order for token in each]],
-                "attention_mask": [[1] * len(row)], "choices": [*range(10, 10 + options)],
-                "present": [True] * options, "labels": 0,
-            } for order in orders]
-        )  # fmt: skip
-    return questions
 
 
 def ways(questions: Sequence[Sequence[Feature]], plain: Backbone) -> dict[str, tuple[Backbone, list[Any]]]:
@@ -193,7 +113,8 @@ def table(
     rows = []
     for (prefix, option, options), rotated in itertools.product(grid, (False, True)):
         form = "letters" if rotated else "options"
-        units = (turned if rotated else made)(count, prefix, option, options)
+        vocabulary = plain.model.config.vocab_size
+        units = (turned if rotated else made)(vocabulary, count, prefix, option, options)
         both = ways(units, plain._replace(form=form_of(form, DECODER)))
         scores = {name: forward(each, data, 8_192) for name, (each, data) in both.items()}
         own = option * options if rotated else option
@@ -209,6 +130,7 @@ def table(
                 "plain": f"{scored / seconds['plain']:,.1f}",
                 "ratio": f"{ratio:.2f}", "training step": training,
                 "by tokens": f"{copies * (prefix + own) / (prefix + copies * own):.2f}",
+                "by operations": f"{operations(plain, rotated, prefix, option, options):.2f}",
                 "peak": show_size(peaks["packed"]), "plain peak": show_size(peaks["plain"]),
                 "largest difference": f"{np.abs(scores['plain'] - scores['packed']).max():.0e}",
             }
@@ -224,6 +146,25 @@ def read(path: Path, most: int) -> tuple[Questions, list[Item]]:
         Item(q.prompt, q.options, (paragraphs_as_snippets(q.context or ""),) * len(q.options), q.answer)
         for q in questions
     ]
+
+
+def operations(plain: Backbone, rotated: bool, prefix: int, option: int, options: int) -> float:
+    """How many times as many multiplications a plain forward needs as a packed one."""
+    model = plain.model
+    own, copies = (option * options, ROTATIONS) if rotated else (option, options)
+    linear = sum(
+        module.in_features * module.out_features
+        for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)
+    )  # fmt: skip
+    pair = 2 * model.config.hidden_size * model.config.num_hidden_layers
+    head = model.config.hidden_size * model.config.vocab_size
+    branch = own * prefix + own * (own + 1) / 2
+    # The first token of every option is told by the last of the prefix.
+    reads = (1, copies) if rotated else (own, 1 + copies * (own - 1))
+    whole = linear * (prefix + own) + pair * (prefix * (prefix + 1) / 2 + branch) + head * reads[0]
+    packed = linear * (prefix + copies * own) + pair * (prefix * (prefix + 1) / 2 + copies * branch)
+    ratio: float = copies * whole / (packed + head * reads[1])
+    return ratio
 
 
 def real(path: Path, plain: Backbone, most: int, repeats: int) -> Row:
@@ -320,7 +261,7 @@ def main() -> int:
     flags.add_argument("--nf4", action="store_true", help="linear layers in 4 bits; no training step")
     flags.add_argument("--no-training", action="store_true", help="no training step")
     flags.add_argument("--gpu", metavar="SIZE", help="GPU memory to keep within, e.g. 15GB")
-    flags.add_argument("--harness", action="store_true", help="compare with lm-evaluation-harness too")
+    flags.add_argument("--harness", action="store_true", help="score the sets with it too")
     arguments = flags.parse_args()
     keep_within(arguments.gpu)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -328,19 +269,21 @@ def main() -> int:
     shapes, most = arguments.shapes, arguments.most
     if arguments.quick:
         size, repeats, shapes, most = "quick", 1, QUICK, 20
-    plain = backbone(size, device, arguments.nf4)
     form = f"{size}, NF4" if arguments.nf4 else size
     note = f"{where()}; a Llama of random weights ({form}); medians of {repeats} turns side by side."
     if shapes:
         count = arguments.questions or (2 if device == "cpu" else 8)
+        vocabulary = VOCABULARY.get(size, TOKENIZER)
+        plain = backbone(size, device, arguments.nf4, vocabulary)
         rows = table(plain, shapes, count, repeats, trains=not (arguments.nf4 or arguments.no_training))
-        report("Options a second over packed rows", rows, arguments.json, note)
+        report("Options a second over packed rows", rows, arguments.json, f"{note} {vocabulary:,} tokens.")
     if arguments.sets:
+        plain = backbone(size, device, arguments.nf4)
         rows = [real(path, plain, most, repeats) for path in arguments.sets]
         report("Packed rows over question sets with their texts", rows, None, note)
-    if arguments.harness:
-        rows = [harness(path, plain, most) for path in arguments.sets]
-        report("Packed rows against lm-evaluation-harness", rows, None, note)
+        if arguments.harness:
+            rows = [harness(path, plain, most) for path in arguments.sets]
+            report("Packed rows against lm-evaluation-harness", rows, None, note)
     return 0
 
 

@@ -263,8 +263,8 @@ def cascade_rows(made: Prepared, out: Path) -> list[dict[str, Any]]:
         rows.append(
             {
                 "questions asked": f"{share:.0%}", "MAP@3": str(bootstrap(chosen)),
-                "share of the gain": f"{(chosen.mean() - before.mean()) / gain:.0%}",
-                "in any order": f"{(by_chance - before.mean()) / gain:.0%}",
+                "share of the gain": f"{(chosen.mean() - before.mean()) / gain:.0%}" if gain > 0 else None,
+                "in any order": f"{(by_chance - before.mean()) / gain:.0%}" if gain > 0 else None,
             }
         )
     return rows

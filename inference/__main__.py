@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · blend · score · report · ask · bundle · demo"""
+"""python -m inference  contexts · submit · blend · score · report · ask · bundle · rehearse · demo"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from inference.notebook.rehearsal import command as rehearsal
 from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, InputError, run_program
 from kaggle_rag.runtime.flags import ENCODER_HELP, OldName, count_of, encoders_of
 from kaggle_rag.runtime.program import Command, Program
@@ -308,6 +309,10 @@ PROGRAM = Program(
             "mix the predictions of several runs into one submission", _blend, _blend_flags, _BLEND
         ),
         "bundle": Command("package a solution for Kaggle", _bundle, _bundle_flags, _BUNDLE),
+        "rehearse": Command(
+            "run a bundle's notebook as the judge will, and harder",
+            rehearsal.run, rehearsal.flags, rehearsal.EXAMPLES,
+        ),
         "demo": Command("run every stage on the embedded sample competition", _demo, _demo_flags),
     },
 )  # fmt: skip

@@ -6,12 +6,14 @@ with other files too.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -31,10 +33,18 @@ _TRAINING = {
 }  # fmt: skip
 
 
+# Half of what a small free machine has.
+_RAM = "4GB"
+
+
 def demo(out: Path) -> int:
-    """Make an index, contexts, a trained ranker and four submissions; print the cost and gain of each."""
+    """Make an index, contexts, a trained ranker and four submissions; print the cost and gain of each.
+
+    Then show the last as a page, package it as an offline notebook, and rehearse that.
+    """
     out.mkdir(parents=True, exist_ok=True)
     index, ranker, contexts = out / "index", out / "ranker", out / "contexts.parquet"
+    page, bundle = out / "report.html", out / "bundle"
     train_contexts = out / "train_contexts.parquet"
     trained = {"kind": "trained", "options": {"folder": str(ranker.absolute()), "snippets": 8}}
     trained_only = _solution(out / "trained.yaml", [trained])
@@ -48,20 +58,46 @@ def demo(out: Path) -> int:
     find = ["inference", "contexts", "--index", index, "--questions"]
     settings = [word for key, value in _TRAINING.items() for word in (f"--{key}", value)]
     train = ["training", "multiple-choice", "--questions", TRAIN, "--contexts-file", train_contexts]
-    stages = {
+    stages: dict[str, list[object]] = {
         "index": ["wiki_index", "build", ARTICLES, index],
         "contexts": [*find, TEST, "--out", contexts],
         "contexts for training": [*find, TRAIN, "--out", train_contexts],
         "train": [*train, "--model", DEFAULT_ENCODER, *settings, "--out", ranker],
         **{f"answer: {name}": ["inference", "submit", *flags, "--out", file]
            for name, (file, flags) in submissions.items()},
+        "report": ["inference", "report", out / "submission.predictions", "--questions", TEST,
+                   "--contexts-file", contexts, "--out", page],
+        **_offline(ensemble, index, bundle),
     }  # fmt: skip
+    # It is written whole or not at all, and quickly.
+    shutil.rmtree(bundle, ignore_errors=True)
     usages = [_run(name, [str(word) for word in command]) for name, command in stages.items()]
     print(_table(usages))
     print(_scores({name: file for name, (file, _) in submissions.items()}))
     print(f"\nsubmission: {out / 'submission.csv'}, made from {ensemble}")
+    print(f"report:     {page}, why it answered as it did; open it in a browser")
+    print(f"notebook:   {bundle}, {_rehearsed(stages)}")
     print(f"ask it:     python -m inference ask --index {index}")
     return 0
+
+
+def _offline(solution: Path, index: Path, bundle: Path) -> dict[str, list[object]]:
+    """The stages that package the solution, and rehearse it with the packages that are installed here."""
+    names = ["--owner", "me", "--slug", "science-demo", "--competition", "the-sample-competition"]
+    stages: dict[str, list[object]] = {
+        "bundle": ["inference", "bundle", "--config", solution, "--index", index, *names, "--wheels", "none",
+                   "--out", bundle],
+    }  # fmt: skip
+    if importlib.util.find_spec("nbclient"):
+        given = ["--questions", TEST, "--quick", "--ram", _RAM]
+        stages["rehearse"] = ["inference", "rehearse", bundle, *given]
+    return stages
+
+
+def _rehearsed(stages: Collection[str]) -> str:
+    if "rehearse" in stages:
+        return f"rehearsed offline with {_RAM} of RAM and the packages of this environment: it passed"
+    return "not rehearsed: pip install nbclient ipykernel"
 
 
 def _solution(path: Path, rankers: Sequence[Mapping[str, object]]) -> Path:

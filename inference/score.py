@@ -87,9 +87,7 @@ def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:
     return _ranked(submission, solution)[0]
 
 
-def _ranked(
-    submission: Path, solution: Path, limit: int | None = None
-) -> tuple[npt.NDArray[np.int64], int]:
+def _ranked(submission: Path, solution: Path, limit: int | None = None) -> tuple[npt.NDArray[np.int64], int]:
     """The ranks, and the number of letters in the longest prediction."""
     ids, answers, options = _answers(solution)
     predictions = validate(submission, ids, options, limit)

@@ -1,9 +1,11 @@
 """Fixtures: the real encoder, and the real data that only this project's workplace has."""
 
+import gc
 import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # Fixtures that several files share, too long for this one.
@@ -22,6 +24,16 @@ ROOT = Path(__file__).parent.parent
 # Passages of a shard in the builds of the tests.
 ROWS = 100
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_once():
+    """What is imported by now stays: each of the kit's own collections would look through all of it.
+
+    Every stage of a program ends with one, and a process of tests holds more than a program does.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +64,24 @@ def facts_index(encoder, tmp_path_factory):
     corpus.write_text("".join(json.dumps({"title": t, "text": x}) + "\n" for t, x in FACTS.items()))
     build(Plan(Corpus.open(corpus), folder / "index", {"minilm": encoder}, Unit("sentence")))
     return folder / "index"
+
+
+@pytest.fixture(scope="session")
+def sample_index(encoder, tmp_path_factory, worker_id):
+    """The index of the embedded encyclopedia, which takes ten seconds: one for all workers of a run."""
+    from kaggle_rag.sample import ARTICLES
+    from kaggle_rag.text.units import Unit
+    from wiki_index.build import build
+    from wiki_index.corpus import Corpus
+    from wiki_index.plan import Plan
+
+    folder = tmp_path_factory.getbasetemp()
+    out = (folder if worker_id == "master" else folder.parent) / "sample" / "index"
+    out.parent.mkdir(exist_ok=True)
+    with FileLock(out.with_name("lock")):
+        # A second worker finds it finished.
+        build(Plan(Corpus.open(ARTICLES), out, {"minilm": encoder}, Unit("sentence")))
+    return out
 
 
 @pytest.fixture(scope="session")

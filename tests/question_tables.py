@@ -30,6 +30,13 @@ def altered(questions, rows, prompt=lambda text, rng: text, seed=0):
     return table(*made)
 
 
+def first(source, count, path):
+    """The first questions of a file with a line a question, in a file of their own."""
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[: count + 1]), encoding="utf-8")
+    return path
+
+
 def shuffled_words(text, rng):
     words = text.split()
     return " ".join(words[place] for place in rng.permutation(len(words)))

@@ -11,6 +11,7 @@ from question_tables import ranker
 from inference import __main__ as program
 from inference.predictions import PredictionStore
 from inference.report.build import report
+from kaggle_rag.config import RankerSettings
 from kaggle_rag.data.contexts import Context, Evidence, QuestionContexts, Snippet, write_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.errors import run_program
@@ -108,7 +109,7 @@ def synthetic(folder, count, sentences=20, rankers=3, words=14, seed=0):
     store = PredictionStore(folder / "made.csv", questions, {"contexts": sha256(files[1])})
     with store.work.claimed():
         for number in range(rankers):
-            store.save(f"ranker-{number}", ranker(questions.answers, 1.5, number), {}, 1.0)
+            store.save(f"ranker-{number}", ranker(questions.answers, 1.5, number), {}, RankerSettings())
     return store.work.folder, *files
 
 

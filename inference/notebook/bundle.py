@@ -28,6 +28,8 @@ from kaggle_rag.runtime.files import fields_sha256, require_space, seal, sha256,
 from kaggle_rag.runtime.work_folder import WorkFolder
 
 SEAL = "bundle.json"
+# The freeze by which the wheels were chosen; a rehearsal compares them with it again.
+IMAGE = "image.txt"
 FORMAT = 1
 # Room for the wheels, whose sizes the index does not tell.
 _WHEELS = 500 * 10**6
@@ -64,6 +66,9 @@ def bundle(solution: Solution, wanted: Wanted, faults: Sequence[KitError] = ()) 
     """
     image = _check(solution, wanted, faults)
     contents = contents_of(solution)
+    if wanted.freeze:
+        part = Part(IMAGE, "the packages of the notebook's image", {IMAGE: wanted.freeze})
+        contents = dataclasses.replace(contents, parts=(*contents.parts, part))
     needed = requirements(contents.packages)
     if image:
         require_fitting(image, needed)

@@ -154,7 +154,7 @@ def _unmet(found: Sequence[Mapping[str, Any]], image: Image) -> list[Requirement
     there = {**image.versions}
     for entry in found:
         there[canonicalize_name(entry["metadata"]["name"])] = Version(entry["metadata"]["version"])
-    marks = _environment(image.python)
+    marks = marks_of(image.python)
     unmet = []
     for text in (text for entry in found for text in entry["metadata"].get("requires_dist") or ()):
         needed = Requirement(text)
@@ -167,7 +167,7 @@ def _unmet(found: Sequence[Mapping[str, Any]], image: Image) -> list[Requirement
     return unmet
 
 
-def _environment(python: str) -> dict[str, str]:
+def marks_of(python: str) -> dict[str, str]:
     """The variables of environment markers on the image's machine."""
     return {
         "implementation_name": "cpython", "implementation_version": f"{python}.0", "os_name": "posix",
@@ -203,13 +203,13 @@ def _pip(*arguments: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise ConfigError(
-            "pip finds no wheels for the image:\n  " + "\n  ".join(_reasons(done.stdout + done.stderr)),
+            "pip finds no wheels for the image:\n  " + "\n  ".join(reasons_of(done.stdout + done.stderr)),
             where="--image",
             cure="check the connection and the freeze; --wheels none makes the bundle without wheels",
         )
 
 
-def _reasons(said: str) -> list[str]:
+def reasons_of(said: str) -> list[str]:
     """The lines that tell why: the conflict if there is one, and the errors."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     start = next((n for n, line in enumerate(lines) if "conflict is caused by" in line), None)

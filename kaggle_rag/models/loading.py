@@ -20,7 +20,7 @@ from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import FAULTS, config_of, described
 from kaggle_rag.models.devices import AUTO, capability_of, dtype_of
 from kaggle_rag.models.memory import WHOLE
-from kaggle_rag.models.packed_trial import can_be_sliced, fitted
+from kaggle_rag.models.packed_trial import can_be_lean, can_be_sliced, fitted
 from kaggle_rag.models.packing import has_virtual_tokens, inner
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
@@ -125,11 +125,11 @@ def with_packing(backbone: Backbone, attention: str = AUTO) -> tuple[Backbone, s
     refused = fitted(backbone.model, names)
     if len(refused) == len(names):
         return backbone, refused[-1]
-    for name, reason in zip(names, refused):
-        say(f"note: no {name} for this model: {reason}")
-    if attention == "flex" and packed_attention.FLEX not in names:
-        say("note: no flex_attention: it needs a model that takes it, torch 2.9 and a card from Ampere on")
-    form.sliced = can_be_sliced(backbone.model)
+    if attention == "flex" and own.config._attn_implementation != packed_attention.FLEX:
+        tried = names[0] == packed_attention.FLEX
+        reason = refused[0] if tried else "the model, torch before 2.9 or a card before Ampere lacks it"
+        say(f"note: no FlexAttention for this model: {reason}")
+    form.sliced, form.lean = can_be_sliced(backbone.model), can_be_lean(backbone.model)
     return backbone._replace(form=form), ""
 
 

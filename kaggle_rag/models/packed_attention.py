@@ -18,12 +18,16 @@ Batch = dict[str, torch.Tensor]
 
 FLEX, SDPA, EAGER = "flex_attention", "sdpa", "eager"
 PACKED_SDPA = "packed_sdpa"
-"""SDPA in two parts: the prefix by the causal kernel, which skips half of the pairs, the rest by a mask."""
+"""SDPA in parts: the prefix by the causal kernel, which skips half of the pairs, the rest by a mask."""
 MASKED = (FLEX, PACKED_SDPA, SDPA, EAGER)
 # FlexAttention's kernels need Ampere; its auxiliary outputs, which transformers reads, are of torch 2.9.
 _FLEX_CARD, _FLEX_TORCH = (8, 0), (2, 9)
 # What some models do to attention's logits before the softmax.
 _BENT = ("softcap", "position_bias", "s_aux")
+# What decides which tokens a token sees.
+_FACTS = ("group", "branch", "position_ids")
+# Queries for which one piece of the mask is used.
+_BLOCK = 256
 # Wider than any row.
 _NO_WINDOW = 1 << 40
 
@@ -61,9 +65,10 @@ def mask(model: Any, queries: Batch, window: int | None, keys: Batch | None = No
     implementation = model.config._attn_implementation
     if implementation == FLEX:
         return _block_mask(queries, window, keys)
-    seen = visible(queries, window, keys)
     if implementation == PACKED_SDPA and keys is None:
-        seen = seen[:, :, causal_start(queries, window) :]
+        start = causal_start(queries, window)
+        keys, queries = queries, {name: queries[name][:, start:] for name in _FACTS}
+    seen = visible(queries, window, keys)
     dtype = model.get_input_embeddings().weight.dtype
     # SDPA takes bool too, and converts it in every layer.
     lowest = torch.finfo(dtype).min
@@ -82,8 +87,9 @@ def causal_start(batch: Batch, window: int | None = None) -> int:
 def _tokens(queries: Batch, keys: Batch | None) -> tuple[_Tokens, _Tokens]:
     """The tokens, and those that they may see, ``(rows, q)`` and ``(rows, k)``; their order ``(1, k)``."""
     keys = queries if keys is None else keys
-    order = torch.arange(keys["group"].shape[1], device=keys["group"].device)[None]
-    places = (order[:, -queries["group"].shape[1] :], order)
+    count = keys["group"].shape[1]
+    order = torch.arange(count, device=keys["group"].device)[None]
+    places = (order[:, count - queries["group"].shape[1] :], order)
     own, others = (
         _Tokens(batch["group"], batch["branch"], batch["position_ids"], place)
         for batch, place in zip((queries, keys), places)
@@ -172,7 +178,7 @@ def _packed_sdpa(
         )
         return out
     if bent := [name for name in _BENT if options.get(name) is not None]:
-        raise ValueError(f"SDPA in two parts has no {', '.join(bent)}")
+        raise ValueError(f"SDPA in parts has no {', '.join(bent)}")
     # A T4 has no kernel for fewer keys than queries: torch would keep the matrix of all pairs.
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
@@ -180,6 +186,9 @@ def _packed_sdpa(
         torch.nn.functional.scaled_dot_product_attention, dropout_p=dropout, scale=scaling
     )
     found = [attend(*(each[:, :, :first] for each in (query, key, value)), is_causal=True)]
-    if first < query.shape[2]:
-        found.append(attend(query[:, :, first:], key, value, attn_mask=attention_mask))
+    for start in range(first, query.shape[2], _BLOCK):
+        end = min(start + _BLOCK, query.shape[2])
+        # No token sees a later one.
+        seen = attention_mask[:, :, start - first : end - first, :end]
+        found.append(attend(query[:, :, start:end], key[:, :, :end], value[:, :, :end], attn_mask=seen))
     return torch.cat([each.transpose(1, 2) for each in found], dim=1), None

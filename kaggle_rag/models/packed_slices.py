@@ -68,7 +68,7 @@ def _kept(cache: Any, keys: Batch, following: Batch) -> Batch:
 
 
 def by_length(config: Any) -> bool:
-    """Whether a model numbers the tokens of a long row otherwise than those of a short one."""
+    """Whether a model's position embeddings depend on the longest row of a call."""
     given = getattr(config.get_text_config(), "rope_parameters", None) or {}
     found = [given, *(each for each in given.values() if isinstance(each, dict))]
     return any(each.get("rope_type") in _BY_LENGTH for each in found)

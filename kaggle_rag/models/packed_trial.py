@@ -10,12 +10,13 @@ import torch
 
 from kaggle_rag.models import packing
 from kaggle_rag.models.packed_attention import Batch, switch
+from kaggle_rag.models.packed_outputs import only
 from kaggle_rag.models.packed_slices import by_length, slices
 
 # Tokens that the rows of the trial share.
 _SHORT, _LONGER = 8, 40
 # Of its tokens, so that a slice ends inside of the prefix, and another inside of a branch.
-_SLICE = 3
+_SLICE = 4
 # Half precision rounds by about 1e-3, and a wrong mask is off by the size of the states.
 _TOLERANCE = 0.05
 _FAULTS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError)
@@ -63,6 +64,21 @@ def can_be_sliced(model: Any) -> bool:
         except _FAULTS:
             return False
         return _agree(torch.cat(parts), _states(own, packing.inputs(own, batch))[0])
+
+
+def can_be_lean(model: Any) -> bool:
+    """Whether the last layer can leave out what is not read (`kaggle_rag.models.packed_outputs.only`)."""
+    own = packing.inner(model)
+    given = packing.inputs(own, _batch(own, _questions(own)))
+    with torch.inference_mode(), _evaluating(own):
+        whole = _states(own, given).flatten(0, 1)
+        # Some of the prefix, some of a branch.
+        reads = torch.arange(_SHORT - 1, len(whole), _SLICE, device=whole.device)
+        try:
+            with only(own, reads):
+                return _agree(_states(own, given).flatten(0, 1)[reads], whole[reads])
+        except _FAULTS:
+            return False
 
 
 def _questions(model: Any) -> list[list[list[int]]]:

@@ -142,35 +142,6 @@ def inputs(model: Any, batch: Batch, keys: Batch | None = None) -> dict[str, Any
     }  # fmt: skip
 
 
-def token_logits(model: Any, given: dict[str, Any], reads: torch.Tensor) -> torch.Tensor:
-    """Logits of the token behind each of ``reads``, ``(reads, vocabulary)``, called with ``given``.
-
-    Reads count the tokens through all rows. Only these meet the head, which is as wide as the vocabulary;
-    what the model does to logits behind its head (soft capping) is done to them too.
-    """
-
-    def select(head: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0].flatten(0, 1)[reads][None], *args[1:])
-
-    handle = inner(model).get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        logits: torch.Tensor = model(**given).logits[0]
-    finally:
-        handle.remove()
-    return logits
-
-
-def head_logits(model: Any, given: dict[str, Any], reads: torch.Tensor) -> torch.Tensor:
-    """What a classification head makes of ``reads``, ``(reads, labels)``; see `token_logits`."""
-    scored: list[torch.Tensor] = []
-    handle = inner(model).score.register_forward_hook(lambda head, args, out: scored.append(out))
-    try:
-        model(**given)
-    finally:
-        handle.remove()
-    return scored[-1].flatten(0, 1)[reads]
-
-
 def obstacle_in(config: Any) -> str:
     """Why a decoder's rows cannot be packed as far as its config says it; empty if nothing is against it."""
     if config._attn_implementation not in MASKED:

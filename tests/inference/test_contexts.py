@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from question_tables import ROWS
+from question_tables import ROWS, first
 
 from inference import __main__ as program
 from kaggle_rag.config import ContextSettings
@@ -19,9 +19,7 @@ from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, run_program
 from kaggle_rag.sample import ARTICLES, TEST, TEST_ANSWERS, TRAIN
 from kaggle_rag.text.units import Unit
-from wiki_index.build import build
 from wiki_index.corpus import Corpus
-from wiki_index.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -180,21 +178,15 @@ def call(*arguments, monkeypatch):
     return run_program(program.main)
 
 
-@pytest.fixture(scope="module")
-def sample_index(encoder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("sample") / "index"
-    build(Plan(Corpus.open(ARTICLES), out, {"minilm": encoder}, Unit("sentence")))
-    return out
-
-
 def test_questions_to_a_scored_submission(sample_index, tmp_path, monkeypatch, capsys):
     contexts, out, blind = (tmp_path / name for name in ("c.parquet", "s.csv", "blind.csv"))
-    ask = ["--questions", TEST, "--index", sample_index]
+    questions, answers = (first(path, 40, tmp_path / path.name) for path in (TEST, TEST_ANSWERS))
+    ask = ["--questions", questions, "--index", sample_index]
     assert call("contexts", *ask, "--out", contexts, monkeypatch=monkeypatch) == 0
     stamp = contexts.stat().st_mtime_ns
     assert call("contexts", *ask, "--out", contexts, monkeypatch=monkeypatch) == 0
     assert contexts.stat().st_mtime_ns == stamp and "nothing to do" in capsys.readouterr().out
-    submit = ["submit", "--questions", TEST]
+    submit = ["submit", "--questions", questions]
     assert call(*submit, "--contexts-file", contexts, "--out", out, monkeypatch=monkeypatch) == 0
     # A ranker without weight costs nothing.
     silent = "rankers=[{kind: similarity}, {kind: similarity, weight: 0}]"
@@ -203,12 +195,12 @@ def test_questions_to_a_scored_submission(sample_index, tmp_path, monkeypatch, c
     assert capsys.readouterr().err.count("rank: similarity: ") == 1
     results = []
     for path in (out, blind):
-        assert call("score", path, TEST_ANSWERS, "--json", monkeypatch=monkeypatch) == 0
+        assert call("score", path, answers, "--json", monkeypatch=monkeypatch) == 0
         results.append(json.loads(capsys.readouterr().out))
     seen, unseen = results
     # Clearly above: the intervals do not touch; and half the questions need the encyclopedia.
     assert seen["low"] > unseen["high"] and unseen["accuracy"] < 0.5
-    assert seen["questions"] == 76
+    assert seen["questions"] == 40
 
 
 def test_ask_shows_letters_probabilities_and_what_decided(sample_index, monkeypatch, capsys):

@@ -100,8 +100,8 @@ def test_a_reranker_counts_by_the_headers_of_its_files(facts_index, questions, t
     settings |= {"contexts": {"reranker": str(folder)}}
     code, said = checked(tmp_path, settings | {"limits": {"ram": "1.2GB"}})
     assert code == 2 and "'contexts' would need about 1.3" in said and "leave out contexts.reranker" in said
-    code, said = checked(tmp_path, settings | {"limits": {"ram": "1.5GB"}})
-    assert code != 2 or "'contexts' would need" not in said
+    code, said = checked(tmp_path, settings | {"limits": {"ram": "1.5GB"}, "rankers": [{"kind": "x"}]})
+    assert code == 2 and "no ranker 'x'" in said and "would need" not in said
 
 
 @pytest.mark.parametrize("option", ["max_tokens", "batch_tokens", "snippets"])

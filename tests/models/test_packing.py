@@ -84,6 +84,14 @@ def test_gradients_flow_through_the_shared_prefix(loaded, form):
         loss = torch.nn.functional.cross_entropy(each.form.logits(model, batch), batch["labels"])
         loss.backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    assert packed.form.lean
+    model = copy.deepcopy(plain.model).train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    batch = packed.collator()([packed.form.encode(writer, item) for item in items])
+    torch.nn.functional.cross_entropy(packed.form.logits(model, batch), batch["labels"]).backward()
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            torch.testing.assert_close(weight.grad, gradients[1][name], atol=2e-6, rtol=1e-4, msg=name)
     for name, expected in gradients[0].items():
         if expected is None:
             assert gradients[1][name] is None

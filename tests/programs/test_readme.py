@@ -3,29 +3,26 @@
 import argparse
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
 from conftest import ROOT
+from question_tables import first
 
 from inference import __main__ as inference_program
 from kaggle_rag.config import Solution
 from kaggle_rag.data.submission import read_submission
+from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.settings import validated
-from kaggle_rag.sample import ARTICLES, TEST, TRAIN
+from kaggle_rag.sample import TEST, TRAIN
 from training import __main__ as training_program
 from training.rankers.settings import COMMANDS
 from wiki_index import __main__ as wiki_index_program
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-PARSERS = {
-    "wiki_index": wiki_index_program.PROGRAM.parser,
-    "inference": inference_program.PROGRAM.parser,
-    "training": training_program.PROGRAM.parser,
-}
+PROGRAMS = {"wiki_index": wiki_index_program, "inference": inference_program, "training": training_program}
+PARSERS = {name: program.PROGRAM.parser for name, program in PROGRAMS.items()}
+MAINS = {name: program.main for name, program in PROGRAMS.items()}
 # Tables that scripts printed, and a log of days gone by.
 HISTORY = {"results.md", "log.md", "CHANGELOG.md"}
 
@@ -96,41 +93,40 @@ def test_every_setting_of_an_example_is_one():
     assert found >= 3
 
 
-@pytest.fixture(scope="module")
-def place(encoder, tmp_path_factory):
-    """What the README's lines name: an index, train and test questions."""
-    from kaggle_rag.text.units import Unit
-    from wiki_index.build import build
-    from wiki_index.corpus import Corpus
-    from wiki_index.plan import Plan
+COUNT = 20
 
+
+@pytest.fixture(scope="module")
+def place(sample_index, tmp_path_factory):
+    """What the README's lines name: an index, train and test questions."""
     folder = tmp_path_factory.mktemp("readme")
-    build(Plan(Corpus.open(ARTICLES), folder / "index", {"minilm": encoder}, Unit("sentence")))
-    shutil.copy(TEST, folder / "test.csv")
-    shutil.copy(TRAIN, folder / "train.csv")
+    (folder / "index").symlink_to(sample_index)
+    for path in (TEST, TRAIN):
+        first(path, COUNT, folder / path.name)
     return folder
 
 
-def run(place, *words):
-    done = subprocess.run(
-        [sys.executable, *words], cwd=place, capture_output=True, text=True, timeout=600,
-        env={"PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(place)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(program, *words):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [program, *words])
+        assert run_program(MAINS[program]) == 0
 
 
-def test_the_lines_on_the_kaggle_files_lead_to_a_score(place):
+def test_the_lines_on_the_kaggle_files_lead_to_a_score(place, monkeypatch, capsys):
     page = (ROOT / "README.md").read_text(encoding="utf-8").partition("## On the Kaggle files")[2]
-    lines = page.split("```")[1].strip().splitlines()
+    block = page.split("```")[1]
     (place / "solution.yaml").write_text("questions: test.csv\nindex: index/\nout: submission.csv\n")
-    for line in lines:
-        out = run(place, *shlex.split(line, comments=True)[1:])
-    assert len(lines) == 5 and "MAP@3" in out
-    assert len(read_submission(place / "submission.csv")) == 76
+    monkeypatch.chdir(place)
+    for line in commands_in(block):
+        run(line.values[0], *line.values[1])
+    assert len(list(commands_in(block))) == 5 and "MAP@3" in capsys.readouterr().out
+    assert len(read_submission(place / "submission.csv")) == COUNT
 
 
-def test_the_example_from_python_runs(place):
+def test_the_example_from_python_runs(place, monkeypatch, capsys):
     (example,) = blocks(ROOT / "README.md", "python")
-    out = run(place, "-c", example + "\nprint(probabilities.shape, probabilities.dtype)")
-    assert out.splitlines()[-1] == "(76, 4) float32" and len(out.splitlines()) >= 2
+    monkeypatch.chdir(place)
+    made = {}
+    exec(example, made)
+    assert made["probabilities"].shape == (COUNT, 4) and made["probabilities"].dtype == "float32"
+    assert capsys.readouterr().out

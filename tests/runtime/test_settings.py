@@ -14,7 +14,8 @@ MODELS = ["encoder", "encoders.*", "contexts.reranker", "rankers.*.options.folde
 
 
 def test_the_paths_and_models_of_a_solution():
-    assert keys_of(Solution) == (["questions", "index", "contexts_file", "out", "stack"], MODELS)
+    paths = ["questions", "index", "contexts_file", "out", "stack", "out_of_fold"]
+    assert keys_of(Solution) == (paths, MODELS)
 
 
 @pytest.mark.parametrize("model", [*COMMANDS.values(), RetrieverSettings, RerankerSettings])

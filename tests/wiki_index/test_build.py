@@ -6,16 +6,15 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from build_toys import call, names, plan_of, same
-from conftest import ROOT, ROWS
+from conftest import ROWS
 from filelock import FileLock
+from killed import kill_build
 
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.manifest import MANIFEST
@@ -77,21 +76,9 @@ def test_interrupted_at_any_file_the_same_command_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("seen", ["split.json", "dense/minilm/index.faiss", "dense/minilm/card.json"])
-def test_killed_when_a_file_appears_the_same_command_ends_with_the_same_bytes(seen, plan, whole, tiny):
+def test_killed_when_a_file_appears_the_same_command_ends_with_the_same_bytes(seen, plan, whole):
     """The moments of test_index.py's kills are the shards'."""
-    code = (
-        "import sys; from pathlib import Path; from kaggle_rag.index.encoder import Encoder\n"
-        "from kaggle_rag.text.units import Unit; from wiki_index.corpus import Corpus\n"
-        "from wiki_index.build import build; from wiki_index.plan import Plan; c, o, e = sys.argv[1:]\n"
-        f"build(Plan(Corpus.open(c), Path(o), {{'minilm': Encoder(e)}}, Unit('sentence'), shard_rows={ROWS}))"
-    )
-    corpus = plan.corpus.files[0]
-    command = [sys.executable, "-c", code, str(corpus), str(plan.out), tiny.card.name]
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not (plan.work / seen).exists() and child.poll() is None and not plan.out.exists():
-        time.sleep(0.001)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    kill_build(plan, plan.work / seen)
     build(plan)
     assert same(plan.out, whole) and not plan.work.exists()
 

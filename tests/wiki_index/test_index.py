@@ -2,16 +2,14 @@
 
 import filecmp
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import faiss
 import numpy as np
 import pytest
 from conftest import ROOT
+from killed import kill_build
 
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
@@ -77,32 +75,16 @@ def test_the_empty_article_is_counted_and_the_counts_agree(index):
     assert sum(manifest.shard_rows) == 290 and len(manifest.shard_rows) == 8
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from kaggle_rag.index.encoder import Encoder
-from kaggle_rag.text.units import Unit
-from wiki_index.build import build
-from wiki_index.plan import Plan
-from wiki_index.corpus import Corpus
-corpus, out, rows = sys.argv[1:]
-build(Plan(Corpus.open(corpus), Path(out), {"minilm": Encoder()}, Unit("sentence"), shard_rows=int(rows)))
-"""
-
-
 @pytest.mark.parametrize(
     "seen", ["passages/00001.arrow", "dense/minilm/encoded/00000", "dense/minilm/encoded/00004"]
 )
 def test_a_build_killed_at_any_point_ends_with_the_same_bytes(seen, corpus, index, encoder, tmp_path):
     out, work = tmp_path / "index", tmp_path / "index.building"
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(corpus), str(out), str(SHARD_ROWS)])
-    while not (work / seen).exists() and child.poll() is None:
-        time.sleep(0.002)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    plan = Plan(Corpus.open(corpus), out, {"minilm": encoder}, Unit("sentence"), shard_rows=SHARD_ROWS)
+    kill_build(plan, work / seen)
     (work / ".half.1.part").write_text("what a killed writer leaves")
     assert not out.exists() and (work / seen).exists()
-    build(Plan(Corpus.open(corpus), out, {"minilm": encoder}, Unit("sentence"), shard_rows=SHARD_ROWS))
+    build(plan)
     assert same(out, index) and not work.exists()
 
 
@@ -267,15 +249,14 @@ def test_the_budget_refuses_before_encoding_and_a_dry_run_writes_nothing(corpus,
     assert forecast(empty).articles == 30 and not (tmp_path / "dry").exists()
 
 
-def test_the_command_line_builds_searches_and_checks(corpus, tmp_path):
-    def call(*arguments):
-        command = [sys.executable, "-m", "wiki_index", *map(str, arguments)]
-        root = ROOT
-        return subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ})
-
-    assert call("build", corpus, tmp_path / "i").returncode == 0
-    assert "checksums, row counts and encoders agree" in call("check", tmp_path / "i").stdout
-    hits = json.loads(call("search", tmp_path / "i", "quasars", "-k", "3", "--json").stdout)
+def test_the_command_line_builds_searches_and_checks(corpus, tmp_path, monkeypatch, capsys):
+    """A build as the shell starts it; what it made is read here."""
+    command = [sys.executable, "-m", "wiki_index", "build", corpus, tmp_path / "i"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert run("check", tmp_path / "i", monkeypatch=monkeypatch) == 0
+    assert "checksums, row counts and encoders agree" in capsys.readouterr().out
+    assert run("search", tmp_path / "i", "quasars", "-k", "3", "--json", monkeypatch=monkeypatch) == 0
+    hits = json.loads(capsys.readouterr().out)
     assert len(hits) == 3 and "Quasars" in hits[0]["text"]
-    bad = call("build", tmp_path / "none.csv", tmp_path / "j")
-    assert bad.returncode == 2 and "no such corpus" in bad.stderr and "Traceback" not in bad.stderr
+    assert run("build", tmp_path / "none.csv", tmp_path / "j", monkeypatch=monkeypatch) == 2
+    assert "no such corpus" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from kaggle_rag.models.answering.item import Feature
 from kaggle_rag.models.answering.letters import Letters
 from kaggle_rag.models.answering.options import Options
 from kaggle_rag.models.answering.per_option import BinaryPrompt
+from kaggle_rag.models.packed_outputs import head_logits, token_logits
 from kaggle_rag.models.packed_slices import Slice, slices
 from kaggle_rag.models.packing import PackedRows
 
@@ -125,12 +126,16 @@ def _reads(unit: Sequence[Feature], first: int) -> Iterator[tuple[Read, int]]:
 
 
 class PackedForm(AnswerForm):
-    """What packed forms share: the rows of the form that is packed, and what is read of them."""
+    """What packed forms share: the rows of the form that is packed, and what is read of them.
+
+    ``lean`` says whether the last layer can leave out what is not read (`kaggle_rag.models.packed_outputs`).
+    """
 
     collator: ClassVar[type[DataCollatorForMultipleChoice]] = PackedCollator
 
-    def __init__(self, sliced: bool = False) -> None:
-        self.sliced = sliced
+    def __init__(self) -> None:
+        # Both are tried when the model is known (`kaggle_rag.models.loading.with_packing`).
+        self.sliced = self.lean = False
 
     def encode(self, writer: Any, item: Any) -> Feature:
         """The rows of the form that is packed, and what is read of them."""
@@ -148,8 +153,8 @@ class PackedForm(AnswerForm):
         return self._of_calls(model, batch, slices(model, batch, tokens))
 
     def _of_calls(self, model: Any, batch: Batch, calls: Iterable[Slice]) -> torch.Tensor:
-        read = packing.head_logits if self.has_head else packing.token_logits
-        outputs = [read(model, given, reads).float() for given, reads in calls]
+        read = head_logits if self.has_head else token_logits
+        outputs = [read(model, given, reads, self.lean).float() for given, reads in calls]
         return self.of_outputs(torch.cat(outputs), batch)
 
     @abstractmethod

@@ -65,9 +65,7 @@ def call(monkeypatch, *arguments):
 def seen(folder):
     """Every file below a folder, with its bytes."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
 
 

@@ -159,9 +159,7 @@ def wheel(folder, name, version, needs=(), tag="py3-none-any"):
         lines = [f"Requires-Dist: {need}" for need in needs]
         metadata = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, ""])
         file.writestr(f"{stem}.dist-info/METADATA", metadata)
-        file.writestr(
-            f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n"
-        )
+        file.writestr(f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
         file.writestr(f"{stem}.dist-info/RECORD", "")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from question_tables import table
+from question_tables import first, table
 from report_toys import cli, page_of_run
 
 from inference.report.build import report
@@ -99,7 +99,7 @@ def test_snippets_of_the_chosen_option_come_first_and_each_once():
     assert [each.marked for each in views] == [(0, 12), None, None]
 
 
-# The sample's first questions, so that a run takes a second.
+COUNT = 40
 TWO = "rankers=[{kind: similarity}, {kind: similarity, options: {score: novel}}]"
 
 
@@ -107,10 +107,11 @@ TWO = "rankers=[{kind: similarity}, {kind: similarity, options: {score: novel}}]
 def place(facts_index, tmp_path_factory):
     """A run by two rankers on questions that the index knows little about."""
     folder = tmp_path_factory.mktemp("kinds")
-    assert cli("contexts", "--questions", TRAIN, "--index", facts_index, "--out", folder / "c.parquet") == 0
+    train = first(TRAIN, COUNT, folder / "train.csv")
+    assert cli("contexts", "--questions", train, "--index", facts_index, "--out", folder / "c.parquet") == 0
 
     def submit(name, *flags):
-        words = ["--questions", TRAIN, "--contexts-file", folder / "c.parquet", "--set", TWO]
+        words = ["--questions", train, "--contexts-file", folder / "c.parquet", "--set", TWO]
         assert cli("submit", *words, "--out", folder / f"{name}.csv", *flags) == 0
         return folder / f"{name}.predictions"
 
@@ -118,11 +119,15 @@ def place(facts_index, tmp_path_factory):
     return folder, submit
 
 
+def reported(folder, run, out):
+    return report(run, folder / "train.csv", folder / "c.parquet", out / "r.html")
+
+
 def handed_in(data, path):
     """Whether the order of options in a report is that of a submission."""
     orders = {each.id: each.options for each in data.questions}
     rows = read_submission(path)
-    assert len(rows) == len(orders) == 100
+    assert len(rows) == len(orders) == COUNT
     best = {key: sorted(orders[key], key=lambda option: -option.probability)[:3] for key in rows}
     return all([LETTERS.index(each.letter) for each in best[key]] == rows[key] for key in rows)
 
@@ -130,7 +135,7 @@ def handed_in(data, path):
 def test_a_blend_by_ranks_is_what_was_handed_in(place, tmp_path):
     folder, submit = place
     run = submit("ranks", "--set", "blend=ranks", "--set", TWO.replace("novel}", "novel}, weight: 1.7"))
-    data = report(run, TRAIN, folder / "c.parquet", tmp_path / "r.html")
+    data = reported(folder, run, tmp_path)
     assert handed_in(data, folder / "ranks.csv")
     for question in data.questions:
         first, second = zip(*(each.by_ranker for each in question.options))
@@ -138,13 +143,13 @@ def test_a_blend_by_ranks_is_what_was_handed_in(place, tmp_path):
                   for a, b in zip(first, second)]  # fmt: skip
         shares = [each.probability for each in question.options]
         assert shares == pytest.approx([each / sum(points) for each in points], abs=1e-6)
-    plain = report(folder / "plain.predictions", TRAIN, folder / "c.parquet", tmp_path / "r.html")
+    plain = reported(folder, folder / "plain.predictions", tmp_path)
     assert handed_in(plain, folder / "plain.csv") and plain.mix.name == "blend"
 
 
 def test_a_stack_is_what_was_handed_in(place, tmp_path):
     folder, submit = place
-    questions = Questions.read(TRAIN)
+    questions = Questions.read(folder / "train.csv")
     read = {name: pq.read_table(folder / "plain.predictions" / f"{name}.parquet")
             for name in ("similarity", "similarity-2")}  # fmt: skip
     tables = {
@@ -153,7 +158,7 @@ def test_a_stack_is_what_was_handed_in(place, tmp_path):
     }
     fit_stack(tables, questions.answers, questions.present).stack.save(tmp_path / "stack.npz")
     run = submit("stacked", "--set", f"stack={tmp_path / 'stack.npz'}")
-    data = report(run, TRAIN, folder / "c.parquet", tmp_path / "r.html")
+    data = reported(folder, run, tmp_path)
     assert data.mix.name == "stack" and handed_in(data, folder / "stacked.csv")
     assert not handed_in(data, folder / "plain.csv")
 
@@ -171,7 +176,7 @@ def test_a_ranker_that_failed_is_left_out_even_if_an_earlier_run_had_it(place, t
     monkeypatch.setattr(SimilarityRanker, "probabilities", probabilities)
     run = submit("failed", "--set", TWO.replace("novel", "novel, temperature: 0.9"))
     assert (run / "similarity-2.parquet").is_file()
-    data = report(run, TRAIN, folder / "c.parquet", tmp_path / "r.html")
+    data = reported(folder, run, tmp_path)
     assert [each.name for each in data.rankers] == ["similarity"] and handed_in(data, folder / "failed.csv")
     assert data.notes == ("rank: similarity-2 failed: RuntimeError: broken",)
 
@@ -181,26 +186,27 @@ def test_a_killed_run_shows_what_was_answered(place, tmp_path):
     run = shutil.copytree(folder / "plain.predictions", tmp_path / "killed.predictions")
     (run / "run.json").unlink()
     (run / "similarity-2.parquet").unlink()
-    data = report(run, TRAIN, folder / "c.parquet", tmp_path / "r.html")
+    data = reported(folder, run, tmp_path)
     assert [each.name for each in data.rankers] == ["similarity"] and not data.stages
 
 
 def test_questions_in_another_order_and_others_among_them_are_found(place, tmp_path):
     folder, _ = place
     rows = pq.read_table(folder / "plain.predictions" / "similarity.parquet")["id"].to_pylist()
-    lines = TRAIN.read_text(encoding="utf-8").splitlines()
+    lines = (folder / "train.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "id,prompt,A,B,C,D,is_question,answer"
     extra = "more,What is new?,a,b,c,d,True,A"
     (tmp_path / "q.csv").write_text("\n".join([lines[0], extra, *lines[:0:-1]]) + "\n", encoding="utf-8")
     data = report(folder / "plain.predictions", tmp_path / "q.csv", folder / "c.parquet", tmp_path / "r.html")
     assert [each.id for each in data.questions] == rows and handed_in(data, folder / "plain.csv")
-    assert data.notes == ("the run answers 100 of the 101 questions of q.csv",)
+    assert data.notes == ("the run answers 40 of the 41 questions of q.csv",)
 
 
 def test_a_cross_validation_is_shown_with_its_own_figures(place, tmp_path):
     folder, _ = place
+    inputs = folder / "train.csv", folder / "c.parquet"
     rankers = [{"kind": "similarity"}, {"kind": "similarity", "options": {"score": "novel"}}]
-    solution = {"questions": str(TRAIN), "contexts_file": str(folder / "c.parquet"), "rankers": rankers}
+    solution = {"questions": str(inputs[0]), "contexts_file": str(inputs[1]), "rankers": rankers}
     (tmp_path / "solution.yaml").write_text(yaml.safe_dump(solution))
     from training.crossval.run import cross_validate
     from training.crossval.settings import CrossValidationSettings
@@ -210,8 +216,9 @@ def test_a_cross_validation_is_shown_with_its_own_figures(place, tmp_path):
     )
     cross_validate(settings)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    data, root = page_of_run(tmp_path / "r.html", tmp_path / "run", TRAIN, folder / "c.parquet")
-    assert data.kind == "cross-validation" and not data.stages and len(root.all("details", class_="q")) == 100
+    data, root = page_of_run(tmp_path / "r.html", tmp_path / "run", *inputs)
+    assert data.kind == "cross-validation" and not data.stages
+    assert len(root.all("details", class_="q")) == COUNT
     found = {each.name: each for each in (data.mix, *data.rankers)}
     assert found.keys() == metrics["scores"].keys() and len(found) == 4 and data.single == 2
     for name, each in found.items():

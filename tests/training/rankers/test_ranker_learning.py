@@ -11,6 +11,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.metrics import map_at_k, ranks_of_answers
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
+from training.loop.trainer import Progress
 from training.rankers.merge import merge
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import RankerRun
@@ -20,6 +21,19 @@ from training.rankers.train import train_ranker
 CHANCE = 0.611
 LEARN = {"learning_rate": 2e-3, "epochs": 6}
 RATES = dict.fromkeys(("electra", "roberta", "bert", "gemma", "phi3"), 1e-3)
+
+
+@pytest.fixture(autouse=True)
+def until_learnt(monkeypatch):
+    """What a run has learnt it need not learn longer: the epochs are those of the slowest processor."""
+    shown = Progress.on_evaluate
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        shown(self, args, state, control, **kwargs)
+        if kwargs["metrics"]["eval_map@3"] > 0.95 and kwargs["metrics"]["eval_log loss"] < 0.3:
+            control.should_training_stop = True
+
+    monkeypatch.setattr(Progress, "on_evaluate", on_evaluate)
 
 
 def probabilities(folder, told, **options):

@@ -1,5 +1,6 @@
 """Two processes by ``accelerate launch`` learn what one with the double batch learns; programs stay quiet."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import torch
 from conftest import ROOT
 from ranker_toys import WORDS, backbone, task
 from safetensors.torch import load_file
+
+from training.rankers.settings import MultipleChoiceRun
+from training.rankers.train import train_ranker
 
 LOOPBACK = [
     name for name, stats in psutil.net_if_stats().items() if name.startswith("lo") and stats.isup
@@ -25,7 +29,8 @@ QUIET = {
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task")
-    return {**task(folder, count=64, judged=20, words=WORDS[:6]), "model": backbone("bert", folder / "bert")}
+    model = str(backbone("bert", folder / "bert"))
+    return {**task(folder, count=64, judged=20, words=WORDS[:6]), "model": model}
 
 
 def flags(told, **changes):
@@ -40,48 +45,61 @@ def run(*command):
     )
 
 
-# The second process comes late to the best weights, as it may on a busy machine.
+# Trainings one after the other. The second process comes late to the best weights, as it may on a busy
+# machine, and a process asks the encoder as often as its texts need, the other one less often.
 LATE = """
-import os, runpy, sys, time
+import json, os, runpy, sys, time
 import kaggle_rag.models.answering.bi_encoder
 from training.loop.trainer import TrainerMixin
-# A process asks the encoder as often as its texts need, the other one less often.
 kaggle_rag.models.answering.bi_encoder._TEXTS = 4
 load = TrainerMixin._load_best_model
 if os.environ["RANK"] == "1":
     TrainerMixin._load_best_model = lambda self: (time.sleep(2), load(self))
-sys.argv = ["training", *sys.argv[1:]]
-runpy.run_module("training", run_name="__main__")
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["training", "multiple-choice", *words]
+    try:
+        runpy.run_module("training", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
 """
+PAIRED = ("choice", "bi-encoder")
+
+
+@pytest.fixture(scope="module")
+def two(told, tmp_path_factory):
+    """What two processes say and write; sockets of the machine's own are opened by them, not by the tests."""
+    folder = tmp_path_factory.mktemp("two")
+    (script := folder / "late.py").write_text(LATE, encoding="utf-8")
+    words = [flags(told, form=form, batch=8, out=folder / form, ema=0.5) for form in PAIRED]
+    launch = ["accelerate.commands.launch", "--config_file", "training/accelerate/ddp.yaml",
+              "--main_process_port", "0"]  # fmt: skip
+    done = run(*launch, str(script), json.dumps(words))
+    assert done.returncode == 0, done.stderr
+    return folder, done
 
 
 @pytest.mark.skipif(
     not LOOPBACK,
     reason="the two processes talk over the loopback interface, which is down here: ip link set lo up",
 )
-@pytest.mark.parametrize("form", ["choice", "bi-encoder"])
-def test_two_processes_are_one_with_the_double_batch(form, told, tmp_path):
-    """Sockets of the machine's own are opened by the two processes, not by the tests."""
-    launch = ["accelerate.commands.launch", "--config_file", "training/accelerate/ddp.yaml",
-              "--main_process_port", "0"]  # fmt: skip
-    (script := tmp_path / "late.py").write_text(LATE, encoding="utf-8")
-    two = run(
-        *launch,
-        str(script),
-        "multiple-choice",
-        *flags(told, form=form, batch=8, out=tmp_path / "two", ema=0.5),
-    )
-    assert two.returncode == 0, two.stderr
-    one = run("training", "multiple-choice", *flags(told, form=form, batch=16, out=tmp_path / "one", ema=0.5))
-    assert one.returncode == 0, one.stderr
-    left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+@pytest.mark.parametrize("form", PAIRED)
+def test_two_processes_are_one_with_the_double_batch(form, told, two, tmp_path):
+    folder, _ = two
+    settings = {**told, "learning_rate": 1e-3, "epochs": 2, "form": form, "batch": 16, "ema": 0.5}
+    train_ranker("multiple-choice", MultipleChoiceRun(**settings, out=tmp_path / "one"))
+    left, right = (load_file(path / "model.safetensors") for path in (tmp_path / "one", folder / form))
     for key in left:
         # A softmax takes no notice of these: their gradients are rounding, which AdamW makes large.
         if not key.endswith(("classifier.bias", "key.bias")):
             torch.testing.assert_close(left[key], right[key], atol=2e-4, rtol=1e-3, msg=key)
-    # Only one of them speaks.
-    assert two.stdout.count("after") == two.stderr.count("before: map@3") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"one", "two", script.name}
+
+
+@pytest.mark.skipif(not LOOPBACK, reason="the two processes talk over the loopback interface")
+def test_only_one_of_two_processes_speaks_and_nothing_is_left_behind(two):
+    folder, done = two
+    assert done.stdout.count("after") == done.stderr.count("before: map@3") == len(PAIRED)
+    assert {path.name for path in folder.iterdir()} == {*PAIRED, "late.py"}
 
 
 @pytest.mark.parametrize("method", ["full", "qlora"])
@@ -105,13 +123,12 @@ def test_nothing_of_the_libraries_reaches_the_user_or_the_folder(method, told, t
 
 
 def test_curves_for_tensorboard_lie_beside_the_ranker(told, tmp_path):
-    done = run("training", "multiple-choice", *flags(told, out=tmp_path / "out", report_to="tensorboard"))
-    assert done.returncode == 0, done.stderr
+    train_ranker("multiple-choice", MultipleChoiceRun(**told, out=tmp_path / "out", report_to="tensorboard"))
     (events,) = (tmp_path / "out.curves").iterdir()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = EventAccumulator(str(events)).Reload()
-    assert len(found.Scalars("eval/map@3")) == 2 and found.Scalars("train/loss")
+    assert len(found.Scalars("eval/map@3")) == 3 and found.Scalars("train/loss")
 
 
 def test_a_logger_that_is_not_installed_is_one_message(told, tmp_path):

@@ -1,17 +1,16 @@
 """One seed, one set of weights; killed and resumed, the same; memory that runs out; a loss that is lost."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from interrupts import stop_at
+from killed import kill_training
 from ranker_toys import COMMANDS, FORMS, WORDS, backbone, task
 from safetensors.torch import load_file
 from transformers import BertForMultipleChoice
@@ -108,30 +107,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(name, step, whole, 
     assert not work.exists()
 
 
-KILLED = """
-import os, signal, sys
-from training.__main__ import main
-from training.loop.trainer import Progress
-
-def kill(progress, args, state, control, **kwargs):
-    if state.global_step == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Progress.on_step_end = kill
-sys.exit(main())
-"""
-
-
-def test_a_run_killed_by_the_system_goes_on(told, whole, tmp_path):
+def test_a_run_killed_by_the_system_goes_on(told, whole, tmp_path, monkeypatch, capsys):
     settings = {**told["told"], **ALL, "out": tmp_path / "out", "model": told["models"]["bert"]}
-    command = [w for key, value in settings.items() for w in ("--" + key.replace("_", "-"), str(value))]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, "multiple-choice", *command], env=alone)
-    assert killed.returncode == -signal.SIGKILL
-    command = [sys.executable, "-m", "training", "multiple-choice", *command]
-    done = subprocess.run(command, capture_output=True, text=True, env=alone)
-    assert done.returncode == 0 and "resuming from checkpoint-" in done.stderr
-    assert "step 3:" not in done.stderr and "step 9:" in done.stderr and "in solution.yaml" in done.stdout
+    words = [w for key, value in settings.items() for w in ("--" + key.replace("_", "-"), str(value))]
+    assert kill_training(8, "multiple-choice", *words) == -signal.SIGKILL
+    monkeypatch.setattr(sys, "argv", ["training", "multiple-choice", *words])
+    assert main() == 0
+    said = capsys.readouterr()
+    assert "resuming from checkpoint-" in said.err
+    assert "step 3:" not in said.err and "step 9:" in said.err and "in solution.yaml" in said.out
     same(whole("bert")[0], tmp_path / "out")
 
 
