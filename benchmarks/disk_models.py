@@ -24,8 +24,9 @@ from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.runtime.limits import anonymous_memory
 
-# Seconds between two droppings of the page cache, and between two looks at the memory.
-_FORGET, _LOOK = 0.1, 0.02
+# Seconds between two droppings of the page cache (less than a pass over the files takes, and long enough for
+# what is read ahead to be used), and between two looks at the memory.
+_FORGET, _LOOK = 1.0, 0.02
 # What a shell calls a process that was killed.
 KILLED = 137
 
