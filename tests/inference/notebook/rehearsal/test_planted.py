@@ -1,5 +1,6 @@
 """Planted faults, each found by a run of the notebook: the right class, the cause, and a cure."""
 
+import dataclasses
 import json
 import sys
 
@@ -279,6 +280,19 @@ def test_without_namespaces_inputs_are_copies_that_are_compared(held, tmp_path, 
         assert report.passed, report.text()
     else:
         assert run_fault(report).error is error and said in run_fault(report).cause
+
+
+def test_a_control_group_is_put_around_the_run(held, able, tmp_path, monkeypatch):
+    """A stand-in for systemd-run that starts what it is given, for this machine may run without systemd."""
+    script = tmp_path / "systemd-run"
+    script.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do echo "$1" >> "$0.said"; shift; done\nshift\nexec "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    report = held(*SOUND, means=dataclasses.replace(able, control_group=True))
+    assert report.passed and "by a control group" in report.enforced["RAM"], report.text()
+    assert "MemoryMax=1000000000" in (tmp_path / "systemd-run.said").read_text()
 
 
 def test_the_program_says_it_as_text_and_json_and_by_its_exit_code(able, tmp_path, monkeypatch, capsys):
