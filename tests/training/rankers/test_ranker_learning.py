@@ -24,19 +24,21 @@ RATES = dict.fromkeys(("electra", "roberta", "bert", "gemma", "phi3"), 1e-3)
 
 
 @pytest.fixture(autouse=True)
-def until_learnt(monkeypatch):
-    """What a run has learnt it need not learn longer: the epochs are those of the slowest processor."""
-    shown = Progress.on_evaluate
+def enough(monkeypatch):
+    """What a run has learnt it need not learn longer: the epochs are those of the slowest processor.
+
+    The log loss below which a run has learnt its task, if it also answers nearly everything.
+    """
+    shown, found = Progress.on_evaluate, {"log loss": 0.3}
 
     def on_evaluate(self, args, state, control, **kwargs):
         shown(self, args, state, control, **kwargs)
-        score, loss = (kwargs["metrics"][f"eval_{key}"] for key in ("map@3", "log loss"))
-        # One that answered well from the start has to become surer.
-        self.first = getattr(self, "first", loss)
-        if score > 0.95 and loss < min(0.3, max(0.05, self.first / 3)):
+        metrics = kwargs["metrics"]
+        if metrics["eval_map@3"] > 0.95 and metrics["eval_log loss"] < found["log loss"]:
             control.should_training_stop = True
 
     monkeypatch.setattr(Progress, "on_evaluate", on_evaluate)
+    return found
 
 
 def probabilities(folder, told, **options):
@@ -160,8 +162,12 @@ CASES = QUICK + [
 
 
 @pytest.mark.parametrize("method, kind, form", CASES)
-def test_every_method_learns_what_the_backbone_does_not_know(method, kind, form, schooled, tmp_path):
-    base, told = schooled(kind, form, steered=method in STEER and form == "options")
+def test_every_method_learns_what_the_backbone_does_not_know(method, kind, form, schooled, enough, tmp_path):
+    steered = method in STEER and form == "options"
+    if steered:
+        # A backbone that leans to the right answers has a low one before.
+        enough["log loss"] = 0.03
+    base, told = schooled(kind, form, steered=steered)
     seal = hashlib.sha256((base / "model.safetensors").read_bytes()).digest()
     out = tmp_path / "out"
     result = train(
@@ -173,7 +179,7 @@ def test_every_method_learns_what_the_backbone_does_not_know(method, kind, form,
     # These two match words that they never learnt. One that was taught to answer either way may lean to the
     # right one, which differs from processor to processor; how sure it may be, it still has to learn.
     known = kind == "deberta-v2" or form == "bi-encoder"
-    assert before["map@3"] < 0.9 or known or after["log loss"] < 0.7 * before["log loss"]
+    assert before["map@3"] < 0.9 or known or after["log loss"] < before["log loss"] / 2
     # What was written is small, and the backbone as it was.
     assert not (out / "model.safetensors").exists()
     assert hashlib.sha256((base / "model.safetensors").read_bytes()).digest() == seal
