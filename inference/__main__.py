@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
+from inference.arguments import note_unused, solution_flags, solution_of
+from inference.asking import command as asking
 from inference.notebook.rehearsal import command as rehearsal
-from kaggle_rag.runtime.errors import EXIT_USER_ERROR, ConfigError, InputError, run_program
-from kaggle_rag.runtime.flags import ENCODER_HELP, OldName, count_of, encoders_of
+from kaggle_rag.runtime.errors import ConfigError, run_program
+from kaggle_rag.runtime.flags import OldName, count_of
 from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.report import show as show_report
 
@@ -56,11 +56,9 @@ examples:
 
 COMMAND --help lists its flags; docs/settings.md documents solution.yaml."""
 
-_FLAGS = ("questions", "index", "contexts_file", "out", "encoder", "encoders", "device", "top", "limit")
-
 
 def _submit_flags(parser: argparse.ArgumentParser) -> None:
-    _solution_flags(parser)
+    solution_flags(parser)
     parser.add_argument("--contexts-file", help="contexts.parquet to use instead of searching --index")
     parser.add_argument("--contexts", dest="contexts_file", action=OldName, help=argparse.SUPPRESS)
     parser.add_argument(
@@ -101,13 +99,6 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _ask_flags(parser: argparse.ArgumentParser) -> None:
-    _solution_flags(parser, files=False)
-    parser.add_argument("--prompt", help="the question (default: read questions from standard input)")
-    parser.add_argument("--option", action="append", default=[], help="an answer option; repeatable")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _blend_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="NAME.predictions of submit")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the submission to write")
@@ -118,7 +109,7 @@ def _blend_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _bundle_flags(parser: argparse.ArgumentParser) -> None:
-    _solution_flags(parser, files=False)
+    solution_flags(parser, files=False)
     parser.add_argument("--image", type=Path, metavar="FREEZE", help="pip freeze of the notebook's image")
     parser.add_argument("--python", metavar="X.Y", help="Python of the image, if the freeze does not tell")
     parser.add_argument("--owner", required=True, help="your name in Kaggle's addresses")
@@ -142,50 +133,12 @@ def _demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: runs/demo")
 
 
-def _solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
-    parser.add_argument("--config", metavar="YAML", help="solution.yaml; flags override it")
-    parser.add_argument("--index", help="folder written by python -m wiki_index build")
-    parser.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
-    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
-    parser.add_argument("--ram", metavar="SIZE", help="refuse a stage that would need more, e.g. 13GB")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, e.g. contexts.tokens=512"
-    )
-    if files:
-        parser.add_argument("--questions", help="test.csv, .parquet or .jsonl")
-        parser.add_argument("--out", help="the file to write")
-        parser.add_argument("--limit", metavar="N", help="for a trial: only the first N questions")
-
-
-def _solution(arguments: argparse.Namespace) -> tuple[Any, list[Any]]:
-    """The valid settings, and the faults of the others."""
-    from kaggle_rag.config import load_partly
-
-    flags: dict[str, Any] = {name: getattr(arguments, name, None) for name in _FLAGS}
-    flags["encoder"], flags["encoders"] = encoders_of(arguments.encoder)
-    # Flags are text, but these settings may be numbers.
-    for name in ("top", "limit"):
-        if (text := str(flags[name])).isdecimal():
-            flags[name] = int(text)
-    limits = {"ram": arguments.ram, "time": getattr(arguments, "time", None)}
-    changes = list(arguments.set) + [f"limits.{key}={value}" for key, value in limits.items() if value]
-    return load_partly(arguments.config, changes, flags)
-
-
-def _note_unused(solution: Any, arguments: argparse.Namespace) -> None:
-    from inference.idle import idle
-
-    typed = [change.partition("=")[0].strip() for change in arguments.set]
-    for note in idle(solution, arguments.command, typed=typed):
-        print("note: " + note, file=sys.stderr)
-
-
 def _contexts(arguments: argparse.Namespace) -> int:
     from inference.checks import check_contexts
 
-    solution, faults = _solution(arguments)
+    solution, faults = solution_of(arguments)
     inputs = check_contexts(solution, faults)
-    _note_unused(solution, arguments)
+    note_unused(solution, arguments)
     from inference.contexts import contexts_to_file
 
     wrote = contexts_to_file(solution, inputs.questions)
@@ -196,7 +149,7 @@ def _contexts(arguments: argparse.Namespace) -> int:
 def _submit(arguments: argparse.Namespace) -> int:
     from inference.submit import check, submit
 
-    solution, faults = _solution(arguments)
+    solution, faults = solution_of(arguments)
     if arguments.without_contexts and arguments.contexts_file:
         faults.append(
             ConfigError(
@@ -242,31 +195,6 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(arguments: argparse.Namespace) -> int:
-    from inference.ask import Session, answer, read_questions, show
-    from inference.checks import check_ask
-
-    solution, faults = _solution(arguments)
-    check_ask(solution, faults)
-    _note_unused(solution, arguments)
-    session, code = None, 0
-    for question in read_questions(arguments.prompt, arguments.option):
-        if isinstance(question, InputError):
-            print(f"error: {question}", file=sys.stderr)
-            code = EXIT_USER_ERROR
-            continue
-        from kaggle_rag.rankers.resources import Resources
-
-        if arguments.prompt is not None:
-            result = answer(Resources.open(solution), question)
-        else:
-            session = session or Session(Resources.open(solution))
-            result = session.answer(question)
-        text = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else show(result)
-        print(text, flush=True)
-    return code
-
-
 def _blend(arguments: argparse.Namespace) -> int:
     from inference.blend import blend_runs
 
@@ -279,7 +207,7 @@ def _bundle(arguments: argparse.Namespace) -> int:
     from inference.notebook.bundle import Wanted, bundle
     from inference.notebook.metadata import Names
 
-    solution, faults = _solution(arguments)
+    solution, faults = solution_of(arguments)
     names = Names(arguments.owner, arguments.slug, arguments.title, arguments.competition)
     wanted = Wanted(
         names, arguments.bundle, arguments.image, arguments.python, wheels=arguments.wheels == "download",
@@ -298,13 +226,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 PROGRAM = Program(
     "inference", "Answer multiple-choice questions from an index.", _OVERVIEW,
     {
-        "contexts": Command("find and write the context of each question", _contexts, _solution_flags),
+        "contexts": Command("find and write the context of each question", _contexts, solution_flags),
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
         "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
         "report": Command(
             "show why a run answered as it did, as one HTML page", _report, _report_flags, _REPORT
         ),
-        "ask": Command("ask questions and see the evidence", _ask, _ask_flags),
+        "ask": Command("ask questions and see the evidence", asking.run, asking.flags, asking.EXAMPLES),
         "blend": Command(
             "mix the predictions of several runs into one submission", _blend, _blend_flags, _BLEND
         ),

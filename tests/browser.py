@@ -79,8 +79,21 @@ class Browser:
 
     def open(self, path):
         """Load a file and wait until it is there."""
+        self.go(Path(path).as_uri())
+
+    def go(self, address):
+        """Load a page and wait until it is there."""
         self.events.clear()
-        self("Page.navigate", url=Path(path).as_uri())
+        self("Page.navigate", url=address)
+        self._loaded()
+
+    def submit(self, script):
+        """Run a script that leads to another page, and wait until that is there."""
+        self.events.clear()
+        self.value(script)
+        self._loaded()
+
+    def _loaded(self):
         while not any(each.get("method") == "Page.loadEventFired" for each in self.events):
             self.events.append(self._next())
 

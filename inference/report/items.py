@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from inference.report.data import FLAGS, OptionView, QuestionView, ReportData, SnippetView
@@ -10,30 +10,39 @@ from inference.report.data import FLAGS, OptionView, QuestionView, ReportData, S
 # Characters shown of a prompt, of an option, and of a snippet before the rest is folded away.
 _PROMPT, _OPTION, _SNIPPET, _HEADING = 3000, 600, 320, 110
 # Bytes of all questions, and of the evidence of one: a page of 1,500 questions stays under 10 MB.
-_PAGE, _MOST = 9_400_000, 40_000
+_PAGE, MOST = 9_400_000, 40_000
 
 
 def questions_html(data: ReportData) -> str:
     """All questions, with as much of their evidence as the page has room for."""
+    names = [data.mix.name, *(each.name for each in data.rankers[: data.single])]
     questions = list(enumerate(data.questions))
-    bare = sum(len(_question(number, each, data, 0).encode()) for number, each in questions)
-    budget = min(_MOST, max(0, _PAGE - bare) // max(len(questions), 1))
-    return "".join(_question(number, each, data, budget) for number, each in questions)
+    bare = sum(len(question_html(number, each, names, 0).encode()) for number, each in questions)
+    budget = min(MOST, max(0, _PAGE - bare) // max(len(questions), 1))
+    return "".join(question_html(number, each, names, budget) for number, each in questions)
 
 
-def _question(number: int, question: QuestionView, data: ReportData, budget: int) -> str:
-    """One question, closed; its attributes are what the script sorts and filters by."""
+def question_html(
+    number: int, question: QuestionView, names: Sequence[str], budget: int = MOST, *, unfolded: bool = False
+) -> str:
+    """One question; its attributes are what the script sorts and filters by.
+
+    Parameters
+    ----------
+    names : of the mix, and of the rankers of `OptionView.by_ranker`.
+    budget : bytes for its evidence.
+    """
     flags = "".join(f"<span class=flag>{escape(FLAGS[flag][0])}</span> " for flag in question.flags)
     wrongness = -1.0 if question.wrongness is None else question.wrongness
     heading = escape(_cut(question.prompt, _HEADING))
     return (
         f'<details class=q id=q{number} data-n={number} data-id="{escape(question.id)}" '
         f"data-margin={question.margin:.4f} data-wrong={wrongness:.4f} "
-        f'data-flags="{" ".join(question.flags)}">'
+        f'data-flags="{" ".join(question.flags)}"{" open" if unfolded else ""}>'
         f"<summary><h3 dir=auto><span class=id>{escape(question.id)}</span> {heading}</h3> {flags}"
         "</summary>\n"
         f"<p class=prompt dir=auto>{_long(question.prompt, _PROMPT)}</p>\n"
-        f"{_options(question, data)}<p>{_verdict(question)}</p>\n"
+        f"{_options(question, names)}<p>{_verdict(question)}</p>\n"
         f"{_evidence(question, budget)}</details>\n"
     )
 
@@ -46,8 +55,7 @@ def _verdict(question: QuestionView) -> str:
     return text
 
 
-def _options(question: QuestionView, data: ReportData) -> str:
-    names = [data.mix.name, *(each.name for each in data.rankers[: data.single])]
+def _options(question: QuestionView, names: Sequence[str]) -> str:
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in names)
     columns = list(zip(*((each.probability, *each.by_ranker) for each in question.options)))
     best = [max((value for value in column if value is not None), default=None) for column in columns]
@@ -122,7 +130,7 @@ def _folded(text: str, most: int) -> str:
         return escape(text)
     head = text[:most].rpartition(" ")[0] or text[:most]
     rest = text[len(head) :]
-    return f"{escape(head)}… <details><summary>more</summary>{_long(rest, _MOST)}</details>"
+    return f"{escape(head)}… <details><summary>more</summary>{_long(rest, MOST)}</details>"
 
 
 def _long(text: str, most: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +65,14 @@ def report_of(run: StoredRun, answered: Answered, notes: Sequence[str]) -> Repor
     rankers = [
         _view(each, table, questions, run.weights.get(each)) for each, table in answered.tables.items()
     ]
-    anyone = np.logical_or.reduce([_answered(table) for table in answered.tables.values()])
-    view = dataclasses.replace(_view(name, mix, questions, None), answered=int(anyone.sum()))
+    view = dataclasses.replace(
+        _view(name, mix, questions, None), answered=int(_by_anyone(answered.tables).sum())
+    )
     return ReportData(
         run.folder.resolve().name, run.kind, view, chance_map_at_k(questions.present.sum(axis=1)),
         (*rankers, *(_view(each, table, questions, None) for each, table in others)), len(rankers),
         reliability(mix[known], questions.answers[known], questions.present[known]),
-        _slices(answered) if known.any() else (), run.stages, tuple(_views(answered, anyone)), tuple(notes),
+        _slices(answered) if known.any() else (), run.stages, tuple(question_views(answered)), tuple(notes),
     )  # fmt: skip
 
 
@@ -128,13 +129,19 @@ def _slices(answered: Answered) -> tuple[Slice, ...]:
     return tuple(each for each in found if each.questions < len(questions))
 
 
-def _views(answered: Answered, anyone: Mask) -> Iterator[QuestionView]:
+def _by_anyone(tables: Mapping[str, Probabilities]) -> Mask:
+    """The questions that at least one ranker answered, ``(n,)``."""
+    return np.asarray(np.logical_or.reduce([_answered(table) for table in tables.values()]), dtype=bool)
+
+
+def question_views(answered: Answered) -> Iterator[QuestionView]:
+    """Every question as it is shown, in order."""
     questions, mix = answered.questions, answered.mix.astype(np.float64)
     order = ranking(mix, questions.present)
     ranks = ranks_of_answers(mix, questions.answers, questions.present)
     first, second = (mix[np.arange(len(mix)), order[:, place]] for place in (0, 1))
     margins = first - second
-    flags = flags_of(answered, anyone, margins)
+    flags = flags_of(answered, margins)
     for row, question in enumerate(questions):
         known = bool(answered.known[row])
         chosen = int(order[row, 0])
@@ -161,12 +168,11 @@ def _options(answered: Answered, row: int, chosen: int) -> Iterator[OptionView]:
         )  # fmt: skip
 
 
-def flags_of(answered: Answered, anyone: Mask, margins: Floats) -> dict[str, Mask]:
+def flags_of(answered: Answered, margins: Floats) -> dict[str, Mask]:
     """An ``(n,)`` mask for each key of `data.FLAGS`.
 
     Parameters
     ----------
-    anyone : ``(n,)`` whether any ranker answered.
     margins : ``(n,)`` between the two likeliest options.
     """
     questions, present = answered.questions, answered.questions.present
@@ -184,7 +190,7 @@ def flags_of(answered: Answered, anyone: Mask, margins: Floats) -> dict[str, Mas
         "no-evidence": without,
         "twins": slices.get("near-identical options", never),
         "none-of": slices.get("none or all of the above", never),
-        "unanswered": ~anyone,
+        "unanswered": ~_by_anyone(answered.tables),
     }
 
 

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from html import escape
-from pathlib import Path
 
 from inference.report.charts import ranker_table, reliability_chart, slice_chart, stage_charts
 from inference.report.data import FLAGS, ReportData
+from inference.report.document import document, own_file
 from inference.report.items import questions_html
 
 GENERATOR = "kaggle-rag report"
-_HERE = Path(__file__).parent
 _KINDS = {"submission": "Submission", "cross-validation": "Cross-validation"}
 
 
 def page_of(data: ReportData) -> str:
-    """The page; the only style and the only script it may use are its own, by their hashes."""
-    style, script = (_own(name) for name in ("style.css", "script.js"))
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
+    """The page; the only style and the only script it may use are its own."""
     name = escape(data.name)
     body = "".join([_summary(data), _charts(data), _questions(data)])
-    return (
-        "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-        f'<meta name=generator content="{GENERATOR}">\n'
-        f'<meta http-equiv=Content-Security-Policy content="{policy}">\n'
-        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        '<meta name=color-scheme content="light dark">\n'
-        f"<title>{name}: evidence report</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    return document(
+        f"{data.name}: evidence report",
         f"<a class=skip href=#questions>Skip to the questions</a>\n"
-        f"<header><p>{_KINDS[data.kind]}</p><h1>{name}</h1></header>\n<main>\n{body}</main>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
-    )
-
-
-def _own(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    """As a policy names what a page holds inline: https://www.w3.org/TR/CSP3/#match-element-to-source-list."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        f"<header><p>{_KINDS[data.kind]}</p><h1>{name}</h1></header>\n<main>\n{body}</main>\n",
+        script=own_file("script.js"), head=f'<meta name=generator content="{GENERATOR}">\n',
+    )  # fmt: skip
 
 
 def _summary(data: ReportData) -> str:

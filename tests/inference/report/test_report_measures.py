@@ -61,15 +61,14 @@ def test_flags_by_hand():
     empty = QuestionContexts(Context((), ()), ())
     contexts = [evidence("It is so."), empty, None, *[evidence("It is so.")] * 5]
     answered = Answered(questions, tables, {"blend": mix}, contexts)
-    anyone = np.array([True] * 6 + [False, True])
     margins = np.abs(mix[:, 0] - mix[:, 1]).astype(np.float64)
-    flags = {key: np.flatnonzero(mask).tolist() for key, mask in flags_of(answered, anyone, margins).items()}
+    flags = {key: np.flatnonzero(mask).tolist() for key, mask in flags_of(answered, margins).items()}
     assert flags == {
         "wrong": [1], "low-margin": [2, 6], "disagree": [3], "no-evidence": [1, 2], "twins": [4],
         "none-of": [5], "unanswered": [6],
     }  # fmt: skip
     bare = Answered(questions, tables, {"blend": mix}, None)
-    assert not flags_of(bare, anyone, margins)["no-evidence"].any()
+    assert not flags_of(bare, margins)["no-evidence"].any()
 
 
 def test_the_sentence_that_shares_most_is_the_one():
