@@ -44,6 +44,7 @@ _REPORT = """\
 examples:
   python -m inference report submission.predictions --questions train.csv --out report.html
   python -m inference report runs/solution --questions train.csv --contexts-file contexts.parquet
+  python -m inference report new.predictions --questions train.csv --compare old.predictions
 
 The page needs no network, and sends nothing anywhere."""
 
@@ -92,6 +93,9 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--questions", type=Path, required=True, help="its questions (with answers: scores)")
     parser.add_argument("--contexts-file", type=Path, help="the contexts.parquet that it was given")
+    parser.add_argument(
+        "--compare", type=Path, metavar="OTHER", help="another run of the same questions, shown beside it"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), help="the page to write (default: report.html)"
     )
@@ -188,8 +192,9 @@ def _report(arguments: argparse.Namespace) -> int:
     from inference.report.build import report
 
     found = report(
-        arguments.run, arguments.questions, arguments.contexts_file, arguments.out, arguments.limit
-    )
+        arguments.run, arguments.questions, arguments.contexts_file, arguments.out, arguments.limit,
+        arguments.compare,
+    )  # fmt: skip
     show_report(found, as_json=arguments.json)
     print(f"{arguments.out}: open it in a browser", file=sys.stderr)
     return 0

@@ -119,3 +119,15 @@ class Browser:
                    if name == "Network.loadingFailed" and given.get("blockedReason") == "csp"}  # fmt: skip
         return [given["request"]["url"] for name, given in told
                 if name == "Network.requestWillBeSent" and given["requestId"] not in stopped]  # fmt: skip
+
+
+def violations(browser):
+    """What axe-core finds in the open page: rule, number of places, the first of them."""
+    axe = os.environ.get("AXE_CORE")
+    if not axe or not Path(axe).is_file():
+        pytest.skip("needs axe-core: AXE_CORE=axe.min.js, of the package axe-core from npm")
+    # DevTools are not subject to the policy of the page.
+    browser.value(Path(axe).read_text(encoding="utf-8") + "; 0")
+    return browser.value(
+        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.length, v.nodes[0].html]))"
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inference.checks import check_out
+from inference.report.compare import other_of
 from inference.report.data import ReportData
 from inference.report.measures import Answered, report_of
 from inference.report.page import GENERATOR, page_of
@@ -25,8 +26,9 @@ _HEAD = 4096
 
 
 def report(
-    folder: Path, questions_file: Path, contexts_file: Path | None, out: Path, limit: int | None = None
-) -> ReportData:
+    folder: Path, questions_file: Path, contexts_file: Path | None, out: Path, limit: int | None = None,
+    compare: Path | None = None,
+) -> ReportData:  # fmt: skip
     """Write the report of a run to ``out``; return what it shows.
 
     Parameters
@@ -35,6 +37,7 @@ def report(
     questions_file : the questions, with their answers or without.
     contexts_file : what the rankers read; not needed for contexts that the run itself searched.
     limit : show only the first questions.
+    compare : the folder of another run of the same questions.
 
     Raises
     ------
@@ -43,14 +46,16 @@ def report(
     faults = Gathered()
     with faults.check():
         _check_out(out, folder, questions_file, contexts_file)
-    run = questions = None
+    run = questions = other = None
     with faults.check():
         run = StoredRun.open(folder)
+    with faults.check():
+        other = StoredRun.open(compare) if compare else None
     with faults.check():
         questions = Questions.read(questions_file)
     faults.tell()
     assert run is not None and questions is not None
-    answered, notes = _answered(run, questions, questions_file, contexts_file, limit)
+    answered, notes = _answered(run, other, questions, questions_file, contexts_file, limit)
     data = report_of(run, answered, notes)
     page = page_of(data)
     with whole_file(out) as aside:
@@ -72,8 +77,9 @@ def _check_out(out: Path, folder: Path, questions: Path, contexts: Path | None) 
 
 
 def _answered(
-    run: StoredRun, questions: Questions, questions_file: Path, contexts_file: Path | None, limit: int | None
-) -> tuple[Answered, list[str]]:
+    run: StoredRun, other: StoredRun | None, questions: Questions, questions_file: Path,
+    contexts_file: Path | None, limit: int | None,
+) -> tuple[Answered, list[str]]:  # fmt: skip
     """The run's questions, or the first of them, in its order; and what is left out."""
     rows = run.rows_in(questions, questions_file)
     count, total = min(limit or len(rows), len(rows)), len(questions)
@@ -89,7 +95,10 @@ def _answered(
     notes += [f"{each.name} failed: {each.failure}" for each in run.stages if each.failure]
     contexts, note = _contexts(run, contexts_file, shown)
     tables = {name: table[:count] for name, table in run.tables.items()}
-    return Answered(shown, tables, mixes, contexts), [*notes, *filter(None, [note])]
+    beside = other_of(other, run, taken) if other else None
+    if beside:
+        beside = beside._replace(mix=beside.mix[:count])
+    return Answered(shown, tables, mixes, contexts, beside), [*notes, *filter(None, [note])]
 
 
 def _contexts(

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from inference.run_log import Stage
-from kaggle_rag.evaluation.metrics import Interval
+from kaggle_rag.evaluation.metrics import Comparison, Interval
 from kaggle_rag.evaluation.slices import Slice
 
 # Flags of a question by their short names: what the page calls them, and what they mean.
@@ -19,6 +19,12 @@ FLAGS = {
     "twins": ("near-identical options", "two options share 90 % of their characters"),
     "none-of": ("“none of the above”", "an option speaks of all, none or both of the others"),
     "unanswered": ("not answered", "no ranker answered it: its options are equally likely"),
+}
+# Those that another run adds.
+COMPARED = {
+    "changed": ("changed", "the two runs put different options first"),
+    "better": ("better", "it scores more than in the other run"),
+    "worse": ("worse", "it scores less than in the other run"),
 }
 
 
@@ -99,7 +105,7 @@ class QuestionView:
     ----------
     margin : probability of the likeliest option minus that of the second.
     rank, wrongness : of the right option, 1-based, and 1 minus its probability; ``None``: it is not known.
-    flags : keys of `FLAGS`.
+    flags : keys of `FLAGS` and `COMPARED`.
     """
 
     id: str
@@ -110,6 +116,35 @@ class QuestionView:
     wrongness: float | None
     flags: tuple[str, ...]
     snippets: tuple[SnippetView, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunComparison:
+    """A run against another one.
+
+    Attributes
+    ----------
+    shared : questions that both answered, of which ``changed`` have another option first.
+    known : those of them whose answers are known: the others have no part in what follows.
+    difference : of MAP@3, this run minus the other; ``None`` if no answer is known.
+    better, worse : questions that score more, or less, in this run.
+    slices : of the differences by question.
+    """
+
+    name: str
+    shared: int
+    changed: int
+    known: int
+    difference: Comparison | None
+    better: int
+    worse: int
+    slices: tuple[Slice, ...]
+
+    def __str__(self) -> str:
+        found = f"against {self.name}: {self.changed:,} of {self.shared:,} first options changed"
+        if self.difference is None:
+            return found
+        return f"{found}, {self.better:,} better, {self.worse:,} worse, MAP@3 {self.difference}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +161,7 @@ class ReportData:
     bins, slices : of the mix, over questions whose answers are known; empty if none is.
     stages : of a submission; empty if they were not recorded.
     notes : what is left out, and why.
+    against : another run; its mix is the last of the single ``rankers``.
     """
 
     name: str
@@ -139,6 +175,12 @@ class ReportData:
     stages: tuple[Stage, ...]
     questions: tuple[QuestionView, ...]
     notes: tuple[str, ...]
+    against: RunComparison | None = None
+
+    @property
+    def flags(self) -> dict[str, tuple[str, str]]:
+        """The flags that its questions may have."""
+        return {**FLAGS, **COMPARED} if self.against else FLAGS
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain JSON; what is not a number is null."""
@@ -150,8 +192,9 @@ class ReportData:
         for each in (self.mix, *self.rankers):
             found = f"MAP@3 {each.scores.map3}" if each.scores else "the right answers are not known"
             lines.append(f"  {each.name}: {each.answered:,} answered, {found}")
-        counts = {flag: sum(flag in q.flags for q in self.questions) for flag in FLAGS}
-        flags = ", ".join(f"{FLAGS[flag][0]} {count:,}" for flag, count in counts.items() if count)
+        counts = {flag: sum(flag in q.flags for q in self.questions) for flag in self.flags}
+        flags = ", ".join(f"{self.flags[flag][0]} {count:,}" for flag, count in counts.items() if count)
+        lines += [f"  {self.against}"] if self.against else []
         return "\n".join([*lines, f"  flags: {flags or 'none'}", *(f"note: {note}" for note in self.notes)])
 
 

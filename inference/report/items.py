@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from inference.report.data import FLAGS, OptionView, QuestionView, ReportData, SnippetView
+from inference.report.data import COMPARED, FLAGS, OptionView, QuestionView, ReportData, SnippetView
 
 # Characters shown of a prompt, of an option, and of a snippet before the rest is folded away.
 _PROMPT, _OPTION, _SNIPPET, _HEADING = 3000, 600, 320, 110
@@ -32,7 +32,8 @@ def question_html(
     names : of the mix, and of the rankers of `OptionView.by_ranker`.
     budget : bytes for its evidence.
     """
-    flags = "".join(f"<span class=flag>{escape(FLAGS[flag][0])}</span> " for flag in question.flags)
+    names_of = {**FLAGS, **COMPARED}
+    flags = "".join(f"<span class=flag>{escape(names_of[flag][0])}</span> " for flag in question.flags)
     wrongness = -1.0 if question.wrongness is None else question.wrongness
     heading = escape(_cut(question.prompt, _HEADING))
     return (

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from inference.report.compare import Other, comparison_of, firsts, flags_beside
 from inference.report.data import Bin, OptionView, QuestionView, RankerView, ReportData, Scores
 from inference.report.evidence import best_score, snippet_views
 from inference.report.runs import StoredRun
@@ -41,12 +42,14 @@ class Answered:
     ----------
     tables, mixes : by name, ``(n, k)``; the first mix is the run's answer.
     contexts : ``None`` where a question has none; ``None`` as a whole: contexts are not shown.
+    other : the answers of a run that it is compared with.
     """
 
     questions: Questions
     tables: dict[str, Probabilities]
     mixes: dict[str, Probabilities]
     contexts: Sequence[QuestionContexts | None] | None
+    other: Other | None = None
 
     @property
     def mix(self) -> Probabilities:
@@ -65,14 +68,18 @@ def report_of(run: StoredRun, answered: Answered, notes: Sequence[str]) -> Repor
     rankers = [
         _view(each, table, questions, run.weights.get(each)) for each, table in answered.tables.items()
     ]
-    view = dataclasses.replace(
-        _view(name, mix, questions, None), answered=int(_by_anyone(answered.tables).sum())
-    )
+    anyone = _by_anyone(answered.tables)
+    view = dataclasses.replace(_view(name, mix, questions, None), answered=int(anyone.sum()))
+    against = None
+    if answered.other:
+        rankers.append(_view(answered.other.name, answered.other.mix, questions, None))
+        against = comparison_of(mix, anyone, answered.other, questions)
     return ReportData(
         run.folder.resolve().name, run.kind, view, chance_map_at_k(questions.present.sum(axis=1)),
         (*rankers, *(_view(each, table, questions, None) for each, table in others)), len(rankers),
         reliability(mix[known], questions.answers[known], questions.present[known]),
         _slices(answered) if known.any() else (), run.stages, tuple(question_views(answered)), tuple(notes),
+        against,
     )  # fmt: skip
 
 
@@ -142,6 +149,8 @@ def question_views(answered: Answered) -> Iterator[QuestionView]:
     first, second = (mix[np.arange(len(mix)), order[:, place]] for place in (0, 1))
     margins = first - second
     flags = flags_of(answered, margins)
+    if answered.other:
+        flags |= flags_beside(answered.mix, answered.other, questions)
     for row, question in enumerate(questions):
         known = bool(answered.known[row])
         chosen = int(order[row, 0])
@@ -160,7 +169,8 @@ def _options(answered: Answered, row: int, chosen: int) -> Iterator[OptionView]:
     for column, text in enumerate(answered.questions.options[row]):
         if text is None:
             continue
-        cells = [float(table[row, column]) for table in answered.tables.values()]
+        tables = [*answered.tables.values(), *([answered.other.mix] if answered.other else [])]
+        cells = [float(table[row, column]) for table in tables]
         yield OptionView(
             LETTERS[column], text, float(answered.mix[row, column]),
             tuple(cell if np.isfinite(cell) else None for cell in cells),
@@ -178,24 +188,17 @@ def flags_of(answered: Answered, margins: Floats) -> dict[str, Mask]:
     questions, present = answered.questions, answered.questions.present
     never = np.zeros(len(questions), dtype=bool)
     slices = slices_of(questions)
-    firsts = np.stack([_firsts(table, present) for table in answered.tables.values()])
-    likeliest = firsts.max(axis=0)
+    by_ranker = np.stack([firsts(table, present) for table in answered.tables.values()])
+    likeliest = by_ranker.max(axis=0)
     without = never
     if answered.contexts is not None:
         without = np.array([np.isnan(best_score(each)) for each in answered.contexts], dtype=bool)
     return {
         "wrong": answered.known & (ranking(answered.mix, present)[:, 0] != questions.answers),
         "low-margin": margins < _LOW,
-        "disagree": ((firsts >= 0) & (firsts != likeliest)).any(axis=0),
+        "disagree": ((by_ranker >= 0) & (by_ranker != likeliest)).any(axis=0),
         "no-evidence": without,
         "twins": slices.get("near-identical options", never),
         "none-of": slices.get("none or all of the above", never),
         "unanswered": ~_by_anyone(answered.tables),
     }
-
-
-def _firsts(table: Probabilities, present: Mask) -> npt.NDArray[np.int64]:
-    """The likeliest option by one ranker, ``(n,)``; -1 where it has not answered."""
-    answered = _answered(table)
-    first = ranking(np.where(answered[:, None], table, 0.0), present)[:, 0]
-    return np.asarray(np.where(answered, first, -1), dtype=np.int64)

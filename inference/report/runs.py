@@ -90,6 +90,17 @@ class StoredRun:
             cure=f"pass {beside}" if found else "pass NAME.predictions, which lies beside a submission",
         )  # fmt: skip
 
+    def take(self, rows: npt.NDArray[np.int64]) -> StoredRun:
+        """The run as if it had answered these questions alone, in this order."""
+        of = {
+            field: {name: table[rows] for name, table in tables.items()}
+            for field, tables in (("tables", self.tables), ("mixes", self.mixes))
+        }
+        ids, marks = ([each[row] for row in rows.tolist()] for each in (self.ids, self.marks))
+        return dataclasses.replace(
+            self, ids=ids, marks=marks, answers=self.answers[rows], tables=of["tables"], mixes=of["mixes"]
+        )
+
     def rows_in(self, questions: Questions, where: Path) -> npt.NDArray[np.int64]:
         """The row of each of the run's questions in a table, ``(n,)``.
 
