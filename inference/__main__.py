@@ -128,6 +128,10 @@ def _bundle_flags(parser: argparse.ArgumentParser) -> None:
         "--wheels", choices=("download", "none"), default="download",
         help="download what the image lacks, or bundle no wheels",
     )  # fmt: skip
+    parser.add_argument(
+        "--dataset-size", metavar="SIZE", default="200GB",
+        help="what one dataset may weigh; the rest goes into further ones (default: 200GB, Kaggle's limit)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what it would hold; write nothing")
     parser.add_argument("--push", action="store_true", help="upload it with Kaggle's client")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -211,12 +215,13 @@ def _blend(arguments: argparse.Namespace) -> int:
 def _bundle(arguments: argparse.Namespace) -> int:
     from inference.notebook.bundle import Wanted, bundle
     from inference.notebook.metadata import Names
+    from kaggle_rag.runtime.limits import parse_size
 
     solution, faults = solution_of(arguments)
     names = Names(arguments.owner, arguments.slug, arguments.title, arguments.competition)
     wanted = Wanted(
         names, arguments.bundle, arguments.image, arguments.python, wheels=arguments.wheels == "download",
-        dry_run=arguments.dry_run, push=arguments.push,
+        dry_run=arguments.dry_run, push=arguments.push, dataset=parse_size(arguments.dataset_size),
     )  # fmt: skip
     show_report(bundle(solution, wanted, faults), as_json=arguments.json)
     return 0

@@ -18,11 +18,12 @@ from inference.notebook.kaggle_client import push, require_client
 from inference.notebook.metadata import MOST, Names, dataset_metadata, kernel_metadata
 from inference.notebook.notebook import notebook
 from inference.notebook.report import BundleReport
+from inference.notebook.split import MARK, assigned, folder_of, mark_of, names_of
 from inference.notebook.wheels import download, lacking, require_fitting, requirements
 from kaggle_rag.config import Solution
 from kaggle_rag.rankers.checks import check_models
 from kaggle_rag.runtime.console import progress
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError, KitError, LimitError, show_size
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, KitError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import fields_sha256, require_space, seal, sha256, whole_file, write_json
 from kaggle_rag.runtime.work_folder import WorkFolder
@@ -45,6 +46,7 @@ class Wanted(NamedTuple):
     ----------
     freeze : the image's ``pip freeze``; ``None`` bundles no wheels.
     python : Python of the image, if the freeze does not tell.
+    dataset : bytes that one dataset may have.
     """
 
     names: Names
@@ -54,6 +56,7 @@ class Wanted(NamedTuple):
     wheels: bool = True
     dry_run: bool = False
     push: bool = False
+    dataset: int = MOST
 
 
 def bundle(solution: Solution, wanted: Wanted, faults: Sequence[KitError] = ()) -> BundleReport:
@@ -72,25 +75,32 @@ def bundle(solution: Solution, wanted: Wanted, faults: Sequence[KitError] = ()) 
     needed = requirements(contents.packages)
     if image:
         require_fitting(image, needed)
-    size = sum(part.bytes for part in contents.parts)
-    if size > MOST:
-        raise LimitError(
-            f"the bundle would have {show_size(size)}", where=wanted.out,
-            expected=f"at most {show_size(MOST)}, as Kaggle allows for a dataset",
-            cure="build the index with a smaller --ram, which picks a smaller kind",
-        )  # fmt: skip
     wheels = lacking(image, needed) if image and wanted.wheels else []
+    numbers = assigned(contents.parts, wanted.dataset, _WHEELS if wheels else 0)
     report = BundleReport(
         wanted.names, None, contents.parts, tuple(wheels), image.python if image and wanted.wheels else "",
-        contents.notes,
+        contents.notes, datasets=_datasets(wanted.names, contents.parts, numbers),
     )  # fmt: skip
+    for number in range(2, len(report.datasets) + 1):
+        names_of(wanted.names, number).require()
     if wanted.dry_run:
         return report
-    require_space(wanted.out.parent, size + (_WHEELS if wheels else 0))
-    parts = _Writing(solution, wanted, contents, report).write()
+    require_space(wanted.out.parent, report.bytes + (_WHEELS if wheels else 0))
+    parts = _Writing(solution, wanted, contents, report, numbers).write()
     if wanted.push:
-        push(wanted.out, wanted.names)
+        push(wanted.out, [each for each, _ in report.datasets])
     return dataclasses.replace(report, out=wanted.out, parts=parts, pushed=wanted.push)
+
+
+def _datasets(
+    names: Names, parts: Sequence[Part], numbers: Mapping[str, int]
+) -> tuple[tuple[Names, int], ...]:
+    """What each dataset is called, and the bytes of what is copied into it."""
+    sizes = dict.fromkeys(range(1, max(numbers.values()) + 1), 0)
+    for part in parts:
+        for name, path in part.files.items():
+            sizes[numbers[name]] += path.stat().st_size
+    return tuple((names_of(names, number), size) for number, size in sizes.items())
 
 
 def _check(solution: Solution, wanted: Wanted, faults: Sequence[KitError]) -> Image | None:
@@ -148,8 +158,13 @@ class _Writing:
     leaves nothing.
     """
 
-    def __init__(self, solution: Solution, wanted: Wanted, contents: Contents, report: BundleReport) -> None:
+    def __init__(
+        self, solution: Solution, wanted: Wanted, contents: Contents, report: BundleReport,
+        numbers: Mapping[str, int],
+    ) -> None:  # fmt: skip
         self.solution, self.wanted, self.contents, self.report = solution, wanted, contents, report
+        # Of the dataset that each file is in; what is made here is in the first.
+        self.numbers = numbers
         self.work = _Folder(
             wanted.out.with_name(wanted.out.name + ".work"), self._key(), "bundle", file="work.json",
             cure="remove this folder, or choose another --out",
@@ -160,6 +175,7 @@ class _Writing:
         files = {name: path.stat() for part in self.contents.parts for name, path in part.files.items()}
         return {
             "bundle": self.wanted.names.id,
+            "datasets": len(self.report.datasets),
             "files": {name: [each.st_size, each.st_mtime_ns] for name, each in files.items()},
         }
 
@@ -168,17 +184,29 @@ class _Writing:
         with self.work.claimed() as work:
             made = work / "bundle"
             try:
+                self._require_free()
                 parts = self._fill(made)
                 # Whoever made something there meanwhile is not overwritten.
-                _require_free(self.wanted.out)
+                self._require_free()
+                # The first one comes last: it makes the bundle whole.
+                for number in range(len(self.report.datasets), 1, -1):
+                    folder_of(made, number).replace(folder_of(self.wanted.out, number))
                 self.work.publish(made, self.wanted.out)
             except (KitError, OSError):
                 shutil.rmtree(work, ignore_errors=True)
                 raise
         return tuple(
-            dataclasses.replace(part, files={name: self.wanted.out / name for name in part.files})
+            dataclasses.replace(part, files={name: self._at(self.wanted.out, name) for name in part.files})
             for part in parts
         )
+
+    def _require_free(self) -> None:
+        for number in range(1, len(self.report.datasets) + 1):
+            _require_free(folder_of(self.wanted.out, number))
+
+    def _at(self, out: Path, name: str) -> Path:
+        """Where a file of a bundle at ``out`` lies."""
+        return folder_of(out, self.numbers.get(name, 1)) / name
 
     def _fill(self, made: Path) -> list[Part]:
         # These take seconds, and may be of earlier settings.
@@ -196,13 +224,16 @@ class _Writing:
         with progress(self.report.bytes, "copy", "B", unit_scale=True) as bar:
             for part in self.contents.parts:
                 for name, source in part.files.items():
-                    checksum = _copied(source, made / name, bar.update)
+                    target = self._at(made, name)
+                    checksum = _copied(source, target, bar.update)
                     if checksum != part.sums.get(name, checksum):
                         raise ArtifactError(
                             "this file has changed since it was made", where=source,
                             cure=f"make it again: it is for {part.name}",
                         )  # fmt: skip
-                    files[name] = {"bytes": (made / name).stat().st_size, "sha256": checksum}
+                    files[name] = {"bytes": target.stat().st_size, "sha256": checksum}
+                    if self.numbers[name] > 1:
+                        files[name]["dataset"] = self.numbers[name]
         return files
 
     def _wheels(self, made: Path) -> list[Part]:
@@ -227,16 +258,22 @@ class _Writing:
             "parts": {part.name: {"purpose": part.purpose, "bytes": part.bytes} for part in parts},
             "wheels": list(map(str, self.report.wheels)),
             "python": self.report.python,
+            "datasets": [each.id for each, _ in self.report.datasets],
             "files": dict(sorted(files.items())),
         }  # fmt: skip
         write_json(made / SEAL, {**fields, "sha256": fields_sha256(fields)})
-        write_json(made / "dataset-metadata.json", dataset_metadata(names))
-        kernel = kernel_metadata(names, gpu=self.solution.device != "cpu")
+        datasets = [each for each, _ in self.report.datasets]
+        for number, each in enumerate(datasets, 1):
+            folder = folder_of(made, number)
+            write_json(folder / "dataset-metadata.json", dataset_metadata(each))
+            if number > 1:
+                write_json(folder / MARK, mark_of(names, number))
+        kernel = kernel_metadata(names, [each.id for each in datasets], gpu=self.solution.device != "cpu")
         write_json(made / "notebook" / "kernel-metadata.json", kernel)
         flags = ["--time", f"{self.solution.limits.time:g}s" if self.solution.limits.time else _TIME]
         if not self.solution.index:
             flags.append("--without-contexts")
-        write_json(made / "notebook" / kernel["code_file"], notebook(names, flags))
+        write_json(made / "notebook" / kernel["code_file"], notebook(names, flags, len(datasets)))
 
 
 def _copied(source: Path, target: Path, on_bytes: Callable[[int], object]) -> str:

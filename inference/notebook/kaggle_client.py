@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from inference.notebook.metadata import Names
+from inference.notebook.split import folder_of
 from kaggle_rag.runtime.console import duration
 from kaggle_rag.runtime.errors import ConfigError, InputError
 
@@ -28,14 +30,21 @@ def require_client() -> None:
     )  # fmt: skip
 
 
-def push(out: Path, names: Names) -> None:
-    """Upload the dataset, as a new one or a new version; wait until it is ready; push the notebook.
+def push(out: Path, datasets: Sequence[Names]) -> None:
+    """Upload each dataset of a bundle, wait until it is ready, and push the notebook.
 
     Raises
     ------
-    InputError : Kaggle refuses it; the folder stays as it is.
+    InputError : Kaggle refuses it; the folders stay as they are.
     """
-    upload = ("-p", str(out), "--dir-mode", "zip")
+    for number, names in enumerate(datasets, 1):
+        _upload(folder_of(out, number), names, out / "notebook")
+    _kaggle("kernels", "push", "-p", str(out / "notebook"))
+
+
+def _upload(folder: Path, names: Names, notebook: Path) -> None:
+    """Upload a dataset, as a new one or a new version; return when it is ready."""
+    upload = ("-p", str(folder), "--dir-mode", "zip")
     mine = _kaggle("datasets", "list", "--mine", "--csv", "--search", names.slug)
     if any(line.split(",")[0] == names.id for line in mine.splitlines()):
         _kaggle("datasets", "version", *upload, "-m", "python -m inference bundle")
@@ -43,14 +52,12 @@ def push(out: Path, names: Names) -> None:
         _kaggle("datasets", "create", *upload)
     for _ in range(_LOOKS):
         if _kaggle("datasets", "status", names.id).split()[-1:] == ["ready"]:
-            break
+            return
         time.sleep(_PAUSE)
-    else:
-        raise InputError(
-            f"the dataset {names.id} is uploaded, but not ready after {duration(_LOOKS * _PAUSE)}",
-            where="--push", cure=f"look at it on Kaggle, then: kaggle kernels push -p {out / 'notebook'}",
-        )  # fmt: skip
-    _kaggle("kernels", "push", "-p", str(out / "notebook"))
+    raise InputError(
+        f"the dataset {names.id} is uploaded, but not ready after {duration(_LOOKS * _PAUSE)}",
+        where="--push", cure=f"look at it on Kaggle, then: kaggle kernels push -p {notebook}",
+    )  # fmt: skip
 
 
 def _kaggle(*arguments: str, cure: str = "see what it says, and push again by hand") -> str:

@@ -51,6 +51,12 @@ class Names:
         """Slug of the notebook; Kaggle makes it of a title of at least 5 characters."""
         return self.slug if len(self.slug) >= 5 else self.slug + _SUFFIX
 
+    def require(self) -> None:
+        """Raise ``Faults`` or ``ConfigError`` if Kaggle would refuse a name."""
+        gathered = Gathered()
+        self.check(gathered)
+        gathered.tell()
+
     def check(self, gathered: Gathered) -> None:
         """Add each name that Kaggle would refuse."""
         with gathered.check():
@@ -85,8 +91,8 @@ def dataset_metadata(names: Names) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def kernel_metadata(names: Names, *, gpu: bool) -> dict[str, Any]:
-    """``kernel-metadata.json``."""
+def kernel_metadata(names: Names, datasets: list[str], *, gpu: bool) -> dict[str, Any]:
+    """``kernel-metadata.json`` of a notebook that reads these ``datasets``, ``owner/slug``."""
     metadata: dict[str, Any] = {
         "id": f"{names.owner}/{names.notebook}",
         # A title that makes another slug than that of the id would make another notebook.
@@ -98,7 +104,7 @@ def kernel_metadata(names: Names, *, gpu: bool) -> dict[str, Any]:
         "enable_gpu": gpu,
         # Always written: the client's own default is true, and a notebook with internet cannot be submitted.
         "enable_internet": False,
-        "dataset_sources": [names.id],
+        "dataset_sources": datasets,
         "competition_sources": [names.competition] if names.competition else [],
         "kernel_sources": [],
         "model_sources": [],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference.notebook.metadata import Names
+from inference.notebook.split import MARK
 
 _ABOUT = """\
 # {title}
@@ -22,6 +23,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 INPUT = Path(os.environ.get("KAGGLE_INPUT", "/kaggle/input"))
@@ -58,10 +60,26 @@ if not bundles:
     raise FileNotFoundError(f"no bundle {{BUNDLE}} under {{INPUT}}: add the dataset {{BUNDLE}} as an input")
 bundle = bundles[0]
 listed = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
-for name, seal in listed["files"].items():
+mounts = [bundle]
+{join}for name, seal in listed["files"].items():
     if not (bundle / name).is_file() or (bundle / name).stat().st_size != seal["bytes"]:
         raise FileNotFoundError(f"{{bundle / name}} is missing or incomplete: upload the dataset again")
 print("bundle:", bundle)'''
+
+_JOIN = """\
+# What one dataset cannot hold lies in others: links make one folder of all, without a second copy.
+parts = {{path.parent: json.loads(path.read_text(encoding="utf-8"))["part"]
+         for path in below(INPUT, "{mark}", 5) if is_ours(path)}}
+for number, dataset in enumerate(listed["datasets"][1:], 2):
+    places = [folder for folder, part in parts.items() if part == number]
+    if not places:
+        raise FileNotFoundError(f"no dataset {{dataset}} under {{INPUT}}: add it as an input")
+    mounts.append(places[0])
+bundle = Path(tempfile.mkdtemp())
+for name, seal in listed["files"].items():
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+    (bundle / name).symlink_to(mounts[seal.get("dataset", 1) - 1] / name)
+"""
 
 _INSTALL = """\
 if listed["wheels"]:
@@ -73,7 +91,7 @@ places = below(INPUT, COMPETITION, 4) if COMPETITION else [INPUT]
 names = ("test.csv", "test.parquet", "test.jsonl")
 found = [path for place in places for name in names for path in below(place, name, 4)]
 # The kit has sample questions of its own.
-tests = [path for path in found if bundle not in path.parents]
+tests = [path for path in found if not {{*mounts}} & {{*path.parents}}]
 if not tests:
     raise FileNotFoundError(f"no test.csv under {{INPUT}}: add the competition {{COMPETITION}} as an input")
 print("questions:", tests[0])
@@ -89,20 +107,22 @@ with (WORKING / "submission.csv").open(newline="", encoding="utf-8") as file:
         print(*row, sep=", ")"""
 
 
-def notebook(names: Names, flags: list[str]) -> dict[str, Any]:
+def notebook(names: Names, flags: list[str], datasets: int = 1) -> dict[str, Any]:
     """The notebook as JSON.
 
     Parameters
     ----------
     flags : further ones of ``python -m inference submit``.
+    datasets : how many the bundle lies in.
 
     Notes
     -----
     ``KAGGLE_INPUT`` and ``KAGGLE_WORKING`` in its environment replace ``/kaggle/input`` and
     ``/kaggle/working``, so that it can be tried elsewhere.
     """
+    join = _JOIN.format(mark=MARK) if datasets > 1 else ""
     sources = {
-        "find": _FIND.format(bundle=names.id, competition=names.competition),
+        "find": _FIND.format(bundle=names.id, competition=names.competition, join=join),
         "install": _INSTALL,
         "answer": _ANSWER.format(flags=", ".join(map(repr, flags))),
         "show": _SHOW,

@@ -8,6 +8,7 @@ from typing import Any
 
 from inference.notebook.contents import Part
 from inference.notebook.metadata import Names
+from inference.notebook.split import folder_of
 from inference.notebook.wheels import Wheel
 from kaggle_rag.runtime.errors import show_size
 
@@ -23,6 +24,7 @@ class BundleReport:
     wheels : what the image lacks.
     python : Python of the image; empty without one.
     pushed : whether Kaggle's client took it.
+    datasets : what each is called, and its bytes without wheels.
     """
 
     names: Names
@@ -32,6 +34,7 @@ class BundleReport:
     python: str
     notes: tuple[str, ...]
     pushed: bool = False
+    datasets: tuple[tuple[Names, int], ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -48,6 +51,7 @@ class BundleReport:
                 for each in self.parts
             ],
             "bytes": self.bytes,
+            "datasets": [{"id": each.id, "bytes": size} for each, size in self.datasets],
             "wheels": [str(wheel) for wheel in self.wheels],
             "python": self.python,
             "notes": list(self.notes),
@@ -63,6 +67,8 @@ class BundleReport:
             for each in self.parts
         ]
         lines.append(f"{'together':<{width}}{show_size(self.bytes):>10}")
+        if len(self.datasets) > 1:
+            lines += [f"dataset {each.id}: {show_size(size)}" for each, size in self.datasets]
         if self.wheels:
             lines.append(f"wheels for Python {self.python}: " + ", ".join(map(str, self.wheels)))
         elif self.python:
@@ -71,4 +77,5 @@ class BundleReport:
         if self.out is None:
             return "\n".join([*lines, "nothing was written (--dry-run)"])
         done = "uploaded" if self.pushed else "upload it with --push, or with Kaggle's client"
-        return "\n".join([*lines, f"{self.out}: dataset {self.names.id} and its notebook; {done}"])
+        which = " and ".join(f"{folder_of(self.out, n)}" for n in range(1, len(self.datasets) + 1))
+        return "\n".join([*lines, f"{which}: dataset {self.names.id} and its notebook; {done}"])

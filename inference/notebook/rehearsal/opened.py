@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.notebook.bundle import SEAL
+from inference.notebook.split import MARK, folder_of
 from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.runtime.limits import parse_duration
 
@@ -29,6 +30,7 @@ class OpenedBundle:
     kernel, dataset : the metadata of the notebook and of the dataset.
     notebook : path of the ``.ipynb``.
     cells : the sources of its code cells.
+    more : the folders of its further datasets.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class OpenedBundle:
     dataset: Mapping[str, Any]
     notebook: Path
     cells: tuple[str, ...]
+    more: tuple[Path, ...] = ()
 
     @property
     def id(self) -> str:
@@ -71,7 +74,21 @@ class OpenedBundle:
     @property
     def bytes(self) -> int:
         """What all its files weigh."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return sum(map(bytes_of, self.folders))
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Those of all its datasets."""
+        return (self.folder, *self.more)
+
+    def at(self, name: str) -> Path:
+        """Where a file or folder of it lies: in the first dataset, if in none."""
+        return next((each / name for each in self.folders if (each / name).exists()), self.folder / name)
+
+
+def bytes_of(folder: Path) -> int:
+    """What all files below it weigh."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def opened(folder: Path) -> OpenedBundle:
@@ -101,7 +118,22 @@ def opened(folder: Path) -> OpenedBundle:
         if isinstance(cell, dict) and cell.get("cell_type") == "code"
     )
     dataset = _json(folder / DATASET)
-    return OpenedBundle(folder.absolute(), listed, kernel, dataset, notebook.absolute(), sources)
+    return OpenedBundle(
+        folder.absolute(), listed, kernel, dataset, notebook.absolute(), sources, _more(folder, listed)
+    )
+
+
+def _more(folder: Path, listed: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The folders of its further datasets, which lie beside it."""
+    count = len(listed.get("datasets") or [1])
+    folders = tuple(folder_of(folder.absolute(), number) for number in range(2, count + 1))
+    for each in folders:
+        if not (each / MARK).is_file():
+            raise InputError(
+                "no such dataset, and the bundle has files there", where=each, expected=_EXPECTED,
+                cure="put it beside the bundle again, or make the bundle again",
+            )  # fmt: skip
+    return folders
 
 
 def _json(path: Path) -> dict[str, Any]:

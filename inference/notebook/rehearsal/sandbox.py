@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,11 @@ class _Run:
         """The folder that the notebook is run in."""
         return str(self.case / "working")
 
+    def datasets(self) -> Iterator[tuple[str, Path]]:
+        """Where below the inputs each dataset of the bundle is mounted, and its folder."""
+        for number, folder in enumerate(self.sandbox.bundle.folders, 1):
+            yield self.mounted.dataset + (f"-{number}" if number > 1 else ""), folder
+
     def prepare(self) -> None:
         for name in ("working", "control/home"):
             (self.case / name).mkdir(parents=True)
@@ -234,7 +239,7 @@ class _Enclosed(_Run):
             "root": str(self.case / "root"), "tmp": self.caps.tmp if self.tmp is None else None,
             "writable": writable, "needed": self._needed(), "cwd": _WORKING, "command": super().command(),
             "readable": {
-                f"{_INPUT}/{self.mounted.dataset}": str(self.sandbox.bundle.folder),
+                **{f"{_INPUT}/{name}": str(folder) for name, folder in self.datasets()},
                 f"{_INPUT}/{self.mounted.competition}": str(self.case / "competition"),
             },
         }  # fmt: skip
@@ -265,7 +270,8 @@ class _Copied(_Run):
         super().prepare()
         assert self.tmp
         self.tmp.mkdir()
-        shutil.copytree(self.sandbox.bundle.folder, self.inputs / self.mounted.dataset)
+        for name, folder in self.datasets():
+            shutil.copytree(folder, self.inputs / name)
         shutil.copytree(self.case / "competition", self.inputs / self.mounted.competition)
         for path in self.inputs.rglob("*"):
             path.chmod(0o555 if path.is_dir() else 0o444)

@@ -1,6 +1,5 @@
 """A bundle: it answers as the solution does, from anywhere, read-only; and what is wrong is said before."""
 
-import csv
 import json
 import os
 import shutil
@@ -10,63 +9,25 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bundle_toys import ID, LAYOUTS, OPTION, call, executed, mounted, run, seen, solution_of
 from conftest import ROOT
 from filelock import FileLock
 from model_toys import tiny_cross_encoder
-from question_tables import ROWS
 from ranker_toys import backbone, task
 
-from inference import __main__ as program
 from inference.notebook import bundle as bundling
 from inference.notebook import kaggle_client
 from inference.notebook.contents import contents_of
 from kaggle_rag.config import load
 from kaggle_rag.rankers.checks import check_ranker
-from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.files import fields_sha256, sha256
-
-ID = ["--owner", "me", "--slug", "science-exam", "--competition", "exam-of-science"]
-OPTION = {"temperature": 0.5}
 
 
 @pytest.fixture(scope="module")
 def place(facts_index, tmp_path_factory):
-    """A solution with questions, and what it answers where it was made."""
     folder = tmp_path_factory.mktemp("solution")
-    settings = {
-        "questions": "test.csv", "index": str(facts_index), "out": "submission.csv", "limit": 2,
-        "device": "cpu", "rankers": [{"kind": "similarity", "options": OPTION}], "limits": {"time": "1h"},
-    }  # fmt: skip
-    (folder / "solution.yaml").write_text(yaml.safe_dump(settings))
-    fields = list(dict.fromkeys(key for row in ROWS for key in row))
-    with (folder / "test.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(ROWS)
-    run("submit", "--config", folder / "solution.yaml", "--set", "limit=null", kit=ROOT)
+    solution_of(folder, facts_index)
     return folder
-
-
-def run(*arguments, kit, cwd=None):
-    """The program from a source of the kit, and nothing of this test's environment."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("KAGGLE")}
-    environment = {**inherited, "PYTHONPATH": str(kit), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "inference", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, cwd=cwd or kit, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["inference", *map(str, arguments)])
-    return run_program(program.main)
-
-
-def seen(folder):
-    """Every file below a folder, with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -128,39 +89,6 @@ def test_the_kit_in_it_is_whole_and_without_tests(made):
     kit = seen(made / "kit")
     assert tracked and set(tracked) <= kit.keys()
     assert not [name for name in kit if "test" in Path(name).parts[0] or "__pycache__" in name]
-
-
-LAYOUTS = {
-    "plain": ("science-exam", "exam-of-science"),
-    "by kind": ("datasets/me/science-exam", "competitions/exam-of-science"),
-    "deep": ("datasets/me/science-exam", "competitions/exam-of-science/data"),
-}
-
-
-def mounted(folder, made, questions, layout):
-    """An input folder as Kaggle mounts it, with inputs of others beside."""
-    bundle, competition = (folder / "input" / each for each in LAYOUTS[layout])
-    bundle.parent.mkdir(parents=True)
-    bundle.symlink_to(made)
-    competition.mkdir(parents=True)
-    shutil.copy(questions, competition / "test.csv")
-    for name, text in {"a-bundle": '{"id": "me/another"}', "broken": "{", "list": "[]"}.items():
-        (folder / "input" / name).mkdir()
-        (folder / "input" / name / "bundle.json").write_text(text)
-        (folder / "input" / name / "test.csv").write_text("id,prompt,A,B\n1,Another?,x,y\n")
-    (folder / "working").mkdir()
-
-
-def executed(made, folder):
-    """The code cells, run one after the other as a notebook does."""
-    notebook = json.loads((made / "notebook" / "science-exam.ipynb").read_text())
-    cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    environment = {
-        **os.environ, "KAGGLE_INPUT": str(folder / "input"), "KAGGLE_WORKING": str(folder / "working"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-c", "\n\n".join(cells)]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -377,8 +305,6 @@ def test_a_full_disk_a_missing_image_and_contexts_alone_are_told(place, tmp_path
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     said = fails(monkeypatch, capsys, tmp_path / "b", *flags, "--wheels", "none")
     assert "of disk, but only 1.0 MB is free" in said
-    monkeypatch.setattr(bundling, "MOST", 10**6)
-    assert "at most 1.0 MB" in fails(monkeypatch, capsys, tmp_path / "b", *flags, "--wheels", "none")
 
 
 def test_a_file_that_changed_since_it_was_sealed_is_not_bundled(facts_index, tmp_path, monkeypatch, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inference.notebook.bundle import SEAL
 from inference.notebook.metadata import MOST
-from inference.notebook.rehearsal.opened import OpenedBundle
+from inference.notebook.rehearsal.opened import OpenedBundle, bytes_of
 from inference.notebook.rehearsal.verdict import ErrorClass, Findings
 from kaggle_rag.runtime.errors import show_size
 
@@ -18,7 +18,7 @@ _AGAIN = "make the bundle again"
 def check_files(bundle: OpenedBundle, found: Findings) -> None:
     """Faults of the files that ``bundle.json`` lists, and of those that it does not."""
     for name, seal in bundle.listed["files"].items():
-        path = bundle.folder / name
+        path = bundle.at(name)
         size = path.stat().st_size if path.is_file() else None
         if size is None:
             _missing(name, found)
@@ -31,9 +31,10 @@ def check_files(bundle: OpenedBundle, found: Findings) -> None:
     if (count := sum(1 for _ in bundle.folder.iterdir())) > _TOP_LEVEL:
         cause = f"{count:,} files and folders at the top of the dataset are zipped together"
         found.fault(ErrorClass.EXCEPTION, cause, f"at most {_TOP_LEVEL}: put them into folders")
-    if bundle.bytes > MOST:
-        cause = f"the dataset has {show_size(bundle.bytes)}, and {show_size(MOST)} are allowed"
-        found.fault(ErrorClass.CANNOT_SUBMIT, cause, "build the index with a smaller --ram")
+    for folder in bundle.folders:
+        if (size := bytes_of(folder)) > MOST:
+            cause = f"the dataset {folder.name} has {show_size(size)}, and {show_size(MOST)} are allowed"
+            found.fault(ErrorClass.CANNOT_SUBMIT, cause, "make the bundle again, with --dataset-size 200GB")
 
 
 def _missing(name: str, found: Findings) -> None:

@@ -69,9 +69,10 @@ def _check_kernel(kernel: Mapping[str, Any], found: Findings) -> None:
 
 def _check_sources(bundle: OpenedBundle, found: Findings) -> None:
     datasets = bundle.kernel.get("dataset_sources")
-    if isinstance(datasets, list) and bundle.id not in datasets:
-        cause = f"the notebook does not have the dataset {bundle.id} as an input"
-        found.fault(ErrorClass.EXCEPTION, cause, f'add "{bundle.id}" to dataset_sources', KERNEL)
+    for name in bundle.listed.get("datasets") or [bundle.id]:
+        if isinstance(datasets, list) and name not in datasets:
+            cause = f"the notebook does not have the dataset {name} as an input"
+            found.fault(ErrorClass.EXCEPTION, cause, f'add "{name}" to dataset_sources', KERNEL)
     if not bundle.competition:
         found.note(f"{KERNEL}: no competition_sources: add the competition, or its test set is not there")
 

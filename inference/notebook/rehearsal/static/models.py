@@ -46,7 +46,7 @@ def check_models(bundle: OpenedBundle, found: Findings) -> None:
 
 def _checked(bundle: OpenedBundle, name: str, key: str, found: Findings) -> str:
     """Add a fault unless a model or file of this name is in the bundle; return the name."""
-    inside = Path(name).is_absolute() or (bundle.folder / name).exists() or _attached(bundle, name)
+    inside = Path(name).is_absolute() or bundle.at(name).exists() or _attached(bundle, name)
     if not inside:
         cause = f"{key} is {name!r}, which is not in the bundle; the hub cannot be reached"
         found.fault(ErrorClass.EXCEPTION, cause, _CURE, _SETTINGS)
@@ -59,12 +59,14 @@ def _checked(bundle: OpenedBundle, name: str, key: str, found: Findings) -> str:
 def _attached(bundle: OpenedBundle, name: str) -> bool:
     """Whether the kit would find a folder of that name among the inputs."""
     last = name.rsplit("/", 1)[-1]
-    return any(path.parent.name == last for path in bundle.folder.glob("*/*/config.json"))
+    return any(
+        path.parent.name == last for folder in bundle.folders for path in folder.glob("*/*/config.json")
+    )
 
 
 def _check_base(bundle: OpenedBundle, options: dict[str, Any], found: Findings) -> None:
     """An adapter whose settings give no backbone asks for the one that its card names."""
-    card = bundle.folder / str(options.get("folder", "")) / CARD
+    card = bundle.at(f"{options.get('folder', '')}/{CARD}")
     if "base" in options or not card.is_file():
         return
     try:

@@ -122,7 +122,7 @@ def kit_needs(bundle: OpenedBundle) -> Iterator[Requirement]:
         return
     yield from _lines(config["options"], "install_requires")
     optional = {"faiss-cpu"}
-    if any(bundle.folder.glob("rankers/*/adapter_config.json")):
+    if any(path for each in bundle.folders for path in each.glob("rankers/*/adapter_config.json")):
         optional.add("peft")
     extras = config["options.extras_require"]
     yield from (each for group in ("cpu", "train") for each in _lines(extras, group) if each.name in optional)
