@@ -31,7 +31,9 @@ _COMMAND = re.compile(r"^[ !$]*(?:\S+=\S+ )?(?:\S*/)?python -m (wiki_index|infer
 
 
 def blocks(page, kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    """The blocks of a kind, in order; every fence is paired, so that none is taken for the next one's."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [block for own, block in found if own == kind]
 
 
 def commands_in(text):
