@@ -60,7 +60,7 @@ SLUGS = st.lists(WORDS, min_size=1, max_size=8).map("-".join)
 def test_metadata_of_any_slug_is_within_the_limits(slug, gpu):
     names = Names("me", slug, "A title of the data", "exam")
     assert refused(names) == []
-    dataset, kernel = dataset_metadata(names), kernel_metadata(names, gpu=gpu)
+    dataset, kernel = dataset_metadata(names), kernel_metadata(names, [names.id], gpu=gpu)
     assert dataset["id"] == f"me/{slug}" and dataset["title"] == "A title of the data"
     assert len(dataset["licenses"]) == 1 and 20 <= len(dataset["subtitle"]) <= 80
     assert len(kernel["title"]) >= 5
@@ -77,7 +77,7 @@ def test_metadata_of_any_slug_is_within_the_limits(slug, gpu):
 
 
 def test_a_notebook_without_a_competition_names_none():
-    assert kernel_metadata(Names("me", "science-exam"), gpu=True)["competition_sources"] == []
+    assert kernel_metadata(Names("me", "science-exam"), ["me/science-exam"], gpu=True)["competition_sources"] == []
 
 
 def test_the_notebook_has_the_structure_of_its_format():
