@@ -77,7 +77,8 @@ def test_metadata_of_any_slug_is_within_the_limits(slug, gpu):
 
 
 def test_a_notebook_without_a_competition_names_none():
-    assert kernel_metadata(Names("me", "science-exam"), ["me/science-exam"], gpu=True)["competition_sources"] == []
+    names = Names("me", "science-exam")
+    assert kernel_metadata(names, [names.id], gpu=True)["competition_sources"] == []
 
 
 def test_the_notebook_has_the_structure_of_its_format():
