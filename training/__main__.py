@@ -16,6 +16,7 @@ from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
 from training.loop.checks import require_packages
+from training.rankers import soup_command
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
@@ -345,6 +346,10 @@ PROGRAM = Program(
             commands.run_diagnose, commands.diagnose_flags, commands.DIAGNOSE,
         ),
         "merge": Command("merge an adapter into its backbone's weights", _merge, _merge_flags, _MERGE),
+        "soup": Command(
+            "average the weights of rankers that were trained alike",
+            soup_command.run, soup_command.flags, soup_command.EXAMPLES,
+        ),
         "fetch": Command("copy a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
         "convert": Command(
             "convert a model folder's weights to safetensors, its tokenizer to tokenizer.json",

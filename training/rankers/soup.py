@@ -1,0 +1,222 @@
+"""Average the weights of rankers that were trained alike: one model, as fast as any of them.
+
+Sources: Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482 (uniform and greedy); Shoemake
+1985, Animating rotation with quaternion curves (SLERP).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import NO_ANSWER, Questions
+from kaggle_rag.models.card import CARD, RankerCard
+from kaggle_rag.models.checkpoints import weights
+from kaggle_rag.rankers.trained import TrainedRanker
+from kaggle_rag.runtime.console import say
+from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, InputError
+from training.loop.run_folder import RECORD
+
+HOW = ("uniform", "greedy", "slerp")
+# What a right option's probability of 0 costs at most in a log loss.
+_FLOOR = 1e-12
+# Directions closer than this are averaged in a straight line: the arc between them has no length.
+_COLINEAR = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Questions with answers that no ingredient has learnt from, and the contexts that rankers read."""
+
+    questions: Path
+    contexts: Path | None
+
+    def log_loss(self, folder: Path, device: str | None) -> float:
+        """Of a ranker, in nats."""
+        table = Questions.read(self.questions)
+        if (table.answers == NO_ANSWER).any():
+            raise InputError(
+                "a greedy soup is judged by questions with answers", where=f"{self.questions}, column answer",
+                expected="the letter of the right option in every row",
+            )  # fmt: skip
+        contexts = read_contexts(self.contexts, table) if self.contexts else None
+        with TrainedRanker(str(folder), device=device) as ranker:
+            found = ranker.probabilities(table, contexts)
+        right = found[np.arange(len(table)), table.answers].astype(np.float64)
+        return float(-np.log(np.maximum(right, _FLOOR)).mean())
+
+
+def soup(
+    folders: Sequence[Path], out: Path, how: str, judge: Judge | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """Write the average of the weights in ``folders`` to ``out``; return which of them are in it.
+
+    Parameters
+    ----------
+    how : ``uniform``: the mean of all; ``greedy``: from the best by ``judge`` on, each that does not raise
+        the log loss; ``slerp``: the middle of the arc between two.
+
+    Raises
+    ------
+    ArtifactError : ``out`` exists.
+    ConfigError : too few rankers, or too many for SLERP, or a greedy soup without a judge.
+    CheckpointError : they do not fit together.
+    """
+    if out.exists():
+        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
+    _require_count(folders, how)
+    _require_alike(folders)
+    if how == "greedy":
+        if judge is None:
+            raise ConfigError(
+                "a greedy soup needs questions to be judged by", where="--how greedy",
+                cure="add --questions (and --contexts-file), which no ingredient has learnt from",
+            )  # fmt: skip
+        return _greedy(folders, out, judge, device)
+    _written(folders, out, _slerp if how == "slerp" else _mean)
+    return {"ingredients": [str(folder) for folder in folders]}
+
+
+def _require_count(folders: Sequence[Path], how: str) -> None:
+    if len(folders) < 2 or len(set(folders)) < len(folders):
+        raise ConfigError(
+            "a soup has two or more different rankers", where=", ".join(map(str, folders)),
+            cure="name each folder once",
+        )  # fmt: skip
+    if how == "slerp" and len(folders) != 2:
+        raise ConfigError(
+            f"SLERP goes from one ranker to another, not through {len(folders)}", where="--how slerp",
+            cure="name two rankers, or --how uniform",
+        )  # fmt: skip
+
+
+def _require_alike(folders: Sequence[Path]) -> None:
+    """Raise ``CheckpointError`` unless all rankers have the same card and the same tensors."""
+    first, *others = folders
+    card, shapes = _fields(RankerCard.read(first)), _shapes(first)
+    for folder in others:
+        if differing := [
+            key for key, value in _fields(RankerCard.read(folder)).items() if value != card[key]
+        ]:
+            raise CheckpointError(
+                f"its {differing[0]} is not that of {first}", where=folder / CARD,
+                expected="rankers that were trained alike, from one backbone",
+            )  # fmt: skip
+        own = _shapes(folder)
+        if unlike := sorted(name for name in {*shapes, *own} if shapes.get(name) != own.get(name)):
+            name = unlike[0]
+            raise CheckpointError(
+                f"{name} is {_told(own.get(name))}, and {_told(shapes.get(name))} in {first}", where=folder,
+                expected="rankers that were trained alike, from one backbone",
+            )  # fmt: skip
+
+
+def _fields(card: RankerCard) -> dict[str, Any]:
+    """What must agree: the temperature of a mixture and the widest question need not."""
+    fields = dataclasses.asdict(card)
+    fields["marginal"] = card.marginal and card.marginal["kind"]
+    return {key: value for key, value in fields.items() if key != "options"}
+
+
+def _told(shape: Any) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for path in weights(folder):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: file.get_slice(name).get_shape() for name in [*file.keys()]}
+    return found
+
+
+def _greedy(folders: Sequence[Path], out: Path, judge: Judge, device: str | None) -> dict[str, Any]:
+    alone = {folder: judge.log_loss(folder, device) for folder in folders}
+    first, *rest = sorted(folders, key=lambda folder: alone[folder])
+    say(f"{first}: log loss {alone[first]:.4f}")
+    kept, least, trial = [first], alone[first], out.with_name(f".{out.name}.trial")
+    try:
+        for folder in rest:
+            shutil.rmtree(trial, ignore_errors=True)
+            _written([*kept, folder], trial, _mean)
+            loss = judge.log_loss(trial, device)
+            taken = loss <= least
+            say(f"and {folder}: log loss {loss:.4f}, {'taken' if taken else 'left out'}")
+            if taken:
+                kept, least = [*kept, folder], loss
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+    _written(kept, out, _mean)
+    return {"ingredients": [str(folder) for folder in kept], "log loss": least}
+
+
+def _written(
+    folders: Sequence[Path], out: Path, average: Callable[[list[torch.Tensor]], torch.Tensor]
+) -> None:
+    """Write a ranker whose weights are an average, tensor by tensor, in one rename."""
+    first = folders[0]
+    aside = out.with_name(f".{out.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    paths = weights(first)
+    shutil.copytree(first, aside, ignore=lambda *_: [CARD, RECORD, *(path.name for path in paths)])
+    with ExitStack() as opened:
+        readers = [dict(_readers(folder, opened)) for folder in folders]
+        for path in paths:
+            with safe_open(path, framework="pt") as file:
+                names, metadata = list(file.keys()), file.metadata()
+            made = {name: _one([each[name](name) for each in readers], average) for name in names}
+            target = aside / path.relative_to(first)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            save_file(made, target, metadata)
+    cards = [RankerCard.read(folder) for folder in folders]
+    marginal = cards[0].marginal
+    if marginal:
+        # Of temperatures, the mean of the logarithms.
+        logs = [math.log(each.marginal["temperature"]) for each in cards if each.marginal]
+        marginal = {**marginal, "temperature": math.exp(sum(logs) / len(logs))}
+    options = max(each.options for each in cards)
+    dataclasses.replace(cards[0], marginal=marginal, options=options).write(aside)
+    aside.rename(out)
+
+
+def _readers(folder: Path, opened: ExitStack) -> Iterator[tuple[str, Callable[[str], torch.Tensor]]]:
+    """By name, what reads a tensor of a folder: shards may be cut differently in each."""
+    for path in weights(folder):
+        file = opened.enter_context(safe_open(path, framework="pt"))
+        yield from ((name, file.get_tensor) for name in [*file.keys()])
+
+
+def _one(tensors: list[torch.Tensor], average: Callable[[list[torch.Tensor]], torch.Tensor]) -> torch.Tensor:
+    first = tensors[0]
+    if not first.is_floating_point():
+        return first
+    return average([each.float() for each in tensors]).to(first.dtype)
+
+
+def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(tensors).mean(0)
+
+
+def _slerp(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """The middle of the arc: for unit vectors sin(a / 2) / sin(a) of each, a the angle between them."""
+    one, other = (each.flatten() for each in tensors)
+    sizes = one.norm(), other.norm()
+    if not all(sizes):
+        return _mean(tensors)
+    cosine = torch.dot(one / sizes[0], other / sizes[1]).clamp(-1, 1)
+    if 1 - abs(float(cosine)) < _COLINEAR:
+        return _mean(tensors)
+    angle = torch.arccos(cosine)
+    share = torch.sin(angle / 2) / torch.sin(angle)
+    return share * (tensors[0] + tensors[1])
