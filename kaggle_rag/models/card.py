@@ -30,6 +30,8 @@ class RankerCard:
     base, base_sha256 : the backbone an adapter belongs to; empty if the weights are complete.
     nf4 : whether the backbone was in 4 bits when the adapter was trained.
     options : the columns that options had in training, and so the letters; 0 if unknown.
+    marginal : ``kind`` and ``temperature`` of `kaggle_rag.models.answering.marginal.Mixing` where snippets
+        are read apart; ``None``: they are read together.
     """
 
     form: str
@@ -41,6 +43,7 @@ class RankerCard:
     base_sha256: str
     nf4: bool
     options: int = 0
+    marginal: dict[str, Any] | None = None
 
     KIND = "kaggle-rag ranker"
 
@@ -83,6 +86,7 @@ class RankerCard:
         # The previous version called them chunks.
         stored.setdefault("snippets", stored.get("chunks"))
         stored.setdefault("options", 0)
+        stored.setdefault("marginal", None)
         fields = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
 

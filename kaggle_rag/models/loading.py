@@ -41,7 +41,7 @@ class Backbone(NamedTuple):
         on_gpu = self.model.device.type == "cuda"
         # Adapters that prepend virtual tokens to a row number the tokens themselves.
         numbered = self.family == DECODER and not has_virtual_tokens(self.model)
-        return self.form.collator(self.tokenizer, 8 if on_gpu else None, numbered)
+        return self.form.make_collator(self.tokenizer, 8 if on_gpu else None, numbered)
 
 
 def load_backbone(

@@ -23,6 +23,7 @@ from kaggle_rag.models.devices import device_of, precision_of, require_attention
 from kaggle_rag.models.layouts import PRESETS, Writer
 from kaggle_rag.rankers.base import Answered, Workspace
 from kaggle_rag.rankers.folders import bare_card, located, require_positions
+from kaggle_rag.rankers.mixing import mixing_of
 from kaggle_rag.rankers.needs import need_in_memory
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
@@ -30,7 +31,6 @@ from kaggle_rag.runtime.limits import Need, release
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
     from kaggle_rag.models.streaming.model import StreamedModel
-
 
 
 class TrainedRanker:
@@ -53,6 +53,8 @@ class TrainedRanker:
     packed : a decoder reads context and question once for all options; the answers are the same.
     attention : of packed rows, one of `kaggle_rag.models.devices.ATTENTIONS`; the answers are the same.
     rotations : orders of the options in which each question is asked and averaged.
+    marginal : ``kind`` (``sequence``, ``token``, ``none``) and ``temperature``: snippets are read apart, and
+        mixed by the retriever's scores (default: as in training).
     streamed : keep one layer at a time in memory, read from the files once for all questions: for decoders
         larger than the memory.
     workspace : what the run leaves to a streamed model.
@@ -73,6 +75,7 @@ class TrainedRanker:
         packed: bool = True,
         attention: str = "auto",
         rotations: int = 1,
+        marginal: Mapping[str, Any] | None = None,
         streamed: bool = False,
         workspace: Workspace | None = None,
     ) -> None:
@@ -95,6 +98,7 @@ class TrainedRanker:
                 where="rankers.options.form",
                 cure="remove form: it is for checkpoints without " + CARD,
             )
+        self.mixing = mixing_of(self.card.marginal, marginal, streamed=streamed)
         if max_tokens:
             require_positions(self.backbone_folder, max_tokens)
         require_precision(precision, "rankers.options.precision")
@@ -169,6 +173,12 @@ class TrainedRanker:
         self._backbone.model.eval()
         if self.packed:
             self._backbone, self._unpacked = with_packing(self._backbone, self.attention)
+        if self.mixing:
+            from kaggle_rag.models.answering.marginal import Mixing, marginal
+
+            self._backbone = self._backbone._replace(
+                form=marginal(self._backbone.form, Mixing(**self.mixing))
+            )
         self._tokenizer = self._backbone.tokenizer
         return self
 

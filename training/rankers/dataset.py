@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 class RankerDataset:
     """Questions with their answers and contexts (``None`` if none are read).
 
-    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all equally.
+    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all equally. ``soft``
+    ``(n, k)``: a teacher's probabilities, see `training.rankers.distillation`.
     """
 
     questions: Questions
     contexts: list[QuestionContexts] | None
     weights: npt.NDArray[np.float64] | None = None
+    soft: Probabilities | None = None
 
     @classmethod
     def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> RankerDataset:
@@ -77,7 +80,8 @@ class RankerDataset:
         chosen = [int(row) for row in rows]
         contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
         weights = self.weights[chosen] if self.weights is not None else None
-        return RankerDataset(self.questions.take(chosen), contexts, weights)
+        soft = self.soft[chosen] if self.soft is not None else None
+        return RankerDataset(self.questions.take(chosen), contexts, weights, soft)
 
     def items(self, snippets: int, form: AnswerForm) -> list[Item]:
         contexts = self.contexts or repeat(None)
@@ -110,8 +114,9 @@ class EpochQuestions:
         writer: Writer,
         changes: Changes,
         weights: npt.NDArray[np.float64] | None = None,
+        soft: Probabilities | None = None,
     ) -> None:
-        self.items, self.weaker, self.weights = items, weaker, weights
+        self.items, self.weaker, self.weights, self.soft = items, weaker, weights, soft
         self.form, self.writer, self.changes = form, writer, changes
         self.epoch = 0
 
@@ -125,10 +130,16 @@ class EpochQuestions:
             item = self.weaker[row]
         if self.changes.drop_snippets:
             item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
+        order = [*range(len(item.options))]
         if self.changes.shuffle:
-            item = in_order(item, [int(column) for column in rng.permutation(len(item.options))])
+            order = [int(column) for column in rng.permutation(len(item.options))]
+            item = in_order(item, order)
         feature = self.form.encode(self.writer, item)
-        return feature if self.weights is None else {**feature, "weight": float(self.weights[row])}
+        if self.weights is not None:
+            feature["weight"] = float(self.weights[row])
+        if self.soft is not None:
+            feature["soft"] = self.soft[row, order].tolist()
+        return feature
 
 
 def in_order(item: Item, order: Sequence[int]) -> Item:

@@ -48,12 +48,25 @@ class AdapterSettings(PeftSettings):
     )
 
 
+class MarginalSettings(Section):
+    """Whether snippets are read apart and mixed by the retriever (Lewis et al. 2020)."""
+
+    kind: Literal["none", "sequence", "token"] = Field(
+        "none", description="none: read together; sequence: mix the answers (RAG-Sequence); token: mix each "
+        "token of an option (RAG-Token, form options)",
+    )  # fmt: skip
+    temperature: float = Field(
+        0.1, gt=0, description="of the retriever's scores; kind sequence fits it on the held-out questions"
+    )
+
+
 class RankerRun(TrainingSettings):
     """Settings of any ranker's training."""
 
     OLD_KEYS: ClassVar[Mapping[str, str]] = {"contexts": "contexts_file", "chunks": "snippets"}
     FILES: ClassVar[tuple[str, ...]] = (
         "questions", "contexts_file", "validation", "validation_contexts", "weaker_contexts", "drop", "folds",
+        "teacher",
     )  # fmt: skip
 
     contexts_file: Path | None = Field(
@@ -70,6 +83,7 @@ class RankerRun(TrainingSettings):
     )
     max_tokens: int = Field(512, ge=16, description="longest row, in tokens; the context is cut to fit")
     snippets: int = Field(0, ge=0, description="snippets to read per context (0: as many as fit)")
+    marginal: MarginalSettings = MarginalSettings()
     shuffle_options: bool = Field(True, description="reshuffle the options every epoch")
     drop_snippets: float = Field(
         0.0, ge=0, lt=1, description="share of the snippets dropped in training, redrawn every epoch"
@@ -109,6 +123,13 @@ class RankerRun(TrainingSettings):
         "adamw", description="8-bit and paged ones need bitsandbytes"
     )
     loss: Literal["cross-entropy", "binary"] | None = Field(None, description="default: the form's own")
+    teacher: Path | None = Field(
+        None, description="predictions.parquet of a stronger ranker or ensemble, whose probabilities are "
+        "learnt beside the answers",
+    )  # fmt: skip
+    teacher_name: str = Field("", description="the table in it (default: its stack or blend, or the mean)")
+    teacher_weight: float = Field(0.5, ge=0, le=1, description="share of the loss that is the teacher's")
+    teacher_temperature: float = Field(2.0, gt=0, description="at which both are compared")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all options")
     adversarial: Literal["none", "fgm", "awp"] = Field(
         "none", description="a second pass with perturbed embeddings (FGM) or weights (AWP)"
@@ -142,6 +163,12 @@ class RankerRun(TrainingSettings):
             )
         if self.others and self.form != "binary":
             raise ValueError("others applies only to the form binary")
+        if self.marginal.kind == "token" and self.form != "options":
+            raise ValueError("marginal.kind token applies only to the form options")
+        if self.marginal.kind != "none" and self.loss == "binary":
+            raise ValueError("marginal needs the loss cross-entropy: probabilities are mixed")
+        if self.marginal.kind != "none" and not self.contexts_file:
+            raise ValueError("marginal needs contexts_file: it mixes the snippets of contexts")
         return self
 
     def packages(self) -> list[str]:
@@ -151,6 +178,9 @@ class RankerRun(TrainingSettings):
 
     def idle(self) -> Iterator[str]:
         yield from super().idle()
+        for key in ("teacher_name", "teacher_weight", "teacher_temperature"):
+            if key in self.model_fields_set and not self.teacher:
+                yield f"{key} has no effect without teacher"
         alone = self.form in _SINGLE_OPTION and not self.others and self.template is None
         if "shuffle_options" in self.model_fields_set and alone:
             yield f"shuffle_options has no effect in the form {self.form}: each row shows one option"

@@ -17,6 +17,7 @@ from kaggle_rag.evaluation.folds import group, group_folds
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
 from training.rankers.dataset import RankerDataset
+from training.rankers.distillation import read_teacher
 from training.rankers.settings import RankerRun
 
 Mask = npt.NDArray[np.bool_]
@@ -36,6 +37,9 @@ def split_questions(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     dataset = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
     weights = _weights(dataset.questions, settings.drop, settings.drop_weight)
     dataset = dataclasses.replace(dataset, weights=None if weights.min() == 1 else weights)
+    if settings.teacher:
+        soft = read_teacher(settings.teacher, settings.teacher_name, dataset.questions)
+        dataset = dataclasses.replace(dataset, soft=soft)
     if settings.folds is not None and settings.fold is not None:
         outside = _outside_fold(dataset.questions, settings.folds, settings.fold)
         dataset = dataset.take(np.flatnonzero(outside))

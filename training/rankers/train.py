@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
+from kaggle_rag.models.answering.marginal import MarginalSequence, Mixing, marginal
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, precision_of
@@ -55,6 +56,8 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
         say(f"{len(training):,} questions to train on, {len(held):,} held out")
         start = time.perf_counter()
         trainer, before = _fitted(settings, training, held, work, run)
+        if len(held) and isinstance(trainer.backbone.form, MarginalSequence):
+            trainer.fit_mixing()
         result = {
             "before": before,
             "after": trainer.held_out_metrics() if held else {},
@@ -198,6 +201,10 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
         backbone, reason = with_packing(backbone)
         if reason:
             say(f"note: each option is read in a separate row: {reason}")
+    mixing = None
+    if settings.marginal.kind != "none":
+        mixing = Mixing(**settings.marginal.model_dump())
+        backbone = backbone._replace(form=marginal(backbone.form, mixing))
     if settings.adversarial == "fgm":
         require_embeddings(model)
     if settings.gradient_checkpointing:
@@ -211,6 +218,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
         form=settings.form, layout=layout, max_tokens=settings.max_tokens, snippets=settings.snippets,
         labels=2 if settings.others else 1, base=settings.model if adapted else "",
         base_sha256=checkpoint.sha256 if adapted else "", nf4=method.nf4,
+        marginal=dataclasses.asdict(mixing) if mixing else None,
     )  # fmt: skip
     return backbone, card
 
@@ -248,7 +256,7 @@ def _trainer(
         training.items(settings.snippets, backbone.form),
         weaker.items(settings.snippets, backbone.form) if weaker else None,
         backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
-        training.weights,
+        training.weights, training.soft,
     )  # fmt: skip
     # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from accelerate.utils import broadcast
+from scipy.optimize import minimize_scalar
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.evaluation.metrics import accuracy, map_at_k, ranks_of_answers
 from kaggle_rag.models.answering.item import Item
+from kaggle_rag.models.answering.marginal import mixed
 from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import precision_of
@@ -27,6 +30,7 @@ from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
+from training.rankers.distillation import divergence
 from training.rankers.saving import save_weights
 from training.rankers.settings import RankerRun
 from training.rankers.weights import MovingAverage, rate_groups
@@ -34,6 +38,8 @@ from training.rankers.weights import MovingAverage, rate_groups
 Scores = npt.NDArray[np.float64]
 
 METRIC = "map@3"
+# From the best snippet alone to all alike, for scores between 0 and 1.
+_TEMPERATURES = (0.01, 10.0)
 _OPTIMIZERS = {
     "adamw": "adamw_torch",
     "adamw-8bit": "adamw_bnb_8bit",
@@ -91,7 +97,12 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
-        return self.loss(self.backbone.form.logits(model, inputs), inputs, self.settings.label_smoothing)
+        logits = self.backbone.form.logits(model, inputs)
+        loss = self.loss(logits, inputs, self.settings.label_smoothing)
+        if "soft" not in inputs:
+            return loss
+        share = self.settings.teacher_weight
+        return (1 - share) * loss + share * divergence(logits, inputs, self.settings.teacher_temperature)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
@@ -131,6 +142,22 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         with self.average.in_place() if self.average else contextlib.nullcontext():
             return self._from_first_process(figures(self.logits(self.held), self.held))
 
+    def fit_mixing(self) -> None:
+        """Fit the temperature of p(z | q) by the log loss of the held-out questions; no weight changes."""
+        form: Any = self.backbone.form
+        parts = [form.mixing.apart(item) for item in self.held]
+        plain = self.backbone._replace(form=form.form)
+        logits = self._logits(plain, [each for some in parts for each in some])
+
+        def cost(log_temperature: float) -> float:
+            mixing = dataclasses.replace(form.mixing, temperature=math.exp(log_temperature))
+            return figures(mixed(logits, parts, mixing), self.held)["log loss"]
+
+        found = minimize_scalar(cost, bounds=tuple(map(math.log, _TEMPERATURES)), method="bounded")
+        fitted = self._from_first_process({"temperature": math.exp(found.x)})
+        form.mixing = dataclasses.replace(form.mixing, **fitted)
+        self.card = dataclasses.replace(self.card, marginal=dataclasses.asdict(form.mixing))
+
     def _from_first_process(self, metrics: dict[str, float]) -> dict[str, float]:
         """The first process's metrics: with its own, each could stop, or choose a best checkpoint, alone."""
         if processes() == 1:
@@ -140,15 +167,16 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 
     def logits(self, items: Sequence[Item]) -> Scores:
         """Logits of questions with the current weights, ``(n, k)``."""
+        return self._logits(self.backbone, items)
+
+    def _logits(self, backbone: Backbone, items: Sequence[Item]) -> Scores:
         self.model.eval()
         # Weights sharded across processes come together only in the wrapper.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with self.compute_loss_context_manager():
             writer = Writer(self.backbone.tokenizer, self.card.layout, self.card.max_tokens)
             wrapper = self.model_wrapped if sharded else None
-            return self.backbone.form.score(
-                self.backbone, writer, items, wrapper=wrapper, quiet=not is_first()
-            )
+            return backbone.form.score(backbone, writer, items, wrapper=wrapper, quiet=not is_first())
 
     def write_weights(self, folder: Path, state: Any) -> None:
         save_weights(self.model, folder, state)

@@ -26,7 +26,7 @@ TOKENS = {"cpu": 2_048, "cuda": 16_384}
 # Tokens below which a smaller slice saves no memory that matters.
 _LEAST = 64
 # Keys of a batch that no backbone reads.
-_NOT_INPUTS = ("present", "labels", "weights")
+_NOT_INPUTS = ("present", "labels", "weights", "soft")
 
 
 class ScoringBackbone(Protocol):
@@ -54,17 +54,23 @@ class AnswerForm(ABC):
     own_keys : keys of a batch that the form itself reads, besides those that the backbone reads.
     """
 
-    auto: ClassVar[str]
-    layout: ClassVar[Layout]
-    loss: ClassVar[str] = "cross-entropy"
+    auto: str
+    layout: Layout
+    loss: str = "cross-entropy"
     collator: ClassVar[type[DataCollatorForMultipleChoice]] = DataCollatorForMultipleChoice
     own_keys: ClassVar[tuple[str, ...]] = ()
-    has_head: ClassVar[bool] = False
+    has_head: bool = False
     """Whether a head is trained on top of the backbone (a language model answers in words)."""
-    embeds: ClassVar[bool] = False
+    embeds: bool = False
     """Whether the backbone embeds texts; its pooler, if any, is not used."""
     sliced: bool = False
     """Whether a question that is longer than a batch can be asked in slices."""
+
+    def make_collator(
+        self, tokenizer: Any, multiple: int | None, positions: bool
+    ) -> DataCollatorForMultipleChoice:
+        """The collator of its batches, see `DataCollatorForMultipleChoice`."""
+        return self.collator(tokenizer, multiple, positions)
 
     @abstractmethod
     def encode(self, writer: Writer, item: Item) -> Feature:
@@ -252,13 +258,17 @@ def masked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     return logits.masked_fill(~batch["present"], torch.finfo(logits.dtype).min)
 
 
-def mean_likelihood(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """``(rows, tokens, vocabulary)`` logits to the mean log-probability of ``ids`` where ``mask`` is.
+def token_likelihood(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """``(rows, tokens, vocabulary)`` logits to the log-probability of each of ``ids``, ``(rows, tokens)``."""
+    return logits.gather(2, ids[..., None])[..., 0] - logits.logsumexp(2)
+
+
+def mean_likelihood(likely: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """``(b, k, tokens)`` log-probabilities to their mean over each option's ``own`` tokens, ``(b, k)``.
 
     The mean, because a sum penalizes long options (Brown et al. 2020, section 2.4).
     """
-    chosen = logits.gather(2, ids[..., None])[..., 0] - logits.logsumexp(2)
-    return (chosen * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return (likely * own).sum(2) / own.sum(2).clamp(min=1)
 
 
 def start_token(model: Any) -> int:

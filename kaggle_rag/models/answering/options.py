@@ -15,6 +15,7 @@ from kaggle_rag.models.answering.base import (
     masked,
     mean_likelihood,
     start_token,
+    token_likelihood,
 )
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
@@ -52,13 +53,17 @@ class Options(AnswerForm):
         return item.labelled({**feature, "is_answer": [row.is_answer for row in rows]})
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        return masked(mean_likelihood(*self.likelihoods(model, batch)), batch)
+
+    def likelihoods(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `kaggle_rag.models.answering.marginal.TellsTokens`."""
         questions, wide, tokens = batch["input_ids"].shape
         is_answer = batch["is_answer"].view(-1, tokens)
         longest = tokens - int(torch.nonzero(is_answer.any(0))[0])
         logits = model(**self.flat(batch), logits_to_keep=longest + 1).logits[:, -longest - 1 : -1].float()
         ids = batch["input_ids"].view(-1, tokens)[:, -longest:]
-        likelihoods = mean_likelihood(logits, ids, is_answer[:, -longest:])
-        return masked(likelihoods.view(questions, wide), batch)
+        likely = token_likelihood(logits, ids).view(questions, wide, longest)
+        return likely, batch["is_answer"][..., -longest:]
 
 
 class DecodedAnswerCollator(DataCollatorForMultipleChoice):
@@ -108,15 +113,17 @@ class DecodedOptions(AnswerForm):
         return item.labelled({**{key: [row[key] for row in rows] for key in rows[0]}, "answers": answers})
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        questions, wide, tokens = batch["answers"].shape
-        answers = batch["answers"].view(-1, tokens)
-        mask = answers >= 0
+        return masked(mean_likelihood(*self.likelihoods(model, batch)), batch)
+
+    def likelihoods(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `kaggle_rag.models.answering.marginal.TellsTokens`."""
+        answers = batch["answers"].flatten(0, 1)
         start = torch.full((len(answers), 1), start_token(model), device=answers.device)
         decoder_ids = torch.cat([start, answers.clamp(min=0)[:, :-1]], dim=1)
         given = self._encoded(model, self.inputs(batch), batch["encoded"].flatten())
         logits = model(**given, decoder_input_ids=decoder_ids).logits.float()
-        likelihoods = mean_likelihood(logits, answers.clamp(min=0), mask)
-        return masked(likelihoods.view(questions, wide), batch)
+        likely = token_likelihood(logits, answers.clamp(min=0))
+        return likely.view(batch["answers"].shape), batch["answers"] >= 0
 
     @staticmethod
     def _encoded(model: Any, rows: Batch, encoded: torch.Tensor) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 from kaggle_rag.models import packing
-from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
+from kaggle_rag.models.answering.base import AnswerForm, Batch, masked, mean_likelihood
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature
 from kaggle_rag.models.answering.letters import Letters
@@ -147,19 +147,22 @@ class PackedForm(AnswerForm):
         """The outputs that the form needs of a question's rows."""
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        return self._of_calls(model, batch, [(packing.inputs(model, batch), batch["reads"])])
+        return self.of_outputs(self.outputs(model, batch), batch)
 
     def logits_in_slices(self, model: Any, batch: Batch, tokens: int) -> torch.Tensor:
-        return self._of_calls(model, batch, slices(model, batch, tokens))
+        return self.of_outputs(self._of_calls(model, slices(model, batch, tokens)), batch)
 
-    def _of_calls(self, model: Any, batch: Batch, calls: Iterable[Slice]) -> torch.Tensor:
+    def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
+        """The head's outputs at ``batch["reads"]``, ``(reads, ...)`` float32."""
+        return self._of_calls(model, [(packing.inputs(model, batch), batch["reads"])])
+
+    def _of_calls(self, model: Any, calls: Iterable[Slice]) -> torch.Tensor:
         read = head_logits if self.has_head else token_logits
-        outputs = [read(model, given, reads, self.lean).float() for given, reads in calls]
-        return self.of_outputs(torch.cat(outputs), batch)
+        return torch.cat([read(model, given, reads, self.lean).float() for given, reads in calls])
 
     @abstractmethod
     def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """``(batch, options)`` of the head's outputs at ``batch["reads"]``, ``(reads, ...)`` float32."""
+        """``(batch, options)`` of `outputs`."""
 
 
 class PackedOptions(PackedForm, Options):
@@ -172,11 +175,26 @@ class PackedOptions(PackedForm, Options):
                     yield Read(row, token - 1, places[row], ids[token])
 
     def of_outputs(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return masked(mean_likelihood(*self._by_option(outputs, batch)), batch)
+
+    def likelihoods(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._by_option(self.outputs(model, batch), batch)
+
+    @staticmethod
+    def _by_option(outputs: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """log p(token) ``(b, k, t)``, an option's tokens from the first on, and which there are."""
         likely = outputs[batch["outputs"], batch["targets"]] - outputs.logsumexp(1)[batch["outputs"]]
-        size = batch["present"].numel()
-        total = likely.new_zeros(size).index_add(0, batch["owners"], likely)
-        count = likely.new_zeros(size).index_add(0, batch["owners"], torch.ones_like(likely))
-        return masked((total / count.clamp(min=1)).view(batch["present"].shape), batch)
+        owners, options = batch["owners"], batch["present"].numel()
+        # The tokens of an option are read one behind the other.
+        at = torch.arange(len(owners), device=owners.device)
+        begins = torch.cat([owners.new_ones(1, dtype=torch.bool), owners[1:] != owners[:-1]])
+        number = at - torch.where(begins, at, 0).cummax(0).values
+        shape = (options, int(number.max()) + 1)
+        table = likely.new_zeros(shape).index_put((owners, number), likely)
+        own = torch.zeros(shape, dtype=torch.bool, device=owners.device)
+        own[owners, number] = True
+        whole = (*batch["present"].shape, shape[1])
+        return table.view(whole), own.view(whole)
 
 
 class PackedBinaryPrompt(PackedForm, BinaryPrompt):

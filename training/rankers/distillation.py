@@ -1,0 +1,80 @@
+"""Learn from a teacher's probabilities beside the right answers.
+
+Source: Hinton et al. 2015, Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.data.probabilities import Probabilities
+from kaggle_rag.data.questions import Questions, id_text
+from kaggle_rag.runtime.console import say
+from kaggle_rag.runtime.errors import InputError
+
+# Names that a cross-validation gives to its mixes, the best first.
+_MIXES = ("stack", "blend")
+_TINY = 1e-12
+
+
+def read_teacher(path: Path, name: str, questions: Questions) -> Probabilities:
+    """A teacher's probabilities of these questions, ``(n, k)``; zeros where it did not answer.
+
+    Parameters
+    ----------
+    path : a predictions file of submit or of a cross-validation.
+    name : of the table in it; empty: that of the mix, or the mean of all.
+
+    Raises
+    ------
+    ArtifactError : this is no such file.
+    InputError : it has no such table, or answers none of the questions.
+    """
+    stored = Predictions.read(path)
+    table = _table(stored, name, path)
+    row_of = {pair: row for row, pair in enumerate(zip(stored.ids, stored.marks))}
+    pairs = zip(map(id_text, questions.ids), questions.fingerprints())
+    rows = np.array([row_of.get(pair, -1) for pair in pairs], dtype=np.int64)
+    wide = min(table.shape[1], questions.width)
+    found = np.zeros((len(questions), questions.width), dtype=np.float32)
+    found[rows >= 0, :wide] = np.nan_to_num(table[rows[rows >= 0], :wide])
+    answered = int((found.sum(axis=1) > 0).sum())
+    if not answered:
+        raise InputError(
+            "this teacher answers none of the questions", where=path,
+            expected="a predictions file of the same questions",
+            cure="make one: python -m inference submit, or cross-validate, with these questions",
+        )  # fmt: skip
+    if answered < len(questions):
+        say(f"note: the teacher answers {answered:,} of {len(questions):,} questions; the others have none")
+    return found
+
+
+def _table(stored: Predictions, name: str, path: Path) -> Probabilities:
+    if name and name not in stored.tables:
+        raise InputError(
+            f"no predictions of {name!r}", where=path, expected="one of " + ", ".join(stored.tables),
+            cure="set teacher_name to one of them, or leave it out",
+        )  # fmt: skip
+    chosen = [name] if name else [mix for mix in _MIXES if mix in stored.tables][:1] or [*stored.tables]
+    return np.asarray(np.mean([stored.tables[each] for each in chosen], axis=0), dtype=np.float32)
+
+
+def divergence(logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
+    """T² KL(teacher || student), both at temperature T, a mean over the questions that the teacher answered.
+
+    Parameters
+    ----------
+    batch : with the teacher's probabilities as ``soft`` ``(b, k)``, zeros in the rows of other questions.
+    """
+    soft, present = batch["soft"], batch["present"]
+    taught = soft.sum(1) > 0
+    teacher = (soft.clamp(min=_TINY).log() / temperature).masked_fill(~present, -torch.inf).log_softmax(1)
+    student = (logits / temperature).masked_fill(~present, -torch.inf).log_softmax(1)
+    terms = (teacher.exp() * (teacher - student)).masked_fill(~present, 0.0).sum(1)
+    weights = batch.get("weights", torch.ones_like(terms)) * taught
+    return temperature**2 * (terms * weights).sum() / max(1, len(terms))
