@@ -164,7 +164,7 @@ def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], with
     say(f"without {withheld}:")
     specs = tuple(spec for spec in experiment.specs if weights.get(spec.name))
     tables = out_of_fold(_withheld(experiment, folds, withheld, specs), folds)
-    alike = calibrated(experiment, folds, list(tables.values()))
+    alike = [*calibrated(experiment, folds, tables).values()]
     return blend(alike, [weights[name] for name in tables], present, experiment.solution.blend)
 
 

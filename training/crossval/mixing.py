@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.ensembling.blending import FittedWeights, fit_weights
 from kaggle_rag.ensembling.stacking import FittedStack, fit_stack
@@ -20,7 +22,8 @@ STACK = "stack.npz"
 class Mixture:
     """Tables of the rankers, their blend and, if requested, their stack; and how these were fitted.
 
-    A ranker's probabilities are blended at its temperature, which has the least log loss out of fold.
+    A ranker's probabilities are blended at its temperature, which has the least log loss out of fold. Those
+    that differ by their seed alone share a temperature and a weight.
     """
 
     tables: Mapping[str, Probabilities]
@@ -41,31 +44,91 @@ def needs_temperatures(rankers: int, rule: str) -> bool:
     return rankers > 1 and rule != "ranks"
 
 
+def groups_of(experiment: Experiment, names: Sequence[str]) -> list[list[str]]:
+    """The names of those rankers that differ by their seed alone, group by group, in order.
+
+    Only means of probabilities are the same taken in one step or in two: by another rule each is alone.
+    """
+    own = {spec.name: spec.group for spec in experiment.specs}
+    if experiment.solution.blend != "probabilities":
+        return [[name] for name in names]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(own[name] or name, []).append(name)
+    return list(groups.values())
+
+
 def calibrated(
-    experiment: Experiment, folds: Folds, tables: Sequence[Probabilities]
-) -> list[Probabilities]:
+    experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities]
+) -> dict[str, Probabilities]:
     """The tables as they are blended: each fold at the temperature that was fitted on the others."""
-    if not needs_temperatures(len(tables), experiment.solution.blend):
-        return list(tables)
-    questions = experiment.questions
-    return [cross_fitted(table, questions.answers, questions.present, folds) for table in tables]
+    groups, questions = groups_of(experiment, [*tables]), experiment.questions
+    if not needs_temperatures(len(groups), experiment.solution.blend):
+        return dict(tables)
+    found: dict[str, Probabilities] = {}
+    for group in groups:
+        count = len(group)
+        fitted = cross_fitted(
+            np.concatenate([tables[name] for name in group]), np.tile(questions.answers, count),
+            np.tile(questions.present, (count, 1)), np.tile(folds, count),
+        )  # fmt: skip
+        found |= dict(zip(group, np.split(fitted, count)))
+    return found
+
+
+def _temperatures(
+    experiment: Experiment, groups: Sequence[Sequence[str]], tables: Mapping[str, Probabilities]
+) -> dict[str, float]:
+    """By ranker; 1 where a blend does not depend on them."""
+    if not needs_temperatures(len(groups), experiment.solution.blend):
+        return dict.fromkeys(tables, 1.0)
+    answers, present = experiment.questions.answers, experiment.questions.present
+    found: dict[str, float] = {}
+    for group in groups:
+        together = np.concatenate([tables[name] for name in group])
+        fitted = fit_temperature(
+            together, np.tile(answers, len(group)), np.tile(present, (len(group), 1))
+        )
+        found |= dict.fromkeys(group, round(fitted, 3))
+    return found
+
+
+def _shared_out(
+    weights: FittedWeights, groups: Sequence[Sequence[str]], names: Sequence[str]
+) -> FittedWeights:
+    """Weights of the groups as those of their rankers, in the order of ``names``."""
+
+    def each(of_groups: Sequence[float]) -> tuple[float, ...]:
+        own = {name: w / len(group) for w, group in zip(of_groups, groups) for name in group}
+        return tuple(own[name] for name in names)
+
+    tried = each(weights.tried) if weights.tried else None
+    return dataclasses.replace(weights, weights=each(weights.weights), tried=tried)
 
 
 def mix(experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities]) -> Mixture:
     """Fit blend and stack; a stack is saved in the experiment's folder."""
     settings, rule = experiment.settings, experiment.solution.blend
     answers, present = experiment.questions.answers, experiment.questions.present
-    temperatures = (1.0,) * len(tables)
-    if needs_temperatures(len(tables), rule):
-        temperatures = tuple(
-            round(fit_temperature(table, answers, present), 3) for table in tables.values()
-        )  # fmt: skip
-    alike = calibrated(experiment, folds, list(tables.values()))
-    weights = fit_weights(alike, answers, present, rule, folds=folds, seed=settings.seed)
-    mixed = {**tables, BLEND: weights.held_out}
+    groups = groups_of(experiment, [*tables])
+    temperatures = _temperatures(experiment, groups, tables)
+    alike = calibrated(experiment, folds, tables)
+    means = [_mean([alike[name] for name in group]) for group in groups]
+    weights = fit_weights(means, answers, present, rule, folds=folds, seed=settings.seed)
+    seeds = {
+        f"{group[0]}, {len(group)} seeds": _mean([tables[name] for name in group])
+        for group in groups
+        if len(group) > 1
+    }
+    mixed = {**tables, **seeds, BLEND: weights.held_out}
     stack = None
     if settings.stack:
         stack = fit_stack(tables, answers, present, kind=settings.stack, folds=folds, seed=settings.seed)
         stack.stack.save(experiment.folder / STACK)
         mixed[STACKED] = stack.held_out
-    return Mixture(mixed, weights, temperatures, stack)
+    shared = _shared_out(weights, groups, [*tables])
+    return Mixture(mixed, shared, tuple(temperatures[name] for name in tables), stack)
+
+
+def _mean(tables: Sequence[Probabilities]) -> Probabilities:
+    return np.asarray(np.mean(tables, axis=0), dtype=np.float32)

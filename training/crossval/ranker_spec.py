@@ -28,6 +28,9 @@ _GIVEN = (
 )  # fmt: skip
 
 
+_MOST_SEEDS = 20
+
+
 class RunPaths(NamedTuple):
     """What the runs of all folds share: the files they learn from, and where they write."""
 
@@ -45,6 +48,7 @@ class RankerSpec:
     Attributes
     ----------
     name : its name in tables and files.
+    group : the name of the first of those that differ by their seed alone (``train.seeds``).
     settings : its entry in the solution.
     command : the command that trains it; ``None`` if it is used as is.
     train : settings of its training, without those that the cross-validation chooses.
@@ -54,6 +58,7 @@ class RankerSpec:
     settings: RankerSettings
     command: str | None
     train: dict[str, Any]
+    group: str = ""
 
     def run(self, paths: RunPaths, fold: int | None) -> RankerRun:
         """The settings of the run of one fold, or (``None``) of the run on all questions.
@@ -129,10 +134,25 @@ def specs_of(solution: Solution, folder: Path) -> tuple[RankerSpec, ...]:
         command = None if settings.train is None else _command(settings.kind, train, where)
         resolve(train, COMMANDS.get(command or "", RankerRun), folder)
         backbone = train.get("model") or settings.options.get("folder") or settings.kind
-        taken = {BLEND, STACKED, *(spec.name for spec in specs)}
-        name = free_name(str(backbone), settings.kind, taken)
-        specs.append(RankerSpec(name, settings, command, train))
+        group = ""
+        for changes in _by_seed(train, where):
+            taken = {BLEND, STACKED, *(spec.name for spec in specs)}
+            name = free_name(str(backbone), settings.kind, taken)
+            group = group or name
+            specs.append(RankerSpec(name, settings, command, {**train, **changes}, group))
     return tuple(specs)
+
+
+def _by_seed(train: dict[str, Any], where: str) -> list[dict[str, int]]:
+    """What differs between the trainings of one entry; its key ``seeds`` is removed from ``train``."""
+    count, first = train.pop("seeds", 1), train.get("seed", 0)
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_SEEDS:
+        raise ConfigError(
+            f"{count!r}", where=f"{where}.seeds", expected=f"how many to train, 1 to {_MOST_SEEDS}"
+        )
+    if count == 1 or not isinstance(first, int):
+        return [{}]
+    return [{"seed": first + number} for number in range(count)]
 
 
 def _command(kind: str, train: dict[str, Any], where: str) -> str:

@@ -1,0 +1,105 @@
+"""Several seeds of one ranker count as one, with a weight and a temperature that they share."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from crossval_toys import rows, solution, telling, trained
+
+from inference.predict import predict
+from kaggle_rag.config import load
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.predictions import Predictions
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import fit_weights
+from kaggle_rag.evaluation.calibration import cross_fitted
+from kaggle_rag.rankers.resources import Resources
+from kaggle_rag.rankers.trained import TrainedRanker
+from kaggle_rag.runtime.errors import ConfigError, KitError
+from training.crossval.experiment import Experiment
+from training.crossval.mixing import groups_of
+from training.crossval.run import cross_validate
+from training.crossval.settings import CrossValidationSettings
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two seeds of one ranker beside another one, cross-validated and trained on everything."""
+    folder = tmp_path_factory.mktemp("seeds")
+    questions = rows(80, 0)
+    rankers = [trained(seeds=2, seed=5), trained(epochs=1, learning_rate=1e-3)]
+    path = solution(folder, questions, telling(questions), rankers=rankers)
+    settings = CrossValidationSettings(path, folds=2, alike="words", out=folder / "run", final=True)
+    report = cross_validate(settings)
+    return folder, report
+
+
+def tables_of(folder):
+    stored = Predictions.read(folder / "run" / "oof.parquet")
+    return stored, {name: stored.tables[name].astype(np.float64) for name in stored.tables}
+
+
+def test_each_seed_is_trained_and_their_mean_is_reported(made):
+    folder, report = made
+    _, tables = tables_of(folder)
+    assert [*tables] == ["tiny", "tiny-2", "tiny-3", "tiny, 2 seeds", "blend"]
+    np.testing.assert_allclose(tables["tiny, 2 seeds"], (tables["tiny"] + tables["tiny-2"]) / 2, atol=1e-6)
+    plans = [
+        json.loads((folder / "run" / name / "fold-0" / "training.json").read_text())["plan"]
+        for name in ("tiny", "tiny-2")
+    ]
+    assert [plan["seed"] for plan in plans] == [5, 6] and "seeds" not in plans[0]
+    assert np.abs(tables["tiny"] - tables["tiny-2"]).max() > 1e-5
+    assert "tiny, 2 seeds" in report.as_json()["scores"]
+
+
+def test_the_blend_counts_them_once(made):
+    """By hand: both seeds at one temperature, their mean weighed against the other ranker."""
+    folder, _ = made
+    stored, tables = tables_of(folder)
+    questions = Questions.read(folder / "solution.csv")
+    answers, present, folds = questions.answers, questions.present, stored.folds
+    both = np.concatenate([tables["tiny"], tables["tiny-2"]]).astype(np.float32)
+    twice = [np.concatenate([each, each]) for each in (answers, present, folds)]
+    first, second = np.split(cross_fitted(both, *twice), 2)
+    other = cross_fitted(stored.tables["tiny-3"], answers, present, folds)
+    fitted = fit_weights([(first + second) / 2, other], answers, present, folds=folds)
+    np.testing.assert_allclose(tables["blend"], fitted.held_out, atol=1e-5)
+    found = yaml.safe_load((folder / "run" / "solution.yaml").read_text())["rankers"]
+    kept = [weight for weight in (fitted.weights[0] / 2, fitted.weights[0] / 2, fitted.weights[1]) if weight]
+    assert [ranker["weight"] for ranker in found] == pytest.approx(kept, abs=1e-4)
+    assert len({ranker["temperature"] for ranker in found[:2]}) == 1
+
+
+def test_a_submission_of_the_solution_blends_the_same(made):
+    folder, _ = made
+    path = folder / "run" / "solution.yaml"
+    described = yaml.safe_load(path.read_text())
+    questions = Questions.read(folder / "solution.csv").take(range(12))
+    contexts = read_contexts(folder / "solution.parquet", questions)
+    blended = predict(Resources.open(load(path)), questions, contexts)
+    total, weights = 0.0, 0.0
+    for ranker in described["rankers"]:
+        with TrainedRanker(str(folder / "run" / ranker["options"]["folder"]), device="cpu") as opened:
+            table = opened.probabilities(questions, contexts).astype(np.float64)
+        sharpened = table ** (1 / ranker["temperature"])
+        total = total + ranker["weight"] * sharpened / sharpened.sum(axis=1, keepdims=True)
+        weights += ranker["weight"]
+    np.testing.assert_allclose(blended, total / weights, atol=1e-5)
+
+
+def test_by_ranks_each_seed_is_a_ranker_of_its_own(made):
+    folder, _ = made
+    path = folder / "ranks.yaml"
+    path.write_text((folder / "solution.yaml").read_text() + "\nblend: ranks\n")
+    experiment = Experiment.open(CrossValidationSettings(path, folds=2, alike="words", out=folder / "ranks"))
+    assert groups_of(experiment, ["tiny", "tiny-2"]) == [["tiny"], ["tiny-2"]]
+
+
+@pytest.mark.parametrize("count", [0, 21, "three", True, 2.0])
+def test_a_number_of_seeds_that_is_none_is_refused(tmp_path, count):
+    questions = rows(20, 0)
+    path = solution(tmp_path, questions, telling(questions), rankers=[trained(seeds=count)])
+    with pytest.raises((ConfigError, KitError), match="seeds"):
+        Experiment.open(CrossValidationSettings(path, folds=2, alike="words", out=tmp_path / "run"))
