@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inference.report.runs import StoredRun
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, check_ids
 from kaggle_rag.data.submission import ranks_in_submission, validate
 from kaggle_rag.data.tables import read_rows
+from kaggle_rag.evaluation.calibration import Bin, calibration_error, reliability, reliability_lines
 from kaggle_rag.evaluation.metrics import (
     Interval,
     accuracy,
@@ -21,8 +23,9 @@ from kaggle_rag.evaluation.metrics import (
     bootstrap,
     map_at_k,
     precision_at_k,
+    ranks_of_answers,
 )
-from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.errors import InputError, KitError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,8 @@ class ScoreReport:
     map_at_3 : its mean, with a 95 % bootstrap interval.
     letters : number of letters in the longest prediction.
     map_at_k, precision_at_k : by k, from 1 to ``letters``.
+    bins, ece : reliability of the probabilities that the submission was made from, and its expected
+        calibration error; empty and ``None`` where these do not lie beside it.
     """
 
     map_at_3: Interval
@@ -42,6 +47,8 @@ class ScoreReport:
     letters: int
     map_at_k: dict[int, float]
     precision_at_k: dict[int, float]
+    bins: tuple[Bin, ...] = ()
+    ece: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The figures as plain JSON."""
@@ -49,6 +56,8 @@ class ScoreReport:
             "map@3": self.map_at_3.mean, "low": self.map_at_3.low, "high": self.map_at_3.high,
             "accuracy": self.accuracy, "questions": self.questions, "letters": self.letters,
             "map@k": self.map_at_k, "precision@k": self.precision_at_k,
+            "ece": self.ece and dataclasses.asdict(self.ece),
+            "reliability": [dataclasses.asdict(each) for each in self.bins],
         }  # fmt: skip
 
     def text(self) -> str:
@@ -62,6 +71,8 @@ class ScoreReport:
         ]
         for k, value in self.map_at_k.items():
             lines.append(f"{k:>3}{value:>9.4f}{self.precision_at_k[k]:>14.4f}")
+        if self.ece:
+            lines += ["", f"calibration error {self.ece}", "", *reliability_lines(self.bins)]
         return "\n".join(lines)
 
 
@@ -79,7 +90,28 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreRe
     return ScoreReport(
         bootstrap(average_precision_at_k(ranks)), accuracy(ranks), len(ranks), letters,
         {k: map_at_k(ranks, k) for k in upto}, {k: precision_at_k(ranks, k) for k in upto},
+        *(((), None) if limit else _calibration(submission, solution, ranks)),
     )  # fmt: skip
+
+
+def _calibration(
+    submission: Path, solution: Path, ranks: npt.NDArray[np.int64]
+) -> tuple[tuple[Bin, ...], Interval | None]:
+    """Of the probabilities beside a submission, if it was made from them and from these questions."""
+    try:
+        run = StoredRun.open(submission.with_name(submission.stem + ".predictions"))
+        questions = Questions.read(solution)
+        rows = run.rows_in(questions, solution)
+    except KitError:
+        return (), None
+    asked = questions.take(rows)
+    answers, present = asked.answers, asked.present
+    table = next(iter(run.mixed(present).values()))
+    # A submission that was changed, or is of another run, says nothing of these probabilities.
+    first = ranks_of_answers(table, answers, present) == 1
+    if len(rows) != len(ranks) or not np.array_equal(first[np.argsort(rows)], ranks == 1):
+        return (), None
+    return reliability(table, answers, present), calibration_error(table, answers, present)
 
 
 def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:

@@ -7,8 +7,9 @@ from html import escape
 
 import numpy as np
 
-from inference.report.data import Bin, ReportData
+from inference.report.data import ReportData
 from inference.run_log import Stage
+from kaggle_rag.evaluation.calibration import Bin
 from kaggle_rag.evaluation.slices import Slice
 from kaggle_rag.runtime.console import duration
 from kaggle_rag.runtime.errors import show_size
@@ -162,9 +163,10 @@ def ranker_table(data: ReportData) -> str:
         rows.append((
             each.name, "–" if each.weight is None else f"{each.weight:.3f}",
             str(found.map3) if found else "–", f"{found.accuracy:.3f}" if found else "–",
-            f"{found.log_loss:.3f}" if found else "–", f"{each.answered:,} of {len(data.questions):,}",
+            f"{found.log_loss:.3f}" if found else "–", str(found.ece) if found else "–",
+            f"{each.answered:,} of {len(data.questions):,}",
         ))  # fmt: skip
-    headers = ("ranker", "weight", "MAP@3 [95 %]", "accuracy", "log loss", "answered")
+    headers = ("ranker", "weight", "MAP@3 [95 %]", "accuracy", "log loss", "ECE [95 %]", "answered")
     return table(headers, rows, "Rankers: weights, scores and coverage")
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from inference.run_log import Stage
+from kaggle_rag.evaluation.calibration import Bin
 from kaggle_rag.evaluation.metrics import Comparison, Interval
 from kaggle_rag.evaluation.slices import Slice
 
@@ -30,12 +31,16 @@ COMPARED = {
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Scores over the ``questions`` that are answered and whose answer is known; ``log_loss`` in nats."""
+    """Scores over the ``questions`` that are answered and whose answer is known.
+
+    ``log_loss`` is in nats, ``ece`` the expected calibration error.
+    """
 
     map3: Interval
     accuracy: float
     log_loss: float
     questions: int
+    ece: Interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,21 +58,6 @@ class RankerView:
     weight: float | None
     answered: int
     scores: Scores | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Bin:
-    """Questions whose likeliest option has a probability from ``low`` to ``high``.
-
-    ``confidence`` is the mean of that probability, ``accuracy`` the share of right answers; both are 0 in
-    an empty bin.
-    """
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
 
 
 @dataclasses.dataclass(frozen=True)

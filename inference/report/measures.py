@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.report.compare import Other, comparison_of, firsts, flags_beside
-from inference.report.data import Bin, OptionView, QuestionView, RankerView, ReportData, Scores
+from inference.report.data import OptionView, QuestionView, RankerView, ReportData, Scores
 from inference.report.evidence import best_score, snippet_views
 from inference.report.runs import StoredRun
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, ranking
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text
+from kaggle_rag.evaluation.calibration import calibration_error, reliability
 from kaggle_rag.evaluation.metrics import (
     accuracy,
     average_precision_at_k,
@@ -29,7 +30,6 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 # Below this margin the order of the first two options is an accident.
 _LOW = 0.1
-_BINS = 10
 # What a probability of 0 costs at most in a log loss, as in a cross-validation.
 _FLOOR = 1e-12
 
@@ -92,27 +92,9 @@ def scores(table: Probabilities, questions: Questions) -> Scores | None:
     ranks = ranks_of_answers(table, answers, present)
     right = np.maximum(table[np.arange(len(rows)), answers], _FLOOR)
     return Scores(
-        bootstrap(average_precision_at_k(ranks)), accuracy(ranks), float(-np.log(right).mean()), len(rows)
-    )
-
-
-def reliability(table: Probabilities, answers: npt.NDArray[np.int64], present: Mask) -> tuple[Bin, ...]:
-    """Ten equal bins of the likeliest option's probability; none without questions.
-
-    Source: Guo et al. 2017, On calibration of modern neural networks, https://arxiv.org/abs/1706.04599.
-    """
-    if not len(answers):
-        return ()
-    first = ranking(table, present)[:, 0]
-    confidence = table[np.arange(len(table)), first].astype(np.float64)
-    right = first == answers
-    places = np.clip((confidence * _BINS).astype(np.int64), 0, _BINS - 1)
-    bins = []
-    for place in range(_BINS):
-        here = places == place
-        means = (float(confidence[here].mean()), float(right[here].mean())) if here.any() else (0.0, 0.0)
-        bins.append(Bin(place / _BINS, (place + 1) / _BINS, int(here.sum()), *means))
-    return tuple(bins)
+        bootstrap(average_precision_at_k(ranks)), accuracy(ranks), float(-np.log(right).mean()), len(rows),
+        calibration_error(table, answers, present),
+    )  # fmt: skip
 
 
 def _view(name: str, table: Probabilities, questions: Questions, weight: float | None) -> RankerView:

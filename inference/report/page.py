@@ -32,7 +32,7 @@ def _summary(data: ReportData) -> str:
         known = f" of {found.questions:,}" if found.questions < len(data.questions) else ""
         facts += [
             (f"MAP@3{known}", str(found.map3)), ("Accuracy", f"{found.accuracy:.3f}"),
-            ("Log loss (nats)", f"{found.log_loss:.3f}"),
+            ("Log loss (nats)", f"{found.log_loss:.3f}"), ("Calibration error", str(found.ece)),
         ]  # fmt: skip
     else:
         facts.append(("MAP@3", "the right answers are not known"))

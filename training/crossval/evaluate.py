@@ -11,6 +11,7 @@ import numpy.typing as npt
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import blend
+from kaggle_rag.evaluation.calibration import calibration_error
 from kaggle_rag.evaluation.fold_table import Folds
 from kaggle_rag.evaluation.metrics import (
     accuracy,
@@ -63,6 +64,7 @@ def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerSc
         accuracy(ranks_of_answers(table, answers, present)),
         float(-np.log(right).mean()),
         tuple(bootstrap(values[folds == fold]) for fold in np.unique(folds)),
+        calibration_error(table, answers, present),
     )
 
 

@@ -17,17 +17,22 @@ _DIGITS = 4
 
 @dataclasses.dataclass(frozen=True)
 class RankerScores:
-    """Metrics of one ranker or mix on questions it was not fitted on; ``log_loss`` in nats."""
+    """Metrics of one ranker or mix on questions it was not fitted on.
+
+    ``log_loss`` is in nats, ``ece`` the expected calibration error.
+    """
 
     map3: Interval
     accuracy: float
     log_loss: float
     folds: tuple[Interval, ...]
+    ece: Interval
 
     def as_json(self) -> dict[str, Any]:
         return {
             "map@3": _rounded(self.map3), "accuracy": round(self.accuracy, _DIGITS),
-            "log loss": round(self.log_loss, _DIGITS), "folds": [_rounded(fold) for fold in self.folds],
+            "log loss": round(self.log_loss, _DIGITS), "ece": _rounded(self.ece),
+            "folds": [_rounded(fold) for fold in self.folds],
         }  # fmt: skip
 
 
@@ -177,10 +182,10 @@ class CrossValidationReport:
             f"{self.run}: {sum(self.folds):,} questions in {len(self.folds)} folds, "
             f"chance {self.chance:.3f}",
             "",
-            f"{'MAP@3':<{wide}}  {'all folds':<22}accuracy  log loss",
+            f"{'MAP@3':<{wide}}  {'all folds':<22}accuracy  log loss  calibration error",
         ]
         for name, score in self.scores.items():
-            rest = f"{score.accuracy:>8.3f}{score.log_loss:>10.3f}"
+            rest = f"{score.accuracy:>8.3f}{score.log_loss:>10.3f}  {score.ece}"
             lines.append(f"{name:<{wide}}  {score.map3!s:<22}{rest}")
         lines += ["", "MAP@3 by fold (questions):"]
         for fold, count in enumerate(self.folds):

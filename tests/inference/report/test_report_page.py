@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_toys import cli, page_of_run, parsed, synthetic
 
-from inference.report.data import Bin, OptionView, QuestionView, RankerView, ReportData, SnippetView
+from inference.report.data import OptionView, QuestionView, RankerView, ReportData, SnippetView
 from inference.report.page import page_of
+from kaggle_rag.evaluation.calibration import Bin
 
 EVIL = "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
 ROWS = [
@@ -80,6 +82,16 @@ def brute_force(table):
     return points / len(ROWS), first / len(ROWS), loss / len(ROWS)
 
 
+def calibration_error(table):
+    """By ten lists of how sure it is, and whether it is right."""
+    bins = {}
+    for row, cells in zip(ROWS, table):
+        best = max((x for x in "ABC" if row[x]), key=lambda x: cells["ABC".index(x)])
+        sure = cells["ABC".index(best)]
+        bins.setdefault(min(int(sure * 10), 9), []).append((sure, best == row["answer"]))
+    return sum(abs(sum(right - sure for sure, right in held)) for held in bins.values()) / len(ROWS)
+
+
 def test_only_the_style_and_the_script_of_the_policy_are_there(made):
     _, root = made
     policy = root.one("meta", http_equiv="Content-Security-Policy").attributes["content"]
@@ -125,13 +137,31 @@ def test_the_figures_are_those_of_brute_force(run, made, number):
     low, high = map(float, re.fullmatch(rf"{score:.3f} \[(.+), (.+)\]", cells[1]).groups())
     assert low <= score + 5e-4 and score - 5e-4 <= high and low < high
     assert cells[2:4] == [f"{right:.3f}", f"{loss:.3f}"]
+    assert cells[4].startswith(f"{calibration_error(table):.3f} [")
     if number == 0:
         facts = {
             each.one("dt").text: each.one("dd").text for each in root.one("dl", class_="facts").all("div")
         }
         # Three options: (1 + 1/2 + 1/3) / 3; two: (1 + 1/2) / 2.
         assert facts.pop("Chance (MAP@3)") == f"{(3 * 11 / 18 + 3 / 4) / 4:.3f}"
-        assert list(facts.values()) == ["4", cells[1], cells[2], cells[3]]
+        assert list(facts.values()) == ["4", *cells[1:5]]
+
+
+def test_a_score_tells_how_sure_the_answers_were(run, tmp_path, capsys):
+    capsys.readouterr()
+    assert cli("score", run / "s.csv", run / "train.jsonl", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ece"]["mean"] == pytest.approx(calibration_error(blended(run)), abs=1e-5)
+    assert sum(each["count"] for each in told["reliability"]) == len(ROWS)
+    # A submission that these probabilities would not give, or without any beside it.
+    rows = list(csv.DictReader((run / "s.csv").open(newline="")))
+    shutil.copytree(run / "s.predictions", tmp_path / "s.predictions")
+    for name in ("s.csv", "other.csv"):
+        lines = [f"{row['id']},{' '.join(row['prediction'].split()[::-1])}\n" for row in rows[:1]]
+        lines += [f'"{row["id"].replace(chr(34), chr(34) * 2)}",{row["prediction"]}\n' for row in rows[1:]]
+        (tmp_path / name).write_text("id,prediction\n" + "".join(lines), encoding="utf-8")
+        assert cli("score", tmp_path / name, run / "train.jsonl", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["ece"] is None
 
 
 def test_every_question_is_there_with_every_probability(run, made):
