@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kaggle_rag.models.answering.base import AnswerForm
 
 
+_NONE = "none of the above"
+
+
 @dataclasses.dataclass(frozen=True)
 class RankerDataset:
     """Questions with their answers and contexts (``None`` if none are read).
@@ -96,6 +99,7 @@ class Changes:
     drop_snippets: float
     weaker: float
     seed: int
+    none_of_above: float = 0.0
 
 
 class EpochQuestions:
@@ -130,6 +134,8 @@ class EpochQuestions:
             item = self.weaker[row]
         if self.changes.drop_snippets:
             item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
+        if self.changes.none_of_above and rng.random() < self.changes.none_of_above:
+            item = with_none_of_above(item, rng)
         order = [*range(len(item.options))]
         if self.changes.shuffle:
             order = [int(column) for column in rng.permutation(len(item.options))]
@@ -150,6 +156,23 @@ def in_order(item: Item, order: Sequence[int]) -> Item:
         tuple(item.contexts[column] for column in order),
         list(order).index(item.answer) if item.answer >= 0 else item.answer,
     )
+
+
+def with_none_of_above(item: Item, rng: np.random.Generator) -> Item:
+    """The question with an option that is "None of the above": the right one in half of the cases.
+
+    In the other half it replaces a wrong one, so that its words alone tell nothing. A question that has such
+    an option, or only two options, stays as it is.
+    """
+    wrong = [place for place in item.places if place != item.answer]
+    if len(wrong) < 2 or any(_NONE in (option or "").lower() for option in item.options):
+        return item
+    place = item.answer if rng.random() < 0.5 else wrong[int(rng.integers(len(wrong)))]
+    # What was found for the option that is gone would tell what it was.
+    other = wrong[0] if wrong[0] != place else wrong[1]
+    options, contexts = list(item.options), list(item.contexts)
+    options[place], contexts[place] = _NONE.capitalize(), contexts[other]
+    return item._replace(options=tuple(options), contexts=tuple(contexts))
 
 
 def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:

@@ -88,6 +88,10 @@ class RankerRun(TrainingSettings):
     drop_snippets: float = Field(
         0.0, ge=0, lt=1, description="share of the snippets dropped in training, redrawn every epoch"
     )
+    none_of_above: float = Field(
+        0.0, ge=0, lt=1, description="share of the questions in which an option becomes 'None of the above': "
+        "in half of them the right one, which then is the answer",
+    )  # fmt: skip
     weaker_contexts: Path | None = Field(
         None, description="contexts of a different quality for the same questions, mixed in for training"
     )
@@ -131,6 +135,10 @@ class RankerRun(TrainingSettings):
     teacher_weight: float = Field(0.5, ge=0, le=1, description="share of the loss that is the teacher's")
     teacher_temperature: float = Field(2.0, gt=0, description="at which both are compared")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all options")
+    r_drop: float = Field(
+        0.0, ge=0, description="weight of the divergence between two passes with other dropout (R-Drop); it "
+        "takes twice the time",
+    )  # fmt: skip
     adversarial: Literal["none", "fgm", "awp"] = Field(
         "none", description="a second pass with perturbed embeddings (FGM) or weights (AWP)"
     )

@@ -247,7 +247,10 @@ def _trainer(
     held: RankerDataset,
     work: Path,
 ) -> RankerTrainer:
-    changes = Changes(settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed)
+    changes = Changes(
+        settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed,
+        settings.none_of_above,
+    )  # fmt: skip
     weaker = None
     if settings.weaker_contexts:
         contexts = read_contexts(settings.weaker_contexts, training.questions)

@@ -77,6 +77,19 @@ def _weights(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return batch.get("weights", torch.ones_like(batch["labels"], dtype=torch.float32))[:, None]
 
 
+def symmetric_divergence(
+    one: torch.Tensor, other: torch.Tensor, batch: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """The mean of both KL divergences between two passes over the same questions with other dropout.
+
+    Source: Liang et al. 2021, R-Drop, https://arxiv.org/abs/2106.14448, equation 3.
+    """
+    first, second = one.log_softmax(1), other.log_softmax(1)
+    # An absent option has a probability of 0, and the lowest float as its logarithm.
+    gaps = (first.exp() - second.exp()) * (first - second).masked_fill(~batch["present"], 0.0)
+    return (gaps.sum(1) / 2 * _weights(batch)[:, 0]).mean()
+
+
 LOSSES: dict[str, Callable[[torch.Tensor, dict[str, torch.Tensor], float], torch.Tensor]] = {
     "cross-entropy": cross_entropy,
     "binary": binary,
@@ -98,6 +111,14 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
         logits = self.backbone.form.logits(model, inputs)
+        loss = self._loss(logits, inputs)
+        if not self.settings.r_drop:
+            return loss
+        again = self.backbone.form.logits(model, inputs)
+        loss = (loss + self._loss(again, inputs)) / 2
+        return loss + self.settings.r_drop * symmetric_divergence(logits, again, inputs)
+
+    def _loss(self, logits: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         loss = self.loss(logits, inputs, self.settings.label_smoothing)
         if "soft" not in inputs:
             return loss

@@ -1,0 +1,74 @@
+"""Harder training: an option that is none of the others, and two passes that must agree."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from ranker_toys import WORDS, asked, backbone, files, rows
+
+from training.rankers.dataset import with_none_of_above
+from training.rankers.settings import MultipleChoiceRun
+from training.rankers.train import train_ranker
+from training.rankers.trainer import symmetric_divergence
+
+NONE = "None of the above"
+
+
+def item(answer=1):
+    options = ("amber", "birch", None, "cedar", "delta")
+    return asked("the right ?", options, [f"{option} frost" for option in options], answer)
+
+
+def test_half_of_the_time_the_right_option_is_gone():
+    rng = np.random.default_rng(0)
+    right = 0
+    for _ in range(400):
+        changed = with_none_of_above(item(), rng)
+        (place,) = [n for n, option in enumerate(changed.options) if option == NONE]
+        assert changed.answer == 1 and changed.options[2] is None
+        right += place == 1
+        kept = [n for n in (0, 1, 3, 4) if n != place]
+        assert all(changed.options[n] == item().options[n] for n in kept)
+        assert all(changed.contexts[n] == item().contexts[n] for n in kept)
+        # Its own context would tell which option it was.
+        assert changed.contexts[place] != item().contexts[place]
+        assert changed.contexts[place] in [item().contexts[n] for n in (0, 3, 4)]
+    # Binomial(400, 1/2): 200 with a standard deviation of 10.
+    assert 150 < right < 250
+
+
+@pytest.mark.parametrize("options", [("amber", "birch"), ("amber", "birch", "NONE OF THE ABOVE", "cedar")])
+def test_a_question_that_cannot_be_changed_stays(options):
+    known = asked("the right ?", options, ["frost"] * len(options), 0)
+    assert all(with_none_of_above(known, np.random.default_rng(n)) == known for n in range(20))
+
+
+def test_the_divergence_is_torchs_both_ways():
+    torch.manual_seed(0)
+    one, other = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
+    present = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 1, 1]]).bool()
+    lowest = torch.finfo(torch.float32).min
+    hidden = [each.masked_fill(~present, lowest) for each in (one, other)]
+    weights = torch.tensor([1.0, 0.5, 1.0])
+    batch = {"present": present, "labels": torch.tensor([0, 0, 0]), "weights": weights}
+    total = 0
+    for row, weight in enumerate(weights):
+        p, q = (each[row][present[row]].log_softmax(0) for each in (one, other))
+        both = F.kl_div(q, p.exp(), reduction="sum") + F.kl_div(p, q.exp(), reduction="sum")
+        total = total + weight * both / 2
+    found = symmetric_divergence(*hidden, batch)
+    torch.testing.assert_close(found, total / 3)
+    gradients = [torch.autograd.grad(each, one, retain_graph=True)[0] for each in (found, total / 3)]
+    torch.testing.assert_close(*gradients)
+    assert float(symmetric_divergence(hidden[0], hidden[0], batch)) == 0
+
+
+def test_a_run_with_both_learns(tmp_path):
+    train, contexts = files(tmp_path, "train", rows(256, 0, words=WORDS[:6]))
+    held, held_contexts = files(tmp_path, "held", rows(40, 1, words=WORDS[:6]))
+    record = train_ranker("multiple-choice", MultipleChoiceRun(
+        model=str(backbone("bert", tmp_path / "bert")), questions=train, contexts_file=contexts,
+        validation=held, validation_contexts=held_contexts, max_tokens=48, batch=16, device="cpu",
+        learning_rate=1e-3, epochs=12, r_drop=0.3, none_of_above=0.1, out=tmp_path / "out",
+    ))  # fmt: skip
+    assert record["result"]["after"]["map@3"] > 0.9
