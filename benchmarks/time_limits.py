@@ -8,6 +8,7 @@ limit is a run of its own, by the command that a user types, under ``limits.ram`
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import shutil
@@ -157,12 +158,12 @@ def small_model(folder: Path) -> Path:
 
 def submit(made: Prepared, out: Path, limit: str, ram: str) -> tuple[float, dict[str, Any]]:
     """Run a submission from nothing; its seconds and its run.json."""
-    shutil.rmtree(out.with_name(out.stem + ".predictions"), ignore_errors=True)
+    shutil.rmtree(_predictions(out), ignore_errors=True)
     out.unlink(missing_ok=True)
     start = time.perf_counter()
     kit(*_command(made, out, limit, ram))
     seconds = time.perf_counter() - start
-    return seconds, json.loads((out.with_name(out.stem + ".predictions") / "run.json").read_text())
+    return seconds, json.loads((_predictions(out) / "run.json").read_text())
 
 
 def _command(made: Prepared, out: Path, limit: str, ram: str) -> list[Any]:
@@ -206,7 +207,7 @@ def by_limit(made: Prepared, folder: Path, minutes: Sequence[float], ram: str) -
 def answered(made: Prepared, out: Path, questions: Questions) -> tuple[Solution, list[Probabilities]]:
     """The tables of a run's rankers, in the order of the solution; NaN where one was not asked."""
     solution = load(made.solution)
-    folder = out.with_name(out.stem + ".predictions")
+    folder = _predictions(out)
     tables = []
     for ranker in solution.rankers:
         name = Path(ranker.options.get("folder", ranker.kind)).name
@@ -235,6 +236,18 @@ def plan_rows(plan: dict[str, Any], seconds: float, run: dict[str, Any]) -> list
         "took / foreseen": f"{seconds / plan['seconds']:.2f}",
     }  # fmt: skip
     return [*rows, whole]
+
+
+def whole_run(made: Prepared, longest: Path, ram: str) -> Path:
+    """The longest run with what it left unanswered: every ranker on every question."""
+    out = longest.with_name("whole.csv")
+    shutil.copytree(_predictions(longest), _predictions(out), dirs_exist_ok=True)
+    kit(*_command(made, out, "24h", ram))
+    return out
+
+
+def _predictions(out: Path) -> Path:
+    return out.with_name(out.stem + ".predictions")
 
 
 def cascade_rows(made: Prepared, out: Path) -> list[dict[str, Any]]:
@@ -278,23 +291,35 @@ def main() -> int:
     flags.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10, 15], metavar="N")
     flags.add_argument("--learnt", type=int, default=1200, metavar="N", help="questions to train on")
     flags.add_argument("--ram", default="4GB", metavar="SIZE", help="limits.ram (default: 4GB)")
+    flags.add_argument(
+        "--cascade", action="store_true", help="only the last table, from the longest run that is there"
+    )
     arguments = flags.parse_args()
     quick, folder = arguments.quick, arguments.runs
     minutes = sorted([0.5, 1.0] if quick else arguments.minutes)
     learnt, asked = (60, 15) if quick else (arguments.learnt, None)
     made = prepared(folder, arguments.data, arguments.index, learnt, asked)
     longest = folder / f"within-{minutes[-1]:g}m.csv"
+    if not arguments.cascade:
+        _by_limit(made, longest, minutes, arguments)
+    rows = cascade_rows(made, whole_run(made, longest, arguments.ram))
+    note = f"{len(Questions.read(made.answers)):,} questions; 95 % bootstrap intervals."
+    report("The last ranker asked about a share of the questions", rows, None, note)
+    return 0
+
+
+def _by_limit(
+    made: Prepared, longest: Path, minutes: Sequence[float], arguments: argparse.Namespace
+) -> None:
+    """Run within each limit, and print what was answered, and how well the longest was foreseen."""
     plan = foreseen(made, longest, f"{minutes[-1]:g}m", arguments.ram)
-    rows = by_limit(made, folder, minutes, arguments.ram)
+    rows = by_limit(made, longest.parent, minutes, arguments.ram)
     count = len(Questions.read(made.answers))
     note = f"{count:,} questions; limits.ram {arguments.ram}; 95 % bootstrap intervals; paired differences."
     report("A submission by the time it is given", rows, arguments.json, note)
-    run = json.loads((longest.with_name(longest.stem + ".predictions") / "run.json").read_text())
+    run = json.loads((_predictions(longest) / "run.json").read_text())
     rows = plan_rows(plan, run["seconds"], run)
     report("The plan against what happened", rows, None, f"Limit {minutes[-1]:g} minutes; {note}")
-    rows = cascade_rows(made, longest)
-    report("The last ranker asked about a share of the questions", rows, None, note)
-    return 0
 
 
 if __name__ == "__main__":
