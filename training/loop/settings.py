@@ -30,6 +30,8 @@ class TrainingSettings(Section):
 
     # Settings that name files whose content decides the weights, whatever their names.
     FILES: ClassVar[tuple[str, ...]] = ()
+    # Settings that earlier versions did not have: left out of a plan where they change nothing.
+    LATER: ClassVar[tuple[str, ...]] = ("limit",)
 
     model: ModelName = Field(description="the model to start from: a folder or a name")
     questions: Path = Field(description="questions with answers: .csv, .parquet or .jsonl")
@@ -82,8 +84,8 @@ class TrainingSettings(Section):
             key: value for key, value in self.model_dump(mode="json").items() if key not in _NOT_PLANNED
         }
         # Plans written before these settings existed must compare equal.
-        for key, default in (("limit", None), ("packed", True)):
-            if plan.get(key) == default:
+        for key in self.LATER:
+            if getattr(self, key) == type(self).model_fields[key].get_default():
                 plan.pop(key, None)
         plan |= {key: sha256(path) for key, path in self.files().items()}
         plan["exclude"] = [sha256(path) for path in self.exclude]

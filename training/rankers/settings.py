@@ -69,6 +69,11 @@ class RankerRun(TrainingSettings):
         "teacher",
     )  # fmt: skip
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        *TrainingSettings.LATER, "packed", "marginal", "none_of_above", "r_drop", "teacher", "teacher_name",
+        "teacher_weight", "teacher_temperature",
+    )  # fmt: skip
+
     contexts_file: Path | None = Field(
         None, description="their contexts.parquet, from python -m inference contexts (default: none)"
     )

@@ -63,6 +63,16 @@ def test_the_divergence_is_torchs_both_ways():
     assert float(symmetric_divergence(hidden[0], hidden[0], batch)) == 0
 
 
+def test_a_run_of_an_earlier_version_is_still_the_same_run(tmp_path):
+    (tmp_path / "q.csv").write_text("id,prompt,A,B,answer\n1,p,x,y,A\n")
+    known = {"model": "m", "questions": tmp_path / "q.csv", "out": tmp_path / "out"}
+    plan = MultipleChoiceRun(**known).plan()
+    later = {"marginal", "none_of_above", "r_drop", "teacher", "teacher_weight", "packed", "limit"}
+    assert not later & plan.keys() and "label_smoothing" in plan
+    changed = MultipleChoiceRun(**known, r_drop=0.5, none_of_above=0.1, packed=False).plan()
+    assert {"r_drop", "none_of_above", "packed"} <= changed.keys()
+
+
 def test_a_run_with_both_learns(tmp_path):
     train, contexts = files(tmp_path, "train", rows(256, 0, words=WORDS[:6]))
     held, held_contexts = files(tmp_path, "held", rows(40, 1, words=WORDS[:6]))
