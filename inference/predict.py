@@ -41,7 +41,7 @@ def make_rankers(solution: Solution, *, search: bool = True) -> None:
         device_of(solution.device)
     with faults.check():
         require_limits(solution, search=search, device=device_of(solution.device))
-    if search and solution.contexts.reranker:
+    if search and solution.contexts.reranker and not solution.contexts.late:
         with faults.check():
             _require_scores(solution.contexts.reranker)
     for number, settings in enumerate(solution.rankers):
@@ -61,7 +61,8 @@ def _require_scores(reranker: str) -> None:
         raise CheckpointError(
             "this model has no trained head that scores a pair", where=folder,
             expected="a cross-encoder: a model saved with one score per pair",
-            cure=f"train one from it: python -m training reranker --model {folder}",
+            cure=f"compare its token vectors: contexts.late: true; or train a cross-encoder from it: "
+            f"python -m training reranker --model {folder}",
         )  # fmt: skip
 
 

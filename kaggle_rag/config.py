@@ -72,6 +72,10 @@ class ContextSettings(Section):
     reranker: ModelName | None = Field(
         None, description="a cross-encoder (folder or hub name) that reads question and passage together"
     )
+    late: bool = Field(
+        False, description="the re-ranker is a sentence encoder, whose token vectors are compared (MaxSim): "
+        "it needs no training for that",
+    )  # fmt: skip
     rerank: int = Field(50, ge=1, le=1000, description="how many of the best candidates per context it reads")
     exact: bool | Literal["auto"] = Field(
         "auto",

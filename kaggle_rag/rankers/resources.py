@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from kaggle_rag.config import Solution
+from kaggle_rag.config import ContextSettings, Solution
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
@@ -15,8 +15,9 @@ from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.limits import release
 
 if TYPE_CHECKING:
-    from kaggle_rag.retrieval.crossencoder import CrossEncoder
+    from kaggle_rag.retrieval.rereading import PairScorer
     from kaggle_rag.retrieval.retriever import Retriever
+
 
 @dataclasses.dataclass
 class Resources:
@@ -60,13 +61,17 @@ class Resources:
         if self.index is None or self.encoder is None:
             raise ConfigError("no index to find contexts in", expected="--index")
         settings, device = self.solution.contexts, self.solution.device
-        reranker = _reranker(settings.reranker, device)
+        reranker = _reranker(settings, device)
         return Retriever(self.index, self.encoder, settings, self.others, reranker)
 
 
-def _reranker(name: str | None, device: str | None) -> CrossEncoder | None:
-    if not name:
+def _reranker(settings: ContextSettings, device: str | None) -> PairScorer | None:
+    if not settings.reranker:
         return None
+    if settings.late:
+        from kaggle_rag.retrieval.late_interaction import LateInteraction
+
+        return LateInteraction(settings.reranker, device)
     from kaggle_rag.retrieval.crossencoder import CrossEncoder
 
-    return CrossEncoder(name, device)
+    return CrossEncoder(settings.reranker, device)

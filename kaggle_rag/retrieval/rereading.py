@@ -1,9 +1,9 @@
-"""Re-rank the best candidates of many contexts with a cross-encoder, as one list of pairs."""
+"""Re-rank the best candidates of many contexts with a model of pairs, as one list."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,19 @@ import numpy.typing as npt
 from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.queries import Query
 
-if TYPE_CHECKING:
-    from kaggle_rag.retrieval.crossencoder import CrossEncoder
-
 Scores = npt.NDArray[np.float64]
+
+
+class PairScorer(Protocol):
+    """A re-ranker: a cross-encoder, or a late interaction."""
+
+    def scores(
+        self,
+        pairs_query: Sequence[str],
+        pairs_passage: Sequence[str],
+        on_rows: Callable[[int], object] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The score of each pair, ``(n,)``, larger is better."""
 
 
 class ContextQueries(NamedTuple):
@@ -25,9 +34,9 @@ class ContextQueries(NamedTuple):
 
 
 def reread(
-    reranker: CrossEncoder, contexts: Sequence[ContextQueries], scores: Sequence[Scores], most: int
+    reranker: PairScorer, contexts: Sequence[ContextQueries], scores: Sequence[Scores], most: int
 ) -> list[Scores]:
-    """Scores ``(m,)`` float64 of each context's candidates; the ``most`` best by the cross-encoder.
+    """Scores ``(m,)`` float64 of each context's candidates; the ``most`` best by the re-ranker.
 
     The others follow them, in their order. The first of a context's queries is read: with all options,
     or in an option's context with that option. All pairs are sorted by length together, so the model's

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +30,11 @@ from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.hybrid import HybridResults, HybridRetriever
 from kaggle_rag.retrieval.queries import Query, queries_of
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
-from kaggle_rag.retrieval.rereading import ContextQueries, reread
+from kaggle_rag.retrieval.rereading import ContextQueries, PairScorer, reread
 from kaggle_rag.retrieval.retrievers import DenseResults
 from kaggle_rag.runtime.console import progress as bar_of
 from kaggle_rag.text.cleaning import paragraphs
 from kaggle_rag.text.units import sentences
-
-if TYPE_CHECKING:
-    from kaggle_rag.retrieval.crossencoder import CrossEncoder
 
 Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts in RAM.
@@ -67,7 +63,7 @@ class Retriever:
         encoder: Encoder,
         settings: ContextSettings,
         others: Mapping[str, Encoder] | None = None,
-        reranker: CrossEncoder | None = None,
+        reranker: PairScorer | None = None,
     ) -> None:
         self.index, self.encoder, self.settings, self.reranker = index, encoder, settings, reranker
         store = index.default.store
