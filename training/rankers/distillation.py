@@ -65,7 +65,9 @@ def _table(stored: Predictions, name: str, path: Path) -> Probabilities:
 
 
 def divergence(logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
-    """T² KL(teacher || student), both at temperature T, a mean over the questions that the teacher answered.
+    """T² KL(teacher || student), both at temperature T: the mean over all questions of the batch.
+
+    A question that the teacher did not answer counts as one on which both agree.
 
     Parameters
     ----------

@@ -28,7 +28,6 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, InputError
 from training.loop.run_folder import RECORD
 
-HOW = ("uniform", "greedy", "slerp")
 # What a right option's probability of 0 costs at most in a log loss.
 _FLOOR = 1e-12
 # Directions closer than this are averaged in a straight line: the arc between them has no length.
