@@ -22,6 +22,7 @@ from kaggle_rag.evaluation.metrics import (
     average_precisions,
     bootstrap,
     chance_map_at_k,
+    log_losses,
     ranks_of_answers,
 )
 from kaggle_rag.evaluation.slices import Slice, slice_scores, slices_of
@@ -30,8 +31,6 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 # Below this margin the order of the first two options is an accident.
 _LOW = 0.1
-# What a probability of 0 costs at most in a log loss, as in a cross-validation.
-_FLOOR = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +89,9 @@ def scores(table: Probabilities, questions: Questions) -> Scores | None:
         return None
     table, answers, present = table[rows], questions.answers[rows], questions.present[rows]
     ranks = ranks_of_answers(table, answers, present)
-    right = np.maximum(table[np.arange(len(rows)), answers], _FLOOR)
     return Scores(
-        bootstrap(average_precision_at_k(ranks)), accuracy(ranks), float(-np.log(right).mean()), len(rows),
-        calibration_error(table, answers, present),
+        bootstrap(average_precision_at_k(ranks)), accuracy(ranks),
+        float(log_losses(table, answers).mean()), len(rows), calibration_error(table, answers, present),
     )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from kaggle_rag.data.probabilities import ranking
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
+# A right option's probability of 0 costs at most this much: -ln(1e-12) = 27.6 nats.
+_LEAST = 1e-12
 # Rows resampled at once: bounds the memory of a bootstrap over many questions.
 _CHUNK = 100
 
@@ -66,6 +68,12 @@ def precision_at_k(ranks: npt.ArrayLike, k: int) -> float:
 def accuracy(ranks: npt.ArrayLike) -> float:
     """Share of questions whose right option is ranked first."""
     return float((np.asarray(ranks) == 1).mean())
+
+
+def log_losses(probabilities: npt.ArrayLike, answers: npt.NDArray[np.int64]) -> Floats:
+    """Minus the logarithm of the right option's probability, of each question, ``(n,)`` in nats."""
+    table = np.asarray(probabilities, dtype=np.float64)
+    return -np.log(np.maximum(table[np.arange(len(answers)), answers], _LEAST))
 
 
 def chance_map_at_k(options_per_question: npt.ArrayLike, k: int = 3) -> float:

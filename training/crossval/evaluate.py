@@ -18,6 +18,7 @@ from kaggle_rag.evaluation.metrics import (
     average_precisions,
     bootstrap,
     chance_map_at_k,
+    log_losses,
     paired_bootstrap,
     ranks_of_answers,
 )
@@ -58,11 +59,10 @@ def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerSc
     """MAP@3 with its interval, over all and by fold; accuracy and log loss."""
     answers, present = questions.answers, questions.present
     values = average_precisions(table, answers, present)
-    right = np.maximum(table[np.arange(len(answers)), answers], 1e-12)
     return RankerScores(
         bootstrap(values),
         accuracy(ranks_of_answers(table, answers, present)),
-        float(-np.log(right).mean()),
+        float(log_losses(table, answers).mean()),
         tuple(bootstrap(values[folds == fold]) for fold in np.unique(folds)),
         calibration_error(table, answers, present),
     )

@@ -67,16 +67,22 @@ def _table(stored: Predictions, name: str, path: Path) -> Probabilities:
 def divergence(logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
     """T² KL(teacher || student), both at temperature T: the mean over all questions of the batch.
 
-    A question that the teacher did not answer counts as one on which both agree.
+    A question that the teacher did not answer adds nothing.
 
     Parameters
     ----------
     batch : with the teacher's probabilities as ``soft`` ``(b, k)``, zeros in the rows of other questions.
     """
     soft, present = batch["soft"], batch["present"]
-    taught = soft.sum(1) > 0
     teacher = (soft.clamp(min=_TINY).log() / temperature).masked_fill(~present, -torch.inf).log_softmax(1)
     student = (logits / temperature).masked_fill(~present, -torch.inf).log_softmax(1)
     terms = (teacher.exp() * (teacher - student)).masked_fill(~present, 0.0).sum(1)
-    weights = batch.get("weights", torch.ones_like(terms)) * taught
+    weights = batch.get("weights", torch.ones_like(terms)) * (soft.sum(1) > 0)
     return temperature**2 * (terms * weights).sum() / max(1, len(terms))
+
+
+def less_own(batch: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """The batch with labels that weigh less by ``share`` where the teacher answered, else in full."""
+    answered = (batch["soft"].sum(1) > 0).float()
+    weights = batch.get("weights", torch.ones_like(answered))
+    return {**batch, "weights": weights * (1 - share * answered)}

@@ -14,13 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import NO_ANSWER, Questions
+from kaggle_rag.evaluation.metrics import log_losses
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import weights
 from kaggle_rag.rankers.trained import TrainedRanker
@@ -28,8 +28,6 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, InputError
 from training.loop.run_folder import RECORD
 
-# What a right option's probability of 0 costs at most in a log loss.
-_FLOOR = 1e-12
 # Directions closer than this are averaged in a straight line: the arc between them has no length.
 _COLINEAR = 1e-6
 
@@ -52,8 +50,7 @@ class Judge:
         contexts = read_contexts(self.contexts, table) if self.contexts else None
         with TrainedRanker(str(folder), device=device) as ranker:
             found = ranker.probabilities(table, contexts)
-        right = found[np.arange(len(table)), table.answers].astype(np.float64)
-        return float(-np.log(np.maximum(right, _FLOOR)).mean())
+        return float(log_losses(found, table.answers).mean())
 
 
 def soup(

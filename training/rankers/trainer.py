@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_rag.data.probabilities import softmax
-from kaggle_rag.evaluation.metrics import accuracy, map_at_k, ranks_of_answers
+from kaggle_rag.evaluation.metrics import accuracy, log_losses, map_at_k, ranks_of_answers
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import mixed
 from kaggle_rag.models.bottleneck import load_bottlenecks
@@ -30,7 +30,7 @@ from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
-from training.rankers.distillation import divergence
+from training.rankers.distillation import divergence, less_own
 from training.rankers.saving import save_weights
 from training.rankers.settings import RankerRun
 from training.rankers.weights import MovingAverage, rate_groups
@@ -119,11 +119,11 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         return loss + self.settings.r_drop * symmetric_divergence(logits, again, inputs)
 
     def _loss(self, logits: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss = self.loss(logits, inputs, self.settings.label_smoothing)
+        smoothing, share = self.settings.label_smoothing, self.settings.teacher_weight
         if "soft" not in inputs:
-            return loss
-        share = self.settings.teacher_weight
-        return (1 - share) * loss + share * divergence(logits, inputs, self.settings.teacher_temperature)
+            return self.loss(logits, inputs, smoothing)
+        loss = self.loss(logits, less_own(inputs, share), smoothing)
+        return loss + share * divergence(logits, inputs, self.settings.teacher_temperature)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
@@ -234,8 +234,7 @@ def figures(logits: Scores, items: Sequence[Item]) -> dict[str, float]:
     answers = np.array([item.answer for item in items])
     present = logits > np.finfo(np.float32).min / 2
     ranks = ranks_of_answers(logits, answers, present)
-    likelihood = softmax(logits, present)[np.arange(len(items)), answers]
-    loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+    loss = float(log_losses(softmax(logits, present), answers).mean())
     return {METRIC: map_at_k(ranks, 3), "accuracy": accuracy(ranks), "log loss": loss}
 
 

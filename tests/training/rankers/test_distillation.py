@@ -13,9 +13,10 @@ from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ArtifactError, InputError
-from training.rankers.distillation import divergence, read_teacher
+from training.rankers.distillation import divergence, less_own, read_teacher
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
+from training.rankers.trainer import cross_entropy
 
 SURE = 0.98
 
@@ -50,6 +51,17 @@ def test_questions_that_count_less_count_less_here_too():
     alone = [divergence(logits[n : n + 1], {k: v[n : n + 1] for k, v in batch.items()}, 1.0) for n in (0, 1)]
     weighted = divergence(logits, {**batch, "weights": torch.tensor([1.0, 0.25])}, 1.0)
     torch.testing.assert_close(weighted, (alone[0] + 0.25 * alone[1]) / 2)
+
+
+def test_without_the_teacher_s_answer_a_question_counts_in_full():
+    soft = torch.tensor([[0.9, 0.1], [0.0, 0.0], [0.0, 0.0]])
+    batch = {"soft": soft, "present": torch.ones(3, 2).bool(), "labels": torch.tensor([0, 0, 1])}
+    logits = torch.tensor([[0.3, -0.2], [1.0, 2.0], [-1.0, 0.5]])
+    ones = F.cross_entropy(logits, batch["labels"], reduction="none")
+    for weights in ({}, {"weights": torch.tensor([0.5, 0.25, 1.0])}):
+        counts = weights.get("weights", torch.ones(3)) * torch.tensor([0.25, 1, 1])
+        found = cross_entropy(logits, less_own({**batch, **weights}, 0.75), 0.0)
+        torch.testing.assert_close(found, (ones * counts).sum() / 3)
 
 
 @pytest.fixture(scope="module")
