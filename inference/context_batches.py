@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,15 +44,21 @@ class ContextBatches:
             file=NOTES, cure="wait until it ends",
         )  # fmt: skip
 
-    def fill(self, retriever: Retriever, going_on: Callable[[], bool] = lambda: True) -> bool:
-        """Find the contexts of every missing batch while ``going_on`` says so; whether all are there."""
+    def fill(self, retriever: Retriever, going_on: Callable[[float], bool] = lambda _: True) -> bool:
+        """Find the contexts of every missing batch while ``going_on`` says so; whether all are there.
+
+        ``going_on`` is given the seconds that the batch before took, 0 at first.
+        """
+        took = 0.0
         with progress(len(self.questions), "contexts", "question") as bar:
             for start in range(0, len(self.questions), self.size):
                 batch = self._batch(start)
                 if not self._path(start).exists():
-                    if not going_on():
+                    if not going_on(took):
                         return False
+                    began = time.perf_counter()
                     write_contexts(self._path(start), batch, retriever(batch), {})
+                    took = time.perf_counter() - began
                 bar.update(len(batch))
         return True
 

@@ -66,6 +66,10 @@ class RankerTurn(NamedTuple):
         if not len(rows):
             stage.note = f"{self.name}: all {len(table):,} answers were there already"
             return
+        # The first ranker answers a few questions in any case: without them there is no submission.
+        if so_far is not None and clock.left() <= 0:
+            stage.note = self._note(stage.questions, clock)
+            return
         with self._opened(resources, store) as ranker:
             for batch, answers in self._answers(ranker, rows, clock):
                 table[batch] = answers

@@ -158,7 +158,8 @@ def _search(
     until = log.clock.after(SEARCHING)
     batches = ContextBatches(path, questions, store.work.key, retriever.batch)
     with batches.work.claimed():
-        if batches.fill(retriever, lambda: log.clock.left() > until):
+        # A batch that would end late by more than half of it is not begun.
+        if batches.fill(retriever, lambda seconds: log.clock.left() - seconds / 2 > until):
             batches.join()
             return [*read_contexts(path, questions)]
         return batches.so_far()

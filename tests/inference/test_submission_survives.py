@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.rankers.trained import TrainedRanker
+from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import ConfigError, LimitError, run_program
 from kaggle_rag.runtime.limits import parse_duration
 
@@ -143,22 +145,39 @@ def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monke
     assert sorted(asked_for) == sorted(run.questions.ids)
 
 
-def test_time_that_runs_out_leaves_the_least_certain_questions_to_the_last_ranker(run, monkeypatch):
-    """A clock that stands still until the second ranker has answered once."""
+@pytest.mark.parametrize("ending, answered", [("weighed", [20, 8, 0]), ("novel", [20, 20, 8])])
+def test_time_runs_out_while_a_ranker_answers(run, monkeypatch, ending, answered):
+    """A clock that stands still until this ranker has answered once; the next one is not asked at all."""
     monkeypatch.setattr("inference.ranker_turn._FIRST", 8)
     answer, now = SimilarityRanker.probabilities, [0.0]
 
     def probabilities(self, questions, contexts):
         table = answer(self, questions, contexts)
-        now[0] += 1e6 * (self.score == "novel")
+        now[0] += 1e6 * (self.score == ending)
         return table
 
     monkeypatch.setattr(SimilarityRanker, "probabilities", probabilities)
     monkeypatch.setattr(Clock, "elapsed", lambda self: now[0])
     code, said = run("--set", TWO, "--time", "10m")
     assert code == 0 and run.valid() and "limits.time" in said
+    assert ("similarity-2 was skipped" in said) == (ending == "weighed")
     stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
-    assert [stage["questions"] for stage in stages] == [20, 20, 8]
+    assert [stage["questions"] for stage in stages] == answered
+
+
+def test_a_batch_of_contexts_that_would_end_too_late_is_not_begun(run, monkeypatch):
+    """The search has half of the time, some 73 seconds: room for one batch of 50, not for most of two."""
+    monkeypatch.setattr("kaggle_rag.retrieval.retriever._BATCH", 8)
+    search, now = Retriever.__call__, [0.0]
+
+    def slowly(self, questions):
+        now[0] += 50
+        return search(self, questions)
+
+    monkeypatch.setattr(Retriever, "__call__", slowly)
+    monkeypatch.setattr(Clock, "elapsed", lambda self: now[0])
+    monkeypatch.setattr("inference.context_batches.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    assert run("--time", "150s")[0] == 0 and now[0] == 50
 
 
 def test_a_blend_is_over_those_that_answered():
