@@ -207,7 +207,7 @@ def _flags(cuda: bool) -> argparse.ArgumentParser:
         "--others", type=int, default=4, metavar="N", help="questions for the other ways (default: 4)"
     )  # fmt: skip
     flags.add_argument("--row", type=int, default=256, metavar="N", help="tokens of a row (default: 256)")
-    flags.add_argument("--batch-tokens", type=int, default=16_384 if cuda else 2_048, metavar="N")
+    flags.add_argument("--batch-tokens", type=int, default=16_384 if cuda else 1_024, metavar="N")
     flags.add_argument("--precision", choices=PRECISIONS, default="fp16" if cuda else "fp32")
     flags.add_argument("--folder", type=Path, help="where the model is written (default: a temporary folder)")
     flags.add_argument(

@@ -31,8 +31,8 @@ _TRAINING = {
     "form": "bi-encoder", "snippets": 4, "max-tokens": 64, "epochs": 2, "learning-rate": 5e-5, "held-out": 0,
     "frozen-layers": 4, "frozen-embeddings": True,
 }  # fmt: skip
-
-
+# The submissions, each with more behind it than the one before.
+_BY_COST = ("without contexts", "with contexts", "trained ranker", "ensemble")
 # Half of what a small free machine has.
 _RAM = "4GB"
 
@@ -47,14 +47,18 @@ def demo(out: Path) -> int:
     page, bundle = out / "report.html", out / "bundle"
     train_contexts = out / "train_contexts.parquet"
     trained = {"kind": "trained", "options": {"folder": str(ranker.absolute()), "snippets": 8}}
-    trained_only = _solution(out / "trained.yaml", [trained])
     ensemble = _solution(out / "solution.yaml", [{"kind": "similarity"}, trained])
-    submissions = {
-        "without contexts": (out / "without_contexts.csv", ["--questions", TEST, "--without-contexts"]),
-        "with contexts": (out / "similarity.csv", ["--questions", TEST, "--contexts-file", contexts]),
-        "trained ranker": (out / "trained.csv", ["--config", trained_only]),
-        "ensemble": (out / "submission.csv", ["--config", ensemble]),
-    }
+    # What each ranker answered in the ensemble is kept, so that it can be handed in by itself.
+    answered = out / "submission.predictions"
+    submit, blend = ["inference", "submit"], ["inference", "blend"]
+    submissions: dict[str, tuple[Path, list[object]]] = {
+        "without contexts": (
+            out / "without_contexts.csv", [*submit, "--questions", TEST, "--without-contexts"]
+        ),
+        "ensemble": (out / "submission.csv", [*submit, "--config", ensemble]),
+        "with contexts": (out / "similarity.csv", [*blend, answered / "similarity.parquet"]),
+        "trained ranker": (out / "trained.csv", [*blend, answered / f"{ranker.name}.parquet"]),
+    }  # fmt: skip
     find = ["inference", "contexts", "--index", index, "--questions"]
     settings = [word for key, value in _TRAINING.items() for word in (f"--{key}", value)]
     train = ["training", "multiple-choice", "--questions", TRAIN, "--contexts-file", train_contexts]
@@ -63,9 +67,8 @@ def demo(out: Path) -> int:
         "contexts": [*find, TEST, "--out", contexts],
         "contexts for training": [*find, TRAIN, "--out", train_contexts],
         "train": [*train, "--model", DEFAULT_ENCODER, *settings, "--out", ranker],
-        **{f"answer: {name}": ["inference", "submit", *flags, "--out", file]
-           for name, (file, flags) in submissions.items()},
-        "report": ["inference", "report", out / "submission.predictions", "--questions", TEST,
+        **{f"answer: {name}": [*command, "--out", file] for name, (file, command) in submissions.items()},
+        "report": ["inference", "report", answered, "--questions", TEST,
                    "--contexts-file", contexts, "--out", page],
         **_offline(ensemble, index, bundle),
     }  # fmt: skip
@@ -73,7 +76,7 @@ def demo(out: Path) -> int:
     shutil.rmtree(bundle, ignore_errors=True)
     usages = [_run(name, [str(word) for word in command]) for name, command in stages.items()]
     print(_table(usages))
-    print(_scores({name: file for name, (file, _) in submissions.items()}))
+    print(_scores({name: submissions[name][0] for name in _BY_COST}))
     print(f"\nsubmission: {out / 'submission.csv'}, made from {ensemble}")
     print(f"report:     {page}, why it answered as it did; open it in a browser")
     print(f"notebook:   {bundle}, {_rehearsed(stages)}")
