@@ -57,7 +57,8 @@ class ComparedRun:
         return {
             **row, "shared": self.shared, "other answers": self.other_answers,
             "difference": dataclasses.asdict(self.against.difference), "p": self.against.p_value,
-            "distinguishable": self.against.distinguishable, "text": str(self.against),
+            "distinguishable": self.against.distinguishable, "smallest": self.against.smallest,
+            "text": str(self.against),
         }  # fmt: skip
 
 
@@ -82,6 +83,8 @@ class ComparisonReport:
         lines = [f"{'run':<{wide}}  questions  MAP@3 of {self.ranker:<14}  against the first"]
         for run in self.runs:
             against = f"{run.against} on {run.shared:,} questions" if run.against else "-"
+            if run.against:
+                against += f"; from ±{run.against.smallest:.3f} on it would be found"
             if run.other_answers:
                 against += f" ({run.other_answers:,} more have different answers)"
             lines.append(f"{run.folder!s:<{wide}}  {run.questions:>9,}  {run.score!s:<23}  {against}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def evaluate(
         tuple(np.bincount(folds).tolist()),
         chance_map_at_k(present.sum(axis=1)),
         {name: scores(questions, folds, table) for name, table in mixture.tables.items()},
+        _smallest(experiment, mixture),
         _weights(experiment, mixture),
         _stack(experiment, mixture),
         _slices(experiment, mixture.tables[BLEND]),
@@ -66,6 +68,21 @@ def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerSc
         tuple(bootstrap(values[folds == fold]) for fold in np.unique(folds)),
         calibration_error(table, answers, present),
     )
+
+
+def _smallest(experiment: Experiment, mixture: Mixture) -> dict[str, float]:
+    """The mean over pairs of rankers of the smallest difference that these questions would show."""
+    questions = experiment.questions
+    groups = {spec.name: spec.group or spec.name for spec in experiment.specs}
+    values = {
+        name: average_precisions(mixture.tables[name], questions.answers, questions.present)
+        for name in groups
+    }
+    found: dict[str, list[float]] = {}
+    for one, other in itertools.combinations(groups, 2):
+        kind = "two seeds" if groups[one] == groups[other] else "two rankers"
+        found.setdefault(kind, []).append(paired_bootstrap(values[one], values[other]).smallest)
+    return {kind: float(np.mean(each)) for kind, each in found.items()}
 
 
 def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:

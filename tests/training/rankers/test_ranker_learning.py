@@ -4,11 +4,13 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 from ranker_toys import BACKBONES, COMMANDS, DECODERS, FORMS, WORDS, backbone, files, rows, task
 
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.metrics import map_at_k, ranks_of_answers
+from kaggle_rag.models.answering.item import Item
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.errors import ConfigError
 from training.loop.trainer import Progress
@@ -16,6 +18,7 @@ from training.rankers.merge import merge
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import RankerRun
 from training.rankers.train import train_ranker
+from training.rankers.trainer import figures
 
 # The answer is first, second or third of three by chance: (1 + 1/2 + 1/3) / 3.
 CHANCE = 0.611
@@ -53,6 +56,19 @@ def train(told, out, kind, **changes):
     longer = {"epochs": 10} if kind in DECODERS else {}
     settings = RankerRun(**{**told, **LEARN, **longer, "out": out, "form": FORMS[kind], **changes})
     return train_ranker(COMMANDS[kind], settings)["result"]
+
+
+def test_the_loss_that_chooses_a_checkpoint_does_not_mind_how_sure_it_is():
+    rng = np.random.default_rng(0)
+    answers, noise = rng.integers(4, size=500), rng.normal(size=(500, 4))
+    logits = noise + 2 * np.eye(4)[answers]
+    items = [Item("?", tuple("abcd"), ((),) * 4, int(answer)) for answer in answers]
+    one, sure = figures(logits, items), figures(10 * logits, items)
+    assert sure["log loss"] > 2 * one["log loss"] and sure["map@3"] == one["map@3"]
+    assert sure["calibrated loss"] == pytest.approx(one["calibrated loss"], abs=5e-3)
+    # Noise of this kind around the right answer is calibrated at a temperature of a half.
+    at_half = torch.nn.functional.cross_entropy(torch.tensor(2 * logits), torch.tensor(answers))
+    assert one["calibrated loss"] == pytest.approx(at_half.item(), rel=0.02)
 
 
 def answers_alike(folder, told, result, bound=1e-5):

@@ -118,7 +118,7 @@ def test_nothing_of_the_libraries_reaches_the_user_or_the_folder(method, told, t
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "README.md" not in names and not {n for n in names if n.endswith((".bin", ".pt", ".pth"))}
     table = done.stdout.splitlines()
-    assert table[0].split() == ["map@3", "accuracy", "log", "loss"]
+    assert table[0].split() == ["map@3", "accuracy", "log", "loss", "calibrated", "loss"]
     assert table[1].startswith("before") and table[2].startswith("after")
 
 
