@@ -23,7 +23,8 @@ from benchmarks.training_memory import make_tokenizer, questions
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.limits import measured
-from training.rankers.dataset import Changes, EpochQuestions
+from training.rankers.dataset import EpochQuestions
+from training.rankers.harder import Changes
 from training.rankers.settings import RankerRun
 from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
@@ -68,8 +69,8 @@ def one(name: str, folder: Path, quick: bool) -> dict[str, str]:
     with measured(name) as usage, tempfile.TemporaryDirectory() as work:
         backbone, card = prepared(settings)
         rows = EpochQuestions(
-            questions(count, tokens), None, backbone.form, Writer(backbone.tokenizer, card.layout, tokens),
-            Changes(shuffle=True, drop_snippets=0, weaker=0, seed=0),
+            questions(count, tokens), backbone.form, Writer(backbone.tokenizer, card.layout, tokens),
+            Changes(seed=0, shuffle=True),
         )  # fmt: skip
         trainer = make_ranker_trainer(settings, backbone, card, rows, [], Path(work), lambda line: None)
         trainer.args.save_strategy = "no"

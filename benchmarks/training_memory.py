@@ -24,7 +24,8 @@ from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import show_size
-from training.rankers.dataset import Changes, EpochQuestions
+from training.rankers.dataset import EpochQuestions
+from training.rankers.harder import Changes
 from training.rankers.settings import RankerRun
 from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
@@ -92,8 +93,8 @@ def one(name: str, model: Path, size: str) -> dict[str, Any]:
     settings = RankerRun(questions=model, out=model, model=str(model), device=device, **given)
     backbone, card = prepared(settings)
     rows = EpochQuestions(
-        questions(count, tokens), None, backbone.form, Writer(backbone.tokenizer, card.layout, tokens),
-        Changes(shuffle=True, drop_snippets=0, weaker=0, seed=0),
+        questions(count, tokens), backbone.form, Writer(backbone.tokenizer, card.layout, tokens),
+        Changes(seed=0, shuffle=True),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, Watch() as watch:
         trainer = make_ranker_trainer(settings, backbone, card, rows, [], Path(folder), lambda line: None)

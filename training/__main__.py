@@ -235,10 +235,11 @@ def _print_record(arguments: argparse.Namespace, record: dict[str, Any]) -> None
 def _table(lines: dict[str, dict[str, float]]) -> None:
     """Print figures in columns: one line before training, one after."""
     names = list(next(iter(lines.values()), {}))
+    wide = max(map(len, names), default=0) + 2
     if names:
-        print(" " * 8 + "".join(f"{name:>12}" for name in names))
+        print(" " * 8 + "".join(f"{name:>{wide}}" for name in names))
     for label, figures in lines.items():
-        print(f"{label:<8}" + "".join(f"{figures[name]:12.4f}" for name in names))
+        print(f"{label:<8}" + "".join(f"{figures[name]:{wide}.4f}" for name in names))
 
 
 def _ranker(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Questions for training and evaluation, and how each epoch varies them."""
+"""Questions for training and evaluation, and their features in each epoch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import InputError
+from training.rankers.harder import Borrowed, Changes
 
 if TYPE_CHECKING:
     from kaggle_rag.models.answering.base import AnswerForm
-
-
-_NONE = "none of the above"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,96 +89,44 @@ class RankerDataset:
         return [Item.of(*row, snippets, passages=form.embeds) for row in zip(self.questions, contexts)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Changes:
-    """What an epoch may change in a question; all of it is drawn from seed, epoch and row."""
-
-    shuffle: bool
-    drop_snippets: float
-    weaker: float
-    seed: int
-    none_of_above: float = 0.0
-
-
 class EpochQuestions:
     """The features of the questions as the current epoch sees them.
 
-    A question is encoded when it is accessed: its options in a new order, some snippets left out, or
-    with its weaker context. A resumed run sees what an uninterrupted one would, because nothing is
-    drawn from a running generator.
+    A question is encoded when it is accessed, with the changes of the epoch. A resumed run sees what an
+    uninterrupted one would, because nothing is drawn from a running generator.
+
+    Parameters
+    ----------
+    weaker : the same questions with weaker contexts; ``None``: there are none.
+    borrowable : by question, options that it may borrow; empty: none.
     """
 
     def __init__(
         self,
         items: Sequence[Item],
-        weaker: Sequence[Item] | None,
         form: AnswerForm,
         writer: Writer,
         changes: Changes,
+        *,
+        weaker: Sequence[Item] | None = None,
+        borrowable: Sequence[Sequence[Borrowed]] = (),
         weights: npt.NDArray[np.float64] | None = None,
         soft: Probabilities | None = None,
     ) -> None:
         self.items, self.weaker, self.weights, self.soft = items, weaker, weights, soft
-        self.form, self.writer, self.changes = form, writer, changes
+        self.form, self.writer, self.changes, self.borrowable = form, writer, changes, borrowable
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, row: int) -> Feature:
-        rng = np.random.default_rng([self.changes.seed, self.epoch, row])
-        item = self.items[row]
-        if self.weaker is not None and rng.random() < self.changes.weaker:
-            item = self.weaker[row]
-        if self.changes.drop_snippets:
-            item = with_fewer_snippets(item, self.changes.drop_snippets, rng)
-        if self.changes.none_of_above and rng.random() < self.changes.none_of_above:
-            item = with_none_of_above(item, rng)
-        order = [*range(len(item.options))]
-        if self.changes.shuffle:
-            order = [int(column) for column in rng.permutation(len(item.options))]
-            item = in_order(item, order)
+        weaker = self.weaker[row] if self.weaker is not None else None
+        others = self.borrowable[row] if self.borrowable else ()
+        item, order = self.changes.made(self.items[row], weaker, others, row, self.epoch)
         feature = self.form.encode(self.writer, item)
         if self.weights is not None:
             feature["weight"] = float(self.weights[row])
         if self.soft is not None:
             feature["soft"] = self.soft[row, order].tolist()
         return feature
-
-
-def in_order(item: Item, order: Sequence[int]) -> Item:
-    """The question with its options in another order; contexts and answer move with them."""
-    return Item(
-        item.prompt,
-        tuple(item.options[column] for column in order),
-        tuple(item.contexts[column] for column in order),
-        list(order).index(item.answer) if item.answer >= 0 else item.answer,
-    )
-
-
-def with_none_of_above(item: Item, rng: np.random.Generator) -> Item:
-    """The question with an option that is "None of the above": the right one in half of the cases.
-
-    In the other half it replaces a wrong one, so that its words alone tell nothing. A question that has such
-    an option, or only two options, stays as it is.
-    """
-    wrong = [place for place in item.places if place != item.answer]
-    if len(wrong) < 2 or any(_NONE in (option or "").lower() for option in item.options):
-        return item
-    place = item.answer if rng.random() < 0.5 else wrong[int(rng.integers(len(wrong)))]
-    # What was found for the option that is gone would tell what it was.
-    other = wrong[0] if wrong[0] != place else wrong[1]
-    options, contexts = list(item.options), list(item.contexts)
-    options[place], contexts[place] = _NONE.capitalize(), contexts[other]
-    return item._replace(options=tuple(options), contexts=tuple(contexts))
-
-
-def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:
-    """The question without a share of its snippets, the same ones for all options."""
-    keep: dict[str, bool] = {}
-    return item._replace(
-        contexts=tuple(
-            tuple(snippet for snippet in context if keep.setdefault(str(snippet), rng.random() >= share))
-            for context in item.contexts
-        )
-    )

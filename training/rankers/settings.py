@@ -71,7 +71,7 @@ class RankerRun(TrainingSettings):
 
     LATER: ClassVar[tuple[str, ...]] = (
         *TrainingSettings.LATER, "packed", "marginal", "none_of_above", "r_drop", "teacher", "teacher_name",
-        "teacher_weight", "teacher_temperature",
+        "teacher_weight", "teacher_temperature", "drop_best", "no_context", "borrowed_options", "rising",
     )  # fmt: skip
 
     contexts_file: Path | None = Field(
@@ -97,6 +97,17 @@ class RankerRun(TrainingSettings):
         0.0, ge=0, lt=1, description="share of the questions in which an option becomes 'None of the above': "
         "in half of them the right one, which then is the answer",
     )  # fmt: skip
+    drop_best: float = Field(
+        0.0, ge=0, lt=1, description="share of the questions whose contexts lose their best snippet"
+    )
+    no_context: float = Field(0.0, ge=0, lt=1, description="share of the questions that are read without any")
+    borrowed_options: float = Field(
+        0.0, ge=0, lt=1, description="share of the questions in which a wrong option becomes one of another "
+        "question about the same article",
+    )  # fmt: skip
+    rising: bool = Field(
+        False, description="let these shares rise from 0 in the first epoch to what they are in the last"
+    )
     weaker_contexts: Path | None = Field(
         None, description="contexts of a different quality for the same questions, mixed in for training"
     )
@@ -194,6 +205,11 @@ class RankerRun(TrainingSettings):
         for key in ("teacher_name", "teacher_weight", "teacher_temperature"):
             if key in self.model_fields_set and not self.teacher:
                 yield f"{key} has no effect without teacher"
+        if self.rising and self.epochs <= 1:
+            yield "rising has no effect in a single epoch"
+        for key in ("drop_best", "no_context", "borrowed_options"):
+            if getattr(self, key) and not self.contexts_file:
+                yield f"{key} has no effect without contexts_file"
         alone = self.form in _SINGLE_OPTION and not self.others and self.template is None
         if "shuffle_options" in self.model_fields_set and alone:
             yield f"shuffle_options has no effect in the form {self.form}: each row shows one option"

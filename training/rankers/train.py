@@ -14,6 +14,7 @@ import torch
 from transformers import set_seed
 
 from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.evaluation.fold_table import articles_of
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.answering.marginal import MarginalSequence, Mixing, marginal
 from kaggle_rag.models.card import RankerCard
@@ -29,7 +30,8 @@ from training.loop.loop import train
 from training.loop.run_folder import Run, require_room
 from training.loop.trainer import seconds_per_step, show
 from training.rankers.adversarial import require_embeddings
-from training.rankers.dataset import Changes, EpochQuestions, RankerDataset
+from training.rankers.dataset import EpochQuestions, RankerDataset
+from training.rankers.harder import Changes, borrowable
 from training.rankers.peft_methods import METHODS, with_method
 from training.rankers.settings import RankerRun
 from training.rankers.splits import split_questions
@@ -247,25 +249,30 @@ def _trainer(
     held: RankerDataset,
     work: Path,
 ) -> RankerTrainer:
-    changes = Changes(
-        settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.seed,
-        settings.none_of_above,
-    )  # fmt: skip
     weaker = None
     if settings.weaker_contexts:
         contexts = read_contexts(settings.weaker_contexts, training.questions)
-        weaker = RankerDataset(training.questions, contexts)
+        weaker = RankerDataset(training.questions, contexts).items(settings.snippets, backbone.form)
+    items = training.items(settings.snippets, backbone.form)
     questions = EpochQuestions(
-        training.items(settings.snippets, backbone.form),
-        weaker.items(settings.snippets, backbone.form) if weaker else None,
-        backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), changes,
-        training.weights, training.soft,
+        items, backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), _changes(settings),
+        weaker=weaker, weights=training.weights, soft=training.soft,
+        borrowable=borrowable(items, articles_of(training.contexts) or ()) if settings.borrowed_options
+        else (),
     )  # fmt: skip
     # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
     card = dataclasses.replace(card, options=1 + max(item.places[-1] for item in questions.items))
     held_out = held.items(settings.snippets, backbone.form)
     return make_ranker_trainer(settings, backbone, card, questions, held_out, work, say)
+
+
+def _changes(settings: RankerRun) -> Changes:
+    return Changes(
+        settings.seed, settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.drop_best,
+        settings.no_context, settings.none_of_above, settings.borrowed_options,
+        math.ceil(settings.epochs) if settings.rising else 0,
+    )  # fmt: skip
 
 
 def save(trainer: RankerTrainer, folder: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from ranker_toys import WORDS, asked, backbone, files, rows
 
-from training.rankers.dataset import with_none_of_above
+from training.rankers.harder import Borrowed, Changes, borrowable, with_borrowed_option, with_none_of_above
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
 from training.rankers.trainer import symmetric_divergence
@@ -41,6 +41,50 @@ def test_half_of_the_time_the_right_option_is_gone():
 def test_a_question_that_cannot_be_changed_stays(options):
     known = asked("the right ?", options, ["frost"] * len(options), 0)
     assert all(with_none_of_above(known, np.random.default_rng(n)) == known for n in range(20))
+
+
+def test_a_wrong_option_comes_from_another_question_about_the_article():
+    first, second, third = (
+        asked(f"{name} ?", options, [f"{option} of {name}" for option in options], 0)
+        for name, options in zip("abc", (("amber", "birch"), ("Birch", "cedar"), ("elm", "fir")))
+    )
+    others = borrowable([first, second, third], ["lake", "lake", "sea"])
+    assert [each.option for each in others[0]] == ["Birch", "cedar"] and not others[2]
+    for draw in range(20):
+        changed = with_borrowed_option(first, others[0], np.random.default_rng(draw))
+        # Birch is there already, however it is written; the right option stays.
+        assert changed.options == ("amber", "cedar") and changed.answer == 0
+        assert changed.contexts == (first.contexts[0], second.contexts[1])
+    assert with_borrowed_option(third, others[2], np.random.default_rng(0)) == third
+    shared = first._replace(contexts=first.contexts[:1] * 2)
+    assert with_borrowed_option(shared, others[0], np.random.default_rng(0)).contexts == shared.contexts
+    assert borrowable([first, second], [None, None]) == [(), ()]
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"drop_best": 0.5}, [2, 1]), ({"no_context": 0.5}, [2, 0]), ({"weaker": 0.5}, [2, 3]),
+        ({"borrowed": 0.5}, ["delta", "quartz"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("rising", [0, 5])
+def test_a_share_of_the_questions_changes_at_once_or_more_by_the_epoch(change, expected, rising):
+    """Counted over 400 rows: half of them from the start, or 0, 1/8, ... 1/2 of them."""
+    known = asked("the right ?", ("amber", "delta"), [" ".join(WORDS[:1])] * 2, 0)
+    snippet = known.contexts[0][0]
+    known = known._replace(contexts=((snippet, snippet),) * 2)
+    weaker = known._replace(contexts=((snippet,) * 3,) * 2)
+    changes = Changes(0, rising=rising, **change)
+    for epoch in range(5):
+        made = [changes.made(known, weaker, [Borrowed("quartz", ())], row, epoch)[0] for row in range(400)]
+        seen = [each.options[1] if "borrowed" in change else len(each.contexts[1]) for each in made]
+        assert set(seen) <= set(expected)
+        share = 0.5 * (epoch / 4 if rising else 1)
+        # Three standard deviations of a binomial of 400.
+        assert abs(seen.count(expected[1]) / 400 - share) <= 3 * (share * (1 - share) / 400) ** 0.5
+        if "borrowed" not in change and rising == 0:
+            assert made == [changes.made(known, weaker, [], row, epoch)[0] for row in range(400)]
 
 
 def test_the_divergence_is_torchs_both_ways():
@@ -79,6 +123,7 @@ def test_a_run_with_both_learns(tmp_path):
     record = train_ranker("multiple-choice", MultipleChoiceRun(
         model=str(backbone("bert", tmp_path / "bert")), questions=train, contexts_file=contexts,
         validation=held, validation_contexts=held_contexts, max_tokens=48, batch=16, device="cpu",
-        learning_rate=1e-3, epochs=12, r_drop=0.3, none_of_above=0.1, out=tmp_path / "out",
+        learning_rate=1e-3, epochs=12, r_drop=0.3, none_of_above=0.1, drop_best=0.05, no_context=0.05,
+        borrowed_options=0.2, rising=True, out=tmp_path / "out",
     ))  # fmt: skip
     assert record["result"]["after"]["map@3"] > 0.9

@@ -10,7 +10,8 @@ from ranker_toys import WORDS, asked, tokenizer
 from kaggle_rag.data.contexts import lines_as_snippets
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.layouts import PAIR, Writer
-from training.rankers.dataset import Changes, EpochQuestions, RankerDataset, in_order, with_fewer_snippets
+from training.rankers.dataset import EpochQuestions, RankerDataset
+from training.rankers.harder import Changes, in_order, with_fewer_snippets
 
 FORM = form_of("choice", "encoder")
 
@@ -24,7 +25,8 @@ def item(number, width=5):
 def questions(count=40, others=None, **changes):
     settings = {"shuffle": True, "drop_snippets": 0.0, "weaker": 0.0, "seed": 3, **changes}
     found = [item(number) for number in range(count)]
-    return EpochQuestions(found, others, FORM, Writer(tokenizer("bert"), PAIR, 48), Changes(**settings))
+    writer = Writer(tokenizer("bert"), PAIR, 48)
+    return EpochQuestions(found, FORM, writer, Changes(**settings), weaker=others)
 
 
 def read(dataset, row):

@@ -1,0 +1,157 @@
+"""What an epoch changes in a question, so that a ranker does not rely on finding all it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kaggle_rag.data.contexts import Snippet
+from kaggle_rag.models.answering.item import Item
+
+_NONE = "none of the above"
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """How often a question changes; all of it is drawn from seed, epoch and row.
+
+    Attributes
+    ----------
+    seed, shuffle : options come in a new order in each epoch.
+    drop_snippets : share of the snippets that are left out.
+    weaker, drop_best, no_context, none_of_above, borrowed : share of the questions that read their weaker
+        contexts, lose the best snippet of each context, lose all of them, get the option "None of the above",
+        or a wrong option of another question about the same article.
+    rising : epochs in which these shares rise from 0 to what they are; 0: they are so from the start.
+    """
+
+    seed: int
+    shuffle: bool = False
+    drop_snippets: float = 0.0
+    weaker: float = 0.0
+    drop_best: float = 0.0
+    no_context: float = 0.0
+    none_of_above: float = 0.0
+    borrowed: float = 0.0
+    rising: int = 0
+
+    def part(self, epoch: int) -> float:
+        """What part of the shares an epoch has, from 0 to 1; the first is number 0."""
+        return min(1.0, epoch / (self.rising - 1)) if self.rising > 1 else 1.0
+
+    def made(
+        self, item: Item, weaker: Item | None, others: Sequence[Borrowed], row: int, epoch: int
+    ) -> tuple[Item, list[int]]:
+        """The question of a row as an epoch sees it, and which columns its options were in.
+
+        Parameters
+        ----------
+        weaker : the same question with its weaker contexts, if there are any.
+        others : options that it may borrow.
+        """
+        rng, part = np.random.default_rng([self.seed, epoch, row]), self.part(epoch)
+        if weaker is not None and rng.random() < self.weaker * part:
+            item = weaker
+        if self.drop_snippets:
+            item = with_fewer_snippets(item, self.drop_snippets * part, rng)
+        if self.none_of_above and rng.random() < self.none_of_above * part:
+            item = with_none_of_above(item, rng)
+        if self.borrowed and rng.random() < self.borrowed * part:
+            item = with_borrowed_option(item, others, rng)
+        if self.drop_best and rng.random() < self.drop_best * part:
+            item = item._replace(contexts=tuple(context[1:] for context in item.contexts))
+        if self.no_context and rng.random() < self.no_context * part:
+            item = item._replace(contexts=((),) * len(item.contexts))
+        order = [*range(len(item.options))]
+        if self.shuffle:
+            order = [int(column) for column in rng.permutation(order)]
+        return in_order(item, order), order
+
+
+class Borrowed(NamedTuple):
+    """An option of another question, with the context that was found for it."""
+
+    option: str
+    context: tuple[Snippet, ...]
+
+
+def borrowable(items: Sequence[Item], articles: Sequence[str | None]) -> list[tuple[Borrowed, ...]]:
+    """Of each question the options of the others about its article, right and wrong ones.
+
+    Parameters
+    ----------
+    articles : what each question is about, as `kaggle_rag.evaluation.fold_table.articles_of` tells it.
+    """
+    of_article: dict[str, list[int]] = {}
+    for row, article in enumerate(articles):
+        if article is not None:
+            of_article.setdefault(article, []).append(row)
+    return [
+        tuple(
+            Borrowed(option, context)
+            for other in of_article.get(article or "", ()) if other != row
+            for option, context in zip(items[other].options, items[other].contexts) if option is not None
+        )
+        for row, article in enumerate(articles)
+    ]  # fmt: skip
+
+
+def in_order(item: Item, order: Sequence[int]) -> Item:
+    """The question with its options in another order; contexts and answer move with them."""
+    return Item(
+        item.prompt,
+        tuple(item.options[column] for column in order),
+        tuple(item.contexts[column] for column in order),
+        list(order).index(item.answer) if item.answer >= 0 else item.answer,
+    )
+
+
+def with_none_of_above(item: Item, rng: np.random.Generator) -> Item:
+    """The question with an option that is "None of the above": the right one in half of the cases.
+
+    In the other half it replaces a wrong one, so that its words alone tell nothing. A question that has such
+    an option, or only two options, stays as it is.
+    """
+    wrong = _wrong(item)
+    if len(wrong) < 2 or any(_NONE in (option or "").lower() for option in item.options):
+        return item
+    place = item.answer if rng.random() < 0.5 else wrong[int(rng.integers(len(wrong)))]
+    # What was found for the option that is gone would tell what it was.
+    other = wrong[0] if wrong[0] != place else wrong[1]
+    return _with(item, place, _NONE.capitalize(), item.contexts[other])
+
+
+def with_borrowed_option(item: Item, others: Sequence[Borrowed], rng: np.random.Generator) -> Item:
+    """The question with an option of another one about its article, in the place of a wrong one."""
+    wrong, own = _wrong(item), {(option or "").strip().lower() for option in item.options}
+    strange = [other for other in others if other.option.strip().lower() not in own]
+    if not wrong or not strange:
+        return item
+    place, other = wrong[int(rng.integers(len(wrong)))], strange[int(rng.integers(len(strange)))]
+    shared = all(context == item.contexts[item.answer] for context in item.contexts)
+    return _with(item, place, other.option, item.contexts[place] if shared else other.context)
+
+
+def with_fewer_snippets(item: Item, share: float, rng: np.random.Generator) -> Item:
+    """The question without a share of its snippets, the same ones for all options."""
+    keep: dict[str, bool] = {}
+    return item._replace(
+        contexts=tuple(
+            tuple(snippet for snippet in context if keep.setdefault(str(snippet), rng.random() >= share))
+            for context in item.contexts
+        )
+    )
+
+
+def _wrong(item: Item) -> list[int]:
+    return [place for place in item.places if place != item.answer]
+
+
+def _with(item: Item, place: int, option: str, context: tuple[Snippet, ...]) -> Item:
+    """The question with another option in a place."""
+    options, contexts = list(item.options), list(item.contexts)
+    options[place], contexts[place] = option, context
+    return item._replace(options=tuple(options), contexts=tuple(contexts))
