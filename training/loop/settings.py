@@ -21,6 +21,8 @@ _NEEDS = {
     "adversarial_size": "adversarial", "adversarial_from": "adversarial", "weaker": "weaker_contexts",
     "drop_snippets": "contexts_file", "margin": "negatives",
 }  # fmt: skip
+Schedule = Literal["linear", "cosine", "constant_with_warmup", "plateau"]
+SCHEDULES = "how the rate decays (plateau: halved when two evaluations bring no gain; it has no warm-up)"
 # Settings that only an evaluation uses.
 _EVALUATION = ("metric", "pool", "candidates")
 
@@ -105,9 +107,17 @@ class TrainingSettings(Section):
                 yield f"{key} has no effect without {needed}"
         if "held_out" in given and validation:
             yield "held_out has no effect: validation is given"
+        if "warmup" in given and self.warmup and getattr(self, "schedule", "") == "plateau":
+            yield "warmup has no effect with schedule plateau"
         if not (validation or self.held_out):
             for key in sorted(given.intersection(_EVALUATION)):
                 yield f"{key} has no effect without an evaluation: set validation, or held_out above 0"
+
+
+def require_evaluation(settings: TrainingSettings, schedule: Schedule) -> None:
+    """Raise ``ValueError`` for a schedule that waits for evaluations where there are none."""
+    if schedule == "plateau" and not (settings.held_out or settings.validation):
+        raise ValueError("schedule plateau needs an evaluation: set validation, or held_out above 0")
 
 
 def require_file(path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ConfigError
+from training.loop.settings import Schedule
 
 # What they warn about (a new head, no model card) is reported here in our own words.
 transformers_logging.set_verbosity_error()
@@ -94,6 +95,15 @@ def _since_best(state: Any) -> int:
     """The number of evaluations since the best one."""
     evaluated = [line["step"] for line in state.log_history if any("@" in key for key in line)]
     return sum(step > (state.best_global_step or 0) for step in evaluated)
+
+
+def decay(schedule: Schedule, *, greater: bool) -> dict[str, Any]:
+    """A schedule as the trainer's arguments; ``greater``: the metric that a plateau is one of grows."""
+    if schedule != "plateau":
+        return {"lr_scheduler_type": schedule}
+    # Without eps 0 a rate below 2e-8 stays as it is.
+    kwargs = {"mode": "max" if greater else "min", "factor": 0.5, "patience": 1, "eps": 0.0}
+    return {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": kwargs}
 
 
 def curves(out: Path) -> TrainerCallback:

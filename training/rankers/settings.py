@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from kaggle_rag.models.answering.forms import FORMS
 from kaggle_rag.models.layouts import PRESETS
 from kaggle_rag.runtime.settings import ModelName, Section
-from training.loop.settings import TrainingSettings
+from training.loop.settings import SCHEDULES, Schedule, TrainingSettings, require_evaluation
 from training.rankers.peft_methods import METHODS
 
 # Forms whose rows show one option each: the order matters only with a template that shows them all.
@@ -131,9 +131,7 @@ class RankerRun(TrainingSettings):
     drop_weight: float = Field(0.0, ge=0, lt=1, description="weight to give them instead of dropping them")
     batch: int = Field(8, ge=1, description="questions per batch")
     learning_rate: float = Field(2e-5, gt=0, lt=1, description="peak learning rate")
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        "cosine", description="how the rate decays"
-    )
+    schedule: Schedule = Field("cosine", description=SCHEDULES)
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="learning rate of each layer as a multiple of the one above it"
     )
@@ -173,6 +171,7 @@ class RankerRun(TrainingSettings):
     def _evaluated(self) -> RankerRun:
         if (self.folds is None) != (self.fold is None):
             raise ValueError("folds and fold belong together: set both, or neither")
+        require_evaluation(self, self.schedule)
         if self.drop_weight and not self.drop:
             raise ValueError("drop_weight needs drop")
         if self.validation_contexts and not self.validation:

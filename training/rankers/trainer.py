@@ -28,7 +28,7 @@ from kaggle_rag.models.devices import precision_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.runtime.processes import is_first, processes
-from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
+from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves, decay
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
 from training.rankers.distillation import divergence, less_own
@@ -282,7 +282,7 @@ def _arguments(
     return TrainingArguments(
         output_dir=str(folder), num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule,
+        learning_rate=settings.learning_rate, **decay(settings.schedule, greater=False),
         warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
         optim=_OPTIMIZERS[settings.optimizer], seed=settings.seed, data_seed=settings.seed,
         eval_strategy="steps" if evaluates else "no", save_strategy="steps",

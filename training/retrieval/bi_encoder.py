@@ -17,12 +17,14 @@ from kaggle_rag.runtime.console import say
 from training.loop.library import BaseEvaluator
 from training.loop.run_folder import Run
 from training.loop.trainer import TrainerMixin
-from training.retrieval.columns import prompted, rows_of
+from training.retrieval.columns import Labels, prompted, rows_of
 from training.retrieval.corpus import encode_passages, encode_queries, nearest
 from training.retrieval.dataset import EvalQuery, RetrievalDataset, make_dataset
 from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.mining import Example
 from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RetrieverSettings
+from training.retrieval.teacher import soft_labels
 from training.retrieval.trainer import make_trainer
 
 # nDCG@10 looks the deepest.
@@ -85,14 +87,24 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
 
 def _trainer(settings: RetrieverSettings, encoder: Encoder, dataset: RetrievalDataset, folder: Path) -> Any:
     kind = RETRIEVER_LOSSES[settings.loss]
-    card = encoder.card
-    rows = rows_of(kind.rows, prompted(dataset.examples, card.query_prompt, card.passage_prompt))
+    prompts = encoder.card.query_prompt, encoder.card.passage_prompt
+    rows = rows_of(
+        kind.rows, prompted(dataset.examples, *prompts), _labels(settings, dataset.examples, *prompts)
+    )
     return make_trainer(
         (_BiEncoderTrainer, SentenceTransformerTrainingArguments), settings, folder, encoder.model,
         kind.make(encoder.model, settings), Dataset.from_dict(rows),
         RetrievalEvaluator(encoder, dataset.held, dataset.pool) if dataset.held else None,
         distinct=kind.distinct, say=say,
     )  # fmt: skip
+
+
+def _labels(settings: RetrieverSettings, examples: Sequence[Example], query: str, passage: str) -> Labels:
+    """The teacher's scores of the prompted texts; it reads them without these prompts."""
+    if settings.teacher is None or not RETRIEVER_LOSSES[settings.loss].teacher:
+        return {}
+    found = soft_labels(settings.teacher, examples, settings.device)
+    return {(query + asked, passage + text): score for (asked, text), score in found.items()}
 
 
 def _save(encoder: Encoder, folder: Path) -> None:

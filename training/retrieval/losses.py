@@ -60,6 +60,18 @@ def _triplet(model: Any, settings: Any) -> Any:
     return losses.TripletLoss(model, distance_metric=cosine, triplet_margin=0.2)
 
 
+def _triplet_hard(model: Any, settings: Any) -> Any:
+    from training.retrieval.triplets import BatchHardTriplet
+
+    return BatchHardTriplet(model)
+
+
+def _margin_mse_of_cosines(model: Any, settings: Any) -> Any:
+    from sentence_transformers.util import pairwise_cos_sim
+
+    return _library().MarginMSELoss(model, similarity_fct=pairwise_cos_sim)
+
+
 def _contrastive(model: Any, settings: Any) -> Any:
     return _library().OnlineContrastiveLoss(model)
 
@@ -71,7 +83,7 @@ def _cosent(model: Any, settings: Any) -> Any:
 def _vicreg(model: Any, settings: Any) -> Any:
     from training.retrieval.vicreg import VICReg
 
-    return VICReg(model)
+    return VICReg(model, settings.vicreg_weights)
 
 
 RETRIEVER_LOSSES: dict[str, Loss] = {
@@ -81,8 +93,12 @@ RETRIEVER_LOSSES: dict[str, Loss] = {
     "triplet": Loss(_triplet, "triplet", least_negatives=1),
     "contrastive": Loss(_contrastive, "labelled", least_negatives=1),
     "cosent": Loss(_cosent, "labelled", least_negatives=1, takes=("scale",)),
+    "triplet-hard": Loss(_triplet_hard, "tuple", distinct=True),
+    "margin-mse": Loss(
+        _margin_mse_of_cosines, "margin", least_negatives=1, teacher=True, takes=("teacher",)
+    ),
     # Equal passages in a batch have no variance for the loss to spread.
-    "vicreg": Loss(_vicreg, "tuple", distinct=True),
+    "vicreg": Loss(_vicreg, "tuple", distinct=True, takes=("vicreg_weights",)),
 }
 
 

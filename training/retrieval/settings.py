@@ -11,11 +11,12 @@ from pydantic import AfterValidator, Field, model_validator
 from kaggle_rag.config import Form
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.settings import ModelName
-from training.loop.settings import TrainingSettings
+from training.loop.settings import SCHEDULES, Schedule, TrainingSettings, require_evaluation
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
 # Settings that only some losses take.
 _LOSS_SETTINGS = sorted({key for loss in RETRIEVER_LOSSES.values() for key in loss.takes})
+_TEACHER = "soft labels: a cross-encoder's folder or name, or a table with id, passage, score"
 Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
 
 
@@ -25,10 +26,16 @@ def _known(table: dict[str, Loss], name: str) -> str:
     return name
 
 
+def _require_teacher(teacher: str | None, loss: str, losses: dict[str, Loss]) -> None:
+    if losses[loss].teacher and teacher is None:
+        raise ValueError(f"the loss {loss!r} learns from a teacher's scores: set teacher")
+
+
 class _Run(TrainingSettings):
     """Settings shared by retrievers and re-rankers."""
 
     FILES: ClassVar[tuple[str, ...]] = ("questions", "passages", "validation")
+    LATER: ClassVar[tuple[str, ...]] = (*TrainingSettings.LATER, "schedule")
 
     model: ModelName = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(
@@ -60,6 +67,7 @@ class _Run(TrainingSettings):
     )
     batch: int = Field(64, ge=2, description="examples per batch")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate")
+    schedule: Schedule = Field("linear", description=SCHEDULES)
     pool: int = Field(
         5000, ge=10,
         description="passages ranked in an evaluation: all up to this number, else mined and random ones",
@@ -73,11 +81,14 @@ class _Run(TrainingSettings):
             raise ValueError("passages and index are both given: choose one")
         if not (self.positive or self.passages or self.index):
             raise ValueError("nothing to train on: set positive (a column), passages or index")
+        require_evaluation(self, self.schedule)
         return self
 
 
 class RetrieverSettings(_Run):
     """A bi-encoder, trained to put a question next to the passage that answers it."""
+
+    LATER: ClassVar[tuple[str, ...]] = (*_Run.LATER, "teacher", "vicreg_weights")
 
     loss: Annotated[str, AfterValidator(lambda name: _known(RETRIEVER_LOSSES, name))] = Field(
         "infonce", description="one of " + ", ".join(RETRIEVER_LOSSES)
@@ -85,12 +96,19 @@ class RetrieverSettings(_Run):
     negatives: int = Field(0, ge=0, le=50, description="hard negatives per example (0: in-batch ones only)")
     scale: float = Field(20.0, gt=0, description="factor that multiplies cosines (1 / temperature)")
     mini_batch: int = Field(32, ge=1, description="rows in memory at once with infonce-cached")
+    vicreg_weights: tuple[float, float, float] = Field(
+        (25.0, 25.0, 1.0), description="of invariance, variance and covariance with vicreg"
+    )
+    teacher: ModelName | None = Field(None, description=_TEACHER)
 
     @model_validator(mode="after")
     def _negatives_for_the_loss(self) -> RetrieverSettings:
         least = RETRIEVER_LOSSES[self.loss].least_negatives
         if self.negatives < least:
             raise ValueError(f"the loss {self.loss!r} needs negatives: {least} or more")
+        if min(self.vicreg_weights) < 0:
+            raise ValueError("vicreg_weights are 0 or more")
+        _require_teacher(self.teacher, self.loss, RETRIEVER_LOSSES)
         return self
 
     def idle(self) -> Iterator[str]:
@@ -116,14 +134,10 @@ class RerankerSettings(_Run):
     negatives: int = Field(4, ge=1, le=50, description="hard negatives per example")
     batch: int = Field(32, ge=2, description="examples per batch")
     candidates: int = Field(50, ge=2, le=1000, description="nearest passages re-ranked in an evaluation")
-    teacher: ModelName | None = Field(
-        None,
-        description="soft labels: a cross-encoder's folder or name, or a table with id, passage, score",
-    )
+    teacher: ModelName | None = Field(None, description=_TEACHER)
     max_tokens: int | None = Field(None, ge=8, description="maximum length of a pair, in tokens")
 
     @model_validator(mode="after")
     def _teacher_for_the_loss(self) -> RerankerSettings:
-        if RERANKER_LOSSES[self.loss].teacher and self.teacher is None:
-            raise ValueError(f"the loss {self.loss!r} learns from a teacher's scores: set teacher")
+        _require_teacher(self.teacher, self.loss, RERANKER_LOSSES)
         return self

@@ -13,7 +13,7 @@ from sentence_transformers import DefaultBatchSampler
 from transformers import PrinterCallback, TrainerCallback
 
 from kaggle_rag.text.normalise import same
-from training.loop.trainer import LOGS, Patience, Progress, curves
+from training.loop.trainer import LOGS, Patience, Progress, curves, decay
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
@@ -123,6 +123,7 @@ def make_trainer(
         greater_is_better=True if scored else None,
         logging_steps=max(1, steps // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
+        **decay(settings.schedule, greater=True),
         **_precision(model.device.type),
     )  # fmt: skip
     # On two GPUs the trainer would split each batch, and with it the negatives of the batch.

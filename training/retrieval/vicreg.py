@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# The paper's weights (section 4.2): invariance, variance, covariance.
-INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
+# The paper's weights (section 4.2): of invariance, variance and covariance.
+WEIGHTS = (25.0, 25.0, 1.0)
 _EPSILON = 1e-4
 
 
-def vicreg(left: Tensor, right: Tensor) -> Tensor:
+def vicreg(left: Tensor, right: Tensor, weights: Sequence[float] = WEIGHTS) -> Tensor:
     """The loss for two batches of vectors, each ``(n, d)`` with n > 1, as a scalar.
 
-    ``25 s + 25 (v(left) + v(right)) + c(left) + c(right)``, with the mean squared difference ``s``;
-    ``v = mean_j max(0, 1 - sqrt(var_j + 1e-4))``; and ``c = sum_{i != j} cov_ij^2 / d``, variances and
-    covariances over ``n - 1``. Source: Bardes, Ponce & LeCun 2022, https://arxiv.org/abs/2105.04906,
+    With the paper's weights ``25 s + 25 (v(left) + v(right)) + c(left) + c(right)``: the mean squared
+    difference ``s``; ``v = mean_j max(0, 1 - sqrt(var_j + 1e-4))``; and ``c = sum_{i != j} cov_ij^2 / d``,
+    variances and covariances over ``n - 1``. Source: Bardes, Ponce & LeCun 2022, https://arxiv.org/abs/2105.04906,
     algorithm 1 (whose ``s`` is the mean over ``n d``, where equation 5 has the mean over ``n``).
     """
     spread = _variance(left) + _variance(right)
     copies = _covariance(left) + _covariance(right)
-    return INVARIANCE * functional.mse_loss(left, right) + VARIANCE * spread + COVARIANCE * copies
+    invariance, variance, covariance = weights
+    return invariance * functional.mse_loss(left, right) + variance * spread + covariance * copies
 
 
 def _variance(vectors: Tensor) -> Tensor:
@@ -45,13 +46,13 @@ class VICReg(nn.Module):  # type: ignore[misc]
     expander is left out: no checkpoint would store its weights.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, weights: Sequence[float] = WEIGHTS) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.weights = model, weights
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
         left, right = (self._embed(features) for features in list(sentence_features)[:2])
-        return vicreg(left, right)
+        return vicreg(left, right, self.weights)
 
     def _embed(self, features: dict[str, Tensor]) -> Tensor:
         vectors = functional.normalize(self.model(features)["sentence_embedding"].float(), dim=1)

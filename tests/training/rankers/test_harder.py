@@ -124,6 +124,6 @@ def test_a_run_with_both_learns(tmp_path):
         model=str(backbone("bert", tmp_path / "bert")), questions=train, contexts_file=contexts,
         validation=held, validation_contexts=held_contexts, max_tokens=48, batch=16, device="cpu",
         learning_rate=1e-3, epochs=12, r_drop=0.3, none_of_above=0.1, drop_best=0.05, no_context=0.05,
-        borrowed_options=0.2, rising=True, out=tmp_path / "out",
+        borrowed_options=0.2, rising=True, schedule="plateau", out=tmp_path / "out",
     ))  # fmt: skip
     assert record["result"]["after"]["map@3"] > 0.9

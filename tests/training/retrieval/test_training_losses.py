@@ -28,7 +28,10 @@ EXAMPLES = [
 ]
 
 
-def by_hand(left, right):
+SOFT = {pair: 0.9 - 0.4 * place for e in EXAMPLES for place, pair in enumerate(pairs_of(e))}
+
+
+def by_hand(left, right, weights=(25, 25, 1)):
     """VICReg in plain loops, from the formulas of the paper's sections 4.1 and algorithm 1."""
     n, d = left.shape
     invariance = sum((left[i, j] - right[i, j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
@@ -41,13 +44,15 @@ def by_hand(left, right):
         ]
         spread += sum(max(0.0, 1 - math.sqrt(cov[j][j] + 1e-4)) for j in range(d)) / d
         copies += sum(cov[a][b] ** 2 for a in range(d) for b in range(d) if a != b) / d
-    return 25 * invariance + 25 * spread + copies
+    return weights[0] * invariance + weights[1] * spread + weights[2] * copies
 
 
 def test_vicreg_is_the_hand_computed_sum():
     rng = np.random.default_rng(0)
     left, right = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)) * 0.3
-    assert float(vicreg(torch.tensor(left), torch.tensor(right))) == pytest.approx(by_hand(left, right))
+    for weights in ((25, 25, 1), (10.0, 5.0, 0.5), (0, 1, 0)):
+        found = vicreg(torch.tensor(left), torch.tensor(right), weights)
+        assert float(found) == pytest.approx(by_hand(left, right, weights))
     # Two points on one diagonal: s = 0, each variance 2 (no hinge), both covariances 2, so c = 8 / 2 a side.
     line = torch.tensor([[0.0, 0.0], [2.0, 2.0]], dtype=torch.float64)
     assert float(vicreg(line, line)) == pytest.approx(8.0)
@@ -74,8 +79,8 @@ def test_vicreg_of_a_model_is_that_of_its_unit_vectors_times_the_root_of_their_w
 def test_every_retriever_loss_falls_on_what_it_learns_from(name, folders, tmp_path):
     model = SentenceTransformer(str(folders[0]), device="cpu").eval()
     kind = RETRIEVER_LOSSES[name]
-    loss = kind.make(model, RetrieverSettings(questions="q", out="o", positive="p", loss=name, negatives=2))
-    columns = rows_of(kind.rows, EXAMPLES)
+    settings = RetrieverSettings(questions="q", out="o", positive="p", loss=name, negatives=2, teacher="t")
+    loss, columns = kind.make(model, settings), rows_of(kind.rows, EXAMPLES, SOFT if kind.teacher else None)
     labels = torch.tensor(columns.pop("label")) if "label" in columns else None
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     values = []
@@ -104,13 +109,49 @@ def test_the_symmetric_loss_is_the_mean_of_both_directions(folders):
     assert found == pytest.approx(np.mean(by_hand), abs=1e-4)
 
 
+def in_numpy(model, columns):
+    """Cosines of the queries with all passages of their own row, ``(columns, n)``, and with every passage."""
+    query, *passages = (model.encode(texts, normalize_embeddings=True).astype(float) for texts in columns)
+    return np.array([(query * each).sum(1) for each in passages]), query @ np.concatenate(passages).T
+
+
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_the_hardest_negative_of_the_batch_is_that_of_plain_loops(folders, negatives):
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    settings = RetrieverSettings(questions="q", out="o", positive="p", loss="triplet-hard")
+    columns = [*rows_of("tuple", EXAMPLES).values()][: 2 + negatives]
+    with torch.no_grad():
+        loss = RETRIEVER_LOSSES["triplet-hard"].make(model, settings)
+        found = float(loss([inputs(model, texts) for texts in columns], None))
+    own, every = in_numpy(model, columns)
+    total = 0.0
+    for row in range(3):
+        right = own[0, row]
+        total += max(0.0, 0.2 + max(c for n, c in enumerate(every[row]) if n != row) - right)
+    assert found == pytest.approx(total / 3, abs=1e-5) and found > 0
+
+
+def test_an_encoder_learns_the_teacher_s_margins(folders):
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    settings = RetrieverSettings(
+        questions="q", out="o", positive="p", loss="margin-mse", negatives=2, teacher="t"
+    )
+    columns = rows_of("margin", EXAMPLES, SOFT)
+    labels = torch.tensor(columns.pop("label"))
+    with torch.no_grad():
+        loss = RETRIEVER_LOSSES["margin-mse"].make(model, settings)
+        found = float(loss([inputs(model, texts) for texts in columns.values()], labels))
+    own, _ = in_numpy(model, columns.values())
+    gaps = [(own[0] - own[n]) - (labels[:, 0] - labels[:, n]).numpy() for n in (1, 2)]
+    assert found == pytest.approx(np.square(gaps).mean(), abs=1e-5)
+
+
 @pytest.mark.parametrize("name", RERANKER_LOSSES)
 def test_every_reranker_loss_falls_on_what_it_learns_from(name, folders):
     model = PairModel(str(folders[1]), device="cpu").eval()
     kind = RERANKER_LOSSES[name]
     settings = RerankerSettings(questions="q", out="o", positive="p", loss=name, teacher="t", negatives=2)
-    soft = {pair: 0.9 - 0.4 * place for e in EXAMPLES for place, pair in enumerate(pairs_of(e))}
-    columns = rows_of(kind.rows, EXAMPLES, soft if kind.teacher else None)
+    columns = rows_of(kind.rows, EXAMPLES, SOFT if kind.teacher else None)
     found = columns.pop("labels", None) or columns.pop("label")
     labels = list(map(torch.tensor, found)) if isinstance(found[0], list) else torch.tensor(found)
     loss, optimizer = kind.make(model, settings), torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -154,6 +154,47 @@ def test_training_stops_when_nothing_is_gained_and_keeps_the_best(data, tmp_path
     assert result["after"]["ndcg@10"] == pytest.approx(best["ndcg@10"])
 
 
+def test_the_rate_is_halved_after_two_evaluations_without_a_gain_also_when_resumed(
+    data, tmp_path, monkeypatch
+):
+    """At a rate so low that nothing is ever gained; the last rate is then told by the number of halvings."""
+    changes = {"schedule": "plateau", "learning_rate": 1e-12, "epochs": 3, "evaluations": 4}
+    rates, log = [], Progress.on_log
+
+    def on_log(self, args, state, control, **kwargs):
+        rates.append(kwargs["logs"].get("learning_rate"))
+        log(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(Progress, "on_log", on_log)
+    record = train(data, tmp_path / "whole", **changes)
+    seen = [rate for rate in rates if rate is not None]
+    # The first evaluation is a gain over nothing; from then on every second one halves the rate.
+    halvings = (len(record["result"]["evaluations"]) - 1) // 2
+    assert halvings >= 4 and seen[0] == 1e-12 and seen == sorted(seen, reverse=True)
+    assert seen[-1] in (1e-12 / 2**halvings, 1e-12 / 2 ** (halvings - 1))
+    interrupted(data, tmp_path / "out", monkeypatch, 15, **changes)
+    again = train(data, tmp_path / "out", **changes)
+    assert again["result"]["sha256"] == record["result"]["sha256"]
+
+
+def test_an_encoder_learns_from_the_scores_of_a_teacher(data, tmp_path):
+    """The teacher finds every fact as good as every other: the margins that are learnt are 0."""
+    rows = [row.split(",") for row in data["questions"].read_text().splitlines()[1:]]
+    table = [{"id": row[0], "passage": word, "score": 0.5} for row in rows for word in WORDS]
+    teacher = write_table(tmp_path / "teacher.csv", table)
+    out = tmp_path / "out"
+    train(data, out, loss="margin-mse", negatives=2, teacher=str(teacher), epochs=4)
+    before, after = (_spread(folder, rows[0][1]) for folder in (data["model"], out))
+    assert after < before / 3
+
+
+def _spread(folder, question):
+    """How far apart the facts are in their cosine to a question."""
+    model = SentenceTransformer(str(folder), device="cpu")
+    query, *facts = model.encode([question, *WORDS], normalize_embeddings=True)
+    return np.ptp(np.stack(facts) @ query)
+
+
 def test_a_lost_loss_stops_the_run_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):
     class Lost(torch.nn.Module):
         def __init__(self, model, settings):
@@ -294,6 +335,9 @@ def test_all_faults_of_the_settings_are_told_at_once(monkeypatch, data, tmp_path
         ({"positive": None, "passages": None}, "nothing to train on"),
         ({"loss": "triplet"}, "'triplet' needs negatives: 1 or more"),
         ({"patience": 1, "validation": None, "held_out": 0}, "patience needs an evaluation"),
+        ({"schedule": "plateau", "validation": None, "held_out": 0}, "plateau needs an evaluation"),
+        ({"loss": "margin-mse", "negatives": 1}, "learns from a teacher's scores: set teacher"),
+        ({"vicreg_weights": (1, -1, 1)}, "vicreg_weights are 0 or more"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message, data):
