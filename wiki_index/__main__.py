@@ -68,16 +68,16 @@ def _print_other_kinds(manifest: Manifest) -> None:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     """The requested build, checked before the corpus is read."""
-    from kaggle_rag.index.kinds import kind_of
+    from kaggle_rag.index.kinds import impossible, kind_of
     from kaggle_rag.runtime.limits import parse_size
     from kaggle_rag.text.units import Unit
     from wiki_index.corpus import Corpus
     from wiki_index.plan import Plan
 
     unit = Unit.parse(arguments.unit)
-    _note_unused_flags(arguments)
     if arguments.index:
         kind_of(arguments.index)
+    _note_unused_flags(arguments)
     _require_recall(arguments.recall)
     corpus = Corpus.open(arguments.corpus, skip_others=arguments.skip_others)
     _note_files(corpus)
@@ -91,7 +91,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
     check_places(plan)
     corpus.require_readable()
-    return dataclasses.replace(plan, encoders=_encoders(arguments, unit))
+    encoders = _encoders(arguments, unit)
+    for encoder in encoders.values() if arguments.index else ():
+        if reason := impossible(arguments.index, encoder.card.dim):
+            raise ConfigError(f"FAISS makes no index of {arguments.index!r}: {reason}", where="--index")
+    return dataclasses.replace(plan, encoders=encoders)
 
 
 def _note_files(corpus: Corpus) -> None:
@@ -111,8 +115,10 @@ def _note_files(corpus: Corpus) -> None:
 
 def _note_unused_flags(arguments: argparse.Namespace) -> None:
     """Report flags that have no effect given the others."""
+    from kaggle_rag.index.kinds import kind_of
+
     kind = arguments.index if arguments.index or arguments.ram else "flat"
-    if kind in KINDS and not KINDS[kind].refined:
+    if kind and not kind_of(kind).refined:
         for flag, given in (("--recall", arguments.recall != _RECALL), ("--questions", arguments.questions)):
             if given:
                 print(f"note: {flag} has no effect: {kind} searches every vector", file=sys.stderr)
@@ -284,6 +290,14 @@ def _check_corpus(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _kinds(text: str | None) -> list[str]:
+    """Kinds separated by commas, or by semicolons where descriptions, which hold commas, are among them."""
+    if not text:
+        return []
+    described = ";" in text or text[:1].isupper()
+    return [each.strip() for each in text.split(";" if described else ",")]
+
+
 def _measure(arguments: argparse.Namespace) -> int:
     from kaggle_rag.index.index import Index
     from kaggle_rag.index.kinds import kind_of
@@ -292,15 +306,16 @@ def _measure(arguments: argparse.Namespace) -> int:
 
     _require_recall(arguments.recall)
     _require_passages(arguments.k)
-    for kind in arguments.kinds.split(",") if arguments.kinds else ():
+    for kind in _kinds(arguments.kinds):
         kind_of(kind, where="--kinds")
     if arguments.limit and not arguments.questions:
         raise ConfigError("--limit applies to questions, and none are given", cure="add --questions")
     questions = _questions(arguments) if arguments.questions else None
     index = Index(arguments.index)
     own = index.default.card.kind
-    kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)[list(KINDS).index(own) :]
-    if not arguments.kinds and kinds != list(KINDS):
+    smaller = list(KINDS)[list(KINDS).index(own) :] if own in KINDS else [own]
+    kinds = _kinds(arguments.kinds) or smaller
+    if not arguments.kinds and own in KINDS and kinds != list(KINDS):
         larger = ", ".join(kind for kind in KINDS if kind not in kinds)
         note = f"note: {larger} not measured: larger than the index's own {own}; --kinds selects any kind"
         print(note, file=sys.stderr)

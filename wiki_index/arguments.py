@@ -167,7 +167,8 @@ def measure_flags(measure: argparse.ArgumentParser) -> None:
         "--questions", type=Path, help="if they have answers, MAP@3 too (default: halves of passages)"
     )
     measure.add_argument(
-        "--kinds", help="separated by commas (default: the index's own and all smaller ones)"
+        "--kinds", help="separated by commas, or by semicolons if FAISS's descriptions are among them "
+        "(default: the index's own and all smaller ones)"
     )
     measure.add_argument("--recall", type=float, default=0.98, help="target recall@10 (default: 0.98)")
     measure.add_argument("-k", type=int, default=10, help="passages per query (default: 10)")

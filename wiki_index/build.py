@@ -18,7 +18,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.dense import FAISS_FILE, VECTORS_FILE, Dense
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import DENSE, LEXICAL, passages_name
-from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.kinds import kind_of
 from kaggle_rag.index.manifest import FORMAT, MANIFEST, DenseCard, Manifest
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import VectorStore
@@ -192,7 +192,7 @@ def _dense(plan: Plan, name: str, kind: str, counts: dict[str, Any]) -> None:
 
 def _tuned(plan: Plan, dense: Dense, encoder: Encoder, shards: int) -> DenseCard:
     """The card with the search setting that reaches the recall; an exact kind has none."""
-    if not KINDS[dense.card.kind].refined:
+    if not kind_of(dense.card.kind).refined:
         return dense.card
     if plan.questions:
         queries = question_queries(Questions.read(plan.questions), encoder)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_rag.index.dense import VECTORS_FILE
-from kaggle_rag.index.kinds import KINDS, choose, kind_of, ram_of, simpler, unfit
+from kaggle_rag.index.kinds import choose, kind_of, ram_of, simpler, unfit
 from kaggle_rag.index.vectors import VectorLayout
 from kaggle_rag.runtime.console import over
 from kaggle_rag.runtime.errors import InputError
@@ -37,7 +37,6 @@ def kinds_for(plan: Plan, rows: int) -> dict[str, str]:
 def _kind(plan: Plan, rows: int, dim: int) -> str:
     if plan.kind is None:
         return choose(rows, dim, plan.ram, BASE_RAM) if plan.ram else "flat"
-    kind_of(plan.kind)
     kind = simpler(plan.kind, rows, dim)
     if kind != plan.kind:
         print(f"--index {plan.kind}: {unfit(plan.kind, rows, dim)}; building {kind} instead", file=sys.stderr)
@@ -50,7 +49,7 @@ def _kind(plan: Plan, rows: int, dim: int) -> str:
 
 def tell_slow(kind: str) -> None:
     """Warn of kinds that are pointless without vector instructions (they still work)."""
-    if not KINDS[kind].in_registers:
+    if not kind_of(kind).in_registers:
         return
     import faiss
 
@@ -63,7 +62,7 @@ def tell_slow(kind: str) -> None:
 
 
 def precision_of(plan: Plan, kind: str) -> str:
-    return plan.vectors or KINDS[kind].vectors
+    return plan.vectors or kind_of(kind).vectors
 
 
 def stored_in(plan: Plan) -> str | None:
@@ -75,7 +74,7 @@ def stored_in(plan: Plan) -> str | None:
 
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
     """Bytes of vectors and index, and of the growing index if it has lists."""
-    times = 2 if KINDS[kind].lists else 1
+    times = 2 if kind_of(kind).lists else 1
     return rows * VectorLayout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(
         kind, rows, dim
     )

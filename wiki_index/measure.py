@@ -23,7 +23,7 @@ from kaggle_rag.evaluation.metrics import average_precision_at_k, paired_bootstr
 from kaggle_rag.index.dense import VECTORS_FILE, Dense
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
-from kaggle_rag.index.kinds import KINDS, ram_of, simpler, unfit
+from kaggle_rag.index.kinds import kind_of, ram_of, simpler, unfit
 from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.vectors import Vectors
 from kaggle_rag.rankers.similarity import SimilarityRanker
@@ -112,7 +112,7 @@ class Meter:
 
         Parameters
         ----------
-        kinds : keys of `KINDS`; those other than the index's own are built temporarily.
+        kinds : see `kaggle_rag.index.kinds.kind_of`; those other than the index's own are built for the time.
         recall : target recall@10 of the search parameters, tuned on other queries than the measured ones.
         """
         dim = self.queries.shape[1]
@@ -154,7 +154,7 @@ class Meter:
         card = dataclasses.replace(
             default.card, kind=kind, factory=spec.factory, trained_on=spec.trained_on, nprobe=0, depth=0
         )
-        if not KINDS[kind].refined:
+        if not kind_of(kind).refined:
             return card
         return tune(Dense(aside, card, len(self.index)), halves(self.index.passages, self.encoder), recall)
 
@@ -171,7 +171,7 @@ class Meter:
         layout = dense.store.layout
         return Row(
             kind=kind,
-            bytes_per_vector=layout.row_bytes if kind == EXACT else KINDS[kind].bytes(layout.dim),
+            bytes_per_vector=layout.row_bytes if kind == EXACT else kind_of(kind).bytes(layout.dim),
             recall=float((rows[:, :, None] == self.truth[:, None, :]).any(axis=2).sum() / self.truth.size),
             p50=float(np.percentile(singles, 50)),
             p99=float(np.percentile(singles, 99)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaggle_rag.index.exact import Distances, refine, search_exact
-from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.kinds import kind_of
 from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.vectors import Rows, VectorLayout, Vectors, VectorStore
 from kaggle_rag.runtime.errors import ArtifactError
@@ -44,7 +44,7 @@ class Dense:
         """The FAISS index; flat codes and plain lists stay on disk, packed lists are loaded."""
         import faiss
 
-        flag = faiss.IO_FLAG_MMAP if KINDS[self.card.kind].lists else faiss.IO_FLAG_MMAP_IFC
+        flag = faiss.IO_FLAG_MMAP if kind_of(self.card.kind).lists else faiss.IO_FLAG_MMAP_IFC
         try:
             return faiss.read_index(str(self.folder / FAISS_FILE), flag)
         except RuntimeError as error:
@@ -71,7 +71,7 @@ class Dense:
         return distances, rows
 
     def _search(self, queries: Vectors, k: int) -> tuple[Distances, Rows]:
-        if not KINDS[self.card.kind].refined:
+        if not kind_of(self.card.kind).refined:
             distances, rows = self.faiss.search(queries, k)
             return distances, rows
         candidates = self.candidates(queries, max(k, self.card.depth), self.card.nprobe)
@@ -81,8 +81,11 @@ class Dense:
         """Rows ``(n, depth)`` that the compressed index alone would return, -1 where it has fewer."""
         depth = min(depth, len(self.store))
         index: Any = self.faiss
-        if KINDS[self.card.kind].lists:
-            index.nprobe = nprobe
+        if kind_of(self.card.kind).lists:
+            import faiss
+
+            # Vectors may be transformed before they come to the lists.
+            faiss.extract_index_ivf(index).nprobe = nprobe
         _, rows = index.search(queries, depth)
         return np.asarray(rows)
 

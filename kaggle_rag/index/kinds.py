@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import re
 from collections.abc import Callable
+from typing import Any
 
 from kaggle_rag.runtime.errors import ConfigError, LimitError
 
@@ -35,7 +38,12 @@ class Kind:
 
     @property
     def lists(self) -> bool:
-        return "{lists}" in self.factory
+        return "IVF" in self.factory
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is FAISS's own description to the letter, and not one of ours."""
+        return self.text == _EXACT
 
     @property
     def in_registers(self) -> bool:
@@ -60,11 +68,48 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
+_EXACT = "as FAISS describes it"
+_THOUSANDS = {"": 1, "k": 1 << 10, "M": 1 << 20}
+
+
 def kind_of(name: str, where: str = "--index") -> Kind:
-    """The kind of that name; raise ``ConfigError`` with the names if there is none."""
-    if name not in KINDS:
-        raise ConfigError(f"no index kind {name!r}", where=where, expected="one of " + ", ".join(KINDS))
-    return KINDS[name]
+    """The kind of that name, or of FAISS's description, such as ``IVF4096,SQ8``.
+
+    Raises
+    ------
+    ConfigError : it is neither the one nor looks like the other.
+    """
+    if name in KINDS:
+        return KINDS[name]
+    if not name[:1].isupper():
+        raise ConfigError(
+            f"no index kind {name!r}", where=where,
+            expected="one of " + ", ".join(KINDS) + ", or a description of FAISS's such as IVF4096,SQ8",
+        )  # fmt: skip
+    return Kind(name, functools.partial(_row_bytes, name), "fp16", True, _EXACT)
+
+
+def _row_bytes(factory: str, dim: int) -> float:
+    """Bytes of a vector's code and id, and of its links in a graph."""
+    import faiss
+
+    index = _described(factory, dim)
+    graph = getattr(faiss.downcast_index(index), "hnsw", None)
+    # Of a graph's node: the links of its lowest layer, of 4 bytes each, and 12 bytes of its own.
+    beside = 4 * graph.nb_neighbors(0) + 12 if graph else 8 if "IVF" in factory else 0
+    return float((index.storage if graph else index).sa_code_size()) + beside
+
+
+def _described(factory: str, dim: int) -> Any:
+    import faiss
+
+    return faiss.index_factory(dim, factory, faiss.METRIC_L2)
+
+
+def lists_of(name: str, rows: int) -> int:
+    """How many inverted lists a kind has for that many rows."""
+    told = re.search(r"IVF(\d+)([kM]?)", name)
+    return int(told[1]) * _THOUSANDS[told[2]] if told else lists_for(rows)
 
 
 def lists_for(rows: int) -> int:
@@ -86,7 +131,7 @@ def factory_of(name: str, rows: int, dim: int) -> str:
 
 def ram_of(name: str, rows: int, dim: int) -> int:
     """Bytes of RAM that an index of this kind needs, including its centroids."""
-    centroids = lists_for(rows) * dim * 4 if kind_of(name).lists else 0
+    centroids = lists_of(name, rows) * dim * 4 if kind_of(name).lists else 0
     return math.ceil(kind_of(name).bytes(dim) * rows) + centroids
 
 
@@ -116,23 +161,39 @@ def choose(rows: int, dim: int, ram: int, base: int) -> str:
 
 def unfit(name: str, rows: int, dim: int) -> str:
     """Why a kind cannot be built from this many vectors of that length; empty if it can."""
-    if kind_of(name).lists and rows < _LEAST_FOR_LISTS:
+    kind = kind_of(name)
+    if kind.exact:
+        return impossible(name, dim) or (
+            f"{rows:,} vectors are fewer than its lists" if kind.lists and rows < lists_of(name, rows) else ""
+        )
+    if kind.lists and rows < _LEAST_FOR_LISTS:
         return f"{rows:,} vectors are too few to learn lists from ({_LEAST_FOR_LISTS:,} at least)"
-    if "{quarter}" in KINDS[name].factory and dim % 8:
+    if "{quarter}" in kind.factory and dim % 8:
         return f"{dim} dimensions do not divide into pairs of 4-dimensional codes"
+    return ""
+
+
+def impossible(name: str, dim: int) -> str:
+    """What FAISS says against a description for vectors of that length; empty if nothing, or one of ours."""
+    if not kind_of(name).exact:
+        return ""
+    try:
+        _described(name, dim)
+    except RuntimeError as error:
+        # Where in its source, then what.
+        return re.sub(r"^Error in .*? at \S+: ", "", " ".join(str(error).split()))
     return ""
 
 
 def simpler(name: str, rows: int, dim: int) -> str:
     """The kind itself, or the nearest simpler one that can be built from so few vectors."""
     names = list(KINDS)
-    for candidate in reversed(names[: names.index(name) + 1]):
-        if not unfit(candidate, rows, dim):
-            return candidate
-    return "flat"
+    candidates = [*reversed(names[: names.index(name) + 1])] if name in KINDS else [name]
+    return next((each for each in candidates if not unfit(each, rows, dim)), "flat")
 
 
 def describe() -> str:
     """The table of kinds, for ``--help``."""
     lines = [f"  {name:<11} {kind.bytes(384):>6.0f} bytes   {kind.text}" for name, kind in KINDS.items()]
+    lines.append("  or a description of FAISS's to the letter, such as IVF4096,SQ8 or OPQ48_192,IVF1024,PQ48")
     return "index kinds, and what a vector of 384 dimensions costs in RAM:\n" + "\n".join(lines)

@@ -129,13 +129,17 @@ def test_the_training_program_tells_it(capsys):
 
 
 @pytest.mark.parametrize("loss", RETRIEVER_LOSSES)
-@pytest.mark.parametrize(("key", "values"), [("scale", (1.0, 50.0)), ("mini_batch", (1, 7))])
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("scale", (1.0, 50.0)), ("mini_batch", (1, 7)), ("vicreg_weights", ((1, 1, 1), (1, 2, 1)))],
+)
 def test_the_table_of_losses_knows_what_each_takes(loss, key, values, encoder):
     """By the modules themselves: one that takes a setting keeps its number."""
 
     def kept(value):
-        settings = RetrieverSettings(**MINED, loss=loss, negatives=1, **{key: value})
+        settings = RetrieverSettings(**MINED, loss=loss, negatives=1, teacher="t", **{key: value})
         made = RETRIEVER_LOSSES[loss].make(encoder.model, settings)
-        return [v for part in made.modules() for v in vars(part).values() if isinstance(v, (int, float))]
+        kinds = int, float, tuple
+        return [v for part in made.modules() for v in vars(part).values() if isinstance(v, kinds)]
 
     assert (kept(values[0]) != kept(values[1])) == (key in RETRIEVER_LOSSES[loss].takes)

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 
 from kaggle_rag.index.dense import FAISS_FILE
-from kaggle_rag.index.kinds import KINDS, VECTORS_A_LIST, factory_of, lists_for
+from kaggle_rag.index.kinds import VECTORS_A_LIST, factory_of, kind_of, lists_of
 from kaggle_rag.index.vectors import Vectors, VectorStore
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.files import whole_file
@@ -41,7 +41,8 @@ def make_index(folder: Path, kind: str, store: VectorStore, kept_every: int = KE
     """Write ``index.faiss`` over all vectors of ``store`` into ``folder``, or resume writing it."""
     spec = IndexSpec(factory_of(kind, len(store), store.layout.dim), _sample_size(kind, len(store)))
     if not (folder / FAISS_FILE).exists():
-        if KINDS[kind].lists:
+        # What FAISS describes need not have codes in the order of the rows.
+        if kind_of(kind).lists or kind_of(kind).exact:
             _by_lists(folder, spec, store, kept_every)
         else:
             _scanned(folder, spec, store)
@@ -49,8 +50,10 @@ def make_index(folder: Path, kind: str, store: VectorStore, kept_every: int = KE
 
 
 def _sample_size(kind: str, rows: int) -> int:
-    if KINDS[kind].lists:
-        return min(rows, VECTORS_A_LIST * lists_for(rows))
+    if kind_of(kind).exact:
+        return min(rows, max(_RANGES_FROM, VECTORS_A_LIST * lists_of(kind, rows)))
+    if kind_of(kind).lists:
+        return min(rows, VECTORS_A_LIST * lists_of(kind, rows))
     return min(rows, _RANGES_FROM) if kind == "sq8" else 0
 
 

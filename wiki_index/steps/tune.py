@@ -13,7 +13,7 @@ import numpy as np
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.dense import Dense
 from kaggle_rag.index.encoder import Encoder
-from kaggle_rag.index.kinds import KINDS, lists_for
+from kaggle_rag.index.kinds import kind_of, lists_of
 from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import Rows, Vectors
@@ -51,9 +51,9 @@ def tune(dense: Dense, queries: Vectors, target: float) -> DenseCard:
 
 def _nprobes(dense: Dense) -> list[int]:
     """Doubling from 1 to half of the lists; 0 for a kind without lists."""
-    if not KINDS[dense.card.kind].lists:
+    if not kind_of(dense.card.kind).lists:
         return [0]
-    lists = lists_for(len(dense.store))
+    lists = lists_of(dense.card.kind, len(dense.store))
     return [2**power for power in range(int(np.log2(lists)))]
 
 
@@ -68,8 +68,8 @@ def _recalls(dense: Dense, queries: Vectors, truth: Rows, nprobe: int) -> list[t
 def _cost(dense: Dense, card: DenseCard) -> float:
     """Bytes read for one query."""
     rows, dim = len(dense.store), dense.card.encoder.dim
-    share = card.nprobe / lists_for(rows) if card.nprobe else 1.0
-    scanned = share * rows * KINDS[card.kind].bytes(dim)
+    share = card.nprobe / lists_of(card.kind, rows) if card.nprobe else 1.0
+    scanned = share * rows * kind_of(card.kind).bytes(dim)
     return scanned + card.depth * dense.store.layout.row_bytes * _SCATTERED
 
 

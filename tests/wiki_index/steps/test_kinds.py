@@ -12,7 +12,18 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from kaggle_rag.index.dense import Dense
-from kaggle_rag.index.kinds import KINDS, choose, factory_of, kind_of, lists_for, ram_of, simpler
+from kaggle_rag.index.kinds import (
+    KINDS,
+    choose,
+    factory_of,
+    impossible,
+    kind_of,
+    lists_for,
+    lists_of,
+    ram_of,
+    simpler,
+    unfit,
+)
 from kaggle_rag.index.manifest import DenseCard, EncoderCard
 from kaggle_rag.index.vectors import VectorLayout, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import ConfigError, LimitError
@@ -53,13 +64,17 @@ def store_of(folder, vectors, precision="fp32"):
 
 
 def made(folder, kind, vectors, kept_every=7_000):
-    precision = KINDS[kind].vectors
+    precision = kind_of(kind).vectors
     index = make_index(folder, kind, store_of(folder, vectors, precision), kept_every)
     card = DenseCard(ENCODER, kind, index.factory, precision, trained_on=index.trained_on)
     return Dense(folder, card, len(vectors))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# FAISS's own descriptions: lists, lists of fewer dimensions, a graph, codes alone.
+DESCRIBED = ["IVF128,SQ8", "PCA24,IVF64,SQ8", "HNSW16,SQ8", "PQ16x4"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *DESCRIBED])
 def test_every_kind_reaches_its_recall_and_its_distances_are_exact(kind, vectors, queries, nearest, tmp_path):
     dense = made(tmp_path, kind, vectors)
     dense = Dense(tmp_path, tune(dense, queries, 0.95), ROWS)
@@ -98,7 +113,25 @@ def test_without_avx2_an_index_finds_the_same_and_the_user_hears_what_it_costs(
     assert same.mean() > 0.99
 
 
-@pytest.mark.parametrize("kind", ["ivf-sq8", "ivf-rabitq", "ivf-pq"])
+@pytest.mark.parametrize("kind", DESCRIBED)
+def test_a_described_index_is_that_of_faiss_and_takes_the_memory_that_was_foreseen(kind, vectors, tmp_path):
+    dense = made(tmp_path, kind, vectors)
+    assert type(dense.faiss) is type(faiss.index_factory(DIM, kind)) and dense.card.factory == kind
+    if kind_of(kind).lists:
+        assert faiss.extract_index_ivf(dense.faiss).nlist == lists_of(kind, ROWS)
+    size = (tmp_path / "index.faiss").stat().st_size
+    assert ram_of(kind, ROWS, DIM) == pytest.approx(size, rel=0.15)
+    assert simpler(kind, ROWS, DIM) == kind
+
+
+@pytest.mark.parametrize("described, reason", [("IVF9,Nothing", "could not parse"), ("PQ7", "")])
+def test_what_faiss_does_not_make_is_refused_in_its_words(described, reason):
+    assert reason in impossible(described, DIM) and impossible(described, DIM)
+    assert unfit("IVF64,SQ8", 40, DIM) == "40 vectors are fewer than its lists"
+    assert lists_of("IVF2k,SQ8", ROWS) == 2048
+
+
+@pytest.mark.parametrize("kind", ["ivf-sq8", "ivf-rabitq", "ivf-pq", "PCA24,IVF64,SQ8"])
 def test_killed_while_it_grows_an_index_ends_with_the_same_bytes(kind, vectors, tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
