@@ -195,5 +195,5 @@ def simpler(name: str, rows: int, dim: int) -> str:
 def describe() -> str:
     """The table of kinds, for ``--help``."""
     lines = [f"  {name:<11} {kind.bytes(384):>6.0f} bytes   {kind.text}" for name, kind in KINDS.items()]
-    lines.append("  or a description of FAISS's to the letter, such as IVF4096,SQ8 or OPQ48_192,IVF1024,PQ48")
+    lines.append("  or a description of FAISS's to the letter, such as IVF4096,SQ8 or PCA192,IVF1024,PQ48")
     return "index kinds, and what a vector of 384 dimensions costs in RAM:\n" + "\n".join(lines)
