@@ -12,7 +12,7 @@ import numpy.typing as npt
 from inference.report.runs import StoredRun
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
-from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, check_ids
+from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, check_ids, id_text
 from kaggle_rag.data.submission import ranks_in_submission, validate
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.evaluation.calibration import Bin, calibration_error, reliability, reliability_lines
@@ -39,6 +39,7 @@ class ScoreReport:
     map_at_k, precision_at_k : by k, from 1 to ``letters``.
     bins, ece : reliability of the probabilities that the submission was made from, and its expected
         calibration error; empty and ``None`` where these do not lie beside it.
+    learnt, new : how many of the questions a model of the run has learnt from, and MAP@3 of the others.
     """
 
     map_at_3: Interval
@@ -49,6 +50,8 @@ class ScoreReport:
     precision_at_k: dict[int, float]
     bins: tuple[Bin, ...] = ()
     ece: Interval | None = None
+    learnt: int = 0
+    new: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The figures as plain JSON."""
@@ -58,6 +61,7 @@ class ScoreReport:
             "map@k": self.map_at_k, "precision@k": self.precision_at_k,
             "ece": self.ece and dataclasses.asdict(self.ece),
             "reliability": [dataclasses.asdict(each) for each in self.bins],
+            "learnt": self.learnt, "new": self.new and dataclasses.asdict(self.new),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -71,6 +75,9 @@ class ScoreReport:
         ]
         for k, value in self.map_at_k.items():
             lines.append(f"{k:>3}{value:>9.4f}{self.precision_at_k[k]:>14.4f}")
+        if self.learnt:
+            rest = f"MAP@3 of the others: {self.new}" if self.new else "there are no others"
+            lines += ["", f"a model of the run has learnt from {self.learnt:,} of these questions; {rest}"]
         if self.ece:
             lines += ["", f"calibration error {self.ece}", "", *reliability_lines(self.bins)]
         return "\n".join(lines)
@@ -87,31 +94,36 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreRe
     """
     ranks, letters = _ranked(submission, solution, limit)
     upto = range(1, letters + 1)
-    return ScoreReport(
+    report = ScoreReport(
         bootstrap(average_precision_at_k(ranks)), accuracy(ranks), len(ranks), letters,
         {k: map_at_k(ranks, k) for k in upto}, {k: precision_at_k(ranks, k) for k in upto},
-        *(((), None) if limit else _calibration(submission, solution, ranks)),
     )  # fmt: skip
+    return report if limit else _with_run(report, submission, solution, ranks)
 
 
-def _calibration(
-    submission: Path, solution: Path, ranks: npt.NDArray[np.int64]
-) -> tuple[tuple[Bin, ...], Interval | None]:
-    """Of the probabilities beside a submission, if it was made from them and from these questions."""
+def _with_run(
+    report: ScoreReport, submission: Path, solution: Path, ranks: npt.NDArray[np.int64]
+) -> ScoreReport:
+    """And what the run beside a submission tells, if the submission was made by it from these questions."""
     try:
         run = StoredRun.open(submission.with_name(submission.stem + ".predictions"))
         questions = Questions.read(solution)
         rows = run.rows_in(questions, solution)
     except KitError:
-        return (), None
+        return report
     asked = questions.take(rows)
     answers, present = asked.answers, asked.present
     table = next(iter(run.mixed(present).values()))
     # A submission that was changed, or is of another run, says nothing of these probabilities.
     first = ranks_of_answers(table, answers, present) == 1
     if len(rows) != len(ranks) or not np.array_equal(first[np.argsort(rows)], ranks == 1):
-        return (), None
-    return reliability(table, answers, present), calibration_error(table, answers, present)
+        return report
+    seen = np.array([id_text(key) in run.learnt for key in questions.ids], dtype=bool)
+    new = average_precision_at_k(ranks[~seen])
+    return dataclasses.replace(
+        report, bins=reliability(table, answers, present), ece=calibration_error(table, answers, present),
+        learnt=int(seen.sum()), new=bootstrap(new) if len(new) else None,
+    )  # fmt: skip
 
 
 def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:

@@ -49,6 +49,7 @@ class StoredRun:
     mixes : mixed tables, as stored; the first is the run's answer. Empty: ``mix`` says how to make it.
     contexts : what the run says its contexts are: a file's SHA-256, the settings of a search, ``None``: no
         contexts; empty if it does not say.
+    learnt : ids of questions that one of the run's models has learnt from.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class StoredRun:
     mix: Mix
     stages: tuple[Stage, ...]
     contexts: Any
+    learnt: frozenset[str] = frozenset()
 
     @property
     def searched(self) -> Path | None:
@@ -155,6 +157,7 @@ def _submission(folder: Path) -> StoredRun:
         folder, "submission", first.ids, first.marks, first.answers,
         {name: blendable(each)[name] for name, each in stored.items()}, weights, {},
         _mix(run.get("mix") or {}, folder / _RUN), stages, key.get("contexts"),
+        frozenset(map(str, (run.get("learnt") or {}).get("ids", ()))),
     )  # fmt: skip
 
 

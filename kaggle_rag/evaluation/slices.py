@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.data.probabilities import ranking
-from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, require_answers
+from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text, require_answers
 from kaggle_rag.evaluation.metrics import Interval, bootstrap
 from kaggle_rag.evaluation.nearness import plain
 from kaggle_rag.runtime.errors import InputError
@@ -27,16 +27,20 @@ _CHUNK = 100
 _ALIKE = 0.9
 
 
-def slices_of(questions: Questions, evidence: npt.ArrayLike | None = None) -> dict[str, Mask]:
+def slices_of(
+    questions: Questions, evidence: npt.ArrayLike | None = None, learnt: Collection[str] = ()
+) -> dict[str, Mask]:
     """The standard slices: a name and an ``(n,)`` mask each, empty ones left out.
 
     By option count, position of the right option, thirds of prompt length, instruction or question,
-    options like "None of the above", near-identical options, and evidence if it is given.
+    options like "None of the above", near-identical options, evidence if it is given, and whether a model
+    has learnt from them.
 
     Parameters
     ----------
     evidence : ``(n,)`` score of each question's best evidence (larger is better), NaN if its context
         is empty.
+    learnt : ids of questions that a model has learnt from.
 
     Raises
     ------
@@ -55,6 +59,9 @@ def slices_of(questions: Questions, evidence: npt.ArrayLike | None = None) -> di
     masks["near-identical options"] = np.array([_has_twins(row) for row in questions.options], dtype=bool)
     if evidence is not None:
         masks |= _by_evidence(np.asarray(evidence, dtype=np.float64), len(questions))
+    seen = np.array([id_text(key) in learnt for key in questions.ids], dtype=bool)
+    if seen.any():
+        masks |= {"learnt from by a model": seen, "new to all models": ~seen}
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 

@@ -16,6 +16,7 @@ from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
+from kaggle_rag.rankers.learnt import is_known, learnt_by
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError
@@ -64,9 +65,12 @@ def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport |
     new_parts = None if experiment.paths.folds.is_file() else make_parts(experiment)
     experiment.begin()
     parts = keep_parts(experiment, new_parts)
-    for note in (*parts.notes, *_warnings(experiment)):
+    learnt = learnt_by(experiment.solution, experiment.questions)
+    seen = learnt.notes(len(experiment.questions))
+    for note in (*parts.notes, *_warnings(experiment), *seen):
         say("note: " + note)
     leaks = count_leaks(experiment, parts)
+    leaks = dataclasses.replace(leaks, notes=(*leaks.notes, *seen))
     tables = out_of_fold(experiment, parts.folds)
     if missing := missing_folds(parts.folds, tables):
         return MissingFolds(experiment.folder, tuple(missing))
@@ -88,6 +92,7 @@ def _warnings(experiment: Experiment) -> list[str]:
         "(with train it would be trained for each fold)"
         for spec in experiment.specs
         if spec.settings.kind == "trained" and not spec.command
+        and not is_known(str(spec.settings.options.get("folder")))
     ]
 
 

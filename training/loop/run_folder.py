@@ -7,11 +7,13 @@ the model is written there and becomes ``OUT`` in one rename.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation import learnt
 from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import require_space, write_json
@@ -122,10 +124,15 @@ class Run:
                 shutil.rmtree(incomplete)
         return None
 
-    def finish(self, save: Callable[[Path], object], result: dict[str, Any]) -> dict[str, Any]:
+    def finish(
+        self, save: Callable[[Path], object], result: dict[str, Any], questions: Iterable[Questions]
+    ) -> dict[str, Any]:
         """Write the model, seal it with its record, publish it as OUT, and return the record.
 
-        ``save`` is called in every process, because the weights may be sharded across them.
+        Parameters
+        ----------
+        save : called in every process, because the weights may be sharded across them.
+        questions : those that it has learnt from, or that its checkpoint was chosen by.
         """
         # The best weights are read from the work folder, which the first process removes below.
         wait_for_all()
@@ -136,6 +143,8 @@ class Run:
             return record
         shutil.rmtree(model, ignore_errors=True)
         save(model)
+        own = (mark for each in questions for mark in learnt.marks(each))
+        learnt.write(model, {*own, *learnt.read(self.checkpoint.path)})
         result["sha256"] = weights_sum(model)
         write_json(model / RECORD, record)
         self.folder.publish(model, self.out)

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import NO_ANSWER, Questions
+from kaggle_rag.evaluation import learnt
 from kaggle_rag.evaluation.metrics import log_losses
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import weights
@@ -183,6 +184,7 @@ def _written(
         marginal = {**marginal, "temperature": math.exp(sum(logs) / len(logs))}
     options = max(each.options for each in cards)
     dataclasses.replace(cards[0], marginal=marginal, options=options).write(aside)
+    learnt.write(aside, {mark for folder in folders for mark in learnt.read(folder)})
     aside.rename(out)
 
 

@@ -69,7 +69,8 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
             "batch": trainer.settings.batch,
             "accumulate": trainer.settings.accumulate,
         }
-        return run.finish(lambda folder: save(trainer, folder), result)
+        questions = training.questions, held.questions
+        return run.finish(lambda folder: save(trainer, folder), result, questions)
 
 
 def require_family(command: str, model: str) -> None:

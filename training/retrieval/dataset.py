@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
@@ -17,7 +18,7 @@ from training.retrieval.columns import rows_of
 from training.retrieval.corpus import PassagePool, encode_queries, open_corpus
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 from training.retrieval.mining import Example, mine_negatives, mine_positives
-from training.retrieval.queries import RetrievalQuery, draw, read_queries, split, without
+from training.retrieval.queries import RetrievalQuery, draw, read_queries, split, table_of, without
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 FILE = "material.json"
@@ -89,6 +90,13 @@ def make_dataset(
     }  # fmt: skip
     _require_enough(settings, examples, notes)
     return RetrievalDataset(examples, held, pool, notes)
+
+
+def questions_of(settings: RetrieverSettings | RerankerSettings) -> list[Questions]:
+    """The questions that a run may learn from, and those that its checkpoint is chosen by."""
+    read = read_queries(settings.questions, settings.positive, settings.forms)[: settings.limit]
+    learnt = table_of(without(read, settings.exclude))
+    return [learnt, *([Questions.read(settings.validation)] if settings.validation else [])]
 
 
 def _examples(

@@ -96,7 +96,7 @@ def without(questions: Sequence[RetrievalQuery], paths: Sequence[Path]) -> list[
     prompts: set[str] = set()
     for path in paths if questions else ():
         others = Questions.read(path)
-        duplicates |= {pair.left for pair in find_shared(_table(questions), others)}
+        duplicates |= {pair.left for pair in find_shared(table_of(questions), others)}
         prompts |= {same(prompt) for prompt in others.prompts}
     return [
         question
@@ -114,7 +114,7 @@ def split(
     """
     if not held_out or not questions:
         return list(questions), []
-    duplicates = find_duplicates(_table(questions))
+    duplicates = find_duplicates(table_of(questions))
     labels = group(len(questions), duplicates, [_key(question) for question in questions]).labels
     sizes = np.bincount(labels)
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -131,7 +131,7 @@ def _key(question: RetrievalQuery) -> str | None:
     return same(question.positive) if question.positive else None
 
 
-def _table(questions: Sequence[RetrievalQuery]) -> Questions:
+def table_of(questions: Sequence[RetrievalQuery]) -> Questions:
     """The questions as a `Questions` table."""
     rows = [
         {"id": question.id, "prompt": question.prompt, "answer": LETTERS[question.answer],
