@@ -131,7 +131,8 @@ def test_the_training_program_tells_it(capsys):
 @pytest.mark.parametrize("loss", RETRIEVER_LOSSES)
 @pytest.mark.parametrize(
     ("key", "values"),
-    [("scale", (1.0, 50.0)), ("mini_batch", (1, 7)), ("vicreg_weights", ((1, 1, 1), (1, 2, 1)))],
+    [("scale", (1.0, 50.0)), ("mini_batch", (1, 7)), ("vicreg_weights", ((1, 1, 1), (1, 2, 1))),
+     ("expander", (0, 16))],
 )
 def test_the_table_of_losses_knows_what_each_takes(loss, key, values, encoder):
     """By the modules themselves: one that takes a setting keeps its number."""

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from transformers import set_seed
 
@@ -27,12 +29,30 @@ from training.retrieval.settings import RetrieverSettings
 from training.retrieval.teacher import soft_labels
 from training.retrieval.trainer import make_trainer
 
+_LOSS = "loss.safetensors"
 # nDCG@10 looks the deepest.
 DEPTH = 10
 
 
 class _BiEncoderTrainer(TrainerMixin, SentenceTransformerTrainer):  # type: ignore[misc]
-    pass
+    """Keeps what only the loss has, such as an expander or a decoder, in its checkpoints."""
+
+    def write_weights(self, folder: Path, state: Any) -> None:
+        super().write_weights(folder, state)
+        if own := self._of_the_loss():
+            save_file({name: weight.detach().contiguous() for name, weight in own.items()}, folder / _LOSS)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        super()._load_from_checkpoint(checkpoint_path)
+        if own := self._of_the_loss():
+            stored = load_file(Path(checkpoint_path) / _LOSS)
+            with torch.no_grad():
+                for name, weight in own.items():
+                    weight.copy_(stored[name])
+
+    def _of_the_loss(self) -> dict[str, torch.nn.Parameter]:
+        of_the_model = {id(weight) for weight in self.model.parameters()}
+        return {name: w for name, w in self.loss.named_parameters() if id(w) not in of_the_model}
 
 
 class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]

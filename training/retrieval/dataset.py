@@ -22,6 +22,8 @@ from training.retrieval.queries import RetrievalQuery, draw, read_queries, split
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 FILE = "material.json"
+# Share of the words of a passage that tsdae restores.
+_DELETED = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,10 @@ def make_dataset(
     )
     if not settings.validation:
         questions, evaluated = split(questions, settings.held_out, settings.seed)
-    examples = _examples(settings, questions, corpus)
+    if isinstance(settings, RetrieverSettings) and _loss(settings).denoises:
+        examples = _damaged(corpus, settings.drawn, settings.seed)
+    else:
+        examples = _examples(settings, questions, corpus)
     held, pool = _evaluation(settings, evaluated, corpus)
     notes = {
         "questions": total, "excluded": total - remaining,
@@ -113,6 +118,22 @@ def _examples(
     # Batches are rectangular: where every row needs all negatives, rows that lack some are dropped.
     least = settings.negatives if _loss(settings).rows in ("tuple", "margin") else 1
     return [example for example in examples if len(example.negatives) >= least]
+
+
+def _damaged(corpus: PassagePool, count: int, seed: int) -> list[Example]:
+    """Passages, and the same without most of their words: what the loss restores.
+
+    Source: Wang, Reimers & Gurevych 2021, TSDAE, https://arxiv.org/abs/2104.06979 (words deleted at 0.6).
+    """
+    rng = np.random.default_rng(seed)
+    examples = []
+    for row in rng.permutation(len(corpus))[:count].tolist():
+        words = np.array(corpus.text(row).split() or [""])
+        kept = rng.random(len(words)) >= _DELETED
+        # At least one word remains.
+        kept[rng.integers(len(words))] |= not kept.any()
+        examples.append(Example(str(row), " ".join(words[kept]), corpus.text(row)))
+    return examples
 
 
 def _loss(settings: RetrieverSettings | RerankerSettings) -> Loss:

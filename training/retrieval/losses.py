@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
+from kaggle_rag.runtime.errors import ConfigError
+
 # tuple: query, positive, negative_1 ... negative_n.   triplet: one row per negative.
 # labelled: query, passage, label.   list: query, passages, labels.   margin: a tuple and its labels.
 Rows = Literal["tuple", "triplet", "labelled", "list", "margin"]
@@ -16,7 +18,8 @@ Rows = Literal["tuple", "triplet", "labelled", "list", "margin"]
 class Loss:
     """``make(model, settings)`` builds the module; ``distinct`` keeps equal texts out of one batch.
 
-    ``takes`` names the settings that only this loss, or few others, are built from.
+    ``takes`` names the settings that only this loss, or few others, are built from. ``denoises``: learns from
+    the passages themselves, damaged, and from no question.
     """
 
     make: Callable[[Any, Any], Any]
@@ -25,6 +28,7 @@ class Loss:
     distinct: bool = False
     teacher: bool = False
     takes: tuple[str, ...] = ()
+    denoises: bool = False
 
 
 def _library() -> Any:
@@ -83,7 +87,17 @@ def _cosent(model: Any, settings: Any) -> Any:
 def _vicreg(model: Any, settings: Any) -> Any:
     from training.retrieval.vicreg import VICReg
 
-    return VICReg(model, settings.vicreg_weights)
+    return VICReg(model, settings.vicreg_weights, settings.expander)
+
+
+def _tsdae(model: Any, settings: Any) -> Any:
+    try:
+        return _library().DenoisingAutoEncoderLoss(model)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            "the loss tsdae needs a backbone that can also write text, such as BERT or RoBERTa",
+            where=settings.model, cure="choose another --loss",
+        ) from error  # fmt: skip
 
 
 RETRIEVER_LOSSES: dict[str, Loss] = {
@@ -98,7 +112,8 @@ RETRIEVER_LOSSES: dict[str, Loss] = {
         _margin_mse_of_cosines, "margin", least_negatives=1, teacher=True, takes=("teacher",)
     ),
     # Equal passages in a batch have no variance for the loss to spread.
-    "vicreg": Loss(_vicreg, "tuple", distinct=True, takes=("vicreg_weights",)),
+    "vicreg": Loss(_vicreg, "tuple", distinct=True, takes=("vicreg_weights", "expander")),
+    "tsdae": Loss(_tsdae, "tuple", takes=("drawn",), denoises=True),
 }
 
 

@@ -88,7 +88,9 @@ class _Run(TrainingSettings):
 class RetrieverSettings(_Run):
     """A bi-encoder, trained to put a question next to the passage that answers it."""
 
-    LATER: ClassVar[tuple[str, ...]] = (*_Run.LATER, "teacher", "vicreg_weights")
+    LATER: ClassVar[tuple[str, ...]] = (
+        *_Run.LATER, "teacher", "vicreg_weights", "expander", "drawn"
+    )
 
     loss: Annotated[str, AfterValidator(lambda name: _known(RETRIEVER_LOSSES, name))] = Field(
         "infonce", description="one of " + ", ".join(RETRIEVER_LOSSES)
@@ -99,6 +101,10 @@ class RetrieverSettings(_Run):
     vicreg_weights: tuple[float, float, float] = Field(
         (25.0, 25.0, 1.0), description="of invariance, variance and covariance with vicreg"
     )
+    expander: int = Field(
+        0, ge=0, description="width of three layers before vicreg, which are not kept (0: none)"
+    )
+    drawn: int = Field(10_000, ge=2, description="passages that tsdae draws to learn from")
     teacher: ModelName | None = Field(None, description=_TEACHER)
 
     @model_validator(mode="after")

@@ -75,6 +75,27 @@ def test_vicreg_of_a_model_is_that_of_its_unit_vectors_times_the_root_of_their_w
     assert float(found) == pytest.approx(by_hand(*own), rel=1e-4)
 
 
+def test_with_an_expander_it_is_that_of_what_comes_out_of_it(folders):
+    torch.manual_seed(0)
+    model = SentenceTransformer(str(folders[0]), device="cpu").eval()
+    columns = [["iron", "gold", "tin"], ["iron rusts", "gold shines", "tin bends"]]
+    own = [model.encode(texts, normalize_embeddings=True) * math.sqrt(32) for texts in columns]
+    with torch.no_grad():
+        loss = VICReg(model, expander=48)
+        first, norm, _, second, again, _, last = loss.expand
+        found = float(loss([inputs(model, texts) for texts in columns], None))
+    wide = []
+    for batch in own:
+        for layer, normed in ((first, norm), (second, again), (last, None)):
+            batch = batch @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+            if normed:
+                # A batch's own mean and (biased) variance, then ReLU.
+                batch = (batch - batch.mean(0)) / np.sqrt(batch.var(0) + normed.eps)
+                batch = np.maximum(batch, 0)
+        wide.append(batch.astype(float))
+    assert wide[0].shape == (3, 48) and found == pytest.approx(by_hand(*wide), rel=1e-3)
+
+
 @pytest.mark.parametrize("name", RETRIEVER_LOSSES)
 def test_every_retriever_loss_falls_on_what_it_learns_from(name, folders, tmp_path):
     model = SentenceTransformer(str(folders[0]), device="cpu").eval()
@@ -82,7 +103,9 @@ def test_every_retriever_loss_falls_on_what_it_learns_from(name, folders, tmp_pa
     settings = RetrieverSettings(questions="q", out="o", positive="p", loss=name, negatives=2, teacher="t")
     loss, columns = kind.make(model, settings), rows_of(kind.rows, EXAMPLES, SOFT if kind.teacher else None)
     labels = torch.tensor(columns.pop("label")) if "label" in columns else None
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    if kind.denoises:
+        columns = {"damaged": ["rusts", "shines", "bends"], "whole": columns["positive"]}
+    optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-3)
     values = []
     for _ in range(8):
         value = loss([inputs(model, texts) for texts in columns.values()], labels)

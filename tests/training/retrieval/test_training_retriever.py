@@ -23,6 +23,8 @@ from kaggle_rag.text.units import Unit
 from training.__main__ import main
 from training.loop.trainer import Progress
 from training.retrieval.bi_encoder import figures, train_retriever
+from training.retrieval.corpus import ListedPassages
+from training.retrieval.dataset import _damaged
 from training.retrieval.losses import RETRIEVER_LOSSES
 from training.retrieval.settings import RetrieverSettings
 from wiki_index.build import build
@@ -94,12 +96,17 @@ def interrupted(data, out, monkeypatch, step, **changes):
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("loss, step", [("infonce", 11), ("infonce", 19), ("triplet", 13)])
+# Of the last two, the loss has weights of its own.
+KILLED = [("infonce", 11, {}), ("infonce", 19, {}), ("triplet", 13, {"negatives": 1, "epochs": 1.25}),
+          ("vicreg", 13, {"expander": 16, "epochs": 1.25}), ("tsdae", 3, {"epochs": 5})]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss, step, changes", KILLED)
 def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
-    loss, step, trained, data, tmp_path, monkeypatch
+    loss, step, changes, trained, data, tmp_path, monkeypatch
 ):
     """Stopped in an epoch and after its end; batches drawn without equal texts, and simply shuffled."""
-    changes = {} if loss == "infonce" else {"loss": loss, "negatives": 1, "epochs": 1.25}
+    changes = {"loss": loss, **changes} if changes else {}
     whole = trained[0] if loss == "infonce" else tmp_path / "whole"
     if loss != "infonce":
         train(data, whole, **changes)
@@ -175,6 +182,20 @@ def test_the_rate_is_halved_after_two_evaluations_without_a_gain_also_when_resum
     interrupted(data, tmp_path / "out", monkeypatch, 15, **changes)
     again = train(data, tmp_path / "out", **changes)
     assert again["result"]["sha256"] == record["result"]["sha256"]
+
+
+def test_passages_are_damaged_by_the_seed_and_never_emptied():
+    passages = ListedPassages([f"{word} and some more words of it" for word in WORDS] + ["alone"], None)
+    made = _damaged(passages, 1000, 0)
+    assert made == _damaged(passages, 1000, 0) != _damaged(passages, 1000, 1)
+    assert {each.positive for each in made} == set(passages.texts) and len(_damaged(passages, 5, 0)) == 5
+    for each in made:
+        left = iter(each.positive.split())
+        # In their order, each of them from the passage.
+        assert each.query and all(word in left for word in each.query.split())
+    kept = [len(each.query.split()) for each in made if each.positive != "alone"]
+    # 84 words, kept at 0.4: 34 of them, with a standard deviation of 4.5.
+    assert 20 < sum(kept) < 48
 
 
 def test_an_encoder_learns_from_the_scores_of_a_teacher(data, tmp_path):
