@@ -31,8 +31,9 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST)
 
+# The longest files first, so that no worker is left alone with them at the end.
 slow: $(READY)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --no-loadscope-reorder $(wildcard tests/programs/test_*.py) tests/inference tests
 
 # compat-install makes the environment alone: its downloads can run beside something else.
 compat compat-install:

@@ -19,7 +19,7 @@ from kaggle_rag.sample import ARTICLES, TEST, TRAIN
 
 pytestmark = pytest.mark.slow
 DOCS = ROOT / "docs"
-COUNT = 24
+COUNT = 12
 
 # Kaggle's client, as far as the tutorials ask it: files to download, and a dataset that is ready.
 KAGGLE = """\
