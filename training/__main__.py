@@ -16,7 +16,7 @@ from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
 from training.loop.checks import require_packages
-from training.rankers import soup_command
+from training.rankers import mix_command, soup_command
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
@@ -350,6 +350,10 @@ PROGRAM = Program(
         "soup": Command(
             "average the weights of rankers that were trained alike",
             soup_command.run, soup_command.flags, soup_command.EXAMPLES,
+        ),
+        "mix": Command(
+            "make one set of several question sets to train on",
+            mix_command.run, mix_command.flags, mix_command.EXAMPLES,
         ),
         "fetch": Command("copy a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
         "convert": Command(

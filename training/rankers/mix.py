@@ -1,0 +1,162 @@
+"""Question sets as one to train on, small ones drawn more often than their size says."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kaggle_rag.data.contexts import OWN, Context, QuestionContexts, write_contexts
+from kaggle_rag.data.questions import LETTERS, Questions, id_text
+from kaggle_rag.evaluation.duplicates import find_shared
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.files import whole_file
+from training.rankers.dataset import RankerDataset
+
+
+class QuestionSet(NamedTuple):
+    """A file of questions with answers, and their contexts."""
+
+    questions: Path
+    contexts: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.questions.stem
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """Of each set, how many questions it has, how many of them repeat others, and how many were taken."""
+
+    sets: Mapping[str, tuple[int, int, int]]
+
+    def text(self) -> str:
+        wide = max(map(len, self.sets))
+        lines = [f"{'set':<{wide}}  questions  repeated  taken"]
+        for name, (questions, copies, taken) in self.sets.items():
+            lines.append(f"{name:<{wide}}  {questions:>9,}{copies:>10,}{taken:>7,}")
+        return "\n".join(lines)
+
+
+def mix_sets(
+    sets: Sequence[QuestionSet], out: Path, contexts_out: Path | None, *, temperature: float = 0.5,
+    most: int | None = None, exclude: Sequence[Path] = (), seed: int = 0,
+) -> Mixed:  # fmt: skip
+    """Write one table, ids as ``SET/ID``, and one contexts file.
+
+    A question that is a near-duplicate of one of ``exclude``, or of a set before its own, is left out.
+
+    Parameters
+    ----------
+    temperature : a set of ``n`` questions counts ``n ** temperature``: 1 as it is, 0 as any other (Raffel et
+        al. 2020, T5, https://arxiv.org/abs/1910.10683, section 3.5.2, whose temperature is the inverse). No
+        question is taken twice.
+    most : questions in all (default: all of them, whatever the temperature).
+
+    Raises
+    ------
+    ConfigError : two sets of one name; contexts for some sets only.
+    ArtifactError : an output exists.
+    """
+    _require_distinct(sets, contexts_out)
+    for path in (out, contexts_out):
+        if path and path.exists():
+            raise ArtifactError("a file already exists", where=path, cure="choose another name, or remove it")
+    read = [RankerDataset.read(*each) for each in sets]
+    kept = _without_copies([each.questions for each in read], [Questions.read(path) for path in exclude])
+    counts = shares([len(rows) for rows in kept], temperature, most)
+    rng = np.random.default_rng(seed)
+    taken = [
+        data.take(np.sort(rng.permutation(rows)[:count])) for data, rows, count in zip(read, kept, counts)
+    ]
+    names = [each.name for each in sets]
+    _write_table(out, dict(zip(names, (each.questions for each in taken))))
+    if contexts_out:
+        notes = {"mixed": names, "temperature": temperature, "seed": seed}
+        write_contexts(contexts_out, Questions.read(out), [*_contexts(names, taken)], notes)
+    return Mixed(
+        {
+            name: (len(data), len(data) - len(rows), count)
+            for name, data, rows, count in zip(names, read, kept, counts)
+        }
+    )
+
+
+def shares(sizes: Sequence[int], temperature: float, most: int | None) -> list[int]:
+    """How many questions to take of sets of these sizes: what a small set lacks is taken of the others."""
+    left, room = min(most or sum(sizes), sum(sizes)), np.array(sizes, dtype=np.int64)
+    while left:
+        weights = np.where(room > 0, np.asarray(sizes, dtype=np.float64) ** temperature, 0.0)
+        quotas = left * weights / weights.sum()
+        wanted = np.minimum(np.floor(quotas).astype(np.int64), room)
+        if not wanted.any():
+            # Fewer than there are sets: those that are nearest to one more.
+            wanted[np.argsort(-quotas, kind="stable")[:left]] = 1
+        elif (rest := left - int(wanted.sum())) < len(sizes) and (quotas < room).all():
+            wanted[np.argsort(wanted - quotas, kind="stable")[:rest]] += 1
+        room, left = room - wanted, left - int(wanted.sum())
+    return [int(size - still) for size, still in zip(sizes, room)]
+
+
+def _require_distinct(sets: Sequence[QuestionSet], contexts_out: Path | None) -> None:
+    names = [each.name for each in sets]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"two sets are called {repeated[0]!r}", where="the question files",
+            cure="rename one: its questions are told apart by that name",
+        )  # fmt: skip
+    given = [each for each in sets if each.contexts]
+    if (given and len(given) < len(sets)) or bool(given) != bool(contexts_out):
+        raise ConfigError(
+            f"{len(given)} contexts files for {len(sets)} sets", where="--contexts",
+            expected="one for each set, in their order, and --contexts-out; or none",
+        )  # fmt: skip
+
+
+def _without_copies(tables: Sequence[Questions], excluded: Sequence[Questions]) -> list[np.ndarray[Any, Any]]:
+    """The rows of each table that repeat no row of the excluded tables or of those before it."""
+    kept = []
+    for number, table in enumerate(tables):
+        copies = {
+            pair.left for other in (*excluded, *tables[:number]) for pair in find_shared(table, other)
+        }
+        kept.append(np.setdiff1d(np.arange(len(table)), np.array(sorted(copies), dtype=np.int64)))
+    return kept
+
+
+def _write_table(path: Path, tables: Mapping[str, Questions]) -> None:
+    letters = LETTERS[: max(table.width for table in tables.values())]
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "prompt", *letters, "answer", "is_question"])
+        for name, table in tables.items():
+            for question in table:
+                options = [*question.options, *[None] * (len(letters) - len(question.options))]
+                writer.writerow([
+                    f"{name}/{id_text(question.id)}", question.prompt, *options, LETTERS[question.answer],
+                    question.is_question,
+                ])  # fmt: skip
+
+
+def _contexts(names: Sequence[str], taken: Sequence[RankerDataset]) -> Iterator[QuestionContexts]:
+    """Contexts whose articles say which set's index they are of: two indexes number them alike."""
+
+    def named(context: Context | None, name: str) -> Context | None:
+        if context is None:
+            return None
+        evidence = (
+            each if each.article_id == OWN else each._replace(article_id=f"{name}/{each.article_id}")
+            for each in context.evidence
+        )
+        return context._replace(evidence=tuple(evidence))
+
+    for name, data in zip(names, taken):
+        for each in data.contexts or ():
+            yield QuestionContexts(
+                named(each.shared, name), tuple(named(context, name) for context in each.by_option)
+            )
