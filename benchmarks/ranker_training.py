@@ -71,6 +71,20 @@ TASKS = {
 }
 
 
+def prepared(
+    task: Task, data: Path, folder: Path, wikipedia: Path | None, most: int | None
+) -> tuple[Path, Path, dict[Path, Path]]:
+    """The tables to learn from and to be judged by, and the contexts of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    learnt, judged = (part.written(data, folder, most) for part in (task.train, task.judged))
+    index = index_of(task.judged.name, data, folder, wikipedia)
+    contexts = {path: folder / f"{path.stem}.parquet" for path in (learnt, judged)}
+    changes = [word for change in task.contexts for word in ("--set", change)]
+    for path, out in contexts.items():
+        kit("inference", "contexts", "--questions", path, "--index", index, "--out", out, *changes)
+    return learnt, judged, contexts
+
+
 def train(settings: Mapping[str, Any]) -> Path:
     """The ranker's folder, trained unless it exists; a killed training resumes."""
     flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), value)]
@@ -117,16 +131,10 @@ def main() -> int:
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
     flags.add_argument("--runs", type=Path, default=Path("runs/rankers"), help="folder for all outputs")
     arguments = flags.parse_args()
-    task, data = TASKS[arguments.task], arguments.data
+    task = TASKS[arguments.task]
     folder = arguments.runs / (arguments.task + ("-quick" if arguments.quick else ""))
-    folder.mkdir(parents=True, exist_ok=True)
     most = _QUICK_ROWS if arguments.quick else None
-    learnt, judged = (part.written(data, folder, most) for part in (task.train, task.judged))
-    index = index_of(task.judged.name, data, folder, arguments.index)
-    contexts = {path: folder / f"{path.stem}.parquet" for path in (learnt, judged)}
-    changes = [word for change in task.contexts for word in ("--set", change)]
-    for path, out in contexts.items():
-        kit("inference", "contexts", "--questions", path, "--index", index, "--out", out, *changes)
+    learnt, judged, contexts = prepared(task, arguments.data, folder, arguments.index, most)
     settings = {
         "questions": learnt, "contexts_file": contexts[learnt], "exclude": judged, "out": folder / "ranker",
         **({"epochs": 0.2} if arguments.quick else {}),

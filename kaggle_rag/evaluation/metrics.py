@@ -173,6 +173,35 @@ def paired_bootstrap(
     )
 
 
+def paired_over_seeds(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Comparison:
+    """The same for two ways of training, each with several seeds: would other seeds and questions agree?
+
+    The standard error has the spread over questions of the mean difference, and that over seeds of both
+    means; the interval is Student's t, with the degrees of freedom of Welch 1947
+    (https://doi.org/10.1093/biomet/34.1-2.28). Why seeds belong in it: Bouthillier et al. 2021, Accounting
+    for variance in machine learning benchmarks, https://arxiv.org/abs/2103.03098.
+
+    Parameters
+    ----------
+    ours, theirs : ``(seeds, n)`` values by question, two seeds of each at least; they need not be the same.
+    """
+    from scipy.stats import t
+
+    one, other = (np.asarray(each, dtype=np.float64) for each in (ours, theirs))
+    gaps = one.mean(axis=0) - other.mean(axis=0)
+    parts = [(gaps.var(ddof=1) / len(gaps), len(gaps) - 1)]
+    parts += [(each.mean(axis=1).var(ddof=1) / len(each), len(each) - 1) for each in (one, other)]
+    variance = sum(part for part, _ in parts)
+    mean, error = float(gaps.mean()), float(np.sqrt(variance))
+    if not error:
+        return Comparison(Interval(mean, mean, mean), float(not mean), 0.0)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    low, high = mean + error * t.ppf([0.025, 0.975], freedom)
+    p_value = float(2 * t.sf(abs(mean) / error, freedom))
+    smallest = float(error * (t.ppf(0.975, freedom) + t.ppf(0.8, freedom)))
+    return Comparison(Interval(mean, float(low), float(high)), p_value, smallest)
+
+
 def _resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)

@@ -90,3 +90,42 @@ def test_a_paired_comparison_agrees_with_the_paired_t_test():
         assert found.p_value == pytest.approx(ttest_rel(ours, theirs).pvalue, abs=0.04)
         assert found.difference.mean == pytest.approx(np.mean(ours - theirs))
         assert ("not distinguishable" in str(found)) == (found.difference.low <= 0 <= found.difference.high)
+
+
+def trained(rng, seeds, questions, gain=0.0, between=0.02):
+    """Scores of one way of training: a level of each question, one of each seed, and noise."""
+    return questions + rng.normal(gain, between, (seeds, 1)) + rng.normal(0, 0.3, (seeds, len(questions)))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_two_runs_that_differ_by_seeds_alone_are_seldom_called_different(seeds):
+    """Where seeds move the mean more than questions do, comparing single runs question by question errs."""
+    rng, wrong, naive = np.random.default_rng(seeds), 0, 0
+    for _ in range(600):
+        questions = rng.normal(0.6, 0.3, 500)
+        one, other = trained(rng, seeds, questions), trained(rng, seeds, questions)
+        wrong += metrics.paired_over_seeds(one, other).distinguishable
+        naive += metrics.paired_bootstrap(one[0], other[0], resamples=200).distinguishable
+    assert wrong / 600 < 0.07 and naive / 600 > 0.2
+
+
+def test_the_smallest_difference_over_seeds_is_found_four_times_out_of_five():
+    rng, found, told = np.random.default_rng(5), [], []
+    for _ in range(400):
+        questions = rng.normal(0.6, 0.3, 500)
+        alike = trained(rng, 5, questions), trained(rng, 5, questions)
+        told.append(metrics.paired_over_seeds(*alike).smallest)
+    for _ in range(400):
+        questions = rng.normal(0.6, 0.3, 500)
+        ours, theirs = trained(rng, 5, questions, gain=np.mean(told)), trained(rng, 5, questions)
+        found.append(metrics.paired_over_seeds(ours, theirs).distinguishable)
+    assert 0.75 < np.mean(found) < 0.9
+
+
+def test_with_seeds_that_agree_it_is_the_paired_t_test():
+    rng = np.random.default_rng(6)
+    ours, theirs = rng.random(300) + 0.03, rng.random(300)
+    found = metrics.paired_over_seeds([ours, ours], [theirs, theirs, theirs])
+    assert found.p_value == pytest.approx(ttest_rel(ours, theirs).pvalue, rel=1e-6)
+    same = metrics.paired_over_seeds([ours, ours], [ours, ours])
+    assert same.p_value == 1 and not same.distinguishable
