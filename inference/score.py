@@ -39,7 +39,7 @@ class ScoreReport:
     map_at_k, precision_at_k : by k, from 1 to ``letters``.
     bins, ece : reliability of the probabilities that the submission was made from, and its expected
         calibration error; empty and ``None`` where these do not lie beside it.
-    learnt, new : how many of the questions a model of the run has learnt from, and MAP@3 of the others.
+    seen, unseen : how many of the questions a model of the run was trained on, and MAP@3 of the others.
     """
 
     map_at_3: Interval
@@ -50,8 +50,8 @@ class ScoreReport:
     precision_at_k: dict[int, float]
     bins: tuple[Bin, ...] = ()
     ece: Interval | None = None
-    learnt: int = 0
-    new: Interval | None = None
+    seen: int = 0
+    unseen: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The figures as plain JSON."""
@@ -61,7 +61,7 @@ class ScoreReport:
             "map@k": self.map_at_k, "precision@k": self.precision_at_k,
             "ece": self.ece and dataclasses.asdict(self.ece),
             "reliability": [dataclasses.asdict(each) for each in self.bins],
-            "learnt": self.learnt, "new": self.new and dataclasses.asdict(self.new),
+            "seen": self.seen, "unseen": self.unseen and dataclasses.asdict(self.unseen),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -75,9 +75,9 @@ class ScoreReport:
         ]
         for k, value in self.map_at_k.items():
             lines.append(f"{k:>3}{value:>9.4f}{self.precision_at_k[k]:>14.4f}")
-        if self.learnt:
-            rest = f"MAP@3 of the others: {self.new}" if self.new else "there are no others"
-            lines += ["", f"a model of the run has learnt from {self.learnt:,} of these questions; {rest}"]
+        if self.seen:
+            rest = f"MAP@3 of the others: {self.unseen}" if self.unseen else "there are no others"
+            lines += ["", f"a model of the run was trained on {self.seen:,} of these questions; {rest}"]
         if self.ece:
             lines += ["", f"calibration error {self.ece}", "", *reliability_lines(self.bins)]
         return "\n".join(lines)
@@ -104,7 +104,7 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreRe
 def _with_run(
     report: ScoreReport, submission: Path, solution: Path, ranks: npt.NDArray[np.int64]
 ) -> ScoreReport:
-    """And what the run beside a submission tells, if the submission was made by it from these questions."""
+    """The report, extended by the run stored beside the submission, if that made it from these questions."""
     try:
         run = StoredRun.open(submission.with_name(submission.stem + ".predictions"))
         questions = Questions.read(solution)
@@ -118,11 +118,11 @@ def _with_run(
     first = ranks_of_answers(table, answers, present) == 1
     if len(rows) != len(ranks) or not np.array_equal(first[np.argsort(rows)], ranks == 1):
         return report
-    seen = np.array([id_text(key) in run.learnt for key in questions.ids], dtype=bool)
-    new = average_precision_at_k(ranks[~seen])
+    seen = np.array([id_text(key) in run.seen for key in questions.ids], dtype=bool)
+    others = average_precision_at_k(ranks[~seen])
     return dataclasses.replace(
         report, bins=reliability(table, answers, present), ece=calibration_error(table, answers, present),
-        learnt=int(seen.sum()), new=bootstrap(new) if len(new) else None,
+        seen=int(seen.sum()), unseen=bootstrap(others) if len(others) else None,
     )  # fmt: skip
 
 

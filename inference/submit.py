@@ -20,7 +20,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.repair import shown
 from kaggle_rag.data.submission import top_letters, validate, write_submission
 from kaggle_rag.index.manifest import MANIFEST
-from kaggle_rag.rankers.learnt import learnt_by
+from kaggle_rag.rankers.seen import Seen, models_of, seen_by
 from kaggle_rag.runtime.errors import InputError, KitError
 from kaggle_rag.runtime.files import sha256
 
@@ -92,16 +92,27 @@ def submit(
         if new:
             solution.out.unlink(missing_ok=True)
         raise
-    learnt = learnt_by(solution, inputs.questions)
-    for note in learnt.notes(len(inputs.questions)):
-        print(f"note: {note}", file=sys.stderr)
+    search = inputs.contexts is None and not without_contexts
+    seen = _seen(solution, inputs.questions, search=search)
     log = RunLog(Clock(solution.limits.time), strict=strict)
     store = PredictionStore(solution.out, inputs.questions, _key(solution, without_contexts))
     with store.work.claimed() as folder:
         _answer(solution, inputs, without_contexts, submission, store, log)
-        log.write(folder / "run.json", mix=_mix(solution), learnt=learnt.as_json())
+        log.write(folder / "run.json", mix=_mix(solution), seen=seen.as_json())
     _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
+
+
+def _seen(solution: Solution, questions: Questions, *, search: bool) -> Seen:
+    """What the models have seen of the questions, told to the user; no fault of it stops an answer."""
+    try:
+        seen = seen_by(models_of(solution, active_rankers(solution), search=search), questions)
+    except KitError as error:
+        print(f"note: {error}", file=sys.stderr)
+        return Seen({}, (), len(questions))
+    for note in seen.notes():
+        print(f"note: {note}", file=sys.stderr)
+    return seen
 
 
 class _Submission:

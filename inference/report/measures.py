@@ -77,7 +77,7 @@ def report_of(run: StoredRun, answered: Answered, notes: Sequence[str]) -> Repor
         run.folder.resolve().name, run.kind, view, chance_map_at_k(questions.present.sum(axis=1)),
         (*rankers, *(_view(each, table, questions, None) for each, table in others)), len(rankers),
         reliability(mix[known], questions.answers[known], questions.present[known]),
-        _slices(answered, run.learnt) if known.any() else (), run.stages, tuple(question_views(answered)),
+        _slices(answered, run.seen) if known.any() else (), run.stages, tuple(question_views(answered)),
         tuple(notes), against,
     )  # fmt: skip
 
@@ -104,14 +104,14 @@ def _answered(table: Probabilities) -> Mask:
     return np.asarray(np.isfinite(table).all(axis=1), dtype=bool)
 
 
-def _slices(answered: Answered, learnt: Collection[str]) -> tuple[Slice, ...]:
+def _slices(answered: Answered, seen: Collection[str]) -> tuple[Slice, ...]:
     rows = np.flatnonzero(answered.known)
     questions = answered.questions.take(rows)
     evidence = None
     if answered.contexts is not None:
         evidence = np.array([best_score(answered.contexts[row]) for row in rows.tolist()])
     values = average_precisions(answered.mix[rows], questions.answers, questions.present)
-    found = slice_scores(values, slices_of(questions, evidence, learnt))
+    found = slice_scores(values, slices_of(questions, evidence, seen))
     # A slice of all questions has no rest to differ from.
     return tuple(each for each in found if each.questions < len(questions))
 

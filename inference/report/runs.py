@@ -49,7 +49,7 @@ class StoredRun:
     mixes : mixed tables, as stored; the first is the run's answer. Empty: ``mix`` says how to make it.
     contexts : what the run says its contexts are: a file's SHA-256, the settings of a search, ``None``: no
         contexts; empty if it does not say.
-    learnt : ids of questions that one of the run's models has learnt from.
+    seen : ids of questions that one of the run's models was trained on.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class StoredRun:
     mix: Mix
     stages: tuple[Stage, ...]
     contexts: Any
-    learnt: frozenset[str] = frozenset()
+    seen: frozenset[str] = frozenset()
 
     @property
     def searched(self) -> Path | None:
@@ -157,7 +157,7 @@ def _submission(folder: Path) -> StoredRun:
         folder, "submission", first.ids, first.marks, first.answers,
         {name: blendable(each)[name] for name, each in stored.items()}, weights, {},
         _mix(run.get("mix") or {}, folder / _RUN), stages, key.get("contexts"),
-        frozenset(map(str, (run.get("learnt") or {}).get("ids", ()))),
+        _seen(run),
     )  # fmt: skip
 
 
@@ -210,5 +210,10 @@ def _cross_validation(folder: Path) -> StoredRun:
     decided = (read_json(folder / _RUN) or {}).get("decided", {"contexts": ""})
     return StoredRun(
         folder, "cross-validation", predictions.ids, predictions.marks, predictions.answers, tables, weights,
-        mixes, Mix(), (), decided.get("contexts"),
+        mixes, Mix(), (), decided.get("contexts"), _seen((metrics or {}).get("leaks") or {}),
     )  # fmt: skip
+
+
+def _seen(stored: Mapping[str, Any]) -> frozenset[str]:
+    """Ids of questions that a model was trained on; none in a run of an earlier version."""
+    return frozenset(map(str, (stored.get("seen") or {}).get("ids", ())))

@@ -1,4 +1,4 @@
-"""Which questions a model has learnt from, beside its weights: a score on those tells nothing of others."""
+"""Which questions a model was trained on, beside its weights: its score on those says nothing of others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.errors import ArtifactError
@@ -13,6 +14,16 @@ from kaggle_rag.runtime.files import write_json
 from kaggle_rag.text.normalise import same
 
 FILE = "learnt.json"
+
+
+class Learnt(NamedTuple):
+    """The marks of the questions that a model was trained on.
+
+    ``complete`` is false where it was made from a model that does not say which it was trained on.
+    """
+
+    marks: frozenset[str]
+    complete: bool = True
 
 
 def marks(questions: Questions) -> list[str]:
@@ -26,13 +37,13 @@ def marks(questions: Questions) -> list[str]:
     ]
 
 
-def write(folder: Path, learnt: Iterable[str]) -> None:
-    """Write the marks of the questions beside a model."""
-    write_json(folder / FILE, {"questions": sorted(set(learnt))})
+def write(folder: Path, learnt: Learnt) -> None:
+    """Write it beside a model."""
+    write_json(folder / FILE, {"questions": sorted(learnt.marks), "complete": learnt.complete})
 
 
-def read(folder: Path) -> frozenset[str]:
-    """The marks of the questions that a model has learnt from; none if nothing is known of it.
+def read(folder: Path) -> Learnt | None:
+    """What a model says it was trained on; ``None`` if it says nothing.
 
     Raises
     ------
@@ -40,11 +51,21 @@ def read(folder: Path) -> frozenset[str]:
     """
     path = folder / FILE
     if not path.is_file():
-        return frozenset()
+        return None
     try:
-        return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))["questions"]))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return Learnt(frozenset(map(str, stored["questions"])), bool(stored["complete"]))
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(
-            "the questions that this model has learnt from cannot be read", where=path,
+            "cannot be read: it names the questions that this model was trained on", where=path,
             cure="copy the model's folder again, or remove that file",
         ) from None  # fmt: skip
+
+
+def union(parents: Iterable[Learnt | None], own: Iterable[str] = ()) -> Learnt:
+    """Of a model that was made from others, trained on ``own`` questions besides."""
+    found = [*parents]
+    return Learnt(
+        frozenset(own).union(*(each.marks for each in found if each)),
+        all(each is not None and each.complete for each in found),
+    )

@@ -28,19 +28,19 @@ _ALIKE = 0.9
 
 
 def slices_of(
-    questions: Questions, evidence: npt.ArrayLike | None = None, learnt: Collection[str] = ()
+    questions: Questions, evidence: npt.ArrayLike | None = None, seen: Collection[str] = ()
 ) -> dict[str, Mask]:
     """The standard slices: a name and an ``(n,)`` mask each, empty ones left out.
 
     By option count, position of the right option, thirds of prompt length, instruction or question,
     options like "None of the above", near-identical options, evidence if it is given, and whether a model
-    has learnt from them.
+    was trained on them.
 
     Parameters
     ----------
     evidence : ``(n,)`` score of each question's best evidence (larger is better), NaN if its context
         is empty.
-    learnt : ids of questions that a model has learnt from.
+    seen : ids of questions that a model was trained on.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def slices_of(
     masks["near-identical options"] = np.array([_has_twins(row) for row in questions.options], dtype=bool)
     if evidence is not None:
         masks |= _by_evidence(np.asarray(evidence, dtype=np.float64), len(questions))
-    seen = np.array([id_text(key) in learnt for key in questions.ids], dtype=bool)
-    if seen.any():
-        masks |= {"learnt from by a model": seen, "new to all models": ~seen}
+    known = np.array([id_text(key) in seen for key in questions.ids], dtype=bool)
+    if known.any():
+        masks |= {"trained on by a model": known, "not known to be trained on": ~known}
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def evaluate(
         _smallest(experiment, mixture),
         _weights(experiment, mixture),
         _stack(experiment, mixture),
-        _slices(experiment, mixture.tables[BLEND]),
+        _slices(experiment, mixture.tables[BLEND], leaks.seen.ids),
         {name: position_bias(table, answers, present) for name, table in mixture.tables.items()},
         leaks,
         tuple(paste),
@@ -104,10 +104,10 @@ def _stack(experiment: Experiment, mixture: Mixture) -> StackReport | None:
     return StackReport(str(experiment.settings.stack), mixture.stack.comparison, mixture.stacked)
 
 
-def _slices(experiment: Experiment, table: Probabilities) -> tuple[Slice, ...]:
+def _slices(experiment: Experiment, table: Probabilities, seen: Collection[str]) -> tuple[Slice, ...]:
     questions = experiment.questions
     values = average_precisions(table, questions.answers, questions.present)
-    slices = slice_scores(values, slices_of(questions, best_evidence(experiment)))
+    slices = slice_scores(values, slices_of(questions, best_evidence(experiment), seen))
     # A slice of all questions has no rest to differ from.
     return tuple(each for each in slices if each.questions < len(questions))
 

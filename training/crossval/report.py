@@ -10,6 +10,7 @@ from typing import Any
 from kaggle_rag.ensembling.blending import FittedWeights
 from kaggle_rag.evaluation.metrics import Comparison, Interval
 from kaggle_rag.evaluation.slices import PositionBias, Slice
+from kaggle_rag.rankers.seen import Seen
 from training.crossval.settings import BLEND, STACKED
 
 _DIGITS = 4
@@ -104,6 +105,7 @@ class LeakCounts:
     """Near-duplicates among the questions, and rows of the test files that repeat one of them.
 
     ``details`` is the report's text, ``files`` its counts by file; both are empty without test files.
+    ``seen`` are the questions that a backbone, or a ranker that is used as it is, was trained on.
     """
 
     near_duplicates: int
@@ -112,12 +114,13 @@ class LeakCounts:
     notes: tuple[str, ...]
     details: str
     files: Mapping[str, Any]
+    seen: Seen = dataclasses.field(default_factory=lambda: Seen({}, (), 0))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "near-duplicates": self.near_duplicates, "contradicting": self.contradicting,
             "between folds": self.between_folds, "notes": list(self.notes), "text": self.details,
-            "files": dict(self.files),
+            "files": dict(self.files), "seen": self.seen.as_json(),
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -125,7 +128,8 @@ class LeakCounts:
             f"leaks: {self.near_duplicates:,} near-duplicates ({self.contradicting:,} contradict), "
             f"{self.between_folds:,} of them between folds"
         )
-        return [counts, *(f"note: {note}" for note in self.notes), *filter(None, [self.details])]
+        notes = (f"note: {note}" for note in (*self.notes, *self.seen.notes()))
+        return [counts, *notes, *filter(None, [self.details])]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
-from kaggle_rag.rankers.learnt import is_known, learnt_by
 from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.rankers.seen import models_of, says_all, seen_by
 from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import write_json
@@ -65,12 +65,10 @@ def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport |
     new_parts = None if experiment.paths.folds.is_file() else make_parts(experiment)
     experiment.begin()
     parts = keep_parts(experiment, new_parts)
-    learnt = learnt_by(experiment.solution, experiment.questions)
-    seen = learnt.notes(len(experiment.questions))
-    for note in (*parts.notes, *_warnings(experiment), *seen):
+    seen = seen_by(_models(experiment), experiment.questions)
+    for note in (*parts.notes, *_warnings(experiment), *seen.notes()):
         say("note: " + note)
-    leaks = count_leaks(experiment, parts)
-    leaks = dataclasses.replace(leaks, notes=(*leaks.notes, *seen))
+    leaks = dataclasses.replace(count_leaks(experiment, parts), seen=seen)
     tables = out_of_fold(experiment, parts.folds)
     if missing := missing_folds(parts.folds, tables):
         return MissingFolds(experiment.folder, tuple(missing))
@@ -92,8 +90,15 @@ def _warnings(experiment: Experiment) -> list[str]:
         "(with train it would be trained for each fold)"
         for spec in experiment.specs
         if spec.settings.kind == "trained" and not spec.command
-        and not is_known(str(spec.settings.options.get("folder")))
+        and not says_all(str(spec.settings.options.get("folder")))
     ]
+
+
+def _models(experiment: Experiment) -> list[str]:
+    """The backbones that each fold starts from, and what is used as it is."""
+    trained = [spec.run(experiment.paths, None).model for spec in experiment.specs if spec.command]
+    others = [spec.settings for spec in experiment.specs if not spec.command]
+    return [*trained, *models_of(experiment.solution, others, search=False)]
 
 
 def missing_folds(folds: Folds, tables: dict[str, Probabilities]) -> list[int]:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation import learnt
+from kaggle_rag.evaluation.learnt import Learnt
 from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import require_space, write_json
@@ -54,6 +54,7 @@ class Run:
         self.out: Path = settings.out.absolute()
         self.work = self.out.with_name(self.out.name + ".training")
         self.checkpoint = resolve(settings.model)
+        self.base = _learnt_of(self.checkpoint.path)
         self.plan = {"program": program, **settings.plan(), "model": self.checkpoint.sha256}
         if processes() > 1:
             # Each reads its own batch: a checkpoint of two processes falls inside another step of one.
@@ -125,14 +126,14 @@ class Run:
         return None
 
     def finish(
-        self, save: Callable[[Path], object], result: dict[str, Any], questions: Iterable[Questions]
+        self, save: Callable[[Path], object], result: dict[str, Any], marks: Iterable[str]
     ) -> dict[str, Any]:
         """Write the model, seal it with its record, publish it as OUT, and return the record.
 
         Parameters
         ----------
         save : called in every process, because the weights may be sharded across them.
-        questions : those that it has learnt from, or that its checkpoint was chosen by.
+        marks : of the questions that it was trained on, or that its checkpoint was chosen by.
         """
         # The best weights are read from the work folder, which the first process removes below.
         wait_for_all()
@@ -143,12 +144,16 @@ class Run:
             return record
         shutil.rmtree(model, ignore_errors=True)
         save(model)
-        own = (mark for each in questions for mark in learnt.marks(each))
-        learnt.write(model, {*own, *learnt.read(self.checkpoint.path)})
+        learnt.write(model, learnt.union([self.base], marks))
         result["sha256"] = weights_sum(model)
         write_json(model / RECORD, record)
         self.folder.publish(model, self.out)
         return record
+
+
+def _learnt_of(folder: Path) -> Learnt:
+    """What a backbone was trained on: one of the hub knows no questions, one of an earlier version may."""
+    return learnt.read(folder) or Learnt(frozenset(), complete=not (folder / RECORD).is_file())
 
 
 def _is_complete(checkpoint: Path) -> bool:

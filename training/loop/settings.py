@@ -19,7 +19,8 @@ _NOT_PLANNED = {"out", "device", "report_to", "encoder"}
 # Each setting, and the one without which it has no effect.
 _NEEDS = {
     "adversarial_size": "adversarial", "adversarial_from": "adversarial", "weaker": "weaker_contexts",
-    "drop_snippets": "contexts_file", "margin": "negatives",
+    "drop_snippets": "contexts_file", "margin": "negatives", "drop_best": "contexts_file",
+    "no_context": "contexts_file", "borrowed_options": "contexts_file",
 }  # fmt: skip
 Schedule = Literal["linear", "cosine", "constant_with_warmup", "plateau"]
 SCHEDULES = "how the rate decays (plateau: halved when two evaluations bring no gain; it has no warm-up)"
@@ -107,8 +108,12 @@ class TrainingSettings(Section):
                 yield f"{key} has no effect without {needed}"
         if "held_out" in given and validation:
             yield "held_out has no effect: validation is given"
-        if "warmup" in given and self.warmup and getattr(self, "schedule", "") == "plateau":
-            yield "warmup has no effect with schedule plateau"
+        if getattr(self, "schedule", "") == "plateau":
+            if "warmup" in given and self.warmup:
+                yield "warmup has no effect with schedule plateau"
+            # The first evaluation is a gain, and the last is followed by no step.
+            if self.epochs * self.evaluations < 4:
+                yield "schedule plateau has no effect with fewer than four evaluations: raise evaluations"
         if not (validation or self.held_out):
             for key in sorted(given.intersection(_EVALUATION)):
                 yield f"{key} has no effect without an evaluation: set validation, or held_out above 0"

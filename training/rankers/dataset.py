@@ -17,7 +17,7 @@ from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.runtime.errors import InputError
-from training.rankers.harder import Borrowed, Changes
+from training.rankers.harder import Changes, Lent
 
 if TYPE_CHECKING:
     from kaggle_rag.models.answering.base import AnswerForm
@@ -98,7 +98,7 @@ class EpochQuestions:
     Parameters
     ----------
     weaker : the same questions with weaker contexts; ``None``: there are none.
-    borrowable : by question, options that it may borrow; empty: none.
+    articles : what each question is about, see `training.rankers.harder.Lent`; empty: unknown.
     """
 
     def __init__(
@@ -109,12 +109,13 @@ class EpochQuestions:
         changes: Changes,
         *,
         weaker: Sequence[Item] | None = None,
-        borrowable: Sequence[Sequence[Borrowed]] = (),
+        articles: Sequence[str | None] = (),
         weights: npt.NDArray[np.float64] | None = None,
         soft: Probabilities | None = None,
     ) -> None:
         self.items, self.weaker, self.weights, self.soft = items, weaker, weights, soft
-        self.form, self.writer, self.changes, self.borrowable = form, writer, changes, borrowable
+        self.form, self.writer, self.changes = form, writer, changes
+        self.lent = Lent(items, weaker, articles)
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -122,11 +123,11 @@ class EpochQuestions:
 
     def __getitem__(self, row: int) -> Feature:
         weaker = self.weaker[row] if self.weaker is not None else None
-        others = self.borrowable[row] if self.borrowable else ()
-        item, order = self.changes.made(self.items[row], weaker, others, row, self.epoch)
-        feature = self.form.encode(self.writer, item)
+        made = self.changes.made(self.items[row], weaker, self.lent, row, self.epoch)
+        feature = self.form.encode(self.writer, made.item)
         if self.weights is not None:
             feature["weight"] = float(self.weights[row])
         if self.soft is not None:
-            feature["soft"] = self.soft[row, order].tolist()
+            # Of an option that is gone the teacher's probability says nothing: zeros are no answer.
+            feature["soft"] = (self.soft[row, made.order] * made.same).tolist()
         return feature

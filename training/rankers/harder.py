@@ -42,25 +42,24 @@ class Changes:
         """What part of the shares an epoch has, from 0 to 1; the first is number 0."""
         return min(1.0, epoch / (self.rising - 1)) if self.rising > 1 else 1.0
 
-    def made(
-        self, item: Item, weaker: Item | None, others: Sequence[Borrowed], row: int, epoch: int
-    ) -> tuple[Item, list[int]]:
-        """The question of a row as an epoch sees it, and which columns its options were in.
+    def made(self, item: Item, weaker: Item | None, lent: Lent, row: int, epoch: int) -> Made:
+        """The question of a row as an epoch sees it.
 
         Parameters
         ----------
         weaker : the same question with its weaker contexts, if there are any.
-        others : options that it may borrow.
+        lent : options that it may borrow.
         """
         rng, part = np.random.default_rng([self.seed, epoch, row]), self.part(epoch)
-        if weaker is not None and rng.random() < self.weaker * part:
-            item = weaker
+        weakened = weaker is not None and rng.random() < self.weaker * part
+        own = item = weaker if weaker is not None and weakened else item
+        # First: what was borrowed loses its snippets as the others do, and nothing right is gone yet.
+        if self.borrowed and rng.random() < self.borrowed * part:
+            item = with_borrowed_option(item, lent.options(row, weakened=weakened), rng)
         if self.drop_snippets:
             item = with_fewer_snippets(item, self.drop_snippets * part, rng)
         if self.none_of_above and rng.random() < self.none_of_above * part:
             item = with_none_of_above(item, rng)
-        if self.borrowed and rng.random() < self.borrowed * part:
-            item = with_borrowed_option(item, others, rng)
         if self.drop_best and rng.random() < self.drop_best * part:
             item = item._replace(contexts=tuple(context[1:] for context in item.contexts))
         if self.no_context and rng.random() < self.no_context * part:
@@ -68,7 +67,15 @@ class Changes:
         order = [*range(len(item.options))]
         if self.shuffle:
             order = [int(column) for column in rng.permutation(order)]
-        return in_order(item, order), order
+        return Made(in_order(item, order), order, item.options == own.options)
+
+
+class Made(NamedTuple):
+    """A changed question; ``order``: which columns its options were in; ``same``: none of them is another."""
+
+    item: Item
+    order: list[int]
+    same: bool
 
 
 class Borrowed(NamedTuple):
@@ -78,25 +85,39 @@ class Borrowed(NamedTuple):
     context: tuple[Snippet, ...]
 
 
-def borrowable(items: Sequence[Item], articles: Sequence[str | None]) -> list[tuple[Borrowed, ...]]:
-    """Of each question the options of the others about its article, right and wrong ones.
+class Lent:
+    """What questions may borrow: the options, right and wrong, of the others about the same article.
 
     Parameters
     ----------
-    articles : what each question is about, as `kaggle_rag.evaluation.fold_table.articles_of` tells it.
+    items, weaker : the questions, with their contexts and with weaker ones (``None``: there are none).
+    articles : what each is about, as `kaggle_rag.evaluation.fold_table.articles_of` tells it; empty: nothing
+        is lent.
     """
-    of_article: dict[str, list[int]] = {}
-    for row, article in enumerate(articles):
-        if article is not None:
-            of_article.setdefault(article, []).append(row)
-    return [
-        tuple(
+
+    def __init__(
+        self, items: Sequence[Item], weaker: Sequence[Item] | None, articles: Sequence[str | None]
+    ) -> None:
+        self.items, self.weaker, self.articles = items, weaker, articles
+        self.about: dict[str, list[int]] = {}
+        for row, article in enumerate(articles):
+            if article is not None:
+                self.about.setdefault(article, []).append(row)
+
+    def options(self, row: int, *, weakened: bool = False) -> list[Borrowed]:
+        """What the question of a row may borrow, with contexts as good as its own."""
+        items = self.weaker if weakened and self.weaker is not None else self.items
+        article = self.articles[row] if self.articles else None
+        others = self.about.get(article, []) if article is not None else []
+        return [
             Borrowed(option, context)
-            for other in of_article.get(article or "", ()) if other != row
+            for other in others if other != row
             for option, context in zip(items[other].options, items[other].contexts) if option is not None
-        )
-        for row, article in enumerate(articles)
-    ]  # fmt: skip
+        ]  # fmt: skip
+
+    def borrowers(self) -> int:
+        """How many questions have another one about their article."""
+        return sum(len(rows) for rows in self.about.values() if len(rows) > 1)
 
 
 def in_order(item: Item, order: Sequence[int]) -> Item:

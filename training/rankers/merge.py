@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from kaggle_rag.data.contexts import lines_as_snippets
 from kaggle_rag.evaluation import learnt
+from kaggle_rag.evaluation.learnt import Learnt
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
@@ -63,7 +63,7 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
             f"merged and unmerged weights give different answers (by {gap:.2g} of the largest logit)",
             where=folder, cure="use the adapter as it is",
         )  # fmt: skip
-    _write(merged, card, out, learnt.read(folder))
+    _write(merged, card, out, learnt.union([learnt.read(folder)]))
     return {"difference": gap, "precision": precision}
 
 
@@ -99,7 +99,7 @@ def _merged(
     return fresh._replace(model=adapted.merge_and_unload())
 
 
-def _write(merged: Backbone, card: RankerCard, out: Path, questions: Iterable[str]) -> None:
+def _write(merged: Backbone, card: RankerCard, out: Path, known: Learnt) -> None:
     """Publish the folder in one rename."""
     from training.rankers.saving import save_weights
 
@@ -108,5 +108,5 @@ def _write(merged: Backbone, card: RankerCard, out: Path, questions: Iterable[st
     save_weights(merged.model, aside)
     merged.tokenizer.save_pretrained(aside)
     dataclasses.replace(card, base="", base_sha256="", nf4=False).write(aside)
-    learnt.write(aside, questions)
+    learnt.write(aside, known)
     aside.rename(out)

@@ -60,6 +60,12 @@ class MarginalSettings(Section):
     )
 
 
+# Shares of the questions that change from epoch to epoch.
+_SHARES = (
+    "drop_snippets", "drop_best", "no_context", "none_of_above", "borrowed_options", "weaker_contexts",
+)  # fmt: skip
+
+
 class RankerRun(TrainingSettings):
     """Settings of any ranker's training."""
 
@@ -206,9 +212,8 @@ class RankerRun(TrainingSettings):
                 yield f"{key} has no effect without teacher"
         if self.rising and self.epochs <= 1:
             yield "rising has no effect in a single epoch"
-        for key in ("drop_best", "no_context", "borrowed_options"):
-            if getattr(self, key) and not self.contexts_file:
-                yield f"{key} has no effect without contexts_file"
+        if self.rising and not any(getattr(self, key) for key in _SHARES):
+            yield "rising has no effect without one of " + ", ".join(_SHARES)
         alone = self.form in _SINGLE_OPTION and not self.others and self.template is None
         if "shuffle_options" in self.model_fields_set and alone:
             yield f"shuffle_options has no effect in the form {self.form}: each row shows one option"

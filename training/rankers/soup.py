@@ -24,6 +24,7 @@ from kaggle_rag.evaluation import learnt
 from kaggle_rag.evaluation.metrics import log_losses
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import weights
+from kaggle_rag.rankers.seen import seen_by
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, InputError
@@ -39,6 +40,9 @@ class Judge:
 
     questions: Path
     contexts: Path | None
+
+    def marks(self) -> list[str]:
+        return learnt.marks(Questions.read(self.questions))
 
     def log_loss(self, folder: Path, device: str | None) -> float:
         """Of a ranker, in nats."""
@@ -139,6 +143,8 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
 
 
 def _greedy(folders: Sequence[Path], out: Path, judge: Judge, device: str | None) -> dict[str, Any]:
+    for note in seen_by(map(str, folders), Questions.read(judge.questions)).notes():
+        say(f"note: {note}")
     alone = {folder: judge.log_loss(folder, device) for folder in folders}
     first, *rest = sorted(folders, key=lambda folder: alone[folder])
     say(f"{first}: log loss {alone[first]:.4f}")
@@ -154,14 +160,18 @@ def _greedy(folders: Sequence[Path], out: Path, judge: Judge, device: str | None
                 kept, least = [*kept, folder], loss
     finally:
         shutil.rmtree(trial, ignore_errors=True)
-    _written(kept, out, _mean)
+    _written(kept, out, _mean, judge.marks())
     return {"ingredients": [str(folder) for folder in kept], "log loss": least}
 
 
 def _written(
-    folders: Sequence[Path], out: Path, average: Callable[[list[torch.Tensor]], torch.Tensor]
-) -> None:
-    """Write a ranker whose weights are an average, tensor by tensor, in one rename."""
+    folders: Sequence[Path], out: Path, average: Callable[[list[torch.Tensor]], torch.Tensor],
+    marks: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write a ranker whose weights are an average, tensor by tensor, in one rename.
+
+    ``marks`` are those of the questions that it was chosen by.
+    """
     first = folders[0]
     aside = out.with_name(f".{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -184,7 +194,7 @@ def _written(
         marginal = {**marginal, "temperature": math.exp(sum(logs) / len(logs))}
     options = max(each.options for each in cards)
     dataclasses.replace(cards[0], marginal=marginal, options=options).write(aside)
-    learnt.write(aside, {mark for folder in folders for mark in learnt.read(folder)})
+    learnt.write(aside, learnt.union([learnt.read(folder) for folder in folders], marks))
     aside.rename(out)
 
 

@@ -14,6 +14,7 @@ import torch
 from transformers import set_seed
 
 from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.evaluation import learnt
 from kaggle_rag.evaluation.fold_table import articles_of
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.answering.marginal import MarginalSequence, Mixing, marginal
@@ -31,7 +32,7 @@ from training.loop.run_folder import Run, require_room
 from training.loop.trainer import seconds_per_step, show
 from training.rankers.adversarial import require_embeddings
 from training.rankers.dataset import EpochQuestions, RankerDataset
-from training.rankers.harder import Changes, borrowable
+from training.rankers.harder import Changes
 from training.rankers.peft_methods import METHODS, with_method
 from training.rankers.settings import RankerRun
 from training.rankers.splits import split_questions
@@ -69,8 +70,8 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
             "batch": trainer.settings.batch,
             "accumulate": trainer.settings.accumulate,
         }
-        questions = training.questions, held.questions
-        return run.finish(lambda folder: save(trainer, folder), result, questions)
+        marks = [*learnt.marks(training.questions), *learnt.marks(held.questions)]
+        return run.finish(lambda folder: save(trainer, folder), result, marks)
 
 
 def require_family(command: str, model: str) -> None:
@@ -255,12 +256,13 @@ def _trainer(
         contexts = read_contexts(settings.weaker_contexts, training.questions)
         weaker = RankerDataset(training.questions, contexts).items(settings.snippets, backbone.form)
     items = training.items(settings.snippets, backbone.form)
+    articles = (articles_of(training.contexts) or ()) if settings.borrowed_options else ()
     questions = EpochQuestions(
         items, backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), _changes(settings),
-        weaker=weaker, weights=training.weights, soft=training.soft,
-        borrowable=borrowable(items, articles_of(training.contexts) or ()) if settings.borrowed_options
-        else (),
+        weaker=weaker, articles=articles, weights=training.weights, soft=training.soft,
     )  # fmt: skip
+    if settings.borrowed_options:
+        say(f"{questions.lent.borrowers():,} of {len(items):,} questions have others about their article")
     # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
     card = dataclasses.replace(card, options=1 + max(item.places[-1] for item in questions.items))
@@ -270,9 +272,10 @@ def _trainer(
 
 def _changes(settings: RankerRun) -> Changes:
     return Changes(
-        settings.seed, settings.shuffle_options, settings.drop_snippets, settings.weaker, settings.drop_best,
-        settings.no_context, settings.none_of_above, settings.borrowed_options,
-        math.ceil(settings.epochs) if settings.rising else 0,
+        seed=settings.seed, shuffle=settings.shuffle_options, drop_snippets=settings.drop_snippets,
+        weaker=settings.weaker, drop_best=settings.drop_best, no_context=settings.no_context,
+        none_of_above=settings.none_of_above, borrowed=settings.borrowed_options,
+        rising=math.ceil(settings.epochs) if settings.rising else 0,
     )  # fmt: skip
 
 

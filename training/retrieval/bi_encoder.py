@@ -102,7 +102,7 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
 
     if dry:
         return dry_run(settings, dataset, trainer)
-    return learn(run, settings, dataset, trainer, lambda folder: _save(encoder, folder))
+    return learn(run, dataset, trainer, lambda folder: _save(encoder, folder))
 
 
 def _trainer(settings: RetrieverSettings, encoder: Encoder, dataset: RetrievalDataset, folder: Path) -> Any:

@@ -82,7 +82,7 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
     def save(folder: Path) -> None:
         pairmodel.save(model, folder)
 
-    return dry_run(settings, dataset, trainer) if dry else learn(run, settings, dataset, trainer, save)
+    return dry_run(settings, dataset, trainer) if dry else learn(run, dataset, trainer, save)
 
 
 def load(settings: RerankerSettings) -> PairModel:

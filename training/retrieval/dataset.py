@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation import learnt
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
@@ -37,12 +37,20 @@ class EvalQuery:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalDataset:
-    """``pool`` holds the passages an evaluation ranks; ``notes`` counts the questions and examples."""
+    """Examples, and what they are evaluated on.
+
+    Attributes
+    ----------
+    pool : the passages that an evaluation ranks.
+    notes : counts of the questions and examples.
+    marks : of the questions that are trained on or evaluated, see `kaggle_rag.evaluation.learnt.marks`.
+    """
 
     examples: list[Example]
     held: list[EvalQuery]
     pool: list[str]
     notes: dict[str, int]
+    marks: list[str] = dataclasses.field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         with whole_file(folder / FILE) as aside:
@@ -56,6 +64,7 @@ class RetrievalDataset:
             [EvalQuery(**{**q, "candidates": tuple(q["candidates"])}) for q in saved["held"]],
             saved["pool"],
             saved["notes"],
+            saved.get("marks", []),
         )
 
 
@@ -80,28 +89,23 @@ def make_dataset(
     questions, evaluated = (
         mine_positives(x, corpus, settings.depth, settings.support) for x in (questions, evaluated)
     )
+    missing = remaining - len(questions)
     if not settings.validation:
         questions, evaluated = split(questions, settings.held_out, settings.seed)
     if isinstance(settings, RetrieverSettings) and _loss(settings).denoises:
-        examples = _damaged(corpus, settings.drawn, settings.seed)
+        examples, questions = _damaged(corpus, settings.drawn, settings.seed), []
     else:
         examples = _examples(settings, questions, corpus)
     held, pool = _evaluation(settings, evaluated, corpus)
     notes = {
         "questions": total, "excluded": total - remaining,
-        "without a positive": remaining - len(questions) - (0 if settings.validation else len(evaluated)),
+        "without a positive": missing,
         "learnt from": len(questions), "held out": len(evaluated), "passages": len(corpus),
         "examples": len(examples), "passages ranked": len(pool),
     }  # fmt: skip
     _require_enough(settings, examples, notes)
-    return RetrievalDataset(examples, held, pool, notes)
-
-
-def questions_of(settings: RetrieverSettings | RerankerSettings) -> list[Questions]:
-    """The questions that a run may learn from, and those that its checkpoint is chosen by."""
-    read = read_queries(settings.questions, settings.positive, settings.forms)[: settings.limit]
-    learnt = table_of(without(read, settings.exclude))
-    return [learnt, *([Questions.read(settings.validation)] if settings.validation else [])]
+    marks = [mark for some in (questions, evaluated) if some for mark in learnt.marks(table_of(some))]
+    return RetrievalDataset(examples, held, pool, notes, marks)
 
 
 def _examples(
@@ -177,7 +181,8 @@ def _require_enough(
         raise InputError(
             f"{rows:,} examples do not fill a batch of {settings.batch} ({counts})",
             where=settings.questions,
-            cure="use more questions, a lower --support or a smaller --batch",
+            cure="use a smaller --batch" if kind.denoises
+            else "use more questions, a lower --support or a smaller --batch",
         )
     distinct = len({same(example.positive) for example in examples})
     if kind.distinct and distinct < settings.batch:

@@ -14,7 +14,7 @@ from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.processes import processes
 from training.loop.loop import evaluations_of, train
 from training.loop.run_folder import Run, require_room
-from training.retrieval.dataset import FILE, RetrievalDataset, questions_of
+from training.retrieval.dataset import FILE, RetrievalDataset
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 MakeTrainer = Callable[[RetrievalDataset, Path], Any]
@@ -22,7 +22,6 @@ MakeTrainer = Callable[[RetrievalDataset, Path], Any]
 
 def learn(
     run: Run,
-    settings: RetrieverSettings | RerankerSettings,
     make_dataset: Callable[[], RetrievalDataset],
     make_trainer: MakeTrainer,
     save: Callable[[Path], object],
@@ -62,7 +61,7 @@ def learn(
             "evaluations": evaluations_of(trainer),
             "notes": dataset.notes,
         }
-        return run.finish(save, result, questions_of(settings))
+        return run.finish(save, result, dataset.marks)
 
 
 def dry_run(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from ranker_toys import WORDS, asked, backbone, files, rows
 
-from training.rankers.harder import Borrowed, Changes, borrowable, with_borrowed_option, with_none_of_above
+from training.rankers.harder import Changes, Lent, with_borrowed_option, with_none_of_above
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
 from training.rankers.trainer import symmetric_divergence
@@ -48,17 +48,42 @@ def test_a_wrong_option_comes_from_another_question_about_the_article():
         asked(f"{name} ?", options, [f"{option} of {name}" for option in options], 0)
         for name, options in zip("abc", (("amber", "birch"), ("Birch", "cedar"), ("elm", "fir")))
     )
-    others = borrowable([first, second, third], ["lake", "lake", "sea"])
-    assert [each.option for each in others[0]] == ["Birch", "cedar"] and not others[2]
+    weak = second._replace(contexts=((), ()))
+    lent = Lent([first, second, third], [first, weak, third], ["lake", "lake", "sea"])
+    others = lent.options(0)
+    assert [each.option for each in others] == ["Birch", "cedar"] and not lent.options(2)
+    assert lent.borrowers() == 2 and [each.context for each in lent.options(0, weakened=True)] == [(), ()]
     for draw in range(20):
-        changed = with_borrowed_option(first, others[0], np.random.default_rng(draw))
+        changed = with_borrowed_option(first, others, np.random.default_rng(draw))
         # Birch is there already, however it is written; the right option stays.
         assert changed.options == ("amber", "cedar") and changed.answer == 0
         assert changed.contexts == (first.contexts[0], second.contexts[1])
-    assert with_borrowed_option(third, others[2], np.random.default_rng(0)) == third
+    assert with_borrowed_option(third, lent.options(2), np.random.default_rng(0)) == third
     shared = first._replace(contexts=first.contexts[:1] * 2)
-    assert with_borrowed_option(shared, others[0], np.random.default_rng(0)).contexts == shared.contexts
-    assert borrowable([first, second], [None, None]) == [(), ()]
+    assert with_borrowed_option(shared, others, np.random.default_rng(0)).contexts == shared.contexts
+    for nothing in (Lent([first, second], None, [None, None]), Lent([first, second], None, [])):
+        assert not nothing.options(0) and not nothing.borrowers()
+
+
+def test_the_right_option_does_not_come_back_as_a_wrong_one():
+    """Its article has one more question, with the same right option; none of the above takes its place."""
+    first = asked("one ?", ("amber", "birch", "cedar"), ["frost"] * 3, 0)
+    lent = Lent([first, first._replace(prompt="two ?")], None, ["lake", "lake"])
+    changes = Changes(0, none_of_above=0.99, borrowed=0.99)
+    for row in range(300):
+        made = changes.made(first, None, Lent([first] * 300, None, ["lake"] * 300), row, 0)
+        assert "amber" not in [o for n, o in enumerate(made.item.options) if n != made.item.answer]
+    assert lent.options(0)
+
+
+def test_a_teacher_says_nothing_of_a_question_whose_options_changed():
+    changes = Changes(0, shuffle=True, none_of_above=0.5)
+    known = asked("one ?", ("amber", "birch", "cedar"), ["frost"] * 3, 0)
+    for row in range(50):
+        made = changes.made(known, None, Lent([known], None, []), row, 0)
+        assert made.same == (NONE not in made.item.options)
+        if made.same:
+            assert [known.options[column] for column in made.order] == [*made.item.options]
 
 
 @pytest.mark.parametrize(
@@ -76,15 +101,19 @@ def test_a_share_of_the_questions_changes_at_once_or_more_by_the_epoch(change, e
     known = known._replace(contexts=((snippet, snippet),) * 2)
     weaker = known._replace(contexts=((snippet,) * 3,) * 2)
     changes = Changes(0, rising=rising, **change)
+    other = asked("another ?", ("quartz", None), [""] * 2, 0)
+    lent = Lent([known] * 400 + [other], None, [f"a{row}" for row in range(400)] + ["a0"])
+    lent.about = {f"a{row}": [row, 400] for row in range(400)}
     for epoch in range(5):
-        made = [changes.made(known, weaker, [Borrowed("quartz", ())], row, epoch)[0] for row in range(400)]
+        made = [changes.made(known, weaker, lent, row, epoch).item for row in range(400)]
         seen = [each.options[1] if "borrowed" in change else len(each.contexts[1]) for each in made]
         assert set(seen) <= set(expected)
         share = 0.5 * (epoch / 4 if rising else 1)
         # Three standard deviations of a binomial of 400.
         assert abs(seen.count(expected[1]) / 400 - share) <= 3 * (share * (1 - share) / 400) ** 0.5
         if "borrowed" not in change and rising == 0:
-            assert made == [changes.made(known, weaker, [], row, epoch)[0] for row in range(400)]
+            again = [changes.made(known, weaker, lent, row, epoch).item for row in range(400)]
+            assert made == again
 
 
 def test_the_divergence_is_torchs_both_ways():
