@@ -26,7 +26,7 @@ from benchmarks.common import Watch, parser, report
 from kaggle_rag.index.dense import VECTORS_FILE, Dense
 from kaggle_rag.index.exact import search_exact
 from kaggle_rag.index.index import Index
-from kaggle_rag.index.kinds import KINDS
+from kaggle_rag.index.kinds import KINDS, kind_of
 from kaggle_rag.index.manifest import DenseCard, EncoderCard
 from kaggle_rag.index.vectors import VectorLayout, Vectors, VectorStore, VectorWriter
 from kaggle_rag.runtime.errors import run_program, show_size
@@ -86,7 +86,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]
         found = child("search", kind, folder, arguments)
         rows.append(
             {
-                "kind": kind, "bytes": f"{KINDS[kind].bytes(arguments.dim):.0f}",
+                "kind": kind, "bytes": f"{kind_of(kind).bytes(arguments.dim):.0f}",
                 "recall@10": f"{found['recall']:.4f}", "queries/s": f"{found['rate']:,.0f}",
                 "p50 ms": f"{1e3 * found['p50']:.2f}", "build s": f"{built['seconds']:,.0f}",
                 "memory building": show_size(built["memory"]),

@@ -16,6 +16,7 @@ from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.settings import Section, read_settings
 from training.crossval import commands
 from training.loop.checks import require_packages
+from training.loop.settings import CALIBRATED_LOSS
 from training.rankers import mix_command, soup_command
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
@@ -224,9 +225,10 @@ def _print_record(arguments: argparse.Namespace, record: dict[str, Any]) -> None
         return
     best = f", the best at {result['best step']:,}" if result["before"] else ""
     print(f"{steps:,} steps, {duration(result['seconds'])} since this start{best}")
-    # A ranker has no choice of metric: MAP@3 is the competition's.
-    if (metric := record["plan"].get("metric", "map@3")) in result["after"]:
+    # A ranker has no choice of metric.
+    if (metric := record["plan"].get("metric", CALIBRATED_LOSS)) in result["after"]:
         gain = result["after"][metric] - result["before"][metric]
+        gain = -gain if metric == CALIBRATED_LOSS else gain
         if gain <= 0:
             better = "better" if gain < 0 else "as good"
             print(f"note: {metric} did not improve ({gain:+.4f}): the model it started from is {better}")

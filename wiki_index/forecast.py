@@ -73,8 +73,8 @@ def stored_in(plan: Plan) -> str | None:
 
 
 def disk_of(plan: Plan, kind: str, rows: int, dim: int) -> int:
-    """Bytes of vectors and index, and of the growing index if it has lists."""
-    times = 2 if kind_of(kind).lists else 1
+    """Bytes of vectors and index, and of the growing index if it is saved on the way."""
+    times = 2 if kind_of(kind).grown else 1
     return rows * VectorLayout(rows, dim, precision_of(plan, kind)).row_bytes + times * ram_of(
         kind, rows, dim
     )

@@ -112,7 +112,7 @@ class Meter:
 
         Parameters
         ----------
-        kinds : see `kaggle_rag.index.kinds.kind_of`; those other than the index's own are built for the time.
+        kinds : see `kaggle_rag.index.kinds.kind_of`; others than the index's own are built temporarily.
         recall : target recall@10 of the search parameters, tuned on other queries than the measured ones.
         """
         dim = self.queries.shape[1]

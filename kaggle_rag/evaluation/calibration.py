@@ -123,10 +123,24 @@ def fit_temperature(
     answers : ``(n,)`` columns of the right options.
     present : ``(n, k)`` bool.
     """
+    logits = np.where(present, np.log(np.maximum(table.astype(np.float64), _TINY)), -np.inf)
+    return _best_temperature(logits, answers)
+
+
+def calibrated_loss(
+    logits: npt.NDArray[np.float64], answers: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+) -> float:
+    """Mean log loss in nats at the temperature of `fit_temperature`, from ``(n, k)`` logits."""
+    hidden = np.where(present, logits, -np.inf)
+    scaled = hidden / _best_temperature(hidden, answers)
+    right = scaled[np.arange(len(answers)), answers]
+    return float((np.logaddexp.reduce(scaled, axis=1) - right).mean())
+
+
+def _best_temperature(logits: npt.NDArray[np.float64], answers: npt.NDArray[np.int64]) -> float:
     from scipy.optimize import minimize_scalar
 
     rows = np.arange(len(answers))
-    logits = np.where(present, np.log(np.maximum(table.astype(np.float64), _TINY)), -np.inf)
 
     def cost(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)

@@ -136,8 +136,8 @@ class Comparison:
 
     Attributes
     ----------
-    smallest : the difference that a comparison of two such rankings on as many questions would find four
-        times out of five, whatever was found here.
+    smallest : the difference that such a comparison detects four times out of five, whatever it was here; NaN
+        where nothing tells it.
     """
 
     difference: Interval
@@ -169,8 +169,20 @@ def paired_bootstrap(
     return Comparison(
         bootstrap(gaps, resamples=resamples, seed=seed),
         float((extreme.sum() + 1) / (resamples + 1)),
-        float(_FOUND * gaps.std() / np.sqrt(len(gaps))),
+        detectable_difference(gaps),
     )
+
+
+def detectable_difference(gaps: npt.ArrayLike) -> float:
+    """The mean difference that such differences by question would show four times out of five; NaN: unknown.
+
+    At a level of 5 %, two-sided, from their standard error: Card et al. 2020, With little power comes great
+    responsibility, https://arxiv.org/abs/2010.06595.
+    """
+    gaps = np.asarray(gaps, dtype=np.float64)
+    if len(gaps) < 2 or not gaps.any():
+        return float("nan")
+    return float(_FOUND * gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
 def paired_over_seeds(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Comparison:
@@ -194,7 +206,7 @@ def paired_over_seeds(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Comparison:
     variance = sum(part for part, _ in parts)
     mean, error = float(gaps.mean()), float(np.sqrt(variance))
     if not error:
-        return Comparison(Interval(mean, mean, mean), float(not mean), 0.0)
+        return Comparison(Interval(mean, mean, mean), float(not mean), float("nan"))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     low, high = mean + error * t.ppf([0.025, 0.975], freedom)
     p_value = float(2 * t.sf(abs(mean) / error, freedom))

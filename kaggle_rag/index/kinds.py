@@ -13,6 +13,8 @@ from kaggle_rag.runtime.errors import ConfigError, LimitError
 
 # Vectors that a k-means centroid is learned from: FAISS warns below 39, and gains little above this.
 VECTORS_A_LIST = 64
+# Codes of 8 bits are learned from as many vectors at least.
+_LEAST_FOR_CODES = 256
 # Fewer vectors than this are searched one by one as fast as by lists.
 _LEAST_FOR_LISTS = 20_000
 # From this many lists on, the nearest ones are found by a graph (HNSW) instead of a matrix product.
@@ -27,7 +29,8 @@ class Kind:
 
     ``factory`` is FAISS's own description, with ``{lists}`` and ``{quarter}`` (dim / 4) to fill in;
     ``bytes`` a vector's cost in RAM, ids included, by dimension; ``vectors`` the precision in which
-    the rows are stored on disk for exact refinement, which the kind needs if ``refined``.
+    the rows are stored on disk for exact refinement, which the kind needs if ``refined``. ``described``: to
+    the letter by the user, in FAISS's own words.
     """
 
     factory: str
@@ -35,15 +38,16 @@ class Kind:
     vectors: str
     refined: bool
     text: str
+    described: bool = False
 
     @property
     def lists(self) -> bool:
         return "IVF" in self.factory
 
     @property
-    def exact(self) -> bool:
-        """Whether it is FAISS's own description to the letter, and not one of ours."""
-        return self.text == _EXACT
+    def grown(self) -> bool:
+        """Whether it is made block by block, and saved on the way; else its codes are in the rows' order."""
+        return self.lists or self.described
 
     @property
     def in_registers(self) -> bool:
@@ -68,7 +72,6 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-_EXACT = "as FAISS describes it"
 _THOUSANDS = {"": 1, "k": 1 << 10, "M": 1 << 20}
 
 
@@ -86,18 +89,31 @@ def kind_of(name: str, where: str = "--index") -> Kind:
             f"no index kind {name!r}", where=where,
             expected="one of " + ", ".join(KINDS) + ", or a description of FAISS's such as IVF4096,SQ8",
         )  # fmt: skip
-    return Kind(name, functools.partial(_row_bytes, name), "fp16", True, _EXACT)
+    told = "as FAISS describes it"
+    return Kind(name, functools.partial(_row_bytes, name), "fp16", True, told, described=True)
 
 
 def _row_bytes(factory: str, dim: int) -> float:
-    """Bytes of a vector's code and id, and of its links in a graph."""
+    return _bytes_in(_described(factory, dim))
+
+
+def _bytes_in(owner: Any) -> float:
+    """Bytes of a vector in an index, and in those that it is made of: its code, its id, its links."""
     import faiss
 
-    index = _described(factory, dim)
-    graph = getattr(faiss.downcast_index(index), "hnsw", None)
-    # Of a graph's node: the links of its lowest layer, of 4 bytes each, and 12 bytes of its own.
-    beside = 4 * graph.nb_neighbors(0) + 12 if graph else 8 if "IVF" in factory else 0
-    return float((index.storage if graph else index).sa_code_size()) + beside
+    # What it is in truth; it does not keep ``owner`` alive.
+    index = faiss.downcast_index(owner)
+    if isinstance(index, faiss.IndexPreTransform):
+        return _bytes_in(index.index)
+    if isinstance(index, faiss.IndexRefine):
+        return _bytes_in(index.base_index) + _bytes_in(index.refine_index)
+    if isinstance(index, faiss.IndexIVF):
+        return float(index.code_size) + 8
+    if isinstance(index, faiss.IndexHNSW):
+        graph: Any = index.hnsw
+        # The links of the lowest layer, of 4 bytes each, and 12 bytes of the node.
+        return _bytes_in(index.storage) + float(4 * graph.nb_neighbors(0) + 12)
+    return float(index.sa_code_size())
 
 
 def _described(factory: str, dim: int) -> Any:
@@ -162,10 +178,10 @@ def choose(rows: int, dim: int, ram: int, base: int) -> str:
 def unfit(name: str, rows: int, dim: int) -> str:
     """Why a kind cannot be built from this many vectors of that length; empty if it can."""
     kind = kind_of(name)
-    if kind.exact:
-        return impossible(name, dim) or (
-            f"{rows:,} vectors are fewer than its lists" if kind.lists and rows < lists_of(name, rows) else ""
-        )
+    if kind.described:
+        least = max(lists_of(name, rows) if kind.lists else 0, _LEAST_FOR_CODES)
+        few = f"{rows:,} vectors are too few to learn it from ({least:,} at least)" if rows < least else ""
+        return impossible(name, dim) or few
     if kind.lists and rows < _LEAST_FOR_LISTS:
         return f"{rows:,} vectors are too few to learn lists from ({_LEAST_FOR_LISTS:,} at least)"
     if "{quarter}" in kind.factory and dim % 8:
@@ -174,11 +190,13 @@ def unfit(name: str, rows: int, dim: int) -> str:
 
 
 def impossible(name: str, dim: int) -> str:
-    """What FAISS says against a description for vectors of that length; empty if nothing, or one of ours."""
-    if not kind_of(name).exact:
+    """Why no index of a description can be made of such vectors; empty if one can, or for our kinds."""
+    if not kind_of(name).described:
         return ""
+    if unknown := re.search(r"IMI|IDMap|NSG|^BIVF|^BHash|^BFlat|^BHNSW", name):
+        return f"{unknown[0]} is not supported here"
     try:
-        _described(name, dim)
+        _row_bytes(name, dim)
     except RuntimeError as error:
         # Where in its source, then what.
         return re.sub(r"^Error in .*? at \S+: ", "", " ".join(str(error).split()))

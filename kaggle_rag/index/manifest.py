@@ -36,7 +36,7 @@ class DenseCard:
 
     Parameters
     ----------
-    kind, factory : a key of `kaggle_rag.index.kinds.KINDS`, and the FAISS description made from it.
+    kind, factory : see `kaggle_rag.index.kinds.kind_of`, and the FAISS description made from it.
     vectors, step : precision of the stored vectors, and the int8 step (0 for the others).
     trained_on : how many vectors lists and codes were learned from; 0 if nothing is learned.
     nprobe, depth : lists visited per query, and candidates rescored with the stored vectors.

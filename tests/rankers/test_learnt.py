@@ -94,7 +94,9 @@ def test_a_retriever_knows_its_questions_but_not_those_that_were_excluded(tmp_pa
     settings = {**data, "positive": "fact", "batch": 12, "epochs": 1, "device": "cpu"}
     train_retriever(RetrieverSettings(**settings, out=tmp_path / "encoder"))
     marks = [learnt.marks(Questions.read(data[name])) for name in ("questions", "validation")]
-    assert learnt.read(tmp_path / "encoder").marks == {*marks[0], *marks[1]}
+    # Questions to learn from that repeat one to be judged by are left out.
+    known = learnt.read(tmp_path / "encoder").marks
+    assert {*marks[1]} <= known <= {*marks[0], *marks[1]} and len(known - {*marks[1]}) > 80
     # What restores passages has seen the questions that it is evaluated on, and no other.
     restored = {**settings, "loss": "tsdae", "negatives": 0}
     train_retriever(RetrieverSettings(**restored, out=tmp_path / "restored"))

@@ -19,6 +19,7 @@ from kaggle_rag.evaluation.metrics import (
     average_precisions,
     bootstrap,
     chance_map_at_k,
+    detectable_difference,
     log_losses,
     paired_bootstrap,
     ranks_of_answers,
@@ -47,7 +48,7 @@ def evaluate(
         tuple(np.bincount(folds).tolist()),
         chance_map_at_k(present.sum(axis=1)),
         {name: scores(questions, folds, table) for name, table in mixture.tables.items()},
-        _smallest(experiment, mixture),
+        _detectable(experiment, mixture),
         _weights(experiment, mixture),
         _stack(experiment, mixture),
         _slices(experiment, mixture.tables[BLEND], leaks.seen.ids),
@@ -70,8 +71,8 @@ def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerSc
     )
 
 
-def _smallest(experiment: Experiment, mixture: Mixture) -> dict[str, float]:
-    """The mean over pairs of rankers of the smallest difference that these questions would show."""
+def _detectable(experiment: Experiment, mixture: Mixture) -> dict[str, float]:
+    """The mean over pairs of rankers of the difference that these questions can show."""
     questions = experiment.questions
     groups = {spec.name: spec.group or spec.name for spec in experiment.specs}
     values = {
@@ -81,8 +82,9 @@ def _smallest(experiment: Experiment, mixture: Mixture) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for one, other in itertools.combinations(groups, 2):
         kind = "two seeds" if groups[one] == groups[other] else "two rankers"
-        found.setdefault(kind, []).append(paired_bootstrap(values[one], values[other]).smallest)
-    return {kind: float(np.mean(each)) for kind, each in found.items()}
+        found.setdefault(kind, []).append(detectable_difference(values[one] - values[other]))
+    known = {kind: [each for each in some if each > 0] for kind, some in found.items()}
+    return {kind: float(np.mean(some)) for kind, some in known.items() if some}
 
 
 def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:

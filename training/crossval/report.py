@@ -141,7 +141,7 @@ class CrossValidationReport:
     folds : questions of each fold.
     chance : MAP@3 of a random order.
     scores : by ranker, the blend and the stack among them.
-    smallest : the difference of MAP@3 that these questions would show four times out of five, between two
+    detectable : the difference of MAP@3 that these questions show four times out of five, between two
         rankers, and between two that differ by their seed alone; empty for a single one.
     paste : the lines to paste into solution.yaml.
     solution : the file that ``--final`` wrote.
@@ -151,7 +151,7 @@ class CrossValidationReport:
     folds: tuple[int, ...]
     chance: float
     scores: Mapping[str, RankerScores]
-    smallest: Mapping[str, float]
+    detectable: Mapping[str, float]
     weights: WeightsReport
     stack: StackReport | None
     slices: tuple[Slice, ...]
@@ -166,7 +166,7 @@ class CrossValidationReport:
             "run": str(self.run), "questions": sum(self.folds), "folds": list(self.folds),
             "chance": round(self.chance, _DIGITS),
             "scores": {name: score.as_json() for name, score in self.scores.items()},
-            "smallest": {kind: round(each, _DIGITS) for kind, each in self.smallest.items()},
+            "detectable": {kind: round(each, _DIGITS) for kind, each in self.detectable.items()},
             "weights": self.weights.as_json(), "stack": self.stack and self.stack.as_json(),
             "slices": [{**dataclasses.asdict(each), "text": str(each)} for each in self.slices],
             "position bias": {name: _bias(each) for name, each in self.bias.items()},
@@ -195,9 +195,9 @@ class CrossValidationReport:
         for name, score in self.scores.items():
             rest = f"{score.accuracy:>8.3f}{score.log_loss:>10.3f}  {score.ece}"
             lines.append(f"{name:<{wide}}  {score.map3!s:<22}{rest}")
-        if self.smallest:
-            each = ", ".join(f"{kind} {value:.3f}" for kind, value in self.smallest.items())
-            lines += ["", f"smallest difference that these questions show (4 times out of 5): {each}"]
+        if self.detectable:
+            each = ", ".join(f"between {kind} {value:.3f}" for kind, value in self.detectable.items())
+            lines += ["", f"minimum detectable difference (5 % level, 80 % power): {each}"]
         lines += ["", "MAP@3 by fold (questions):"]
         for fold, count in enumerate(self.folds):
             each = "  ".join(f"{name} {score.folds[fold]}" for name, score in self.scores.items())

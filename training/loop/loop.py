@@ -17,6 +17,7 @@ def train(trainer: Any, last: Path | None) -> None:
 
     if last:
         state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+        _require_same_metric(trainer, state, last)
         if any(isinstance(c, Patience) and c.exhausted(state) for c in trainer.callback_handler.callbacks):
             # It was killed just after its patience ran out.
             trainer.state = state
@@ -34,6 +35,17 @@ def train(trainer: Any, last: Path | None) -> None:
             where=last or "",
             cure="delete that folder; the run then resumes from the previous checkpoint, or starts over",
         ) from error
+
+
+def _require_same_metric(trainer: Any, state: Any, last: Path) -> None:
+    """Refuse a run whose best checkpoint was chosen by a metric of an earlier version."""
+    metric = trainer.args.metric_for_best_model
+    if metric and state.best_metric is not None and not any(metric in line for line in state.log_history):
+        raise ArtifactError(
+            "this run was begun by an earlier version, which chose its checkpoint by another metric",
+            where=last.parent, expected=metric.removeprefix("eval_"),
+            cure="delete that folder, and start the run again",
+        )  # fmt: skip
 
 
 def evaluations_of(trainer: Any) -> list[dict[str, Any]]:

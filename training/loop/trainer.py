@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ConfigError
-from training.loop.settings import Schedule
+from training.loop.settings import CALIBRATED_LOSS, Schedule
 
 # What they warn about (a new head, no model card) is reported here in our own words.
 transformers_logging.set_verbosity_error()
@@ -153,7 +153,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         metrics = kwargs["metrics"]
-        figures = {key.removeprefix("eval_"): value for key, value in metrics.items() if "@" in key}
+        named = {key.removeprefix("eval_"): value for key, value in metrics.items()}
+        figures = {key: value for key, value in named.items() if "@" in key or key == CALIBRATED_LOSS}
         self.say(f"step {state.global_step:,}: " + ", ".join(filter(None, [self.loss, show(figures)])))
 
 

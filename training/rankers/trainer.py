@@ -1,4 +1,4 @@
-"""transformers' trainer for every form: our loss, MAP@3 as the metric, and the optional extras."""
+"""transformers' trainer for every form: our losses, our figures, and the optional extras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_rag.data.probabilities import softmax
-from kaggle_rag.evaluation.calibration import fit_temperature, with_temperature
+from kaggle_rag.evaluation.calibration import calibrated_loss
 from kaggle_rag.evaluation.metrics import accuracy, log_losses, map_at_k, ranks_of_answers
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import mixed
@@ -28,6 +28,7 @@ from kaggle_rag.models.devices import precision_of
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.runtime.processes import is_first, processes
+from training.loop.settings import CALIBRATED_LOSS
 from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves, decay
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
@@ -38,9 +39,6 @@ from training.rankers.weights import MovingAverage, rate_groups
 
 Scores = npt.NDArray[np.float64]
 
-# The checkpoint with the least is kept: log loss at the best temperature, which a blend fits too. MAP@3 of
-# few questions moves by the seed alone, and plain log loss punishes confidence that can be taken back.
-METRIC = "calibrated loss"
 # From the best snippet alone to all alike, for scores between 0 and 1.
 _TEMPERATURES = (0.01, 10.0)
 _OPTIMIZERS = {
@@ -156,7 +154,7 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         return super().create_optimizer(*given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """MAP@3, accuracy and log loss of the held-out questions, scored as inference scores them."""
+        """The figures of the held-out questions, scored as inference scores them."""
         metrics = {f"eval_{name}": value for name, value in self.held_out_metrics().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -175,7 +173,7 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 
         def cost(log_temperature: float) -> float:
             mixing = dataclasses.replace(form.mixing, temperature=math.exp(log_temperature))
-            return figures(mixed(logits, parts, mixing), self.held)["log loss"]
+            return _log_loss(mixed(logits, parts, mixing), self.held)
 
         found = minimize_scalar(cost, bounds=tuple(map(math.log, _TEMPERATURES)), method="bounded")
         fitted = self._from_first_process({"temperature": math.exp(found.x)})
@@ -237,12 +235,18 @@ def figures(logits: Scores, items: Sequence[Item]) -> dict[str, float]:
     answers = np.array([item.answer for item in items])
     present = logits > np.finfo(np.float32).min / 2
     ranks = ranks_of_answers(logits, answers, present)
-    table = np.asarray(softmax(logits, present), dtype=np.float32)
-    tempered = with_temperature(table, present, fit_temperature(table, answers, present))
-    plain, calibrated = (float(log_losses(each, answers).mean()) for each in (table, tempered))
+    # Rounded: less than a ten-thousandth of a nat is no gain to wait for.
+    calibrated = round(calibrated_loss(logits, answers, present), 4)
     return {
-        "map@3": map_at_k(ranks, 3), "accuracy": accuracy(ranks), "log loss": plain, METRIC: calibrated,
+        "map@3": map_at_k(ranks, 3), "accuracy": accuracy(ranks), "log loss": _log_loss(logits, items),
+        CALIBRATED_LOSS: calibrated,
     }  # fmt: skip
+
+
+def _log_loss(logits: Scores, items: Sequence[Item]) -> float:
+    """In nats, of labelled questions."""
+    present = logits > np.finfo(np.float32).min / 2
+    return float(log_losses(softmax(logits, present), np.array([item.answer for item in items])).mean())
 
 
 def make_ranker_trainer(
@@ -287,7 +291,8 @@ def _arguments(
         optim=_OPTIMIZERS[settings.optimizer], seed=settings.seed, data_seed=settings.seed,
         eval_strategy="steps" if evaluates else "no", save_strategy="steps",
         eval_steps=every if evaluates else None, save_steps=every, save_total_limit=2,
-        load_best_model_at_end=evaluates, metric_for_best_model=f"eval_{METRIC}" if evaluates else None,
+        load_best_model_at_end=evaluates,
+        metric_for_best_model=f"eval_{CALIBRATED_LOSS}" if evaluates else None,
         greater_is_better=False if evaluates else None,
         logging_steps=max(1, batches // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         remove_unused_columns=False, dataloader_pin_memory=False,

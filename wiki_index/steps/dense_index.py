@@ -9,6 +9,8 @@ lists are packed for registers.)
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from kaggle_rag.index.dense import FAISS_FILE
 from kaggle_rag.index.kinds import VECTORS_A_LIST, factory_of, kind_of, lists_of
 from kaggle_rag.index.vectors import Vectors, VectorStore
 from kaggle_rag.runtime.console import progress
+from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import whole_file
 
 GROWING = "growing.faiss"
@@ -41,16 +44,30 @@ def make_index(folder: Path, kind: str, store: VectorStore, kept_every: int = KE
     """Write ``index.faiss`` over all vectors of ``store`` into ``folder``, or resume writing it."""
     spec = IndexSpec(factory_of(kind, len(store), store.layout.dim), _sample_size(kind, len(store)))
     if not (folder / FAISS_FILE).exists():
-        # What FAISS describes need not have codes in the order of the rows.
-        if kind_of(kind).lists or kind_of(kind).exact:
-            _by_lists(folder, spec, store, kept_every)
+        if kind_of(kind).grown:
+            with _told(kind):
+                _in_blocks(folder, spec, store, kept_every)
         else:
             _scanned(folder, spec, store)
     return spec
 
 
+@contextmanager
+def _told(kind: str) -> Iterator[None]:
+    """What FAISS cannot make of a description is a fault of the description."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not kind_of(kind).described:
+            raise
+        raise ConfigError(
+            f"FAISS makes no index of {kind!r} from these vectors: {error}", where="--index",
+            cure="choose another description, or one of the kinds of --help",
+        ) from error  # fmt: skip
+
+
 def _sample_size(kind: str, rows: int) -> int:
-    if kind_of(kind).exact:
+    if kind_of(kind).described:
         return min(rows, max(_RANGES_FROM, VECTORS_A_LIST * lists_of(kind, rows)))
     if kind_of(kind).lists:
         return min(rows, VECTORS_A_LIST * lists_of(kind, rows))
@@ -80,7 +97,7 @@ def _scanned(folder: Path, spec: IndexSpec, store: VectorStore) -> None:
     _write(index, folder / FAISS_FILE)
 
 
-def _by_lists(folder: Path, spec: IndexSpec, store: VectorStore, kept_every: int) -> None:
+def _in_blocks(folder: Path, spec: IndexSpec, store: VectorStore, kept_every: int) -> None:
     growing = folder / GROWING
     if not growing.exists():
         _write(_trained(spec, store), growing)

@@ -54,7 +54,7 @@ def _nprobes(dense: Dense) -> list[int]:
     if not kind_of(dense.card.kind).lists:
         return [0]
     lists = lists_of(dense.card.kind, len(dense.store))
-    return [2**power for power in range(int(np.log2(lists)))]
+    return [2**power for power in range(max(1, int(np.log2(lists))))]
 
 
 def _recalls(dense: Dense, queries: Vectors, truth: Rows, nprobe: int) -> list[tuple[int, float]]:

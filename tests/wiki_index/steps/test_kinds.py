@@ -71,7 +71,7 @@ def made(folder, kind, vectors, kept_every=7_000):
 
 
 # FAISS's own descriptions: lists, lists of fewer dimensions, a graph, codes alone.
-DESCRIBED = ["IVF128,SQ8", "PCA24,IVF64,SQ8", "HNSW16,SQ8", "PQ16x4"]
+DESCRIBED = ["IVF128,SQ8", "PCA24,IVF64,SQ8", "HNSW16,SQ8", "PCA28,HNSW32", "PQ16x4", "IVF1,SQ8"]
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *DESCRIBED])
@@ -124,10 +124,15 @@ def test_a_described_index_is_that_of_faiss_and_takes_the_memory_that_was_forese
     assert simpler(kind, ROWS, DIM) == kind
 
 
-@pytest.mark.parametrize("described, reason", [("IVF9,Nothing", "could not parse"), ("PQ7", "")])
+@pytest.mark.parametrize(
+    "described, reason",
+    [("IVF9,Nothing", "could not parse"), ("PQ7", "M"), ("IMI2x8,PQ8", "IMI"), ("NSG32", "NSG"), ("X", "")],
+)
 def test_what_faiss_does_not_make_is_refused_in_its_words(described, reason):
     assert reason in impossible(described, DIM) and impossible(described, DIM)
-    assert unfit("IVF64,SQ8", 40, DIM) == "40 vectors are fewer than its lists"
+    assert "40 vectors are too few" in unfit("IVF64,SQ8", 40, DIM)
+    assert "200 vectors are too few" in unfit("PQ8", 200, DIM)
+    assert not impossible("IVF1,SQ8", DIM) and not impossible("PCA16,HNSW16", DIM)
     assert lists_of("IVF2k,SQ8", ROWS) == 2048
 
 
