@@ -75,10 +75,15 @@ def mix_sets(
         data.take(np.sort(rng.permutation(rows)[:count])) for data, rows, count in zip(read, kept, counts)
     ]
     names = [each.name for each in sets]
-    _write_table(out, dict(zip(names, (each.questions for each in taken))))
-    if contexts_out:
-        notes = {"mixed": names, "temperature": temperature, "seed": seed}
-        write_contexts(contexts_out, Questions.read(out), [*_contexts(names, taken)], notes)
+    rows = _rows(dict(zip(names, (each.questions for each in taken))))
+    # Neither is there without the other.
+    with whole_file(out) as aside:
+        _write_table(aside, rows)
+        if contexts_out:
+            notes = {"mixed": names, "temperature": temperature, "seed": seed}
+            write_contexts(
+                contexts_out, Questions.from_rows(rows, str(out)), [*_contexts(names, taken)], notes
+            )
     return Mixed(
         {
             name: (len(data), len(data) - len(rows), count)
@@ -129,18 +134,25 @@ def _without_copies(tables: Sequence[Questions], excluded: Sequence[Questions]) 
     return kept
 
 
-def _write_table(path: Path, tables: Mapping[str, Questions]) -> None:
+def _rows(tables: Mapping[str, Questions]) -> list[dict[str, Any]]:
+    """All questions in one layout, with the contexts that they bring, if any do."""
     letters = LETTERS[: max(table.width for table in tables.values())]
-    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "prompt", *letters, "answer", "is_question"])
-        for name, table in tables.items():
-            for question in table:
-                options = [*question.options, *[None] * (len(letters) - len(question.options))]
-                writer.writerow([
-                    f"{name}/{id_text(question.id)}", question.prompt, *options, LETTERS[question.answer],
-                    question.is_question,
-                ])  # fmt: skip
+    brings = any(context is not None for table in tables.values() for context in table.contexts)
+    return [
+        {
+            "id": f"{name}/{id_text(question.id)}", "prompt": question.prompt, **dict.fromkeys(letters),
+            **dict(zip(letters, question.options)), "answer": LETTERS[question.answer],
+            "is_question": question.is_question, **({"context": question.context} if brings else {}),
+        }
+        for name, table in tables.items() for question in table
+    ]  # fmt: skip
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _contexts(names: Sequence[str], taken: Sequence[RankerDataset]) -> Iterator[QuestionContexts]:

@@ -14,7 +14,8 @@ examples:
       --out all.csv --contexts-out all.parquet --most 5000 --temperature 0.5 --exclude dev.csv
 
 Several question sets as one, for python -m training multiple-choice: near-duplicates between them are left
-out, and with --most small sets get a larger part than their size. Rows are called SET/ID."""
+out, and with --most small sets get a larger part than their size. Rows are called SET/ID; columns other than
+those of questions are left out."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

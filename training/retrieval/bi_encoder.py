@@ -22,7 +22,7 @@ from training.loop.trainer import TrainerMixin
 from training.retrieval.columns import Labels, prompted, rows_of
 from training.retrieval.corpus import encode_passages, encode_queries, nearest
 from training.retrieval.dataset import EvalQuery, RetrievalDataset, make_dataset
-from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.losses import RETRIEVER_LOSSES, require_decoder
 from training.retrieval.mining import Example
 from training.retrieval.run import dry_run, learn
 from training.retrieval.settings import RetrieverSettings
@@ -93,6 +93,8 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
         return record
     set_seed(settings.seed)
     encoder = Encoder(settings.model, device=settings.device, untrained=True)
+    if RETRIEVER_LOSSES[settings.loss].denoises:
+        require_decoder(encoder.model, settings.model)
 
     def dataset() -> RetrievalDataset:
         return make_dataset(settings, encoder)

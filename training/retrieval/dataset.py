@@ -22,7 +22,7 @@ from training.retrieval.queries import RetrievalQuery, draw, read_queries, split
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 FILE = "material.json"
-# Share of the words of a passage that tsdae restores.
+# Share of the words of a passage that is deleted, for tsdae to restore.
 _DELETED = 0.6
 
 

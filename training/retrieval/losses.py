@@ -91,13 +91,19 @@ def _vicreg(model: Any, settings: Any) -> Any:
 
 
 def _tsdae(model: Any, settings: Any) -> Any:
-    try:
-        return _library().DenoisingAutoEncoderLoss(model)
-    except (ValueError, TypeError, AttributeError) as error:
+    return _library().DenoisingAutoEncoderLoss(model)
+
+
+def require_decoder(model: Any, name: str) -> None:
+    """Raise ``ConfigError`` if a sentence encoder's backbone cannot also write text."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    if config is None or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
-            "the loss tsdae needs a backbone that can also write text, such as BERT or RoBERTa",
-            where=settings.model, cure="choose another --loss",
-        ) from error  # fmt: skip
+            "the loss tsdae needs a backbone that can also write text", where=name,
+            expected="such as BERT or RoBERTa", cure="choose another --loss",
+        )  # fmt: skip
 
 
 RETRIEVER_LOSSES: dict[str, Loss] = {

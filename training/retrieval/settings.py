@@ -16,6 +16,8 @@ from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 
 # Settings that only some losses take.
 _LOSS_SETTINGS = sorted({key for loss in RETRIEVER_LOSSES.values() for key in loss.takes})
+# Settings that make examples of questions.
+_MINING = {"negatives", "queries", "margin"}
 _TEACHER = "soft labels: a cross-encoder's folder or name, or a table with id, passage, score"
 Metric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10"]
 
@@ -123,6 +125,9 @@ class RetrieverSettings(_Run):
             names = [name for name, loss in RETRIEVER_LOSSES.items() if key in loss.takes]
             if key in self.model_fields_set and self.loss not in names:
                 yield f"{key} has no effect with the loss {self.loss}: it applies only to {', '.join(names)}"
+        if RETRIEVER_LOSSES[self.loss].denoises:
+            for key in sorted(self.model_fields_set.intersection(_MINING)):
+                yield f"{key} has no effect with the loss {self.loss}: it learns from no question"
 
 
 class RerankerSettings(_Run):
