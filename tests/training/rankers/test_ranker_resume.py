@@ -197,6 +197,17 @@ def test_a_run_that_failed_before_it_learnt_leaves_nothing_in_the_way(told, tmp_
     assert train(told, tmp_path / "out", epochs=0.5, peft={"method": "lora"})["result"]["steps"] == 3
 
 
+def test_a_run_that_chose_its_checkpoint_by_another_metric_is_not_resumed(told, tmp_path, monkeypatch):
+    """As an earlier version did, by MAP@3: a loss is never less than that."""
+    changes = {"epochs": 2, "evaluations": 4}
+    interrupted(told, tmp_path / "out", monkeypatch, 8, **changes)
+    for state in (tmp_path / "out.training").glob("checkpoint-*/trainer_state.json"):
+        state.write_text(state.read_text().replace("eval_calibrated loss", "eval_mrr"))
+    with pytest.raises(ArtifactError, match="begun by an earlier version") as caught:
+        train(told, tmp_path / "out", **changes)
+    assert "calibrated loss" in str(caught.value) and not (tmp_path / "out").exists()
+
+
 def test_training_stops_when_nothing_is_gained(told, tmp_path):
     result = train(told, tmp_path / "out", epochs=100, patience=2, learning_rate=1e-9)["result"]
     assert result["steps"] < 20 and result["best step"] <= 3

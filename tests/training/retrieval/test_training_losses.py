@@ -1,6 +1,7 @@
 """Losses against hand computations, and each entry of the tables on a model that learns from it."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import torch
 from model_toys import tiny_cross_encoder, tiny_model
 from sentence_transformers import CrossEncoder as PairModel
 from sentence_transformers import SentenceTransformer
+from transformers import BertConfig, DistilBertConfig
 
+from kaggle_rag.runtime.errors import ConfigError
 from training.retrieval.columns import pairs_of, prompted, rows_of
-from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES
+from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, require_decoder
 from training.retrieval.mining import Example
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 from training.retrieval.vicreg import VICReg, vicreg
@@ -94,6 +97,16 @@ def test_with_an_expander_it_is_that_of_what_comes_out_of_it(folders):
                 batch = np.maximum(batch, 0)
         wide.append(batch.astype(float))
     assert wide[0].shape == (3, 48) and found == pytest.approx(by_hand(*wide), rel=1e-3)
+
+
+@pytest.mark.parametrize("config, writes", [(BertConfig(), True), (DistilBertConfig(), False)])
+def test_what_cannot_write_text_cannot_restore_it(config, writes):
+    encoder = [types.SimpleNamespace(auto_model=types.SimpleNamespace(config=config))]
+    if writes:
+        require_decoder(encoder, "m")
+        return
+    with pytest.raises(ConfigError, match="can also write text"):
+        require_decoder(encoder, "m")
 
 
 @pytest.mark.parametrize("name", RETRIEVER_LOSSES)
