@@ -215,16 +215,24 @@ def _blend(arguments: argparse.Namespace) -> int:
 def _bundle(arguments: argparse.Namespace) -> int:
     from inference.notebook.bundle import Wanted, bundle
     from inference.notebook.metadata import Names
-    from kaggle_rag.runtime.limits import parse_size
 
     solution, faults = solution_of(arguments)
     names = Names(arguments.owner, arguments.slug, arguments.title, arguments.competition)
     wanted = Wanted(
         names, arguments.bundle, arguments.image, arguments.python, wheels=arguments.wheels == "download",
-        dry_run=arguments.dry_run, push=arguments.push, dataset=parse_size(arguments.dataset_size),
+        dry_run=arguments.dry_run, push=arguments.push, dataset=_dataset(arguments.dataset_size),
     )  # fmt: skip
     show_report(bundle(solution, wanted, faults), as_json=arguments.json)
     return 0
+
+
+def _dataset(text: str) -> int:
+    from kaggle_rag.runtime.limits import parse_size
+
+    size = parse_size(text, "--dataset-size")
+    if not size:
+        raise ConfigError("nothing fits into it", where="--dataset-size", expected="a size such as 200GB")
+    return size
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,9 @@ from kaggle_rag.data.submission import TOP, is_submission, top_letters, write_su
 from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.runtime.errors import ConfigError, InputError
 
+# Beyond it, sums of weighted probabilities lose the small weights.
+_MOST = 1e6
+
 
 @dataclasses.dataclass(frozen=True)
 class BlendReport:
@@ -57,11 +60,19 @@ def blend_runs(
     Raises
     ------
     InputError : a run without predictions, or of other questions than the first.
-    ConfigError : as many weights as runs are needed; OUT is not a submission.
+    ConfigError : weights that are not one number for each run; OUT is not a submission.
     """
     weights = list(weights or [1.0] * len(runs))
     if len(weights) != len(runs):
-        raise ConfigError(f"{len(weights)} weights for {len(runs)} runs", where="--weights")
+        raise ConfigError(
+            f"{len(weights)} weights for {len(runs)} runs", where="--weights", expected="one for each run"
+        )
+    if not all(0 <= weight <= _MOST for weight in weights) or not any(weights):
+        told = ", ".join(f"{weight:g}" for weight in weights)
+        raise ConfigError(
+            f"cannot blend by the weights {told}", where="--weights",
+            expected=f"numbers from 0 to {_MOST:g}, not all of them 0",
+        )  # fmt: skip
     if out.suffix.lower() != ".csv":
         raise ConfigError("not the extension of a submission", where=out, expected=".csv")
     if out.exists() and not is_submission(out):

@@ -94,7 +94,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     encoders = _encoders(arguments, unit)
     for encoder in encoders.values() if arguments.index else ():
         if reason := impossible(arguments.index, encoder.card.dim):
-            raise ConfigError(f"FAISS makes no index of {arguments.index!r}: {reason}", where="--index")
+            raise ConfigError(
+                f"FAISS makes no index of {arguments.index!r}: {reason}", where="--index",
+                expected="such as IVF4096,SQ8, HNSW32,SQ8 or PCA192,IVF1024,PQ48",
+                cure="correct it, or take one of the kinds of --help",
+            )  # fmt: skip
     return dataclasses.replace(plan, encoders=encoders)
 
 

@@ -21,6 +21,7 @@ from inference.notebook.report import BundleReport
 from inference.notebook.split import MARK, assigned, folder_of, mark_of, names_of
 from inference.notebook.wheels import download, lacking, require_fitting, requirements
 from kaggle_rag.config import Solution
+from kaggle_rag.models.devices import require_kind
 from kaggle_rag.rankers.checks import check_models
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, KitError
@@ -69,6 +70,9 @@ def bundle(solution: Solution, wanted: Wanted, faults: Sequence[KitError] = ()) 
     """
     image = _check(solution, wanted, faults)
     contents = contents_of(solution)
+    if not wanted.names.competition:
+        note = "no --competition: on the host, the notebook finds no test set until one is added"
+        contents = dataclasses.replace(contents, notes=(*contents.notes, note))
     if wanted.freeze:
         part = Part(IMAGE, "the packages of the notebook's image", {IMAGE: wanted.freeze})
         contents = dataclasses.replace(contents, parts=(*contents.parts, part))
@@ -126,9 +130,13 @@ def _check(solution: Solution, wanted: Wanted, faults: Sequence[KitError]) -> Im
                 "not given: image", expected="--image FREEZE.txt, the pip freeze of the notebook's image",
                 cure="run `pip freeze > freeze.txt` in a notebook, or bundle without wheels: --wheels none",
             )  # fmt: skip
+    with gathered.check():
+        require_kind(solution.device)
     if not wanted.dry_run:
         with gathered.check():
             _require_free(wanted.out)
+        with gathered.check():
+            _require_outside(wanted.out, solution)
     if wanted.push and not wanted.dry_run:
         with gathered.check():
             require_client()
@@ -142,6 +150,14 @@ def _require_free(out: Path) -> None:
             "something is there already", where=out, expected="a new or empty folder",
             cure="choose another --out, or remove this one",
         )  # fmt: skip
+
+
+def _require_outside(out: Path, solution: Solution) -> None:
+    """What is copied must not grow while it is copied."""
+    folders = [each.options.get("folder") for each in solution.rankers]
+    for folder in filter(None, [solution.index, *folders]):
+        if out.resolve().is_relative_to(Path(folder).resolve()):
+            raise ConfigError(f"OUT lies inside {folder}", where=out, cure="choose another --out")
 
 
 class _Folder(WorkFolder):

@@ -16,7 +16,7 @@ from inference.report.page import GENERATOR, page_of
 from inference.report.runs import StoredRun
 from kaggle_rag.config import Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
-from kaggle_rag.data.questions import NO_ANSWER, Questions
+from kaggle_rag.data.questions import NO_ANSWER, Questions, id_text
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256, whole_file
@@ -92,6 +92,9 @@ def _answered(
     notes = [f"only the first {count:,} of {len(rows):,} questions (--limit)"] if count < len(rows) else []
     if len(rows) < total:
         notes.append(f"the run answers {len(rows):,} of the {total:,} questions of {questions_file.name}")
+    notes += [run.unsaid] if run.unsaid else []
+    if seen := len(run.seen.intersection(map(id_text, shown.ids))):
+        notes.append(f"a model of the run was trained on {seen:,} of these questions: the score is too high")
     notes += [f"{each.name} failed: {each.failure}" for each in run.stages if each.failure]
     contexts, note = _contexts(run, contexts_file, shown)
     tables = {name: table[:count] for name, table in run.tables.items()}

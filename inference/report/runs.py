@@ -25,6 +25,7 @@ _OOF, _METRICS = "oof.parquet", "metrics.json"
 _BLEND, _STACK = "blend", "stack"
 _RUN, _CONTEXTS = "run.json", "contexts.parquet"
 _RANK = "rank: "
+_UNSAID = f"{_RUN} is missing or damaged: rankers are blended by their weights, and no stages are known"
 _MAKE = "python -m inference submit, or python -m training cross-validate"
 
 
@@ -50,6 +51,7 @@ class StoredRun:
     contexts : what the run says its contexts are: a file's SHA-256, the settings of a search, ``None``: no
         contexts; empty if it does not say.
     seen : ids of questions that one of the run's models was trained on.
+    unsaid : what nothing tells of the run.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class StoredRun:
     stages: tuple[Stage, ...]
     contexts: Any
     seen: frozenset[str] = frozenset()
+    unsaid: str = ""
 
     @property
     def searched(self) -> Path | None:
@@ -157,7 +160,7 @@ def _submission(folder: Path) -> StoredRun:
         folder, "submission", first.ids, first.marks, first.answers,
         {name: blendable(each)[name] for name, each in stored.items()}, weights, {},
         _mix(run.get("mix") or {}, folder / _RUN), stages, key.get("contexts"),
-        _seen(run),
+        _seen(run), "" if run else _UNSAID,
     )  # fmt: skip
 
 

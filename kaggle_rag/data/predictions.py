@@ -87,8 +87,8 @@ class Predictions:
             )  # fmt: skip
         except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
-                f"not a predictions file of this kit ({type(error).__name__})", where=path,
-                expected="a file that python -m training cross-validate wrote",
+                "not a predictions file of this kit, or damaged", where=path,
+                expected="a file that python -m inference submit or python -m training cross-validate wrote",
                 cure="rerun that command: it resumes where it stopped",
             ) from error  # fmt: skip
 

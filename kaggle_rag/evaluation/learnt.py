@@ -50,12 +50,14 @@ def read(folder: Path) -> Learnt | None:
     ArtifactError : the file is damaged.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored["questions"], list):
+            raise TypeError
         return Learnt(frozenset(map(str, stored["questions"])), bool(stored["complete"]))
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise ArtifactError(
             "cannot be read: it names the questions that this model was trained on", where=path,
             cure="copy the model's folder again, or remove that file",

@@ -87,7 +87,8 @@ def kind_of(name: str, where: str = "--index") -> Kind:
     if not name[:1].isupper():
         raise ConfigError(
             f"no index kind {name!r}", where=where,
-            expected="one of " + ", ".join(KINDS) + ", or a description of FAISS's such as IVF4096,SQ8",
+            expected="one of " + ", ".join(KINDS) + ", or a description of FAISS's, in its capital letters, "
+            "such as IVF4096,SQ8",
         )  # fmt: skip
     told = "as FAISS describes it"
     return Kind(name, functools.partial(_row_bytes, name), "fp16", True, told, described=True)
@@ -193,10 +194,28 @@ def impossible(name: str, dim: int) -> str:
     """Why no index of a description can be made of such vectors; empty if one can, or for our kinds."""
     if not kind_of(name).described:
         return ""
-    if unknown := re.search(r"IMI|IDMap|NSG|^BIVF|^BHash|^BFlat|^BHNSW", name):
+    if unknown := re.search(r"IMI|IDMap|NSG|LSH|x16|^BIVF|^BHash|^BFlat|^BHNSW", name):
         return f"{unknown[0]} is not supported here"
+    # FAISS ends the process, or divides by zero.
+    if nothing := re.search(r"[A-Z]+0\b", name):
+        return f"{nothing[0]}: a number above 0 is expected"
+    return _trial(name, dim)
+
+
+@functools.lru_cache(maxsize=8)
+def _trial(name: str, dim: int) -> str:
+    """What FAISS says when it makes a small index of the description, with few lists; empty: it can."""
+    import numpy as np
+
+    # A learned rotation takes minutes, and fails no other way than a PCA.
+    simple = re.sub(r"OPQ\d+_", "PCA", re.sub(r"OPQ\d+,", "", re.sub(r"IVF\d+[kM]?", "IVF2", name)))
+    codebooks = max((2 ** int(bits) for bits in re.findall(r"PQ\d+x(\d+)", name)), default=0)
+    vectors = np.random.default_rng(0).normal(size=(max(_LEAST_FOR_CODES, codebooks), dim)).astype(np.float32)
     try:
         _row_bytes(name, dim)
+        index = _described(simple, dim)
+        index.train(vectors)
+        index.add(vectors)
     except RuntimeError as error:
         # Where in its source, then what.
         return re.sub(r"^Error in .*? at \S+: ", "", " ".join(str(error).split()))

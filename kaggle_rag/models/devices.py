@@ -27,8 +27,7 @@ def device_of(name: str | None) -> str:
     """``name``, or by default CUDA if available; raise ``ConfigError`` for a device that does not exist."""
     if name == "cpu":
         return name
-    if name is not None and name.partition(":")[0] not in _KINDS:
-        raise ConfigError(f"no device {name!r}", where="--device", expected="cpu or cuda")
+    require_kind(name)
     import torch
 
     if name is None:
@@ -42,6 +41,12 @@ def device_of(name: str | None) -> str:
             expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
         ) from error
     return name
+
+
+def require_kind(name: str | None) -> None:
+    """Raise ``ConfigError`` for what is no device on any machine."""
+    if name is not None and name.partition(":")[0] not in _KINDS:
+        raise ConfigError(f"no device {name!r}", where="--device", expected="cpu or cuda")
 
 
 AUTO = "auto"

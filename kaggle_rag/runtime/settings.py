@@ -240,7 +240,7 @@ def _fault(fault: Any, model: type[BaseModel], values: Mapping[str, Any]) -> tup
     if fault["type"] == "missing":
         return key, "not given", ""
     if fault["type"] != "extra_forbidden":
-        return key or "together", _words(fault), f" (given: {fault['input']!r})" if key else ""
+        return key or "the settings together", _words(fault), f" (given: {fault['input']!r})" if key else ""
     for part in fault["loc"][:-1]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation

@@ -344,8 +344,15 @@ def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
     ]
     assert validate(tmp_path / "both.csv", run.questions.ids, run.questions.options) == expected
     assert [answered for *_, answered in report.runs] == [20, 20] and "weight 3" in report.text()
-    with pytest.raises(ConfigError, match="1 weights for 2 runs"):
-        blend_runs(folders, tmp_path / "both.csv", [1])
+    whole = (tmp_path / "both.csv").read_bytes()
+    for weights, said in (
+        ([1], "1 weights for 2 runs"), ([float("nan"), 2], "by the weights nan, 2"),
+        ([0, 0], "not all of them 0"), ([float("inf"), 2], "inf"), ([1e308, 1e308], "1e\\+308"),
+        ([-1, 2], "-1, 2"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            blend_runs(folders, tmp_path / "both.csv", weights)
+    assert (tmp_path / "both.csv").read_bytes() == whole
 
 
 def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, monkeypatch):

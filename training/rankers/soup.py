@@ -78,6 +78,11 @@ def soup(
         raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
     _require_count(folders, how)
     _require_alike(folders)
+    for folder in folders:
+        # What is damaged is told before anything is averaged.
+        learnt.read(folder)
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError("OUT lies inside a ranker", where=out, cure="choose another --out")
     if how == "greedy":
         if judge is None:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -114,8 +115,8 @@ class RetrieverSettings(_Run):
         least = RETRIEVER_LOSSES[self.loss].least_negatives
         if self.negatives < least:
             raise ValueError(f"the loss {self.loss!r} needs negatives: {least} or more")
-        if min(self.vicreg_weights) < 0:
-            raise ValueError("vicreg_weights are 0 or more")
+        if not all(0 <= weight < math.inf for weight in self.vicreg_weights) or not any(self.vicreg_weights):
+            raise ValueError("vicreg_weights are 0 or more, and not all of them 0")
         _require_teacher(self.teacher, self.loss, RETRIEVER_LOSSES)
         return self
 

@@ -65,9 +65,13 @@ def chosen(names: Sequence[str] | None, *, quick: bool) -> list[Case]:
 
     Raises
     ------
-    ConfigError : no case has this name.
+    ConfigError : no case has this name; or names and ``quick``.
     """
-    if quick and not names:
+    if quick and names is not None:
+        raise ConfigError(
+            "--quick and --cases contradict each other", where="--quick", cure="leave one of them out"
+        )
+    if quick:
         return [CASES[QUICK]]
     if unknown := [name for name in names or () if name not in CASES]:
         raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.flags import count_of
 from kaggle_rag.runtime.limits import parse_duration, parse_size
 from kaggle_rag.runtime.report import show
@@ -73,16 +74,23 @@ def run(arguments: argparse.Namespace) -> int:
     from inference.notebook.rehearsal.rehearse import Wanted, rehearse
 
     def size(name: str) -> int:
-        return parse_size(getattr(arguments, name), "--" + name.replace("_", "-"))
+        flag = "--" + name.replace("_", "-")
+        return int(_some(parse_size(getattr(arguments, name), flag), flag))
 
     wanted = Wanted(
         arguments.bundle, arguments.questions, arguments.environment, arguments.image, arguments.python,
-        cases=tuple(arguments.cases.split(",")) if arguments.cases else None, quick=arguments.quick,
+        cases=None if arguments.cases is None else tuple(arguments.cases.split(",")), quick=arguments.quick,
         ram=size("ram") if arguments.ram else None, gpu=size("gpu_memory"), tmp=size("tmp"),
-        working=size("working"), limit=parse_duration(arguments.limit, "--limit"),
+        working=size("working"), limit=_some(parse_duration(arguments.limit, "--limit"), "--limit"),
         expected=arguments.questions_expected, storage=size("storage"), top=arguments.top,
         seed=arguments.seed, keep=arguments.keep, images=arguments.images, dry_run=arguments.dry_run,
     )  # fmt: skip
     report = rehearse(wanted)
     show(report, as_json=arguments.json)
     return 0 if report.passed else EXIT_WOULD_FAIL
+
+
+def _some(value: float, flag: str) -> float:
+    if not value:
+        raise ConfigError("nothing runs with none of it", where=flag, expected="more than 0")
+    return value

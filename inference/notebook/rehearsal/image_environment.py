@@ -35,11 +35,7 @@ def image_environment(bundle: OpenedBundle, image: Image | None, folder: Path) -
     ------
     ConfigError : the image is not known, its Python is not here, or pip does not find its versions.
     """
-    if image is None:
-        raise ConfigError(
-            "the image is not known", where="--environment image", expected="--image FREEZE.txt",
-            cure="run `pip freeze > freeze.txt` in a notebook of the image",
-        )  # fmt: skip
+    image = known(image)
     python = _python_of(image.python)
     bundled = {wheel.name for wheel in wheels_of(bundle, Findings())}
     needed = [str(each) for each in kit_needs(bundle) if canonicalize_name(each.name) not in bundled]
@@ -110,3 +106,13 @@ def _install(folder: Path, python: Path, needed: Sequence[str], pins: Mapping[st
             "\n  ".join(["pip does not find the image's versions:", *reasons_of(done.stdout + done.stderr)]),
             where="--environment image", cure="check the connection, or rehearse with --environment this",
         )  # fmt: skip
+
+
+def known(image: Image | None) -> Image:
+    """The image; raise ``ConfigError`` if none is given."""
+    if image is None:
+        raise ConfigError(
+            "the image is not known", where="--environment image", expected="--image FREEZE.txt",
+            cure="run `pip freeze > freeze.txt` in a notebook of the image",
+        )  # fmt: skip
+    return image

@@ -20,7 +20,7 @@ from inference.notebook.rehearsal.environment import (
     wheels_environment,
 )
 from inference.notebook.rehearsal.hidden import ODD, Visible, hidden, write_competition
-from inference.notebook.rehearsal.image_environment import image_environment
+from inference.notebook.rehearsal.image_environment import image_environment, known
 from inference.notebook.rehearsal.machine import Means, means
 from inference.notebook.rehearsal.opened import OpenedBundle, opened
 from inference.notebook.rehearsal.report import CaseResult, RehearsalReport
@@ -108,6 +108,8 @@ def rehearse(wanted: Wanted, able: Means | None = None) -> RehearsalReport:
         tuple((case, _size(case, visible)) for case in cases), (),
         able.lines(ram, wanted.tmp, wanted.working, wanted.gpu), tuple(found.notes),
     )  # fmt: skip
+    if kind == "image":
+        known(image)
     if wanted.dry_run:
         return report
     _require_space(wanted, bundle, able)

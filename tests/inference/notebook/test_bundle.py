@@ -290,6 +290,33 @@ def test_an_out_in_use_is_refused_and_left_alone(place, tmp_path, monkeypatch, c
     assert "something is there already" in said and "a new or empty folder" in said
 
 
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--device", "tpu"], "no device 'tpu'"), (["--dataset-size", "0"], "--dataset-size"),
+        (["--dataset-size", "lots"], "--dataset-size"),
+    ],
+)  # fmt: skip
+def test_what_no_machine_has_is_refused(place, tmp_path, monkeypatch, capsys, flags, said):
+    given = ["--config", place / "solution.yaml", "--wheels", "none", *flags]
+    assert said in fails(monkeypatch, capsys, tmp_path / "b", *given)
+
+
+def test_a_bundle_does_not_grow_into_what_it_copies(facts_index, tmp_path, monkeypatch, capsys):
+    shutil.copytree(facts_index, tmp_path / "index")
+    flags = ["--index", tmp_path / "index", "--wheels", "none"]
+    assert "OUT lies inside" in fails(monkeypatch, capsys, tmp_path / "index" / "b", *flags)
+
+
+def test_without_a_competition_the_bundle_says_what_the_notebook_will_lack(
+    place, tmp_path, monkeypatch, capsys
+):
+    given = [word for word in ID if word != "--competition" and word != ID[ID.index("--competition") + 1]]
+    flags = ["--config", place / "solution.yaml", *given, "--wheels", "none", "--out", tmp_path / "b"]
+    assert call(monkeypatch, "bundle", *flags) == 0
+    assert "no --competition" in capsys.readouterr().out
+
+
 def test_an_empty_out_is_no_obstacle(place, tmp_path, monkeypatch):
     (tmp_path / "b").mkdir()
     flags = ["--config", place / "solution.yaml", *ID, "--wheels", "none", "--out", tmp_path / "b"]

@@ -140,6 +140,14 @@ def test_damaged_files(inputs, capsys, file, content, what):
     assert code == 2 and what in said and file.split(".")[0] in said + "run" and not inputs["out"].exists()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", None])
+def test_a_run_that_does_not_say_how_it_was_mixed_says_that(inputs, capsys, content):
+    file = inputs["run"] / "run.json"
+    file.unlink() if content is None else file.write_text(content)
+    code, _ = report(inputs, capsys)
+    assert code == 0 and "run.json is missing or damaged" in inputs["out"].read_text()
+
+
 def test_rankers_of_different_questions(inputs, capsys, tmp_path):
     (tmp_path / "more").mkdir()
     other, _, _ = synthetic(tmp_path / "more", 9)

@@ -119,8 +119,9 @@ def test_adapters_are_averaged_too(told, tmp_path, monkeypatch):
     ("which", "words", "said"),
     [([0], [], "two or more"), ([0, 0], [], "two or more"), ([0, 1, 2], ["--how", "slerp"], "not through 3"),
      ([0, 1], ["--how", "greedy"], "needs questions"), ([0, "none"], [], "no trained ranker"),
-     ([0, "wide"], [], "missing"), ([0, "form"], [], "max_tokens")],
-    ids=["one", "twice", "slerp of three", "no judge", "no ranker", "other tensors", "another card"],
+     ([0, "wide"], [], "missing"), ([0, "form"], [], "max_tokens"), ([0, "cut"], [], "cannot be read")],
+    ids=["one", "twice", "slerp of three", "no judge", "no ranker", "other tensors", "another card",
+         "damaged list of questions"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(rankers, told, tmp_path, monkeypatch, capsys, which, words, said):
     if "wide" in which:
@@ -133,10 +134,19 @@ def test_what_does_not_fit_is_refused(rankers, told, tmp_path, monkeypatch, caps
     if "form" in which:
         settings = {**told["settings"], "out": tmp_path / "form", "epochs": 1, "max_tokens": 40}
         train_ranker("multiple-choice", MultipleChoiceRun(**settings))
+    if "cut" in which:
+        shutil.copytree(rankers[0], tmp_path / "cut")
+        (tmp_path / "cut" / "learnt.json").write_text("{")
     folders = [rankers[each] if isinstance(each, int) else tmp_path / each for each in which]
     assert soup(monkeypatch, *folders, *words, "--out", tmp_path / "soup") == 2
     error = capsys.readouterr().err
-    assert said in error and "Traceback" not in error and not (tmp_path / "soup").exists()
+    assert said in error and "Traceback" not in error
+    assert not [path for path in tmp_path.iterdir() if "soup" in path.name]
+
+
+def test_a_soup_is_not_written_into_what_it_is_made_of(rankers, monkeypatch, capsys):
+    assert soup(monkeypatch, *rankers[:2], "--out", rankers[1] / "soup") == 2
+    assert "OUT lies inside a ranker" in capsys.readouterr().err and not (rankers[1] / "soup").exists()
 
 
 def test_what_is_there_is_not_overwritten(rankers, tmp_path, monkeypatch, capsys):

@@ -359,6 +359,8 @@ def test_all_faults_of_the_settings_are_told_at_once(monkeypatch, data, tmp_path
         ({"schedule": "plateau", "validation": None, "held_out": 0}, "plateau needs an evaluation"),
         ({"loss": "margin-mse", "negatives": 1}, "learns from a teacher's scores: set teacher"),
         ({"vicreg_weights": (1, -1, 1)}, "vicreg_weights are 0 or more"),
+        ({"vicreg_weights": (float("nan"), 1, 1)}, "vicreg_weights are 0 or more"),
+        ({"vicreg_weights": (0, 0, 0)}, "not all of them 0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message, data):

@@ -126,13 +126,16 @@ def test_a_described_index_is_that_of_faiss_and_takes_the_memory_that_was_forese
 
 @pytest.mark.parametrize(
     "described, reason",
-    [("IVF9,Nothing", "could not parse"), ("PQ7", "M"), ("IMI2x8,PQ8", "IMI"), ("NSG32", "NSG"), ("X", "")],
+    [("IVF9,Nothing", "could not parse"), ("PQ7", "M"), ("IMI2x8,PQ8", "IMI"), ("NSG32", "NSG"), ("X", ""),
+     ("IVF0,Flat", "IVF0"), ("HNSW0,Flat", "HNSW0"), ("PCA0,Flat", "PCA0"), ("PCA9999,Flat", "9999"),
+     ("IDMap,Flat", "IDMap"), ("LSH", "LSH"), ("IVF64,PQ32x16", "x16")],
 )
 def test_what_faiss_does_not_make_is_refused_in_its_words(described, reason):
     assert reason in impossible(described, DIM) and impossible(described, DIM)
     assert "40 vectors are too few" in unfit("IVF64,SQ8", 40, DIM)
     assert "200 vectors are too few" in unfit("PQ8", 200, DIM)
-    assert not impossible("IVF1,SQ8", DIM) and not impossible("PCA16,HNSW16", DIM)
+    for possible in ("IVF1,SQ8", "PCA16,HNSW16", "OPQ8_16,IVF4096,PQ8", "L2norm,Flat", "IVF64,SQ8,RFlat"):
+        assert not impossible(possible, DIM), possible
     assert lists_of("IVF2k,SQ8", ROWS) == 2048
 
 

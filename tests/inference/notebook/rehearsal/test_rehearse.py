@@ -128,6 +128,11 @@ def test_everything_that_is_wrong_is_said_at_once(sound, tmp_path, monkeypatch, 
         (["--questions", "test.csv", "--environment", "wheels"], "the bundle has no wheels"),
         (["--questions", "test.csv", "--ram", "much"], "cannot read the size 'much'"),
         (["--questions", "test.csv", "--limit", "long"], "cannot read the duration 'long'"),
+        (["--questions", "test.csv", "--limit", "0"], "more than 0"),
+        (["--questions", "test.csv", "--ram", "0"], "more than 0"),
+        (["--questions", "test.csv", "--cases", ""], "no case ''"),
+        (["--questions", "test.csv", "--cases", "x1", "--quick"], "contradict each other"),
+        (["--questions", "test.csv", "--environment", "image", "--dry-run"], "the image is not known"),
     ],
 )
 def test_other_mistakes(sound, questions, tmp_path, monkeypatch, capsys, flags, said):
