@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, set_s
 
 from benchmarks.common import kit, parser, report, written_rows
 from benchmarks.open_book import rows_of
-from inference.cascade import Cascade, mixed
+from inference.cascade import mixed
 from kaggle_rag.config import Solution, load
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
@@ -49,8 +49,6 @@ _KEYS = ("id", "prompt", *"ABCDE", "answer", "context")
 _CONTEXTS = {"tokens": 64}
 # A ranker whose fitted weight is less still runs, so that there is a third stage.
 _LEAST_WEIGHT = 0.02
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SHUFFLES = 20
 SMALL = {
     "hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1024, "num_attention_heads": 6,
     "vocab_size": 30_522, "max_position_embeddings": 512, "pad_token_id": 0,
@@ -239,59 +237,8 @@ def plan_rows(plan: dict[str, Any], seconds: float, run: dict[str, Any]) -> list
     return [*rows, whole]
 
 
-def whole_run(made: Prepared, longest: Path, ram: str) -> Path:
-    """Every ranker on every question; what the longest run has answered, if there is one, is taken up."""
-    out = longest.with_name("whole.csv")
-    if _predictions(longest).exists() and not _predictions(out).exists():
-        shutil.copytree(_predictions(longest), _predictions(out))
-    kit(*_command(made, out, "24h", ram))
-    return out
-
-
 def _predictions(out: Path) -> Path:
     return out.with_name(out.stem + ".predictions")
-
-
-def cascade_rows(made: Prepared, out: Path) -> list[dict[str, Any]]:
-    """MAP@3 when a ranker is asked a share of the questions after all others: by the gate, and by chance."""
-    questions = Questions.read(made.answers)
-    solution, tables = answered(made, out, questions)
-    return [row for last in range(len(tables)) for row in _shares(solution, tables, last, questions)]
-
-
-def _shares(
-    solution: Solution, tables: list[Probabilities], last: int, questions: Questions
-) -> list[dict[str, Any]]:
-    everything, ranker = np.arange(len(questions)), solution.rankers[last]
-
-    def mixture(rows: np.ndarray[Any, Any]) -> Probabilities:
-        asked = np.full_like(tables[last], np.nan)
-        asked[rows] = tables[last][rows]
-        return mixed(solution, [*tables[:last], asked, *tables[last + 1 :]], questions.present)
-
-    def scores(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return average_precisions(mixture(rows), questions.answers, questions.present)
-
-    before, after = scores(everything[:0]), scores(everything)
-    others = [number for number in range(len(tables)) if number != last]
-    order = Cascade.of(solution).gate(others, last).order(mixture(everything[:0]), everything)
-    rng, gain = np.random.default_rng(0), after.mean() - before.mean()
-    whole = paired_bootstrap(after, before)
-    rows = []
-    for share in _SHARES:
-        count = round(share * len(everything))
-        chosen = scores(order[:count])
-        by_chance = np.mean([scores(rng.permutation(everything)[:count]).mean() for _ in range(_SHUFFLES)])
-        told = whole.distinguishable and gain > 0
-        rows.append(
-            {
-                "asked last": Path(ranker.options.get("folder", ranker.kind)).name,
-                "questions": f"{share:.0%}", "MAP@3": str(bootstrap(chosen)),
-                "share of the gain": f"{(chosen.mean() - before.mean()) / gain:.0%}" if told else "no gain",
-                "in any order": f"{(by_chance - before.mean()) / gain:.0%}" if told else None,
-            }
-        )  # fmt: skip
-    return rows
 
 
 def main() -> int:
@@ -302,20 +249,13 @@ def main() -> int:
     flags.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10, 15], metavar="N")
     flags.add_argument("--learnt", type=int, default=2400, metavar="N", help="questions to train on")
     flags.add_argument("--ram", default="4GB", metavar="SIZE", help="limits.ram (default: 4GB)")
-    flags.add_argument(
-        "--cascade", action="store_true", help="only the last table, without runs within a limit"
-    )
     arguments = flags.parse_args()
     quick, folder = arguments.quick, arguments.runs
     minutes = sorted([0.5, 1.0] if quick else arguments.minutes)
     learnt, asked = (60, 15) if quick else (arguments.learnt, None)
     made = prepared(folder, arguments.data, arguments.index, learnt, asked)
     longest = folder / f"within-{minutes[-1]:g}m.csv"
-    if not arguments.cascade:
-        _by_limit(made, longest, minutes, arguments)
-    rows = cascade_rows(made, whole_run(made, longest, arguments.ram))
-    note = f"{len(Questions.read(made.answers)):,} questions; 95 % bootstrap intervals."
-    report("One ranker asked about a share of the questions, after all others", rows, None, note)
+    _by_limit(made, longest, minutes, arguments)
     return 0
 
 
