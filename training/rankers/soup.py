@@ -181,7 +181,8 @@ def _written(
     aside = out.with_name(f".{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     paths = weights(first)
-    shutil.copytree(first, aside, ignore=lambda *_: [CARD, RECORD, *(path.name for path in paths)])
+    own = {CARD, RECORD, learnt.FILE, *(path.name for path in paths)}
+    shutil.copytree(first, aside, ignore=lambda *_: own)
     with ExitStack() as opened:
         readers = [dict(_readers(folder, opened)) for folder in folders]
         for path in paths:

@@ -1,7 +1,6 @@
 """The page to ask in: the answer that the terminal gives, to those alone who have its address."""
 
 import http.client
-import os
 import signal
 import subprocess
 import sys
@@ -130,7 +129,12 @@ def test_a_fault_of_the_kit_leaves_the_page_open(server, monkeypatch, capsys):
 
 def test_the_program_prints_its_address_and_ends_by_ctrl_c(facts_index):
     words = [sys.executable, "-m", "inference", "ask", "--index", facts_index, "--web"]
-    with subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, env=os.environ) as program:
+
+    def heard():
+        # A test run that was started in the background ignores Ctrl-C, and so do its children.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, preexec_fn=heard) as program:
         try:
             address = urlsplit(program.stdout.readline().split()[1])
             connection = http.client.HTTPConnection(address.netloc, timeout=60)

@@ -376,7 +376,7 @@ def test_a_ranker_that_is_asked_as_it_is_is_told_of(learnt, tmp_path, capsys, mo
     asked = {"kind": "trained", "options": {"folder": str(folder / "runs" / "a" / "tiny" / "fold-0")}}
     path = solution(tmp_path, made, telling(made), rankers=[asked])
     metrics = run(path, out=tmp_path / "run").as_json()
-    assert "may be among these" in capsys.readouterr().err
+    assert "fold-0 was trained on 100 of these 200 questions" in capsys.readouterr().err
     assert metrics["scores"]["fold-0"]["map@3"]["mean"] > 0.9
     assert metrics["leaks"]["files"] == {}
     monkeypatch.setenv("WORLD_SIZE", "2")
