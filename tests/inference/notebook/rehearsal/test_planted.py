@@ -321,7 +321,7 @@ def test_the_program_says_it_as_text_and_json_and_by_its_exit_code(able, tmp_pat
     assert {"control/executed.ipynb", "competition/test.csv", "working/submission.csv"} <= kept
     metadata = folder / "notebook" / "kernel-metadata.json"
     metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "enable_internet": False}))
-    assert call(monkeypatch, *flags[:-2], "--quick") == 0
+    assert call(monkeypatch, *flags[:-2]) == 0
     said = capsys.readouterr().out
     assert "me/science-exam: passed in 1 case" in said and "mounted read-only under /kaggle/input" in said
     assert not list(tmp_path.glob("rehearsal-*"))
