@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -94,10 +95,24 @@ def _tsdae(model: Any, settings: Any) -> Any:
     return _library().DenoisingAutoEncoderLoss(model)
 
 
+def can_denoise() -> bool:
+    """Whether this release ties encoder and decoder in a way that the installed transformers has."""
+    from transformers import PreTrainedModel
+
+    tie = "_tie_encoder_decoder_weights"
+    module = sys.modules[_library().DenoisingAutoEncoderLoss.__module__]
+    return hasattr(module, tie) or hasattr(PreTrainedModel, tie)
+
+
 def require_decoder(model: Any, name: str) -> None:
     """Raise ``ConfigError`` if a sentence encoder's backbone cannot also write text."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+    if not can_denoise():
+        raise ConfigError(
+            "this sentence-transformers cannot tie encoder and decoder with this transformers", where="loss",
+            expected="sentence-transformers 6 for the loss tsdae", cure="update it, or choose another --loss",
+        )  # fmt: skip
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     if config is None or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(

@@ -79,7 +79,7 @@ class DistinctBatches(SeededBatches):
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the batch sampler the epoch.
+    """Tells the batch sampler the epoch, and clears all gradients after a step.
 
     In a resumed epoch, accelerate 1.12 wraps the sampler to skip seen batches, and the epoch is not passed
     through: the rest of a later epoch was then drawn as if it were the first.
@@ -88,6 +88,10 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # A resumed epoch starts at a fraction.
         kwargs["train_dataloader"].batch_sampler.epoch = int(state.epoch + 1e-6)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # transformers 5.0 clears the gradients of the model alone: those of an expander would add up.
+        kwargs["optimizer"].zero_grad()
 
 
 def make_trainer(

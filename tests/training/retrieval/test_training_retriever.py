@@ -25,7 +25,7 @@ from training.loop.trainer import Progress
 from training.retrieval.bi_encoder import figures, train_retriever
 from training.retrieval.corpus import ListedPassages
 from training.retrieval.dataset import _damaged
-from training.retrieval.losses import RETRIEVER_LOSSES
+from training.retrieval.losses import RETRIEVER_LOSSES, can_denoise
 from training.retrieval.settings import RetrieverSettings
 from wiki_index.build import build
 from wiki_index.corpus import Corpus
@@ -106,6 +106,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
     loss, step, changes, trained, data, tmp_path, monkeypatch
 ):
     """Stopped in an epoch and after its end; batches drawn without equal texts, and simply shuffled."""
+    if loss == "tsdae" and not can_denoise():
+        pytest.skip("these releases cannot tie encoder and decoder")
     changes = {"loss": loss, **changes} if changes else {}
     whole = trained[0] if loss == "infonce" else tmp_path / "whole"
     if loss != "infonce":
