@@ -144,7 +144,7 @@ def _row(way: str, values: Values, against: Any, folders: Sequence[Path]) -> dic
         "way": way, "MAP@3": str(bootstrap(values.mean(axis=0))),
         "by seed": " ".join(f"{mean:.3f}" for mean in means) if len(means) > 1 else None,
         "against plain": None if against is None else str(against),
-        "detectable": f"±{against.smallest:.3f}" if against is not None and against.smallest > 0 else None,
+        "detectable": f"±{against.smallest:.3f}" if against is not None and against.smallest else None,
         "minutes a seed": f"{np.mean(minutes):.0f}" if minutes else None,
     }  # fmt: skip
 

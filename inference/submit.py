@@ -97,7 +97,7 @@ def submit(
     log = RunLog(Clock(solution.limits.time), strict=strict)
     store = PredictionStore(solution.out, inputs.questions, _key(solution, without_contexts))
     with store.work.claimed() as folder:
-        _answer(solution, inputs, without_contexts, submission, store, log)
+        _answer(solution, inputs, submission, store, log, search=search)
         log.write(folder / "run.json", mix=_mix(solution), seen=seen.as_json())
     _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
@@ -138,14 +138,13 @@ class _Submission:
 
 
 def _answer(
-    solution: Solution, inputs: Inputs, without_contexts: bool, submission: _Submission,
-    store: PredictionStore, log: RunLog,
+    solution: Solution, inputs: Inputs, submission: _Submission, store: PredictionStore, log: RunLog,
+    *, search: bool,
 ) -> None:  # fmt: skip
     from inference.predict import predict
     from kaggle_rag.rankers.resources import Resources
 
     contexts: Sequence[QuestionContexts | None] | None = inputs.contexts
-    search = contexts is None and not without_contexts
     # The index stays closed when it is not searched: the rows of a contexts file may be of another index.
     resources = Resources.open(solution if search else solution.model_copy(update={"index": None}))
     if search:

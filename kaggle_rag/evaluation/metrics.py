@@ -136,13 +136,13 @@ class Comparison:
 
     Attributes
     ----------
-    smallest : the difference that such a comparison detects four times out of five, whatever it was here; NaN
-        where nothing tells it.
+    smallest : the difference that such a comparison detects four times out of five, whatever it was here;
+        ``None`` where nothing tells it.
     """
 
     difference: Interval
     p_value: float
-    smallest: float
+    smallest: float | None
 
     @property
     def distinguishable(self) -> bool:
@@ -173,15 +173,15 @@ def paired_bootstrap(
     )
 
 
-def detectable_difference(gaps: npt.ArrayLike) -> float:
-    """The mean difference that such differences by question would show four times out of five; NaN: unknown.
+def detectable_difference(gaps: npt.ArrayLike) -> float | None:
+    """The mean difference that such differences by question would show four times out of five.
 
     At a level of 5 %, two-sided, from their standard error: Card et al. 2020, With little power comes great
-    responsibility, https://arxiv.org/abs/2010.06595.
+    responsibility, https://arxiv.org/abs/2010.06595. ``None`` for a single question, or for no difference.
     """
     gaps = np.asarray(gaps, dtype=np.float64)
     if len(gaps) < 2 or not gaps.any():
-        return float("nan")
+        return None
     return float(_FOUND * gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
@@ -206,7 +206,7 @@ def paired_over_seeds(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Comparison:
     variance = sum(part for part, _ in parts)
     mean, error = float(gaps.mean()), float(np.sqrt(variance))
     if not error:
-        return Comparison(Interval(mean, mean, mean), float(not mean), float("nan"))
+        return Comparison(Interval(mean, mean, mean), float(not mean), None)
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     low, high = mean + error * t.ppf([0.025, 0.975], freedom)
     p_value = float(2 * t.sf(abs(mean) / error, freedom))

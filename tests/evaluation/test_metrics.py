@@ -1,3 +1,6 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -128,4 +131,10 @@ def test_with_seeds_that_agree_it_is_the_paired_t_test():
     found = metrics.paired_over_seeds([ours, ours], [theirs, theirs, theirs])
     assert found.p_value == pytest.approx(ttest_rel(ours, theirs).pvalue, rel=1e-6)
     same = metrics.paired_over_seeds([ours, ours], [ours, ours])
-    assert same.p_value == 1 and not same.distinguishable
+    assert same.p_value == 1 and not same.distinguishable and same.smallest is None
+
+
+def test_runs_that_are_alike_tell_no_detectable_difference():
+    alike = metrics.paired_bootstrap([1, 0.5, 0], [1, 0.5, 0])
+    assert alike.smallest is None and "NaN" not in json.dumps(dataclasses.asdict(alike))
+    assert metrics.detectable_difference([0.5]) is None

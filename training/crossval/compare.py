@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,13 +57,9 @@ class ComparedRun:
         return {
             **row, "shared": self.shared, "other answers": self.other_answers,
             "difference": dataclasses.asdict(self.against.difference), "p": self.against.p_value,
-            "distinguishable": self.against.distinguishable, "detectable": _known(self.against.smallest),
+            "distinguishable": self.against.distinguishable, "detectable": self.against.smallest,
             "text": str(self.against),
         }  # fmt: skip
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +83,7 @@ class ComparisonReport:
         lines = [f"{'run':<{wide}}  questions  MAP@3 of {self.ranker:<14}  against the first"]
         for run in self.runs:
             against = f"{run.against} on {run.shared:,} questions" if run.against else "-"
-            if run.against and run.against.smallest > 0:
+            if run.against and run.against.smallest is not None:
                 against += f"; detectable from ±{run.against.smallest:.3f}"
             if run.other_answers:
                 against += f" ({run.other_answers:,} more have different answers)"

@@ -82,9 +82,9 @@ def _detectable(experiment: Experiment, mixture: Mixture) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for one, other in itertools.combinations(groups, 2):
         kind = "two seeds" if groups[one] == groups[other] else "two rankers"
-        found.setdefault(kind, []).append(detectable_difference(values[one] - values[other]))
-    known = {kind: [each for each in some if each > 0] for kind, some in found.items()}
-    return {kind: float(np.mean(some)) for kind, some in known.items() if some}
+        if (difference := detectable_difference(values[one] - values[other])) is not None:
+            found.setdefault(kind, []).append(difference)
+    return {kind: float(np.mean(some)) for kind, some in found.items()}
 
 
 def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:
