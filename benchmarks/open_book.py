@@ -70,6 +70,10 @@ SETS = {
         "openbook/qasc_facts.csv", lambda row: _SENTENCE.split(row["support"]),
         wanted=lambda row: row["split"] != "train",
     ),
+    "qasc_train": OpenBook(
+        "openbook/qasc_facts.csv", lambda row: _SENTENCE.split(row["support"]),
+        wanted=lambda row: row["split"] == "train",
+    ),
     "openbookqa_train": OpenBook("mcq/openbookqa_train.csv", book="openbook_facts.txt"),
     "openbookqa_dev": OpenBook("mcq/openbookqa_dev.csv", book="openbook_facts.txt"),
     "arc_easy_train": OpenBook("mcq/arc_easy_train.csv"),

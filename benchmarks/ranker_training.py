@@ -66,6 +66,7 @@ class Task:
 TASKS = {
     "openbookqa": Task(Part("openbookqa_train"), Part("openbookqa_dev")),
     "sciq": Task(Part("sciq", most=1_000), Part("sciq_held_out")),
+    "qasc": Task(Part("qasc_train", most=1_500), Part("qasc", most=500)),
     "llmse": Task(Part("llmse_science", "even"), Part("llmse_science", "odd")),
     "extra": Task(Part("extra_6k"), Part("extra_500"), ("contexts.tokens=64",)),
 }

@@ -46,7 +46,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """A task's files, and what every training of it is told."""
+    """A task's files, and what every training of it is told: ``settings`` replace those of its file."""
 
     folder: Path
     config: Path
@@ -56,7 +56,7 @@ class Bench:
     judged_contexts: Path
     seeds: int
     limit: int | None
-    epochs: float | None
+    settings: dict[str, Any]
 
     @property
     def limited(self) -> list[Any]:
@@ -68,7 +68,7 @@ class Bench:
         kit(
             "training", "multiple-choice", "--config", self.config, "--questions", self.learnt,
             "--contexts-file", self.contexts, "--exclude", self.judged, "--out", out, "--seed", seed, *flags,
-            *self.limited, *(["--epochs", self.epochs] if self.epochs else []),
+            *self.limited, *(word for key, value in self.settings.items() for word in (f"--{key}", value)),
         )  # fmt: skip
         return out
 
@@ -96,7 +96,7 @@ def distilled(bench: Bench) -> list[Path]:
     recipe = {
         "command": "multiple-choice", "seeds": bench.seeds,
         **yaml.safe_load(bench.config.read_text(encoding="utf-8")),
-        **({"epochs": bench.epochs} if bench.epochs else {}),
+        **{key.replace("-", "_"): value for key, value in bench.settings.items()},
     }  # fmt: skip
     experiment = bench.folder / "teacher.yaml"
     made = {
@@ -149,6 +149,19 @@ def _row(way: str, values: Values, against: Any, folders: Sequence[Path]) -> dic
     }  # fmt: skip
 
 
+def _told(settings: dict[str, Any]) -> str:
+    return "".join(f", {key} {value}" for key, value in settings.items())
+
+
+def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What every training is told instead of what the task's file says."""
+    epochs, frozen = 0.5 if arguments.quick else arguments.epochs, arguments.frozen_layers
+    return {
+        **({"epochs": epochs} if epochs else {}),
+        **({"frozen-layers": frozen, "frozen-embeddings": "true"} if frozen else {}),
+    }
+
+
 def main() -> int:
     flags = parser(str(__doc__))
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -156,6 +169,11 @@ def main() -> int:
     ways = [*(way for way in WAYS if way != PLAIN), *MADE]
     flags.add_argument("--ways", nargs="+", default=ways, choices=ways)
     flags.add_argument("--learnt", type=int, metavar="N", help="questions to learn from (default: all)")
+    flags.add_argument("--epochs", type=float, metavar="N", help="default: those of the task's file")
+    flags.add_argument(
+        "--frozen-layers", type=int, metavar="N",
+        help="train the layers above the lowest N alone, embeddings frozen too, in less time (default: all)",
+    )  # fmt: skip
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (default: 3)")
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
@@ -167,13 +185,13 @@ def main() -> int:
     )
     bench = Bench(
         folder, HERE / f"ranker_{arguments.task}.yaml", learnt, contexts[learnt], judged, contexts[judged],
-        2 if quick else arguments.seeds, arguments.learnt, 0.5 if quick else None,
+        2 if quick else arguments.seeds, arguments.learnt, changes_of(arguments),
     )  # fmt: skip
     ways = ["none_of_above", "seeds"] if quick else arguments.ways
     count = len(Questions.read(judged))
     note = (
         f"{arguments.learnt or len(Questions.read(learnt)):,} questions of {learnt.stem}, {count:,} judged; "
-        f"{bench.seeds} seeds. Differences over seeds and questions (Student's t); of seeds and soup, paired "
+        f"{bench.seeds} seeds{_told(bench.settings)}. Differences over seeds and questions (Student's t); of seeds and soup, paired "
         "bootstrap against the mean of the plain ones. 95 % intervals."
     )
     report(f"What helps: {learnt.stem} to {judged.stem}", rows_of(bench, ways), arguments.json, note)
