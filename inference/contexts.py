@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.context_batches import ContextBatches
-from kaggle_rag.config import Solution
+from kaggle_rag.config import ContextSettings, Solution
 from kaggle_rag.data.contexts import read_contexts, read_notes
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
@@ -25,7 +25,7 @@ def contexts_to_file(solution: Solution, questions: Questions) -> bool:
     """
     assert solution.out
     notes = _notes(solution)
-    existing = read_notes(solution.out)
+    existing = _of_today(read_notes(solution.out))
     if existing == notes:
         read_contexts(solution.out, questions)
         return False
@@ -41,6 +41,17 @@ def contexts_to_file(solution: Solution, questions: Questions) -> bool:
         batches.fill(retriever)
         batches.join()
     return True
+
+
+def _of_today(notes: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Notes of an earlier version, with today's settings that it did not have at their defaults."""
+    if not notes or not isinstance(told := notes.get("contexts"), dict):
+        return notes
+    try:
+        settings = ContextSettings.model_validate(told)
+    except ValueError:
+        return notes
+    return {**notes, "contexts": json.loads(settings.model_dump_json())}
 
 
 def _refuse_other(out: Path, existing: dict[str, Any], notes: dict[str, Any]) -> None:

@@ -65,6 +65,8 @@ def _idle_search(solution: Solution) -> Iterator[str]:
         yield "contexts.late has no effect without contexts.reranker"
     if settings.exact is True and set(settings.retrievers) == {"bm25"}:
         yield "contexts.exact has no effect: bm25 has no vectors"
+    if settings.nprobe and settings.exact is True:
+        yield "contexts.nprobe has no effect with contexts.exact: every vector is searched"
     if len(settings.retrievers) == 1 and set(settings.retrievers.values()) != {1.0}:
         yield f"the weight of {next(iter(settings.retrievers))} has no effect: it is the only retriever"
     if unused := [name for name in solution.encoders if name not in settings.retrievers]:

@@ -82,6 +82,9 @@ class ContextSettings(Section):
         description="search every stored vector instead of the FAISS index (auto: on a GPU, where reading "
         "them takes at most ten minutes)",
     )
+    nprobe: int | None = Field(
+        None, ge=1, description="inverted lists to visit per query (default: what the index was tuned for)"
+    )
     hits: int = Field(10, ge=1, le=1000, description="nearest passages per query")
     keep: int = Field(20, ge=1, le=1000, description="maximum number of evidence passages in one context")
     neighbours: int = Field(

@@ -53,28 +53,30 @@ class Dense:
             ) from error
 
     def search(
-        self, queries: Vectors, k: int, *, on_queries: Callable[[int], object] | None = None
-    ) -> tuple[Distances, Rows]:
+        self, queries: Vectors, k: int, *, nprobe: int | None = None,
+        on_queries: Callable[[int], object] | None = None,
+    ) -> tuple[Distances, Rows]:  # fmt: skip
         """Squared L2 distances and rows of the ``k`` nearest passages, each ``(n, min(k, rows))``.
 
         The hits of a compressed index are rescored with the stored vectors, at least the card's ``depth``
         candidates per query. Where lists held too few, the distance is ``inf`` and the row -1.
+        ``nprobe`` lists are visited, by default those of the card.
         """
         k = min(k, len(self.store))
         distances = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), _QUERIES):
             part = slice(start, start + _QUERIES)
-            distances[part], rows[part] = self._search(queries[part], k)
+            distances[part], rows[part] = self._search(queries[part], k, nprobe or self.card.nprobe)
             if on_queries:
                 on_queries(len(queries[part]))
         return distances, rows
 
-    def _search(self, queries: Vectors, k: int) -> tuple[Distances, Rows]:
+    def _search(self, queries: Vectors, k: int, nprobe: int) -> tuple[Distances, Rows]:
         if not kind_of(self.card.kind).refined:
             distances, rows = self.faiss.search(queries, k)
             return distances, rows
-        candidates = self.candidates(queries, max(k, self.card.depth), self.card.nprobe)
+        candidates = self.candidates(queries, max(k, self.card.depth), nprobe)
         return refine(queries, candidates, self.store, k)
 
     def candidates(self, queries: Vectors, depth: int, nprobe: int) -> Rows:

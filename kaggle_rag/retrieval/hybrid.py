@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
+from kaggle_rag.index.kinds import kind_of
 from kaggle_rag.index.vectors import Rows
 from kaggle_rag.retrieval.fusion import FUSIONS, Matrix, RetrieverScores
 from kaggle_rag.retrieval.retrievers import DenseSource, LexicalSource, SearchResults, Source, ranks_of
@@ -38,10 +39,11 @@ class HybridRetriever:
     weights : the retrievers to query and their weights; the default one if none is named.
     fusion : a key of `kaggle_rag.retrieval.fusion.FUSIONS`.
     exact : search every stored vector instead of the FAISS index.
+    nprobe : inverted lists to visit per query (default: as many as each index was tuned for).
 
     Raises
     ------
-    ConfigError : the index lacks a retriever.
+    ConfigError : the index lacks a retriever, or ``nprobe`` is set and no retriever has inverted lists.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class HybridRetriever:
         *,
         fusion: str = "weighted",
         exact: bool = False,
+        nprobe: int | None = None,
     ) -> None:
         self.fusion = FUSIONS[fusion]
         self.weights = dict(weights or {index.manifest.default: 1.0})
@@ -60,13 +63,17 @@ class HybridRetriever:
             if name == BM25:
                 self.sources[name] = LexicalSource(index.lexical())
             elif name in encoders and name in index.dense:
-                self.sources[name] = DenseSource(index.dense[name], encoders[name], exact=exact)
+                self.sources[name] = DenseSource(
+                    index.dense[name], encoders[name], exact=exact, nprobe=nprobe
+                )
             else:
                 raise ConfigError(
                     f"no retriever {name!r} in this index",
                     where="contexts.retrievers",
                     expected="some of " + ", ".join([*index.dense, BM25]),
                 )
+        if nprobe:
+            _require_lists([index.dense[name].card.kind for name in self.weights if name != BM25])
 
     def ask(self, texts: Sequence[str], hits: int) -> HybridResults:
         """Query every retriever for its ``hits`` best passages for each text."""
@@ -113,3 +120,12 @@ class HybridResults:
             )
             for name, result in self.by_name.items()
         }
+
+
+def _require_lists(kinds: Sequence[str]) -> None:
+    if not any(kind_of(kind).lists for kind in kinds):
+        raise ConfigError(
+            "these retrievers have no inverted lists to visit", where="contexts.nprobe",
+            expected="an index of lists, such as ivf-sq8",
+            cure="leave it out, or build the index with --index ivf-sq8",
+        )  # fmt: skip

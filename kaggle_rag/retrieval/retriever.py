@@ -73,7 +73,7 @@ class Retriever:
         """The number of questions to query together."""
         self.hybrid = HybridRetriever(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
-            fusion=settings.fusion, exact=exact,
+            fusion=settings.fusion, exact=exact, nprobe=settings.nprobe,
         )  # fmt: skip
         self._passage = functools.lru_cache(maxsize=100_000)(self._read)
         self._tokens = functools.lru_cache(maxsize=100_000)(self._count)

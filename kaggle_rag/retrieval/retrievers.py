@@ -40,17 +40,20 @@ class DenseSource:
     Parameters
     ----------
     exact : search every stored vector instead of the FAISS index.
+    nprobe : lists of the FAISS index to visit per query (default: as many as it was tuned for).
     """
 
-    def __init__(self, dense: Dense, encoder: Encoder, *, exact: bool = False) -> None:
-        self.dense, self.encoder, self.exact = dense, encoder, exact
+    def __init__(
+        self, dense: Dense, encoder: Encoder, *, exact: bool = False, nprobe: int | None = None
+    ) -> None:
+        self.dense, self.encoder, self.exact, self.nprobe = dense, encoder, exact, nprobe
 
     def ask(self, texts: Sequence[str], k: int) -> DenseResults:
         vectors = self.encoder.encode_queries(texts)
         if self.exact:
             _, hits = self.dense.search_exact(vectors, k, device=self.encoder.device)
         else:
-            _, hits = self.dense.search(vectors, k)
+            _, hits = self.dense.search(vectors, k, nprobe=self.nprobe)
         return DenseResults(self.dense, vectors, hits)
 
 

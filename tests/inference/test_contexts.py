@@ -4,12 +4,13 @@ import json
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from question_tables import ROWS, first
 
 from inference import __main__ as program
 from kaggle_rag.config import ContextSettings
-from kaggle_rag.data.contexts import OWN, read_contexts, write_contexts
+from kaggle_rag.data.contexts import NOTES, OWN, read_contexts, write_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.rankers.base import Ranker
@@ -176,6 +177,22 @@ def test_the_sample_is_what_it_promises():
 def call(*arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["inference", *map(str, arguments)])
     return run_program(program.main)
+
+
+def test_contexts_of_a_version_without_a_setting_are_those_of_its_default(
+    sample_index, tmp_path, monkeypatch, capsys
+):
+    contexts, questions = tmp_path / "c.parquet", first(TEST, 3, tmp_path / "test.csv")
+    command = ["contexts", "--questions", questions, "--index", sample_index, "--out", contexts]
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    table = pq.read_table(contexts)
+    notes = json.loads(table.schema.metadata[NOTES])
+    del notes["contexts"]["nprobe"]
+    pq.write_table(table.replace_schema_metadata({NOTES: json.dumps(notes)}), contexts)
+    assert call(*command, monkeypatch=monkeypatch) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert call(*command, "--set", "contexts.hits=3", monkeypatch=monkeypatch) == 2
+    assert "contexts with other settings already exist" in capsys.readouterr().err
 
 
 def test_questions_to_a_scored_submission(sample_index, tmp_path, monkeypatch, capsys):

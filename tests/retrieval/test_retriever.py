@@ -12,6 +12,7 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval import retriever
 from kaggle_rag.retrieval.queries import PROMPT_CHARACTERS, queries_of
 from kaggle_rag.retrieval.retriever import Retriever
+from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.text.units import Unit
 from wiki_index.build import build
 from wiki_index.corpus import Corpus
@@ -39,6 +40,12 @@ def index(encoder, tmp_path_factory):
 
 def find(index, encoder, rows, **settings):
     return Retriever(index, encoder, ContextSettings(**settings))(Questions.from_rows(rows, "test"))
+
+
+def test_without_inverted_lists_there_are_none_to_visit(index, encoder):
+    with pytest.raises(ConfigError, match="no inverted lists to visit") as told:
+        find(index, encoder, ROWS, nprobe=4)
+    assert "contexts.nprobe" in str(told.value) and "--index ivf-sq8" in str(told.value)
 
 
 def test_the_nearest_evidence_is_that_of_a_brute_force_over_all_rows(index, encoder):

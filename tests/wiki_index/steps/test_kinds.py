@@ -181,6 +181,13 @@ def test_the_cheapest_setting_that_suffices_is_chosen_and_more_is_paid_for_more(
     assert best.recall >= high.recall
 
 
+def test_asked_to_visit_all_lists_a_search_finds_what_brute_force_finds(vectors, queries, nearest, tmp_path):
+    dense = made(tmp_path, "ivf-sq8", vectors)
+    dense = Dense(tmp_path, dataclasses.replace(dense.card, nprobe=1, depth=100), ROWS)
+    few, all_lists = (dense.search(queries, 10, nprobe=nprobe)[1] for nprobe in (None, 100_000))
+    assert (np.sort(all_lists) == np.sort(nearest)).mean() > 0.99 > (few == all_lists).mean()
+
+
 def test_a_search_for_more_than_the_lists_hold_says_what_is_missing(vectors, queries, tmp_path):
     dense = made(tmp_path, "ivf-sq8", vectors)
     dense = Dense(tmp_path, dataclasses.replace(dense.card, nprobe=1, depth=20), ROWS)
