@@ -19,8 +19,8 @@ from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.ensembling.blending import blend, fit_weights
 from kaggle_rag.ensembling.cascade import fit_gate
-from kaggle_rag.evaluation.calibration import fit_temperature, with_temperature
 from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_bootstrap
+from kaggle_rag.evaluation.scaling import fit_temperature, with_temperature
 from kaggle_rag.runtime.errors import run_program
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)

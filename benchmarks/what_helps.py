@@ -191,8 +191,8 @@ def main() -> int:
     count = len(Questions.read(judged))
     note = (
         f"{arguments.learnt or len(Questions.read(learnt)):,} questions of {learnt.stem}, {count:,} judged; "
-        f"{bench.seeds} seeds{_told(bench.settings)}. Differences over seeds and questions (Student's t); of seeds and soup, paired "
-        "bootstrap against the mean of the plain ones. 95 % intervals."
+        f"{bench.seeds} seeds{_told(bench.settings)}. Differences over seeds and questions (Student's t); of "
+        "seeds and soup, paired bootstrap against the mean of the plain ones. 95 % intervals."
     )
     report(f"What helps: {learnt.stem} to {judged.stem}", rows_of(bench, ways), arguments.json, note)
     return 0

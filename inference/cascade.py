@@ -13,8 +13,8 @@ from kaggle_rag.config import Solution
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.ensembling.cascade import Gate, OutOfFold, fit_gate
-from kaggle_rag.evaluation.calibration import with_temperature
 from kaggle_rag.evaluation.metrics import Interval, bootstrap
+from kaggle_rag.evaluation.scaling import Calibration
 
 Rows = npt.NDArray[np.int64]
 
@@ -28,7 +28,7 @@ def mixed(
     """
     rankers = active_rankers(solution)
     if not solution.stack:
-        tables = [with_temperature(table, present, r.temperature) for table, r in zip(tables, rankers)]
+        tables = [Calibration.of(each)(table, present) for table, each in zip(tables, rankers)]
         return blend(tables, [each.weight for each in rankers], present, solution.blend)
     blended = blend(tables, [1.0] * len(rankers), present, solution.blend)
     whole = np.isfinite(np.stack(tables)).all(axis=(0, 2))

@@ -95,6 +95,8 @@ def _idle_mix(solution: Solution) -> Iterator[str]:
             yield "rankers.*.weight has no effect: the stack combines the rankers"
         if any(each.temperature != 1 for each in solution.rankers):
             yield "rankers.*.temperature has no effect: the stack combines the rankers"
+        if any(each.vector for each in solution.rankers):
+            yield "rankers.*.vector has no effect: the stack combines the rankers"
         return
     if len(active_rankers(solution)) == 1 and "blend" in solution.model_fields_set:
         yield "blend has no effect: only one ranker has nonzero weight"

@@ -13,7 +13,7 @@ from kaggle_rag.config import RankerSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.evaluation.calibration import with_temperature
+from kaggle_rag.evaluation.scaling import Calibration
 from kaggle_rag.rankers.identity import free_name
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.work_folder import WorkFolder
@@ -68,7 +68,7 @@ class PredictionStore:
     ) -> None:
         """Write a ranker's table as it is now, and how it is blended."""
         notes = {
-            "made by": _plain(made_by), "weight": settings.weight, "temperature": settings.temperature
+            "made by": _plain(made_by), "weight": settings.weight, **Calibration.of(settings).settings
         }  # fmt: skip
         folds = np.full(len(self.questions), -1, np.int64)
         Predictions.of(self.questions, folds, {name: table}, notes).write(self._path(name))
@@ -85,10 +85,17 @@ class PredictionStore:
 
 
 def blendable(stored: Predictions) -> dict[str, Probabilities]:
-    """The tables of a file as they are blended: with the temperature that their ranker had."""
-    temperature = float(stored.notes.get("temperature", 1.0))
+    """The tables of a file as they are blended: with the calibration that their ranker had."""
+    told = {key: stored.notes[key] for key in ("temperature", "vector") if key in stored.notes}
+    try:
+        calibration = Calibration.of(RankerSettings.model_validate(told))
+    except ValueError as error:
+        raise ArtifactError(
+            "these predictions do not say how they were blended", where="notes temperature and vector",
+            cure="answer the questions again: python -m inference submit",
+        ) from error
     return {
-        name: with_temperature(table, np.nan_to_num(table) > 0, temperature)
+        name: calibration(table, np.nan_to_num(table) > 0)
         for name, table in stored.tables.items()
     }
 

@@ -152,8 +152,8 @@ class RankerTurn(NamedTuple):
 
 
 def blended_as(settings: RankerSettings, solution: Solution) -> RankerSettings:
-    """A stack reads probabilities as they are, whatever temperature is set for a blend."""
-    return settings.model_copy(update={"temperature": 1.0}) if solution.stack else settings
+    """A stack reads probabilities as they are, whatever calibration is set for a blend."""
+    return settings.model_copy(update={"temperature": 1.0, "vector": None}) if solution.stack else settings
 
 
 def is_read_once(ranker: Ranker) -> TypeGuard[AnswersWithin]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from kaggle_rag.runtime.errors import ConfigError, KitError
 from kaggle_rag.runtime.limits import parse_duration, parse_size
@@ -39,6 +39,7 @@ def _seconds(value: Any) -> float | None:
 
 Size = Annotated[int | None, BeforeValidator(_size)]
 Seconds = Annotated[float | None, BeforeValidator(_seconds), Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Form = Literal["all", "each", "option"]
 
 
@@ -104,6 +105,20 @@ class ContextSettings(Section):
 OLD_OPTIONS = {"chunks": "snippets"}
 
 
+class VectorScaling(Section):
+    """What is done to the logarithm of a ranker's probability of each letter, from A on."""
+
+    factors: tuple[Finite, ...] = Field(min_length=2, description="it is multiplied by these")
+    biases: tuple[Finite, ...] = Field(min_length=2, description="then these are added")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> VectorScaling:
+        if len(self.factors) != len(self.biases):
+            given = f"{len(self.factors)} factors and {len(self.biases)} biases"
+            raise ValueError(f"{given}: one of each a letter")
+        return self
+
+
 class RankerSettings(Section):
     """One ranker of the ensemble."""
 
@@ -114,6 +129,10 @@ class RankerSettings(Section):
         description="its probabilities are raised to 1 / temperature before they are blended; "
         "cross-validate fits it",
     )  # fmt: skip
+    vector: VectorScaling | None = Field(
+        None, description="instead of a temperature, a factor and a bias of each letter; cross-validate "
+        "--calibration vector fits them",
+    )  # fmt: skip
     options: Annotated[dict[str, Any], ModelsInside(("folder", "base"))] = Field(
         default_factory=dict, description="settings of that ranker"
     )
@@ -121,6 +140,12 @@ class RankerSettings(Section):
         None,
         description="how python -m training cross-validate trains it: {command: multiple-choice, model: ...}",
     )
+
+    @model_validator(mode="after")
+    def _one_calibration(self) -> RankerSettings:
+        if self.vector and self.temperature != 1:
+            raise ValueError("temperature and vector are both given: choose one")
+        return self
 
     @field_validator("options")
     @classmethod

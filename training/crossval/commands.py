@@ -73,6 +73,11 @@ def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--stack", choices=("logistic", "boosted"), help="also stack the rankers")
     parser.add_argument(
+        "--calibration", choices=("temperature", "vector"), default="temperature",
+        help="what is fitted to make the rankers of a blend as sure as they are right: a temperature, or a "
+        "factor and a bias of each letter, against a ranker that favours some (default: temperature)",
+    )  # fmt: skip
+    parser.add_argument(
         "--final", action="store_true",
         help="then train the rankers on all questions, and write OUT/solution.yaml for inference submit",
     )  # fmt: skip
@@ -123,7 +128,7 @@ def run_cross_validate(arguments: argparse.Namespace) -> int:
     settings = CrossValidationSettings(
         arguments.solution, arguments.questions, arguments.contexts, arguments.out, arguments.folds,
         arguments.fold, arguments.seed, arguments.alike, tuple(arguments.against), arguments.stack,
-        tuple(arguments.changes), arguments.final,
+        tuple(arguments.changes), arguments.final, arguments.calibration,
     )  # fmt: skip
     report = dry_run(settings) if arguments.dry_run else cross_validate(settings)
     show(report, as_json=arguments.json)

@@ -152,7 +152,7 @@ def settings_of(folder: Path) -> CrossValidationSettings:
     return CrossValidationSettings(
         Path(stored["solution"]), questions, contexts, out=folder, folds=stored["folds"], seed=stored["seed"],
         alike=stored["alike"], against=tuple(map(Path, stored["against"])), stack=stored["stack"],
-        changes=tuple(stored["changes"]),
+        changes=tuple(stored["changes"]), calibration=stored.get("calibration", "temperature"),
     )  # fmt: skip
 
 

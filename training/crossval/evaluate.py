@@ -91,13 +91,13 @@ def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:
     rankers = tuple(spec.name for spec in experiment.specs)
     written = [spec.settings.weight for spec in experiment.specs]
     if len(set(written)) == 1:
-        return WeightsReport(rankers, mixture.weights, mixture.temperatures)
+        return WeightsReport(rankers, mixture.weights, mixture.calibrations)
     answers, present = experiment.questions.answers, experiment.questions.present
     tables = [mixture.tables[name] for name in rankers]
     blends = mixture.tables[BLEND], blend(tables, written, present, experiment.solution.blend)
     fitted, as_written = (average_precisions(table, answers, present) for table in blends)
     compared = paired_bootstrap(fitted, as_written)
-    return WeightsReport(rankers, mixture.weights, mixture.temperatures, compared)
+    return WeightsReport(rankers, mixture.weights, mixture.calibrations, compared)
 
 
 def _stack(experiment: Experiment, mixture: Mixture) -> StackReport | None:

@@ -42,15 +42,13 @@ def found_by(experiment: Experiment, mixture: Mixture, beside: Path | None = Non
 
 def selected_rankers(
     experiment: Experiment, mixture: Mixture
-) -> list[tuple[RankerSpec, dict[str, float]]]:
+) -> list[tuple[RankerSpec, dict[str, Any]]]:
     """The rankers to train and list, and how each is blended: all for a stack, else those with a weight."""
     selected = []
-    for spec, weight, temperature in zip(
-        experiment.specs, mixture.weights.weights, mixture.temperatures
+    for spec, weight, calibration in zip(
+        experiment.specs, mixture.weights.weights, mixture.calibrations
     ):  # fmt: skip
-        blended = {"weight": round(weight, 4)}
-        if temperature != 1 and not mixture.stacked:
-            blended["temperature"] = temperature
+        blended = {"weight": round(weight, 4), **({} if mixture.stacked else calibration.settings)}
         if mixture.stacked or blended["weight"]:
             selected.append((spec, blended))
     return selected

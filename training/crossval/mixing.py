@@ -10,8 +10,8 @@ import numpy as np
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.ensembling.blending import FittedWeights, fit_weights
 from kaggle_rag.ensembling.stacking import FittedStack, fit_stack
-from kaggle_rag.evaluation.calibration import cross_fitted, fit_temperature
 from kaggle_rag.evaluation.fold_table import Folds
+from kaggle_rag.evaluation.scaling import CALIBRATIONS, Calibration, cross_fitted
 from training.crossval.experiment import Experiment
 from training.crossval.settings import BLEND, STACKED
 
@@ -22,13 +22,13 @@ STACK = "stack.npz"
 class Mixture:
     """Tables of the rankers, their blend and, if requested, their stack; and how these were fitted.
 
-    A ranker's probabilities are blended at its temperature, which has the least log loss out of fold. Those
-    that differ by their seed alone share a temperature and a weight.
+    A ranker's probabilities are blended as its calibration, which has the least log loss out of fold, makes
+    them. Those that differ by their seed alone share a calibration and a weight.
     """
 
     tables: Mapping[str, Probabilities]
     weights: FittedWeights
-    temperatures: tuple[float, ...]
+    calibrations: tuple[Calibration, ...]
     stack: FittedStack | None
 
     @property
@@ -39,7 +39,7 @@ class Mixture:
         return self.stack.comparison.distinguishable and self.stack.comparison.difference.mean > 0
 
 
-def needs_temperatures(rankers: int, rule: str) -> bool:
+def needs_calibrations(rankers: int, rule: str) -> bool:
     """Whether a blend depends on them: that of one ranker does not, nor does one by ranks."""
     return rankers > 1 and rule != "ranks"
 
@@ -61,9 +61,9 @@ def groups_of(experiment: Experiment, names: Sequence[str]) -> list[list[str]]:
 def calibrated(
     experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities]
 ) -> dict[str, Probabilities]:
-    """The tables as they are blended: each fold at the temperature that was fitted on the others."""
+    """The tables as they are blended: each fold with the calibration that was fitted on the others."""
     groups, questions = groups_of(experiment, [*tables]), experiment.questions
-    if not needs_temperatures(len(groups), experiment.solution.blend):
+    if not needs_calibrations(len(groups), experiment.solution.blend):
         return dict(tables)
     found: dict[str, Probabilities] = {}
     for group in groups:
@@ -71,25 +71,26 @@ def calibrated(
         fitted = cross_fitted(
             np.concatenate([tables[name] for name in group]), np.tile(questions.answers, count),
             np.tile(questions.present, (count, 1)), np.tile(folds, count),
+            CALIBRATIONS[experiment.settings.calibration],
         )  # fmt: skip
         found |= dict(zip(group, np.split(fitted, count)))
     return found
 
 
-def _temperatures(
+def _calibrations(
     experiment: Experiment, groups: Sequence[Sequence[str]], tables: Mapping[str, Probabilities]
-) -> dict[str, float]:
-    """By ranker; 1 where a blend does not depend on them."""
-    if not needs_temperatures(len(groups), experiment.solution.blend):
-        return dict.fromkeys(tables, 1.0)
+) -> dict[str, Calibration]:
+    """By ranker; none where a blend does not depend on them."""
+    if not needs_calibrations(len(groups), experiment.solution.blend):
+        return dict.fromkeys(tables, Calibration())
     answers, present = experiment.questions.answers, experiment.questions.present
-    found: dict[str, float] = {}
+    found: dict[str, Calibration] = {}
     for group in groups:
         together = np.concatenate([tables[name] for name in group])
-        fitted = fit_temperature(
+        fitted = CALIBRATIONS[experiment.settings.calibration](
             together, np.tile(answers, len(group)), np.tile(present, (len(group), 1))
         )
-        found |= dict.fromkeys(group, round(fitted, 3))
+        found |= dict.fromkeys(group, fitted.rounded(3))
     return found
 
 
@@ -111,7 +112,7 @@ def mix(experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities
     settings, rule = experiment.settings, experiment.solution.blend
     answers, present = experiment.questions.answers, experiment.questions.present
     groups = groups_of(experiment, [*tables])
-    temperatures = _temperatures(experiment, groups, tables)
+    calibrations = _calibrations(experiment, groups, tables)
     alike = calibrated(experiment, folds, tables)
     means = [_mean([alike[name] for name in group]) for group in groups]
     weights = fit_weights(means, answers, present, rule, folds=folds, seed=settings.seed)
@@ -127,7 +128,7 @@ def mix(experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities
         stack.stack.save(experiment.folder / STACK)
         mixed[STACKED] = stack.held_out
     shared = _shared_out(weights, groups, [*tables])
-    return Mixture(mixed, shared, tuple(temperatures[name] for name in tables), stack)
+    return Mixture(mixed, shared, tuple(calibrations[name] for name in tables), stack)
 
 
 def _mean(tables: Sequence[Probabilities]) -> Probabilities:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.ensembling.blending import FittedWeights
 from kaggle_rag.evaluation.metrics import Comparison, Interval
+from kaggle_rag.evaluation.scaling import Calibration
 from kaggle_rag.evaluation.slices import PositionBias, Slice
 from kaggle_rag.rankers.seen import Seen
 from training.crossval.settings import BLEND, STACKED
@@ -39,14 +40,14 @@ class RankerScores:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """The blend's weights and temperatures by ranker.
+    """The blend's weights and calibrations by ranker.
 
     ``against_written``: compared with the solution's weights.
     """
 
     rankers: tuple[str, ...]
     fitted: FittedWeights
-    temperatures: tuple[float, ...]
+    calibrations: tuple[Calibration, ...]
     against_written: Comparison | None = None
 
     def by_ranker(self) -> dict[str, float]:
@@ -56,12 +57,19 @@ class WeightsReport:
         fitted = self.fitted
         written = {"against those of the solution": str(self.against_written)} if self.against_written else {}
         return {
-            "weights": self.by_ranker(), "temperatures": self._named(self.temperatures),
+            "weights": self.by_ranker(), "temperatures": self._temperatures(), **self._vectors(),
             "tried": fitted.tried and self._named(fitted.tried),
             "fitted against equal": fitted.score and str(fitted.score),
             "log loss of fitted against equal": fitted.loss and str(fitted.loss),
             "refused": fitted.refused, **written,
         }  # fmt: skip
+
+    def _temperatures(self) -> dict[str, float]:
+        return self._named(tuple(each.temperature for each in self.calibrations))
+
+    def _vectors(self) -> dict[str, Any]:
+        told = {name: each.settings for name, each in zip(self.rankers, self.calibrations) if each.factors}
+        return {"vectors": told} if told else {}
 
     def _named(self, weights: tuple[float, ...]) -> dict[str, float]:
         return dict(zip(self.rankers, (round(weight, _DIGITS) for weight in weights)))
@@ -69,9 +77,13 @@ class WeightsReport:
     def lines(self) -> list[str]:
         weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.by_ranker().items())
         lines = [f"weights of the {BLEND}: {weights}"]
-        if set(self.temperatures) != {1.0}:
-            named = ", ".join(f"{name} {value:.3f}" for name, value in self._named(self.temperatures).items())
+        if set(self._temperatures().values()) != {1.0}:
+            named = ", ".join(f"{name} {value:.3f}" for name, value in self._temperatures().items())
             lines.append(f"temperatures at which they are blended (above 1: less sure): {named}")
+        for name, each in zip(self.rankers, self.calibrations):
+            if each.factors:
+                letters = [f"{letter} {factor:.2f} {bias:+.2f}" for letter, factor, bias in each.by_letter()]
+                lines.append(f"{name}, factor and bias of each letter: {', '.join(letters)}")
         if self.fitted.refused:
             lines.append(f"not fitted: {self.fitted.refused}")
         elif self.fitted.score:

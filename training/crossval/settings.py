@@ -25,6 +25,7 @@ class CrossValidationSettings:
     stack: str | None = None
     changes: tuple[str, ...] = ()
     final: bool = False
+    calibration: str = "temperature"
 
     @property
     def folder(self) -> Path:

@@ -18,8 +18,8 @@ from scipy.optimize import minimize_scalar
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from kaggle_rag.data.probabilities import softmax
-from kaggle_rag.evaluation.calibration import calibrated_loss
 from kaggle_rag.evaluation.metrics import accuracy, log_losses, map_at_k, ranks_of_answers
+from kaggle_rag.evaluation.scaling import calibrated_loss
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import mixed
 from kaggle_rag.models.bottleneck import load_bottlenecks

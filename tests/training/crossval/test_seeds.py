@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import yaml
 from crossval_toys import rows, solution, telling, trained
+from scipy.special import softmax
 
+from inference.cascade import mixed
 from inference.predict import predict
 from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import fit_weights
-from kaggle_rag.evaluation.calibration import cross_fitted
+from kaggle_rag.evaluation.scaling import cross_fitted, fit_vector
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ConfigError, KitError
@@ -87,6 +89,34 @@ def test_a_submission_of_the_solution_blends_the_same(made):
         total = total + ranker["weight"] * sharpened / sharpened.sum(axis=1, keepdims=True)
         weights += ranker["weight"]
     np.testing.assert_allclose(blended, total / weights, atol=1e-5)
+
+
+def test_letters_are_scaled_in_the_blend_and_in_a_submission_alike(made):
+    """The trainings are those of the run before; only what is fitted on them differs."""
+    folder, _ = made
+    settings = CrossValidationSettings(
+        folder / "solution.yaml", folds=2, alike="words", out=folder / "run", final=True, calibration="vector"
+    )
+    told = cross_validate(settings).as_json()
+    stored, tables = tables_of(folder)
+    questions = Questions.read(folder / "solution.csv")
+    by_hand = cross_fitted(
+        stored.tables["tiny-3"], questions.answers, questions.present, stored.folds, fit_vector
+    )
+    described = yaml.safe_load((folder / "run" / "solution.yaml").read_text())["rankers"]
+    vectors = [each["vector"] for each in described]
+    assert vectors[0] == vectors[1] and not any("temperature" in each for each in described)
+    assert told["weights"]["vectors"]["tiny"]["vector"] == vectors[0]
+    assert np.abs(by_hand - tables["tiny-3"]).max() > 1e-4
+    solution_made = load(folder / "run" / "solution.yaml")
+    some = [np.asarray(stored.tables[name][:5]) for name in ("tiny", "tiny-2", "tiny-3")][: len(described)]
+    blended = mixed(solution_made, some, questions.present[:5])
+    total = sum(
+        each["weight"] * softmax(np.log(np.maximum(table, 1e-12)) * factors + biases, axis=1)
+        for each, table in zip(described, some)
+        for factors, biases in [(each["vector"]["factors"], each["vector"]["biases"])]
+    )
+    np.testing.assert_allclose(blended, total / total.sum(axis=1, keepdims=True), atol=1e-4)
 
 
 def test_by_ranks_each_seed_is_a_ranker_of_its_own(made):
