@@ -38,6 +38,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "harder": ("--drop-best", "0.1", "--no-context", "0.1", "--drop-snippets", "0.2", "--rising", "true"),
     "borrowed_options": ("--borrowed-options", "0.3"),
     "label_smoothing": ("--label-smoothing", "0.1"),
+    "pairwise": ("--loss", "pairwise"),
     "rag_sequence": ("--set", "marginal.kind=sequence"),
 }  # fmt: skip
 MADE = ("seeds", "soup", "distilled")

@@ -14,7 +14,7 @@ from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.rankers.mixing import MIXED
 from kaggle_rag.runtime.errors import ConfigError
-from training.rankers.trainer import LOSSES
+from training.rankers.losses import LOSSES
 
 T = 0.2
 FIRST = (Snippet("", "grove amber", 0.9), Snippet("", "frost delta delta", 0.5), Snippet("", "cedar", 0.4))

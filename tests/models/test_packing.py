@@ -16,7 +16,7 @@ from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.models.packed_trial import fitted
 
-FORMS = ("options", "binary", "letters")
+FORMS = ("options", "binary", "reward", "letters")
 
 
 def questions(count, seed, width=5):

@@ -1,18 +1,21 @@
 """Forms of answering against slow, independent computations, and losses against torch's own."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from ranker_toys import WORDS, asked, backbone
 
 from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.models.layouts import LETTER, OPTION, Writer
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.rankers.similarity import Views, novel, words_only
 from kaggle_rag.runtime.errors import ConfigError
-from training.rankers.trainer import LOSSES
+from training.rankers.losses import LOSSES
 
 ITEMS = [
     asked("the right ?", ("amber", None, "birch cedar delta", "frost"), ("grove amber",) * 4, 2),
@@ -190,6 +193,36 @@ def test_the_binary_loss_is_torchs_over_all_options_that_are_there():
         target = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0]) * (1 - smoothing) + smoothing / 2
         expected = F.binary_cross_entropy_with_logits(flat, target)
         assert float(LOSSES["binary"](logits, batch, smoothing)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_pairwise_loss_by_hand():
+    """Of two questions: A, B, C with C right; and A, B with A right, where B says the same as A."""
+    logits, batch = toy_batch()
+    batch["rivals"] = torch.tensor([[True, True, False, False], [False, False, False, False]])
+    for margin, smoothing in ((0.0, 0.0), (1.0, 0.1)):
+        # 0.5 against 2, and against -1.
+        gaps = [0.5 - 2.0 - margin, 0.5 + 1.0 - margin]
+        won, lost = ([math.log(1 + math.exp(sign * gap)) for gap in gaps] for sign in (-1, 1))
+        by_hand = sum((1 - smoothing) * up + smoothing * down for up, down in zip(won, lost)) / 2 / 2
+        assert float(LOSSES["pairwise"](logits, batch, smoothing, margin)) == pytest.approx(by_hand, abs=1e-6)
+    weighed = {**batch, "weights": torch.tensor([0.5, 1.0])}
+    whole, half = (LOSSES["pairwise"](logits, each, 0.0) for each in (batch, weighed))
+    assert float(half) == pytest.approx(float(whole) / 2)
+
+
+def test_options_that_say_the_same_are_not_forced_apart():
+    form = form_of("reward", "decoder")
+    tokenizer = load_backbone(DEFAULT_ENCODER, "bi-encoder", device="cpu").tokenizer
+    writer = Writer(tokenizer, form.layout, 64)
+    item = asked("which one", ["a cat", "A  Cat", None, "a dog"], [""] * 4, 0)
+    feature = form.encode(writer, item)
+    assert feature["rivals"] == [False, False, False, True]
+    assert "rivals" not in form.encode(writer, item._replace(answer=-1))
+    batch = DataCollatorForMultipleChoice(tokenizer)([feature, feature])
+    scores = torch.zeros(2, 4, requires_grad=True)
+    LOSSES["pairwise"](scores, batch, 0.0).backward()
+    assert (scores.grad[:, [1, 2]] == 0).all()
+    assert (scores.grad[:, 0] < 0).all() and (scores.grad[:, 3] > 0).all()
 
 
 def test_a_bi_encoder_begins_as_the_training_free_ranker():

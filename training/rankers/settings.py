@@ -15,7 +15,7 @@ from training.loop.settings import SCHEDULES, Schedule, TrainingSettings, requir
 from training.rankers.peft_methods import METHODS
 
 # Forms whose rows show one option each: the order matters only with a template that shows them all.
-_SINGLE_OPTION = ("choice", "bi-encoder", "binary", "options")
+_SINGLE_OPTION = ("choice", "bi-encoder", "binary", "options", "reward")
 
 
 def _known(table: dict[str, Any], what: str) -> Any:
@@ -78,6 +78,7 @@ class RankerRun(TrainingSettings):
     LATER: ClassVar[tuple[str, ...]] = (
         *TrainingSettings.LATER, "packed", "marginal", "none_of_above", "r_drop", "teacher", "teacher_name",
         "teacher_weight", "teacher_temperature", "drop_best", "no_context", "borrowed_options", "rising",
+        "margin",
     )  # fmt: skip
 
     contexts_file: Path | None = Field(
@@ -146,7 +147,12 @@ class RankerRun(TrainingSettings):
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit", "adafactor"] = Field(
         "adamw", description="8-bit and paged ones need bitsandbytes"
     )
-    loss: Literal["cross-entropy", "binary"] | None = Field(None, description="default: the form's own")
+    loss: Literal["cross-entropy", "binary", "pairwise"] | None = Field(
+        None, description="default: the form's own"
+    )
+    margin: float = Field(
+        0.0, ge=0, description="by how much the loss pairwise wants the right option above each other one"
+    )
     teacher: Path | None = Field(
         None, description="predictions.parquet of a stronger ranker or ensemble, whose probabilities are "
         "learnt beside the answers",
@@ -194,7 +200,7 @@ class RankerRun(TrainingSettings):
             raise ValueError("others applies only to the form binary")
         if self.marginal.kind == "token" and self.form != "options":
             raise ValueError("marginal.kind token applies only to the form options")
-        if self.marginal.kind != "none" and self.loss == "binary":
+        if self.marginal.kind != "none" and self.loss not in (None, "cross-entropy"):
             raise ValueError("marginal needs the loss cross-entropy: probabilities are mixed")
         if self.marginal.kind != "none" and not self.contexts_file:
             raise ValueError("marginal needs contexts_file: it mixes the snippets of contexts")
@@ -210,6 +216,10 @@ class RankerRun(TrainingSettings):
         for key in ("teacher_name", "teacher_weight", "teacher_temperature"):
             if key in self.model_fields_set and not self.teacher:
                 yield f"{key} has no effect without teacher"
+        if self.margin and (self.loss or "pairwise") != "pairwise":
+            yield f"margin has no effect with the loss {self.loss}"
+        elif self.margin and not self.loss and (self.form != "reward" or self.marginal.kind != "none"):
+            yield "margin has no effect without the loss pairwise"
         if self.rising and self.epochs <= 1:
             yield "rising has no effect in a single epoch"
         if self.rising and not any(getattr(self, key) for key in _SHARES):

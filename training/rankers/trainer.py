@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from accelerate.utils import broadcast
 from scipy.optimize import minimize_scalar
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -33,6 +32,7 @@ from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
 from training.rankers.distillation import divergence, less_own
+from training.rankers.losses import loss_of, symmetric_divergence
 from training.rankers.saving import save_weights
 from training.rankers.settings import RankerRun
 from training.rankers.weights import MovingAverage, rate_groups
@@ -50,53 +50,6 @@ _OPTIMIZERS = {
 }
 
 
-def cross_entropy(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
-    """Options compete in one softmax; ``smoothing`` of the target is spread over those that are present."""
-    log_likelihood = logits.log_softmax(1)
-    right = -log_likelihood.gather(1, batch["labels"][:, None])[:, 0]
-    if smoothing:
-        present = batch["present"]
-        spread = -log_likelihood.masked_fill(~present, 0).sum(1) / present.sum(1)
-        right = (1 - smoothing) * right + smoothing * spread
-    return (right * _weights(batch)[:, 0]).mean()
-
-
-def binary(logits: torch.Tensor, batch: dict[str, torch.Tensor], smoothing: float) -> torch.Tensor:
-    """Every option is right or wrong on its own."""
-    present = batch["present"]
-    target = F.one_hot(batch["labels"], present.shape[1]).float() * (1 - smoothing) + smoothing / 2
-    losses = F.binary_cross_entropy_with_logits(logits[present], target[present], reduction="none")
-    return (losses * _weights(batch).expand_as(present)[present]).mean()
-
-
-def _weights(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """How much each question counts, ``(b, 1)``.
-
-    The losses divide by the number of questions, not by the sum of their weights: otherwise a batch of one
-    question would count fully, whatever its weight.
-    """
-    return batch.get("weights", torch.ones_like(batch["labels"], dtype=torch.float32))[:, None]
-
-
-def symmetric_divergence(
-    one: torch.Tensor, other: torch.Tensor, batch: dict[str, torch.Tensor]
-) -> torch.Tensor:
-    """The mean of both KL divergences between two passes over the same questions with other dropout.
-
-    Source: Liang et al. 2021, R-Drop, https://arxiv.org/abs/2106.14448, equation 3.
-    """
-    first, second = one.log_softmax(1), other.log_softmax(1)
-    # An absent option has a probability of 0, and the lowest float as its logarithm.
-    gaps = (first.exp() - second.exp()) * (first - second).masked_fill(~batch["present"], 0.0)
-    return (gaps.sum(1) / 2 * _weights(batch)[:, 0]).mean()
-
-
-LOSSES: dict[str, Callable[[torch.Tensor, dict[str, torch.Tensor], float], torch.Tensor]] = {
-    "cross-entropy": cross_entropy,
-    "binary": binary,
-}
-
-
 class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
     """Trains any backbone in any form on the scores of its options."""
 
@@ -105,7 +58,7 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(model=backbone.model, data_collator=backbone.collator(), **kwargs)
         self.backbone, self.card, self.settings, self.held = backbone, card, settings, held
-        self.loss = LOSSES[settings.loss or backbone.form.loss]
+        self.loss = loss_of(settings, settings.loss or backbone.form.loss)
         # Our loss is a mean: the trainer divides it by the batches of a step.
         self.model_accepts_loss_kwargs = False
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
@@ -120,10 +73,10 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         return loss + self.settings.r_drop * symmetric_divergence(logits, again, inputs)
 
     def _loss(self, logits: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        smoothing, share = self.settings.label_smoothing, self.settings.teacher_weight
         if "soft" not in inputs:
-            return self.loss(logits, inputs, smoothing)
-        loss = self.loss(logits, less_own(inputs, share), smoothing)
+            return self.loss(logits, inputs)
+        share = self.settings.teacher_weight
+        loss = self.loss(logits, less_own(inputs, share))
         return loss + share * divergence(logits, inputs, self.settings.teacher_temperature)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

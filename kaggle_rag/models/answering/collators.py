@@ -19,8 +19,8 @@ class DataCollatorForMultipleChoice:
 
     A feature is one question: ``input_ids`` and whatever else its tokenizer returns, each a list of rows
     (one per present option, or a single one for the whole question), ``present`` (one bool per option),
-    ``labels`` if the answer is known, ``weight`` if the question counts for less, and ``soft``, a teacher's
-    probability of each option.
+    ``labels`` if the answer is known, ``weight`` if the question counts for less, ``soft``, a teacher's
+    probability of each option, and ``rivals``, whether the right option is better than it.
     Rows are padded to the longest of the batch, questions to the widest; an absent option is one attended
     token, so that no row of attention is empty, and is masked by ``present``.
 
@@ -34,7 +34,8 @@ class DataCollatorForMultipleChoice:
     Returns
     -------
     ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
-    ``(b, k)`` bool; ``labels`` ``(b,)`` int64 and ``soft`` ``(b, k)`` float32 if every feature has them;
+    ``(b, k)`` bool; ``labels`` ``(b,)`` int64, ``soft`` ``(b, k)`` float32 and ``rivals`` ``(b, k)`` bool if
+    every feature has them;
     ``weights`` ``(b,)`` float32 if any feature has one; and what a form's own collator adds (`own_tensors`).
 
     The shape is that of transformers' ``*ForMultipleChoice`` models
@@ -54,7 +55,7 @@ class DataCollatorForMultipleChoice:
         return {**batch, **self.facts(features, wide)}
 
     def facts(self, features: Sequence[Feature], wide: int) -> Batch:
-        """What is known of each question beside its rows: ``present``, ``labels``, ``weights``, ``soft``."""
+        """What is known of each question beside its rows, from ``present`` to ``rivals``."""
         batch = {"present": torch.tensor([_widened(feature["present"], wide) for feature in features])}
         if all("labels" in feature for feature in features):
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
@@ -63,6 +64,8 @@ class DataCollatorForMultipleChoice:
         if all("soft" in feature for feature in features):
             gaps = [[0.0] * (wide - len(feature["soft"])) for feature in features]
             batch["soft"] = torch.tensor([feature["soft"] + gap for feature, gap in zip(features, gaps)])
+        if all("rivals" in feature for feature in features):
+            batch["rivals"] = torch.tensor([_widened(feature["rivals"], wide) for feature in features])
         return batch
 
     def split(self, questions: Sequence[Sequence[Feature]]) -> list[list[Feature]]:

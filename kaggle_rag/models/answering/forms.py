@@ -21,6 +21,11 @@ FORMS: dict[str, dict[str, str]] = {
         DECODER: "per_option:BinaryPrompt",
         ENCODER_DECODER: "per_option:BinaryPrompt",
     },
+    "reward": {
+        ENCODER: "per_option:Reward",
+        DECODER: "per_option:RewardPrompt",
+        ENCODER_DECODER: "per_option:RewardPrompt",
+    },
     "letters": {DECODER: "letters:Letters", ENCODER_DECODER: "letters:DecodedLetters"},
     "options": {DECODER: "options:Options", ENCODER_DECODER: "options:DecodedOptions"},
 }

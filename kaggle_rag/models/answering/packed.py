@@ -19,7 +19,7 @@ from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature
 from kaggle_rag.models.answering.letters import Letters
 from kaggle_rag.models.answering.options import Options
-from kaggle_rag.models.answering.per_option import BinaryPrompt
+from kaggle_rag.models.answering.per_option import BinaryPrompt, RewardPrompt, Rewards
 from kaggle_rag.models.packed_outputs import head_logits, token_logits
 from kaggle_rag.models.packed_slices import Slice, slices
 from kaggle_rag.models.packing import PackedRows
@@ -211,6 +211,10 @@ class PackedBinaryPrompt(PackedForm, BinaryPrompt):
         return self.combined(table.view(*batch["present"].shape, -1), batch)
 
 
+class PackedRewardPrompt(Rewards, PackedBinaryPrompt):
+    """The same, learnt from pairs of options."""
+
+
 class PackedLetters(PackedForm, Letters):
     """The next token's logits of the options' letters; several orders of the options share the question."""
 
@@ -227,6 +231,7 @@ class PackedLetters(PackedForm, Letters):
 
 _PACKED: dict[type[AnswerForm], type[PackedForm]] = {
     Options: PackedOptions, BinaryPrompt: PackedBinaryPrompt, Letters: PackedLetters,
+    RewardPrompt: PackedRewardPrompt,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Forms with a head that scores a row per option: all in one softmax, or each alone as right or wrong."""
+"""Forms with a head that scores a row per option: in one softmax, alone as right or wrong, or in pairs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kaggle_rag.models import layouts
 from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.layouts import Writer
+from kaggle_rag.text.normalise import same
 
 
 class _RowAnOption(AnswerForm):
@@ -64,3 +65,30 @@ class BinaryPrompt(Binary):
         contexts = [item.context(place) for place in item.places]
         rows = [row.ids for row in writer.rows(contexts, item.prompt, item.options, item.places)]
         return item.labelled({key: [row[key] for row in rows] for key in rows[0]})
+
+
+class Rewards(AnswerForm):
+    """Over a form with a head: scores are rewards, and learnt from pairs of a right and a wrong option.
+
+    A softmax over them is the chance that an option wins against all others (Luce 1959), as the
+    Bradley-Terry model is that it wins against one. An option that says the same as the right one is no
+    worse, so it is no pair.
+    """
+
+    loss = "pairwise"
+
+    def encode(self, writer: Writer, item: Item) -> Feature:
+        """The rows of the form, and which options the right one is better than (``rivals``)."""
+        feature = super().encode(writer, item)  # type: ignore[safe-super]
+        if item.answer < 0:
+            return feature
+        right = same(item.options[item.answer] or "")
+        return {**feature, "rivals": [o is not None and same(o) != right for o in item.options]}
+
+
+class Reward(Rewards, Binary):
+    """A reward of each row alone."""
+
+
+class RewardPrompt(Rewards, BinaryPrompt):
+    """A reward of each row that asks in words."""

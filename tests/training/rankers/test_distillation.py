@@ -14,9 +14,9 @@ from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 from training.rankers.distillation import divergence, less_own, read_teacher
+from training.rankers.losses import cross_entropy
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
-from training.rankers.trainer import cross_entropy
 
 SURE = 0.98
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from ranker_toys import WORDS, asked, backbone, files, rows
 
 from training.rankers.harder import Changes, Lent, with_borrowed_option, with_none_of_above
+from training.rankers.losses import symmetric_divergence
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
-from training.rankers.trainer import symmetric_divergence
 
 NONE = "None of the above"
 

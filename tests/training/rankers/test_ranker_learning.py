@@ -109,7 +109,15 @@ def test_every_family_learns_in_its_default_form(kind, told, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind, form", [("llama", "letters"), ("t5", "options"), ("bert", "binary"), ("bert", "bi-encoder")]
+    "kind, form",
+    [
+        ("llama", "letters"),
+        ("t5", "options"),
+        ("bert", "binary"),
+        ("bert", "bi-encoder"),
+        ("bert", "reward"),
+        ("llama", "reward"),
+    ],
 )
 def test_other_forms_learn_too(kind, form, told, tmp_path):
     model = backbone(kind, tmp_path / "base")

@@ -12,9 +12,9 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.fold_table import read_folds, write_folds
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
+from training.rankers.losses import LOSSES
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.splits import split_questions
-from training.rankers.trainer import LOSSES
 
 
 def settings(folder, made, **changes):
