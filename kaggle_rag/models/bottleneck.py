@@ -7,20 +7,16 @@ output layers, so that no weight of the backbone is renamed.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError
-from kaggle_rag.runtime.files import write_json
+from kaggle_rag.runtime.errors import ConfigError
 
-CONFIG, WEIGHTS = "bottleneck.json", "bottleneck.safetensors"
 # The layers whose output is added to the residual: BERT's, Llama's and T5's.
 _ENDS = re.compile(r"\.(output\.dense|o_proj|down_proj|o|wo|Wo|out_proj|fc2|out_lin|lin2)$")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
@@ -40,20 +36,32 @@ class BottleneckConfig:
     target_modules: tuple[str, ...] = ()
     modules_to_save: tuple[str, ...] | None = None
 
+    NAME: ClassVar[str] = "bottleneck"
+    WHY_NOT_MERGED: ClassVar[str] = "bottleneck layers are not a change of weights"
+
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"size: an integer of at least 1, not {self.size!r}")
 
-    def write(self, folder: Path) -> None:
-        write_json(folder / CONFIG, dataclasses.asdict(self))
+    def attach(self, model: Any, folder: Path | None) -> None:
+        """Hook the adapters onto the ends of attention and feed-forward.
 
-    @classmethod
-    def read(cls, folder: Path) -> BottleneckConfig:
-        try:
-            fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            return cls(**fields)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{CONFIG} is damaged", where=folder, cure="copy the folder again") from error
+        Raises
+        ------
+        ConfigError : no layer of the model has such a name.
+        """
+        ends = list(_ends(model, self))
+        if not ends:
+            raise ConfigError(
+                "no layer that adapters could follow", where="peft.options.target_modules",
+                expected="one of " + ", ".join(linear_names(model)),
+            )  # fmt: skip
+        for end in ends:
+            end.add_module("bottleneck", Bottleneck(end.out_features, self).to(end.weight.device))
+            end.register_forward_hook(_apply)
+
+    def save_parts(self, model: Any, folder: Path) -> None:
+        """Nothing: settings and weights are all."""
 
 
 def linear_names(model: Any) -> list[str]:
@@ -76,57 +84,6 @@ class Bottleneck(nn.Module):  # type: ignore[misc]
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         inner = self.down(hidden.to(self.down.weight.dtype))
         return hidden + self.up(self.dropout(nn.functional.gelu(inner))).to(hidden.dtype)
-
-
-def add_bottlenecks(model: Any, config: BottleneckConfig) -> Any:
-    """Put adapters into a model, in place, and freeze everything else but ``modules_to_save``.
-
-    Raises
-    ------
-    ConfigError : no layer of the model has such a name.
-    """
-    ends = list(_ends(model, config))
-    if not ends:
-        raise ConfigError(
-            "no layer that adapters could follow",
-            where="peft.options.target_modules",
-            expected="one of " + ", ".join(linear_names(model)),
-        )
-    model.requires_grad_(False)
-    for end in ends:
-        end.add_module("bottleneck", Bottleneck(end.out_features, config).to(end.weight.device))
-        end.register_forward_hook(_apply)
-    for name in config.modules_to_save or ():
-        model.get_submodule(name).requires_grad_(True)
-    model.bottlenecks = config
-    return model
-
-
-def save_bottlenecks(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the trained weights, from ``state`` where they are sharded across processes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    state = model.state_dict() if state is None else state
-    save_file({name: state[name].detach().cpu().contiguous() for name in sorted(trained)}, folder / WEIGHTS)
-    model.bottlenecks.write(folder)
-
-
-def load_bottlenecks(model: Any, folder: Path) -> None:
-    """Load them into a model that has the same adapters.
-
-    Raises
-    ------
-    ArtifactError : they belong to another backbone.
-    """
-    saved = load_file(folder / WEIGHTS)
-    expected = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    if set(saved) != expected:
-        raise ArtifactError(
-            "these adapters belong to another backbone",
-            where=folder,
-            expected=f"{len(expected):,} weights, found {len(saved):,}",
-        )
-    model.load_state_dict(saved, strict=False)
 
 
 def _ends(model: Any, config: BottleneckConfig) -> Iterator[Any]:

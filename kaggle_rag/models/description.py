@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.errors
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -16,7 +17,11 @@ from kaggle_rag.runtime.errors import CheckpointError
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-FAULTS = (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError)
+FAULTS: tuple[type[Exception], ...] = (
+    OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError,
+    # A value of the wrong type in a config.json; earlier releases let it pass.
+    getattr(huggingface_hub.errors, "StrictDataclassError", OSError),
+)  # fmt: skip
 # Tokenizer files without a tokenizer.json, and what transformers needs to convert them.
 _SOURCES = ("spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tiktoken.model")
 _PACKAGES = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf", "tiktoken": "tiktoken"}

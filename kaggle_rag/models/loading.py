@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
-from kaggle_rag.models import packed_attention
+from kaggle_rag.models import own_adapters, packed_attention
 from kaggle_rag.models.answering.base import AnswerForm
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.forms import DECODER, family_of, form_of
 from kaggle_rag.models.answering.packed import packed_of
-from kaggle_rag.models.bottleneck import CONFIG, BottleneckConfig, add_bottlenecks, load_bottlenecks
 from kaggle_rag.models.card import RankerCard, require_base
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import FAULTS, config_of, described
@@ -109,6 +108,16 @@ def _frozen_pooler(model: Any) -> set[str]:
     return pooler
 
 
+def with_knowledge(backbone: Backbone) -> Backbone:
+    """The backbone with its form over snippets as keys and values, if its model has a knowledge prefix."""
+    knowledge = getattr(backbone.model, "knowledge", None)
+    if knowledge is None:
+        return backbone
+    from kaggle_rag.models.answering.prefixed import Prefixed
+
+    return backbone._replace(form=Prefixed(backbone.form, knowledge))
+
+
 def with_packing(backbone: Backbone, attention: str = AUTO) -> tuple[Backbone, str]:
     """The backbone with its form over packed rows; as it is, with the reason, where that does not work.
 
@@ -153,7 +162,7 @@ def load_ranker(
         base or card.base, card.form, device=device, precision=precision, nf4=card.nf4 or nf4,
         labels=card.labels,
     )  # fmt: skip
-    return card, backbone._replace(model=_with_adapter(backbone.model, folder))
+    return card, with_knowledge(backbone._replace(model=_with_adapter(backbone.model, folder)))
 
 
 def load_whole(
@@ -223,8 +232,8 @@ def _keep_trainable(model: Any) -> None:
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
-    if (folder / CONFIG).is_file():
-        load_bottlenecks(add_bottlenecks(model, BottleneckConfig.read(folder)), folder)
+    if config := own_adapters.read(folder):
+        own_adapters.load(own_adapters.attach(model, config, folder), folder)
         return model
     try:
         from peft import PeftModel

@@ -8,11 +8,12 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kaggle_rag.models.answering.forms import ENCODER_DECODER
+from kaggle_rag.models.answering.forms import DECODER, ENCODER_DECODER
 from kaggle_rag.runtime.errors import ConfigError
 
-# The configuration of the method that peft does not have.
-OURS = "kaggle_rag.models.bottleneck:BottleneckConfig"
+# The configurations of the methods that peft does not have.
+_BOTTLENECK = "kaggle_rag.models.bottleneck:BottleneckConfig"
+_KNOWLEDGE = "kaggle_rag.models.knowledge:KnowledgeConfig"
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
@@ -31,7 +32,7 @@ class Method:
 
     ``config`` is the configuration class, peft's unless it names its module; ``defaults`` what the kit
     sets in it; ``virtual`` whether it prepends virtual tokens to a row, which a multiple-choice head
-    cannot take.
+    cannot take; ``reads`` whether these are made of the question's snippets.
     """
 
     config: str
@@ -39,13 +40,18 @@ class Method:
     text: str
     nf4: bool = False
     virtual: bool = False
+    reads: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of the kit's own, which peft lacks."""
+        return ":" in self.config
 
     @property
     def packages(self) -> list[str]:
         """Packages that it needs."""
-        if self.config in ("", OURS):
-            return []
-        return ["peft", "bitsandbytes"] if self.nf4 else ["peft"]
+        of_peft = ["peft"] if self.config and not self.ours else []
+        return [*of_peft, *(["bitsandbytes"] if self.nf4 else [])]
 
 
 _LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
@@ -59,7 +65,9 @@ METHODS: dict[str, Method] = {
         "LoraConfig", {**_LORA, "use_dora": True}, "LoRA of the direction, and a magnitude (Liu et al. 2024)"
     ),
     "qlora": Method("LoraConfig", _LORA, "LoRA over 4-bit weights (Dettmers et al. 2023)", nf4=True),
-    "adapters": Method(OURS, {}, "two small layers after attention and feed-forward (Houlsby et al. 2019)"),
+    "adapters": Method(
+        _BOTTLENECK, {}, "two small layers after attention and feed-forward (Houlsby et al. 2019)"
+    ),
     "ia3": Method("IA3Config", {}, "learnt scales of keys, values and the inner layer (Liu et al. 2022)"),
     "prefix": Method(
         "PrefixTuningConfig", {"num_virtual_tokens": 16}, "learnt keys and values (Li and Liang 2021)",
@@ -73,6 +81,11 @@ METHODS: dict[str, Method] = {
         "PromptEncoderConfig", {"num_virtual_tokens": 16, "encoder_hidden_size": 128},
         "the same, from a small network (Liu et al. 2021)", virtual=True,
     ),
+    "knowledge": Method(
+        _KNOWLEDGE, {}, "keys and values that an encoder makes of the snippets, which are in no row (ours)",
+        reads=True,
+    ),
+    "knowledge-4bit": Method(_KNOWLEDGE, {}, "the same, before 4-bit weights", nf4=True, reads=True),
 }  # fmt: skip
 
 
@@ -93,10 +106,10 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
         return model
     _require_fit(name, backbone)
     config = _configuration(_class_of(method), backbone, {**method.defaults, **options})
-    if method.config == OURS:
-        from kaggle_rag.models.bottleneck import add_bottlenecks
+    if method.ours:
+        from kaggle_rag.models.own_adapters import attach
 
-        return add_bottlenecks(model, config)
+        return attach(model, config)
     import peft
 
     if method.nf4:
@@ -115,14 +128,19 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
 
 
 def _class_of(method: Method) -> Any:
-    if method.config == OURS:
-        return pkgutil.resolve_name(OURS)
+    if method.ours:
+        return pkgutil.resolve_name(method.config)
     import peft
 
     return getattr(peft, method.config)
 
 
 def _require_fit(name: str, backbone: Backbone) -> None:
+    if METHODS[name].reads and backbone.family != DECODER:
+        raise ConfigError(
+            f"{name} gives keys and values to a decoder, not to the family {backbone.family}",
+            where="peft.method", cure="use python -m training causal with a decoder, or lora",
+        )  # fmt: skip
     if not METHODS[name].virtual:
         return
     keys = "past_key_values" in inspect.signature(backbone.model.forward).parameters

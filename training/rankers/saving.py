@@ -9,15 +9,15 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from kaggle_rag.models.bottleneck import save_bottlenecks
+from kaggle_rag.models import own_adapters
 from kaggle_rag.models.checkpoints import todays_name, weights
 from kaggle_rag.runtime.files import whole_file
 
 
 def save_weights(model: Any, folder: Path, state: Any = None) -> None:
     """Write what `kaggle_rag.models.loading.load_ranker` reads; ``state`` if no process has them all."""
-    if hasattr(model, "bottlenecks"):
-        save_bottlenecks(model, folder, state)
+    if own_adapters.own_adapter(model):
+        own_adapters.save(model, folder, state)
         return
     model.save_pretrained(folder, state_dict=state)
     # peft writes a blank model card for the hub.

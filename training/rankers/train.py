@@ -22,7 +22,14 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, precision_of
 from kaggle_rag.models.layouts import Writer, layout_of
-from kaggle_rag.models.loading import Backbone, family_in, load_backbone, max_positions, with_packing
+from kaggle_rag.models.loading import (
+    Backbone,
+    family_in,
+    load_backbone,
+    max_positions,
+    with_knowledge,
+    with_packing,
+)
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, show_size
 from kaggle_rag.runtime.limits import Usage, measured, release
@@ -200,7 +207,12 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
     _require_length(settings.max_tokens, backbone)
     freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
     model = with_method(backbone, settings.peft.method, settings.peft.options)
-    backbone = backbone._replace(model=model)
+    backbone = with_knowledge(backbone._replace(model=model))
+    if method.reads and settings.gradient_checkpointing:
+        raise ConfigError(
+            f"{settings.peft.method} passes keys and values, which recomputed layers would lose",
+            where="gradient_checkpointing", cure="leave it out, or lower batch",
+        )  # fmt: skip
     if settings.packed:
         backbone, reason = with_packing(backbone)
         if reason:

@@ -19,9 +19,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from kaggle_rag.data.probabilities import softmax
 from kaggle_rag.evaluation.metrics import accuracy, log_losses, map_at_k, ranks_of_answers
 from kaggle_rag.evaluation.scaling import calibrated_loss
+from kaggle_rag.models import own_adapters
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import mixed
-from kaggle_rag.models.bottleneck import load_bottlenecks
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import precision_of
 from kaggle_rag.models.layouts import Writer
@@ -29,6 +29,7 @@ from kaggle_rag.models.loading import Backbone
 from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.settings import CALIBRATED_LOSS
 from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves, decay
+from training.loop.vicreg import spread_loss
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
 from training.rankers.distillation import divergence, less_own
@@ -65,12 +66,19 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
         logits = self.backbone.form.logits(model, inputs)
-        loss = self._loss(logits, inputs)
+        loss = self._loss(logits, inputs) + self._spread()
         if not self.settings.r_drop:
             return loss
         again = self.backbone.form.logits(model, inputs)
         loss = (loss + self._loss(again, inputs)) / 2
         return loss + self.settings.r_drop * symmetric_divergence(logits, again, inputs)
+
+    def _spread(self) -> torch.Tensor | float:
+        """What keeps the vectors of a knowledge prefix's snippets apart."""
+        knowledge = getattr(self.backbone.model, "knowledge", None)
+        if knowledge is None or not knowledge.config.vicreg:
+            return 0.0
+        return float(knowledge.config.vicreg) * spread_loss(knowledge.vectors)
 
     def _loss(self, logits: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         if "soft" not in inputs:
@@ -159,8 +167,8 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
             self.average.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if hasattr(self.model, "bottlenecks"):
-            load_bottlenecks(self.model, Path(resume_from_checkpoint))
+        if own_adapters.own_adapter(self.model):
+            own_adapters.load(self.model, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.average:

@@ -1,41 +1,14 @@
-"""VICReg: pull a question and its passage together without letting dimensions collapse or copy another."""
+"""VICReg for sentence-transformers: a question and its passage together, their dimensions apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# The paper's weights (section 4.2): of invariance, variance and covariance.
-WEIGHTS = (25.0, 25.0, 1.0)
-_EPSILON = 1e-4
-
-
-def vicreg(left: Tensor, right: Tensor, weights: Sequence[float] = WEIGHTS) -> Tensor:
-    """The loss for two batches of vectors, each ``(n, d)`` with n > 1, as a scalar.
-
-    With the paper's weights ``25 s + 25 (v(left) + v(right)) + c(left) + c(right)``: the mean squared
-    difference ``s``; ``v = mean_j max(0, 1 - sqrt(var_j + 1e-4))``; and ``c = sum_{i != j} cov_ij^2 / d``,
-    variances and covariances over ``n - 1``. Source: Bardes, Ponce & LeCun 2022, https://arxiv.org/abs/2105.04906,
-    algorithm 1 (whose ``s`` is the mean over ``n d``, where equation 5 has the mean over ``n``).
-    """
-    spread = _variance(left) + _variance(right)
-    copies = _covariance(left) + _covariance(right)
-    invariance, variance, covariance = weights
-    return invariance * functional.mse_loss(left, right) + variance * spread + covariance * copies
-
-
-def _variance(vectors: Tensor) -> Tensor:
-    return functional.relu(1 - torch.sqrt(vectors.var(dim=0) + _EPSILON)).mean()
-
-
-def _covariance(vectors: Tensor) -> Tensor:
-    centred = vectors - vectors.mean(dim=0)
-    table = centred.T @ centred / (len(vectors) - 1)
-    return (table.square().sum() - table.diagonal().square().sum()) / vectors.shape[1]
+from training.loop.vicreg import WEIGHTS, vicreg
 
 
 class VICReg(nn.Module):  # type: ignore[misc]

@@ -129,6 +129,35 @@ def test_other_forms_learn_too(kind, form, told, tmp_path):
     answers_alike(tmp_path / "out", told, result)
 
 
+@pytest.mark.parametrize(
+    ("kind", "method", "options"),
+    [
+        ("llama", "knowledge", {"vicreg": 0.001}),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("phi3", "knowledge", {}), ("mistral", "knowledge", {}), ("llama", "knowledge-4bit", {}),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_frozen_decoder_learns_to_read_keys_and_values(kind, method, options, told, tmp_path):
+    """The decoder is untrained and stays so: without its snippets it is at chance."""
+    model, encoder = backbone(kind, tmp_path / "base"), backbone("bert", tmp_path / "encoder", seed=1)
+    peft = {"method": method, "options": {"encoder": str(encoder), "tokens": 4, **options}}
+    result = train(told, tmp_path / "out", kind, model=str(model), form="options", epochs=16, peft=peft)
+    assert result["after"]["map@3"] > 0.9
+    answers_alike(tmp_path / "out", told, result, 1e-5 if method == "knowledge" else 0.05)
+    read = Questions.read(told["validation"])
+    with make_ranker("trained", {"folder": str(tmp_path / "out"), "device": "cpu"}) as ranker:
+        blind = ranker.probabilities(read, None)
+    assert map_at_k(ranks_of_answers(blind, read.answers, read.present), 3) < CHANCE + 0.15
+    with pytest.raises(ConfigError, match="cannot be merged"):
+        merge(tmp_path / "out", tmp_path / "merged", base=str(model), device="cpu")
+    with pytest.raises(ConfigError):
+        make_ranker("trained", {"folder": str(tmp_path / "out"), "device": "cpu", "streamed": True}).need()
+
+
 SCHOOL = {"llama": 2e-3, "phi3": 2e-3}
 TOLD, UNTOLD = (("the right ?", True), ("the Proposed ?", False)), (("the ?", False),)
 
@@ -171,14 +200,16 @@ FEW["rslora"] = 1.5e-3
 FEW["qlora"] = 2e-3
 # Tokens before a row, and small layers behind a llama's, teach no new words; they turn what is known.
 STEER = {"prefix", "prompt", "p-tuning", "adapters"}
+# The others read the snippets apart from the row.
+IN_ROWS = [method for method in METHODS if not METHODS[method].reads]
 QUICK = [
     ("lora", "llama", "binary"), ("qlora", "llama", "binary"), ("prefix", "llama", "options"),
     ("ia3", "llama", "binary"), ("dora", "bert", "choice"), ("adapters", "bert", "choice"),
 ]  # fmt: skip
 MORE = [
-    *((method, "llama", "options" if method in STEER else "binary") for method in METHODS),
-    *((method, "t5", "options") for method in METHODS),
-    *((method, "bert", "choice") for method in METHODS if not METHODS[method].virtual),
+    *((method, "llama", "options" if method in STEER else "binary") for method in IN_ROWS),
+    *((method, "t5", "options") for method in IN_ROWS),
+    *((method, "bert", "choice") for method in IN_ROWS if not METHODS[method].virtual),
     ("qlora", "phi3", "binary"), ("lora", "deberta-v2", "choice"), ("ia3", "deberta-v2", "choice"),
     ("lora", "bert", "bi-encoder"), ("qlora", "bert", "bi-encoder"),
 ]  # fmt: skip

@@ -12,11 +12,12 @@ from sentence_transformers import SentenceTransformer
 from transformers import BertConfig, DistilBertConfig
 
 from kaggle_rag.runtime.errors import ConfigError
+from training.loop.vicreg import vicreg
 from training.retrieval.columns import pairs_of, prompted, rows_of
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, can_denoise, require_decoder
 from training.retrieval.mining import Example
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
-from training.retrieval.vicreg import VICReg, vicreg
+from training.retrieval.vicreg import VICReg
 
 
 def inputs(model, texts):
