@@ -135,7 +135,7 @@ def distinct(texts: Sequence[Any], where: str) -> tuple[str, ...]:
     for text in texts:
         if not isinstance(text, str):
             raise InputError(
-                f"a right answer is a {type(text).__name__}", where=where, expected="a list of texts"
+                f"a right answer is no text, but {text!r}", where=where, expected="a list of texts"
             )
     return tuple(dict.fromkeys(text.strip() for text in texts))
 

@@ -113,7 +113,7 @@ def _each(parent: Row, key: str, where: str) -> Iterator[tuple[str, Row]]:
         place = f"{where}, {key} {number}"
         if not isinstance(item, dict):
             raise InputError(
-                f"a {type(item).__name__} where an object should be", where=place, expected="an object"
+                f"no object, but {json.dumps(item)[:40]}", where=place, expected="an object"
             )
         yield place, item
 
@@ -126,4 +126,4 @@ def _text(parent: Row, key: str, where: str) -> str:
 
 
 def _missing(parent: Row, key: str) -> str:
-    return f"{key!r} is a {type(parent[key]).__name__}" if key in parent else f"{key!r} is missing"
+    return f"{key!r} is of the type {type(parent[key]).__name__}" if key in parent else f"{key!r} is missing"

@@ -95,13 +95,14 @@ def room_of(settings: GenerationSettings, positions: int | None, *, family: str)
     ConfigError : prompt and answer together are longer than the model.
     """
     taken = settings.max_new_tokens if family == DECODER else 0
-    if positions is None or (settings.max_tokens or 1) + taken <= positions:
+    longest = max((settings.max_tokens or 1) + taken, settings.max_new_tokens)
+    if positions is None or longest <= positions:
         return settings.max_tokens or min(MAX_TOKENS, (positions or MAX_TOKENS + taken) - taken)
     wanted = f"max_tokens {settings.max_tokens:,}" if settings.max_tokens else "a prompt"
-    answer = f" and max_new_tokens {taken:,}" if taken else ""
     raise ConfigError(
-        f"{wanted}{answer} are longer than the {positions:,} positions of the model", where="generate",
-        cure="lower max_new_tokens (--max-new-tokens) or max_tokens (--max-tokens)",
+        f"{wanted} and max_new_tokens {settings.max_new_tokens:,} do not fit into the {positions:,} positions "
+        "of the model",
+        where="generate", cure="lower max_new_tokens (--max-new-tokens) or max_tokens (--max-tokens)",
     )  # fmt: skip
 
 
