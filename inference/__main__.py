@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · generate · blend · score · score-answers · report · ask · bundle · …"""
+"""python -m inference  contexts · submit · generate · blend · score · score-answers · report · ask · …"""
 
 from __future__ import annotations
 

@@ -15,19 +15,20 @@ GENERATE = """\
 examples:
   python -m inference generate --questions test.csv --contexts-file contexts.parquet --model phi-3/ --chat \\
       --out answers.jsonl
-  python -m inference generate --questions dev-v2.0.json --model flan-t5-base/ --max-new-tokens 16 --out squad.parquet
+  python -m inference generate --questions dev-v2.0.json --model flan-t5-base/ --max-new-tokens 16 \\
+      --out squad.parquet
   python -m inference generate --config solution.yaml --stop '\\n' --beams 4 --check
 
-QUESTIONS is a .csv, .parquet or .jsonl file with id and prompt (and options, if it has them), a SQuAD .json,
-or Natural Questions (open or simplified) as .jsonl. Flags without a default here are settings of `generate:`."""
+QUESTIONS is a .csv, .parquet or .jsonl file with id and prompt (and options, if it has them), a SQuAD .json, or
+Natural Questions (open or simplified) as .jsonl. docs/open-answers.md documents the settings of generate."""
 
 SCORE = """\
 examples:
   python -m inference score-answers answers.jsonl test.csv
   python -m inference score-answers squad.parquet dev-v2.0.json --encoder roberta-large/ --layer 17 --idf
 
-ANSWERS has id and answer. The share of tokens that are not from the context is measured where ANSWERS has what
-was read (generate writes it), or with --contexts-file. docs/open-answers.md tells what each figure is."""
+ANSWERS has id and answer. The share of tokens that are not from the context is measured where ANSWERS has
+what was read (generate writes it), or with --contexts-file. docs/open-answers.md tells what each figure is."""
 
 # Flags of `generate` that are settings of the section by that name, with their types' names in --help.
 _SETTINGS = {
@@ -66,7 +67,7 @@ def score_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contexts-file", type=Path, help="the contexts that were read")
     parser.add_argument("--encoder", metavar="FOLDER", help="compute BERTScore with this model's tokens")
     parser.add_argument(
-        "--layer", type=int, metavar="N", help="whose output BERTScore compares (0: embeddings; default: last)"
+        "--layer", type=int, metavar="N", help="whose output it compares (0: embeddings; default: the last)"
     )
     parser.add_argument("--idf", action="store_true", help="weigh BERTScore's tokens by their rarity")
     parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")

@@ -80,9 +80,8 @@ class AnswersReport:
 
     def text(self) -> str:
         """The figures as readable text."""
-        lines = [
-            ("exact match", self.exact_match), ("F1", self.f1), ("accuracy (holds a right answer)", self.accuracy)
-        ]  # fmt: skip
+        lines = [("exact match", self.exact_match), ("F1", self.f1)]
+        lines.append(("accuracy (holds a right answer)", self.accuracy))
         lines += [(f"BERTScore {name}", value) for name, value in (self.bert or {}).items()]
         if self.unsupported:
             lines.append(("tokens not in the context", self.unsupported))
@@ -127,9 +126,7 @@ def score(
     )  # fmt: skip
 
 
-def _snippets(
-    asked: OpenQuestions, given: Sequence[Answer], contexts: Path | None
-) -> list[list[str] | None]:
+def _snippets(asked: OpenQuestions, given: Sequence[Answer], contexts: Path | None) -> list[list[str] | None]:
     """The evidence of each question: of the contexts file if there is one, else what the answers say."""
     if contexts is None:
         return [None if answer.context is None else [answer.context] for answer in given]
@@ -143,9 +140,7 @@ def _snippets(
 
 def _unsupported(texts: Sequence[str], snippets: Sequence[list[str] | None]) -> Interval | None:
     """The mean over answers that have tokens and a known context; ``None`` if none has."""
-    shares = np.array(
-        [unsupported(text, known) for text, known in zip(texts, snippets) if known is not None]
-    )
+    shares = np.array([unsupported(text, known) for text, known in zip(texts, snippets) if known is not None])
     shares = shares[~np.isnan(shares)]
     return bootstrap(shares) if len(shares) else None
 

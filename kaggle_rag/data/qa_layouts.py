@@ -112,9 +112,7 @@ def _each(parent: Row, key: str, where: str) -> Iterator[tuple[str, Row]]:
     for number, item in enumerate(items, 1):
         place = f"{where}, {key} {number}"
         if not isinstance(item, dict):
-            raise InputError(
-                f"no object, but {json.dumps(item)[:40]}", where=place, expected="an object"
-            )
+            raise InputError(f"no object, but {json.dumps(item)[:40]}", where=place, expected="an object")
         yield place, item
 
 

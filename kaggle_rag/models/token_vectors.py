@@ -23,7 +23,7 @@ _LONGEST = 512
 
 
 class TokenVectors(NamedTuple):
-    """``ids`` of the tokens of a text, without special ones, and their unit vectors, ``(tokens, d)`` float32."""
+    """``ids`` of a text's tokens, without special ones, and their unit vectors, ``(tokens, d)`` float32."""
 
     ids: list[int]
     vectors: npt.NDArray[np.float32]

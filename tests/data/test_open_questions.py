@@ -88,7 +88,7 @@ def test_the_simplified_natural_questions_give_their_short_answers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "golds"),
     [
-        ('id,prompt,answer\n1,How many?,two\n2,Which?,\n', (("two",), ())),
+        ("id,prompt,answer\n1,How many?,two\n2,Which?,\n", (("two",), ())),
         ('id,prompt,answers\n1,How many?,"[""two"", ""2""]"\n2,Which?,\n', (("two", "2"), ())),
         ('id,prompt,answer\n1,How many?,"[""two""]"\n', (('["two"]',),)),
         ("id,prompt,A,B,answer\n1,How many?,one,two,B\n2,Which?,this,that,\n", (("two",), ())),
@@ -130,7 +130,8 @@ def broken(change):
         ("q.csv", "id,prompt,answer,answers\n1,How many?,two,[]\n", "a column answer and a column answers"),
         ("q.csv", "id,prompt,Answers\n1,How many?,two\n", "did you mean 'answers'"),
         ("q.csv", "id,stem\n1,How many?\n", "column 'prompt' is missing"),
-        ("q.jsonl", '{"id": 1, "prompt": "p", "answers": ["a", 2]}', "row 1, column answers: a right answer is no text, but 2"),
+        ("q.jsonl", '{"id": 1, "prompt": "p", "answers": ["a", 2]}',
+         "column answers: a right answer is no text, but 2"),
         ("q.jsonl", '{"id": 1, "prompt": " "}', "row 1, column prompt: the prompt is empty"),
         ("q.csv", "id,prompt\n", "no rows"),
     ],

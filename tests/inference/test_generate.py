@@ -118,17 +118,21 @@ def test_scores_of_a_file_worked_by_hand(tmp_path, run):
     assert found["f1"]["low"] <= 0.5 <= found["f1"]["high"] and found["bert"] is None
 
 
+GOLDS = ["cedar", "delta"]
+
+
 def test_bertscore_of_equal_answers_is_one_and_is_told_with_its_layer(tmp_path, run):
     encoder = backbone("bert", tmp_path / "bert")
     questions = write_rows(
         tmp_path / "q.jsonl",
-        [{"id": n, "prompt": f"p{n}", "answer": ["amber birch", word]} for n, word in enumerate(["cedar", "delta"])],
+        [{"id": n, "prompt": f"p{n}", "answer": ["amber birch", gold]} for n, gold in enumerate(GOLDS)],
     )  # fmt: skip
     for texts, low, high in ((["amber birch", "delta"], 0.9999, 1.0001), (["heron", ""], -1, 0.99)):
-        answers = write_rows(tmp_path / "a.jsonl", [{"id": n, "answer": text} for n, text in enumerate(texts)])
+        rows = [{"id": n, "answer": text} for n, text in enumerate(texts)]
+        answers = write_rows(tmp_path / "a.jsonl", rows)
         for more in ([], ["--idf"]):
-            words = ["score-answers", answers, questions, "--encoder", encoder, "--layer", "1", *more, "--json"]
-            code, out, _ = run(*words, "--device", "cpu")
+            words = ["score-answers", answers, questions, "--encoder", encoder, "--layer", "1", *more]
+            code, out, _ = run(*words, "--device", "cpu", "--json")
             found = json.loads(out)
             assert code == 0 and f"bert, layer 1{', idf' if more else ''}" in found["bert_of"]
             assert all(low < found["bert"][name]["mean"] < high for name in ("precision", "recall", "f1"))
@@ -140,7 +144,7 @@ def test_questions_without_options_are_searched_and_answered_from_their_contexts
     questions = tmp_path / "nq.jsonl"
     write_rows(questions, [{"question": "Which is the larger moon of Mars?", "answer": ["Phobos"]}])
     contexts = tmp_path / "c.parquet"
-    command = ["contexts", "--questions", questions, "--index", facts_index, "--out", contexts, "--device", "cpu"]
+    command = ["contexts", "--questions", questions, "--index", facts_index, "--out", contexts]
     code, _, err = run(*command)
     assert code == 2 and "column 'id' is missing" in err
     code, _, err = run(*command, "--open", "--set", "contexts.per=option")
@@ -173,8 +177,9 @@ def test_a_multiple_choice_file_is_answered_in_words(model, tmp_path, run):
 
 def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run):
     bare = write_rows(tmp_path / "q.jsonl", [{"id": 1, "prompt": "birch ?"}])
+    encoder = backbone("bert", tmp_path / "bert")
     code, _, err = run(
-        "generate", "--questions", bare, "--out", tmp_path / "a.csv", "--model", backbone("bert", tmp_path / "bert")
+        "generate", "--questions", bare, "--out", tmp_path / "a.csv", "--model", encoder
     )  # fmt: skip
     assert code == 2 and "3 things must be fixed" in err
     for told in ("wrong extension", "1 of 1 questions have no context", "cannot generate"):
@@ -215,7 +220,7 @@ def test_a_check_tells_the_prompts_and_answers_nothing(questions, model, tmp_pat
     ("answers", "golds", "told"),
     [
         ([{"id": 0, "answer": "x"}], [None], "no question has a right answer"),
-        ([{"id": 7, "answer": "x"}], ["x"], "1 of 1 questions have no answer here, and 1 answers are to other"),
+        ([{"id": 7, "answer": "x"}], ["x"], "1 of 1 questions have no answer here, and 1 answers are"),
         ([{"id": 0, "answer": "x"}, {"id": 1, "answer": "x"}], ["x"], "0 of 1 questions"),
         ([{"id": 0, "answer": "x"}, {"id": "0", "answer": "y"}], ["x"], "appears in two rows"),
         ([{"id": 0, "said": "x"}], ["x"], "column 'answer' is missing"),

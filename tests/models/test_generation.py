@@ -154,7 +154,7 @@ def test_a_stop_text_is_looked_for_in_the_answer_alone(folders):
     assert found[0].text == answers(made)[0][0].text
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_one_question_that_does_not_is_told(folders, monkeypatch, capsys):
+def test_a_batch_that_does_not_fit_is_halved_down_to_a_question(folders, monkeypatch, capsys):
     made = generator(folders["llama"], batch_tokens=100_000)
     expected, _ = answers(generator(folders["llama"]))
     real, sizes = made.model.generate, []
@@ -167,7 +167,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_question_that_does_not_is_t
 
     monkeypatch.setattr(made.model, "generate", generate)
     limit = 4
-    assert answers(made)[0] == expected and sizes[0] == len(ROWS) and "out of memory" in capsys.readouterr().err
+    assert answers(made)[0] == expected and sizes[0] == len(ROWS)
+    assert "out of memory" in capsys.readouterr().err
     limit = 0
     with pytest.raises(LimitError, match="one question does not fit"):
         answers(made)
@@ -195,8 +196,8 @@ def test_a_chat_is_asked_in_the_words_of_its_template(folders, tmp_path):
     folder = speaker("llama", tmp_path / "chat")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = (
-        "{% for m in messages %}<s>heron : {{ m['content'] | trim }}</s>{% endfor %}{% if add_generation_prompt %}"
-        "<s>birch :{% endif %}"
+        "{% for m in messages %}<s>heron : {{ m['content'] | trim }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<s>birch :{% endif %}"
     )
     tokenizer.save_pretrained(folder)
     made = generator(folder, chat=True)
@@ -212,14 +213,14 @@ def test_a_chat_is_asked_in_the_words_of_its_template(folders, tmp_path):
 
 def test_questions_that_are_too_long_are_told_by_their_place(folders):
     long = Questions.open_of([{"id": 1, "prompt": "amber"}, {"id": 2, "prompt": "birch " * 40}], "test")
-    with pytest.raises(InputError, match="q.jsonl, question 2: the question alone is longer than the 30 tokens"):
+    with pytest.raises(InputError, match=r"q\.jsonl, question 2: .* longer than the 30 tokens"):
         prompts_of(generator(folders["llama"], max_tokens=30), long, [None, None])
 
 
 @pytest.mark.parametrize(
     ("kind", "settings", "told"),
     [
-        ("llama", {"max_tokens": 120}, "max_tokens 120 and max_new_tokens 12 do not fit into the 128 positions"),
+        ("llama", {"max_tokens": 120}, "120 and max_new_tokens 12 do not fit into the 128 positions"),
         ("llama", {"max_new_tokens": 128}, "a prompt and max_new_tokens 128 do not fit"),
         ("bert", {}, "'bert' is an encoder, which cannot generate"),
         ("endless", {}, "no end token, and no stop text is given"),
@@ -231,9 +232,10 @@ def test_what_cannot_be_generated_is_told_before_weights_are_read(kind, settings
         backbone("bert", folder)
     if kind == "endless":
         speaker("llama", folder)
-        for name, keys in (("tokenizer_config.json", ["eos_token"]), ("generation_config.json", ["eos_token_id"])):
+        ends = {"tokenizer_config.json": "eos_token", "generation_config.json": "eos_token_id"}
+        for name, key in ends.items():
             values = json.loads((folder / name).read_text())
-            (folder / name).write_text(json.dumps({k: v for k, v in values.items() if k not in keys}))
+            (folder / name).write_text(json.dumps({k: v for k, v in values.items() if k != key}))
     with pytest.raises(ConfigError) as raised:
         generator(folder, **settings)
     assert told in str(raised.value)

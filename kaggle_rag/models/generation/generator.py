@@ -135,7 +135,8 @@ class Generator:
         say(f"note: out of memory: answering in batches of {self._tokens:,} tokens")
 
     def _answered(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Answer]:
-        rows = self.tokenizer.pad({"input_ids": [list(prompt.ids) for prompt in prompts]}, return_tensors="pt")
+        given = {"input_ids": [list(prompt.ids) for prompt in prompts]}
+        rows = self.tokenizer.pad(given, return_tensors="pt")
         ids, mask = (rows[key].to(self.model.device) for key in ("input_ids", "attention_mask"))
         start = ids.shape[1] if self.family == DECODER else 1
         stop = [StopTexts(self.tokenizer, self.settings.stop, start)] if self.settings.stop else None

@@ -1,4 +1,4 @@
-"""From a question and its context to the prompt that a model continues, within what the model has room for."""
+"""From a question and its context to the prompt that a model continues, within the room of the model."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def _in_chat(layout: Layout, tokenizer: Any) -> Layout:
             cure="leave chat out: the model continues the prompt itself",
         )  # fmt: skip
     if layout.second:
-        raise ConfigError(
-            "a chat has no second segment", where="generate.template", expected="first alone"
-        )
+        raise ConfigError("a chat has no second segment", where="generate.template", expected="first alone")
     said = [{"role": "user", "content": _HERE}]
     whole = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
     before, _, after = (part.replace("{", "{{").replace("}", "}}") for part in whole.partition(_HERE))
@@ -100,8 +98,8 @@ def room_of(settings: GenerationSettings, positions: int | None, *, family: str)
         return settings.max_tokens or min(MAX_TOKENS, (positions or MAX_TOKENS + taken) - taken)
     wanted = f"max_tokens {settings.max_tokens:,}" if settings.max_tokens else "a prompt"
     raise ConfigError(
-        f"{wanted} and max_new_tokens {settings.max_new_tokens:,} do not fit into the {positions:,} positions "
-        "of the model",
+        f"{wanted} and max_new_tokens {settings.max_new_tokens:,} do not fit into the {positions:,} "
+        "positions of the model",
         where="generate", cure="lower max_new_tokens (--max-new-tokens) or max_tokens (--max-tokens)",
     )  # fmt: skip
 
@@ -109,7 +107,9 @@ def room_of(settings: GenerationSettings, positions: int | None, *, family: str)
 class PromptWriter:
     """Writes prompts of at most ``max_tokens`` tokens; a context loses its end, a question nothing."""
 
-    def __init__(self, tokenizer: Any, layout: Layout, max_tokens: int, *, family: str, snippets: int) -> None:
+    def __init__(
+        self, tokenizer: Any, layout: Layout, max_tokens: int, *, family: str, snippets: int
+    ) -> None:
         self._writer = Writer(tokenizer, layout, max_tokens)
         self._snippets = snippets
         # A decoder would go on behind the end of its text.
