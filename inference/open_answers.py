@@ -19,8 +19,8 @@ examples:
       --out squad.parquet
   python -m inference generate --config solution.yaml --stop '\\n' --beams 4 --check
 
-QUESTIONS is a .csv, .parquet or .jsonl file with id and prompt (and options, if it has them), a SQuAD .json, or
-Natural Questions (open or simplified) as .jsonl. docs/open-answers.md documents the settings of generate."""
+QUESTIONS is a .csv, .parquet or .jsonl file with id and prompt (and options, if it has them), a SQuAD .json,
+or Natural Questions as .jsonl. docs/open-answers.md documents the settings of generate."""
 
 SCORE = """\
 examples:
@@ -28,7 +28,7 @@ examples:
   python -m inference score-answers squad.parquet dev-v2.0.json --encoder roberta-large/ --layer 17 --idf
 
 ANSWERS has id and answer. The share of tokens that are not from the context is measured where ANSWERS has
-what was read (generate writes it), or with --contexts-file. docs/open-answers.md tells what each figure is."""
+what was read (generate writes it), or with --contexts-file. docs/open-answers.md says what a figure is."""
 
 # Flags of `generate` that are settings of the section by that name, with their types' names in --help.
 _SETTINGS = {
