@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · blend · score · report · ask · bundle · rehearse · demo"""
+"""python -m inference  contexts · submit · generate · blend · score · score-answers · report · ask · …"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from inference import open_answers
 from inference.arguments import note_unused, solution_flags, solution_of
 from inference.asking import command as asking
 from inference.notebook.rehearsal import command as rehearsal
@@ -56,6 +57,11 @@ examples:
   python -m inference score submission.csv train.csv
 
 COMMAND --help lists its flags; docs/settings.md documents solution.yaml."""
+
+
+def _contexts_flags(parser: argparse.ArgumentParser) -> None:
+    solution_flags(parser)
+    parser.add_argument("--open", action="store_true", help="QUESTIONS have no options: for generate")
 
 
 def _submit_flags(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +151,7 @@ def _contexts(arguments: argparse.Namespace) -> int:
     from inference.checks import check_contexts
 
     solution, faults = solution_of(arguments)
-    inputs = check_contexts(solution, faults)
+    inputs = check_contexts(solution, faults, is_open=arguments.open)
     note_unused(solution, arguments)
     from inference.contexts import contexts_to_file
 
@@ -242,11 +248,19 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 PROGRAM = Program(
-    "inference", "Answer multiple-choice questions from an index.", _OVERVIEW,
+    "inference", "Answer questions from an index.", _OVERVIEW,
     {
-        "contexts": Command("find and write the context of each question", _contexts, solution_flags),
+        "contexts": Command("find and write the context of each question", _contexts, _contexts_flags),
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
+        "generate": Command(
+            "answer questions in words", open_answers.generate, open_answers.generate_flags,
+            open_answers.GENERATE,
+        ),
         "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
+        "score-answers": Command(
+            "compute exact match, F1, accuracy and BERTScore of answers in words", open_answers.score,
+            open_answers.score_flags, open_answers.SCORE,
+        ),
         "report": Command(
             "show why a run answered as it did, as one HTML page", _report, _report_flags, _REPORT
         ),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
+from kaggle_rag.data.open_questions import OpenQuestions
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.data.submission import is_submission, read_ids
@@ -82,8 +83,13 @@ class Inputs(NamedTuple):
     bad_rows: tuple[InputError, ...] = ()
 
 
-def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Inputs:
-    """Raise all faults of a run of ``contexts``; return what was read to find them."""
+def check_contexts(
+    solution: Solution, faults: Sequence[KitError] = (), *, is_open: bool = False
+) -> Inputs:
+    """Raise all faults of a run of ``contexts``; return what was read to find them.
+
+    With ``is_open``, the questions are of any layout that `OpenQuestions` reads, without options.
+    """
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
@@ -94,12 +100,31 @@ def check_contexts(solution: Solution, faults: Sequence[KitError] = ()) -> Input
     inputs = None
     if solution.questions:
         with gathered.check():
-            inputs = _limited(Questions.read(solution.questions), solution.limit)
+            path = solution.questions
+            questions = OpenQuestions.read(path).questions if is_open else Questions.read(path)
+            inputs = _limited(questions, solution.limit)
+            if not questions.width:
+                _require_a_query(solution)
     check_models(gathered, solution, search=True, encodes=True)
     _check_ram(gathered, solution, search=True)
     gathered.tell()
     assert inputs
     return inputs
+
+
+def _require_a_query(solution: Solution) -> None:
+    """Raise ``ConfigError`` where questions without options would have no query, or no context."""
+    settings = solution.contexts
+    if settings.per == "option":
+        raise ConfigError(
+            "these questions have no options", where="contexts.per: option", cure="set per: question"
+        )
+    for name in ("forms", "instruction_forms"):
+        if "all" not in getattr(settings, name):
+            raise ConfigError(
+                "these questions have no options to search by", where=f"contexts.{name}",
+                expected="all among the forms",
+            )  # fmt: skip
 
 
 def check_submit(

@@ -10,9 +10,12 @@ from kaggle_rag.config import ContextSettings, Solution
 # Settings of a solution that a program does not read. In a solution.yaml they are for the other programs;
 # typed for this one, they were meant to have an effect.
 _UNREAD = {
-    "contexts": ("contexts_file", "rankers", "blend", "stack", "out_of_fold", "top"),
-    "ask": ("questions", "contexts_file", "out", "out_of_fold", "top", "limit"),
-    "submit": (),
+    "contexts": ("contexts_file", "rankers", "blend", "stack", "out_of_fold", "top", "generate"),
+    "ask": ("questions", "contexts_file", "out", "out_of_fold", "top", "limit", "generate"),
+    "submit": ("generate",),
+    "generate": (
+        "index", "encoder", "encoders", "contexts", "rankers", "blend", "stack", "out_of_fold", "top"
+    ),
 }
 
 
@@ -23,13 +26,15 @@ def idle(
 
     Parameters
     ----------
-    program : ``contexts``, ``submit`` or ``ask``.
+    program : a key of `_UNREAD`.
     typed : the keys of ``--set``.
     without_contexts : the flag of ``submit``.
     """
     for key in typed:
         if (top := key.split(".")[0]) in _UNREAD[program]:
             yield f"{key} has no effect: {program} does not read {top}"
+    if program == "generate":
+        return
     search = program != "submit" or not (without_contexts or solution.contexts_file)
     if search:
         yield from _idle_search(solution)

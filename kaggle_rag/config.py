@@ -168,6 +168,60 @@ class LimitSettings(Section):
     )
 
 
+class GenerationSettings(Section):
+    """How a model answers in words (``python -m inference generate``)."""
+
+    model: ModelName | None = Field(
+        None, description="a decoder or an encoder-decoder: folder or hub name"
+    )
+    template: dict[str, Any] | None = Field(
+        None,
+        description="another layout of the prompt: {first: ...} with the fields {context}, {prompt} and, of "
+        "questions with options, {options}",
+    )
+    chat: bool = Field(False, description="ask by the tokenizer's chat template, as of instructed models")
+    snippets: int = Field(0, ge=0, description="snippets of a context to read (0: all that fit)")
+    max_tokens: int | None = Field(
+        None, ge=1,
+        description="longest prompt, in tokens (default: 1,024, or what the model has room for); a context "
+        "loses its end",
+    )  # fmt: skip
+    max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+    stop: tuple[str, ...] = Field((), description="texts that end an answer, and are no part of it")
+    beams: int = Field(1, ge=1, description="beams of a beam search (1: the most likely token each time)")
+    temperature: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="sample at this temperature (0: do not sample)"
+    )
+    top_k: int = Field(0, ge=0, description="sample among so many of the most likely tokens (0: all)")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="sample among the most likely tokens that have this probability together"
+    )
+    seed: int = Field(0, ge=0, description="of what is sampled; each question has its own random numbers")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the weights (auto: the GPU's half precision, or fp32 on a CPU)"
+    )
+    load_in_4bit: bool = Field(False, description="keep the weights in 4-bit NormalFloat")
+    batch_tokens: int | None = Field(
+        None, ge=1,
+        description="padded tokens, with the answers, of a batch (default: 2,048 on a CPU, 16,384 on a GPU)",
+    )  # fmt: skip
+
+    @field_validator("stop")
+    @classmethod
+    def _some_text(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(stop):
+            raise ValueError("a stop text is empty: every answer would end before it begins")
+        return stop
+
+    @model_validator(mode="after")
+    def _one_search(self) -> GenerationSettings:
+        if self.beams > 1 and self.temperature:
+            raise ValueError("beams search for the most likely answer and temperature samples: give one")
+        if not self.temperature and (self.top_k or self.top_p < 1):
+            raise ValueError("top_k and top_p narrow down what is sampled: give a temperature too")
+        return self
+
+
 class Solution(Section):
     """Everything that turns questions into a submission."""
 
@@ -203,6 +257,7 @@ class Solution(Section):
         None, ge=1, description="for a trial: only the first questions of the file"
     )
     limits: LimitSettings = LimitSettings()
+    generate: GenerationSettings = GenerationSettings()
 
     @field_validator("rankers")
     @classmethod

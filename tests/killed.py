@@ -51,3 +51,28 @@ def kill_training(step, *words):
     child.start()
     child.join()
     return child.exitcode
+
+
+def _generate(count, words):
+    from inference.__main__ import main
+    from inference.answer_batches import AnswerBatches
+
+    add, added = AnswerBatches.add, []
+
+    def kill(batches, rows, answers):
+        add(batches, rows, answers)
+        added.append(rows)
+        if len(added) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    AnswerBatches.add = kill
+    sys.argv = ["inference", *words]
+    sys.exit(main())
+
+
+def kill_generation(count, *words):
+    """The exit code of ``python -m inference`` with these words, which kills itself after so many batches."""
+    child = _PROCESSES.Process(target=_generate, args=(count, words))
+    child.start()
+    child.join()
+    return child.exitcode

@@ -251,7 +251,8 @@ def _of_question(
             where=path, cure=_MAKE,
         )  # fmt: skip
     by_option = tuple(contexts.get((key, letter)) for letter in LETTERS[: len(options)])
-    if any(option is not None and context is None for option, context in zip(options, by_option)):
+    missing = any(o is not None and context is None for o, context in zip(options, by_option))
+    if missing or not by_option:
         raise ArtifactError(f"no context for the question {key!r}", where=path, cure=_MAKE)
     return QuestionContexts(None, by_option)
 

@@ -127,10 +127,19 @@ class Questions:
     @classmethod
     def from_rows(cls, rows: Sequence[Row], where: str) -> Questions:
         """Build the table from dictionaries, checking every row; ``where`` names their source."""
-        columns = _columns(rows)
-        letters = _option_columns(columns, where)
+        return cls._of(rows, _option_columns(_columns(rows), where), where)
+
+    @classmethod
+    def open_of(cls, rows: Sequence[Row], where: str) -> Questions:
+        """The same of questions without options, which are answered in words: ``width`` is 0."""
+        return cls._of(rows, "", where)
+
+    @classmethod
+    def _of(cls, rows: Sequence[Row], letters: str, where: str) -> Questions:
         check_ids([row.get("id") for row in rows], where)
-        options = [_options(row, letters, f"{where}, row {n}") for n, row in enumerate(rows, 1)]
+        options: list[tuple[str | None, ...]] = [
+            _options(row, letters, f"{where}, row {n}") if letters else () for n, row in enumerate(rows, 1)
+        ]
         return cls(
             ids=tuple(_id(row["id"]) for row in rows),
             prompts=tuple(_prompt(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)),

@@ -170,7 +170,7 @@ class Asked:
         self.tokens, self._queue = tokens, deque[npt.NDArray[np.int64]]()
         for start in range(0, len(self._sizes), group or len(self._sizes)):
             some = self._sizes[start : start + (group or len(self._sizes))]
-            self._queue += [start + chosen for chosen in _batches(some, tokens)]
+            self._queue += [start + chosen for chosen in by_length(some, tokens)]
         while self._queue:
             chosen = self._current = self._queue.popleft()
             rows, length = self._sizes[chosen[0]]
@@ -194,7 +194,7 @@ class Asked:
         self.tokens = min(self.tokens, rows * length * len(self._current)) // 2
         say(f"note: out of memory: asking in batches of {self.tokens:,} tokens")
         sizes = [self._sizes[n] for n in left]
-        self._queue = deque(left[chosen] for chosen in _batches(sizes, self.tokens))
+        self._queue = deque(left[chosen] for chosen in by_length(sizes, self.tokens))
 
     def answer(self, rows: npt.NDArray[np.int64], logits: torch.Tensor) -> None:
         """Keep the logits of a batch, ``(len(rows), options)``."""
@@ -212,7 +212,7 @@ def too_large() -> LimitError:
     )
 
 
-def _batches(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+def by_length(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
     """Units of similar length, longest first, of at most ``tokens`` padded tokens (or one unit).
 
     ``sizes`` are the rows of each unit, and the length of its longest.
