@@ -242,14 +242,14 @@ def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, p
 
 
 def test_a_node_that_does_not_see_the_work_folder_says_so_and_does_not_make_it(plan, tmp_path):
-    from wiki_index.steps.ray_encode import EncodeJob, Share, Worker
+    from kaggle_rag.runtime.crew import Share, Worker
+    from wiki_index.steps.ray_encode import EncodeJob
 
     elsewhere = dataclasses.replace(plan, out=tmp_path / "not" / "mounted", encoders={})
     card = plan.encoders["tiny"].card
-    token = elsewhere.work / ".token.part"
-    job = EncodeJob(elsewhere, "tiny", card, card.name, VectorLayout(10, card.dim), token, Share(1, 0))
+    job = EncodeJob(elsewhere, "tiny", card, card.name, VectorLayout(10, card.dim))
     with pytest.raises(ArtifactError, match=r"on node .*does not see the work folder"):
-        Worker(job).open()
+        Worker(job, Share(1, 0), elsewhere.work / ".token.part").open()
     assert not (tmp_path / "not").exists()
 
 
@@ -260,7 +260,10 @@ def on_ray(plan, tmp_path, *more):
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_without_the_package_the_message_says_what_to_install(dry, plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
+    # Both would stand as they were imported with the package, one as an attribute of its folder too.
     monkeypatch.delitem(sys.modules, "wiki_index.steps.ray_encode", raising=False)
+    monkeypatch.delitem(sys.modules, "kaggle_rag.runtime.crew", raising=False)
+    monkeypatch.delattr("kaggle_rag.runtime.crew", raising=False)
     assert call(*on_ray(plan, tmp_path, "--workers", "ray", *dry), monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert 'pip install "ray[data]' in said and "distributed" in said and not list(tmp_path.iterdir())
