@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · blend · score · report · ask · bundle · rehearse · demo"""
+"""python -m inference  contexts · submit · predict · blend · score · report · ask · bundle · rehearse · …"""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from inference import predict_command
 from inference.arguments import note_unused, solution_flags, solution_of
 from inference.asking import command as asking
 from inference.notebook.rehearsal import command as rehearsal
+from kaggle_rag.runtime.cluster import cluster_flags, cluster_of
 from kaggle_rag.runtime.errors import ConfigError, run_program
 from kaggle_rag.runtime.flags import OldName, count_of
 from kaggle_rag.runtime.program import Command, Program
@@ -22,6 +24,16 @@ examples:
 
 QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and optionally
 context and is_question. Rows with a context are answered from it, the others from the index."""
+
+_CONTEXTS = """\
+examples:
+  python -m inference contexts --questions test.csv --index index/ --out contexts.parquet
+  python -m inference contexts --questions generated.jsonl --index /nfs/index --out /nfs/contexts.parquet \\
+      --workers ray --ray-address auto
+
+With --workers ray, batches of questions are searched wherever a cluster has room, on its GPUs if it has
+any, and a lost node's batches are searched again elsewhere. The folder of OUT, the index and the kit must
+be at the same path on every node. A killed run resumes, with Ray or without."""
 
 _BLEND = """\
 examples:
@@ -76,6 +88,11 @@ def _submit_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="TIME", help="end in this time, e.g. 8.5h or 40m")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
     parser.add_argument("--sample", type=Path, help="sample_submission.csv; its ids must match the questions")
+
+
+def _contexts_flags(parser: argparse.ArgumentParser) -> None:
+    solution_flags(parser)
+    cluster_flags(parser, "search")
 
 
 def _score_flags(parser: argparse.ArgumentParser) -> None:
@@ -145,11 +162,12 @@ def _contexts(arguments: argparse.Namespace) -> int:
     from inference.checks import check_contexts
 
     solution, faults = solution_of(arguments)
+    cluster = cluster_of(arguments, solution.device)
     inputs = check_contexts(solution, faults)
     note_unused(solution, arguments)
     from inference.contexts import contexts_to_file
 
-    wrote = contexts_to_file(solution, inputs.questions)
+    wrote = contexts_to_file(solution, inputs.questions, cluster)
     print(f"{solution.out}: " + ("ready" if wrote else "already complete for these inputs; nothing to do"))
     return 0
 
@@ -244,8 +262,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 PROGRAM = Program(
     "inference", "Answer multiple-choice questions from an index.", _OVERVIEW,
     {
-        "contexts": Command("find and write the context of each question", _contexts, solution_flags),
+        "contexts": Command(
+            "find and write the context of each question", _contexts, _contexts_flags, _CONTEXTS
+        ),
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
+        "predict": Command(
+            "answer any number of questions and keep the probabilities",
+            predict_command.run, predict_command.flags, predict_command.EXAMPLES,
+        ),
         "score": Command("compute MAP@k and precision@k of a submission", _score, _score_flags),
         "report": Command(
             "show why a run answered as it did, as one HTML page", _report, _report_flags, _REPORT

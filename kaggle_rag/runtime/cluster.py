@@ -1,4 +1,4 @@
-"""Which cluster work is spread over, and the flags that say so; `kaggle_rag.runtime.crew` does the spreading."""
+"""Which cluster work is spread over (by `kaggle_rag.runtime.crew`), and the flags that say so."""
 
 from __future__ import annotations
 

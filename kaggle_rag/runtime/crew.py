@@ -100,10 +100,10 @@ class Job(Protocol):
 
 
 class Tasks(NamedTuple):
-    """``count`` tasks, taken one at a time as actors become free; ``unit`` is what messages call one."""
+    """``number`` tasks, taken one at a time as actors become free; ``unit`` is what messages call one."""
 
     each: Iterable[Task]
-    count: int
+    number: int
     unit: str
 
 
@@ -200,12 +200,12 @@ class _Run:
 
     def __init__(self, job: Job, share: Share, tasks: Tasks, token: Path, bar: Bar) -> None:
         self._share, self._bar, self._unit = share, bar, tasks.unit
-        self._tasks, self._unfinished = iter(tasks.each), tasks.count
+        self._tasks, self._unfinished = iter(tasks.each), tasks.number
         self._lost: deque[Task] = deque()
         self._busy: dict[Any, tuple[Any, Task | None]] = {}
         self._losses: Counter[Task | None] = Counter()
-        actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0)(Worker)
-        self._new_actor = lambda: actor.remote(job, share, token)
+        self._given = job, share, token
+        self._actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0)(Worker)
 
     def finished(self) -> Iterator[tuple[Task, Any]]:
         while self._unfinished:
@@ -233,7 +233,7 @@ class _Run:
     def _start_actors(self) -> None:
         """Start an actor for each slot of the cluster; one even if it has none, for autoscalers."""
         while len(self._busy) < min(max(1, self._share.slots()), self._unfinished):
-            actor = self._new_actor()
+            actor = self._actor.remote(*self._given)
             self._busy[actor.open.remote()] = actor, None
         self._bar.set_postfix_str(f"{self._in_progress()} Ray workers")
 
