@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import random
+import tracemalloc
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -137,6 +138,24 @@ def test_a_stream_gives_what_reading_the_whole_file_gives(order, per, tmp_path):
     rest = [*stream.spans(skip={0, 8})]
     assert [span.start for span in rest] == [4, 12, 16]
     assert [span.contexts for span in rest] == [spans[n].contexts for n in (1, 3, 4)]
+
+
+def test_a_stream_holds_a_few_questions_at_a_time(tmp_path):
+    questions = table(range(2_000))
+    write_contexts(tmp_path / "c.parquet", questions, found(questions), {})
+
+    def peak(work):
+        tracemalloc.start()
+        work()
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    stream = ContextStream(tmp_path / "c.parquet", questions, 50)
+    assert 4 * peak(lambda: sum(span.start for span in stream.spans())) < peak(
+        lambda: read_contexts(tmp_path / "c.parquet", questions)
+    )
 
 
 def test_a_stream_refuses_what_reading_the_file_refuses(tmp_path):

@@ -39,7 +39,8 @@ def place(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     questions = Questions.read(first(TEST, COUNT, folder / "q.csv"))
     first(TEST_ANSWERS, COUNT, folder / "answers.csv")
-    contexts = [QuestionContexts(Context(lines_as_snippets(f"{p}\nIt is."), ()), ()) for p in questions.prompts]
+    texts = [lines_as_snippets(f"{prompt}\nIt is.") for prompt in questions.prompts]
+    contexts = [QuestionContexts(Context(snippets, ()), ()) for snippets in texts]
     order = [*reversed(range(COUNT))]
     write_contexts(folder / "c.parquet", questions.take(order), [contexts[row] for row in order], {})
     return folder

@@ -1,4 +1,4 @@
-"""Contexts and predictions on a Ray cluster of two local nodes: lost nodes, kills, errors, and without Ray."""
+"""Contexts and predictions on a Ray cluster of two local nodes: lost nodes, errors, and without Ray."""
 
 import dataclasses
 import json
