@@ -57,6 +57,7 @@ def predictions_to_folder(
     ------
     KitError : the folder holds predictions of something else; whatever a ranker raises.
     """
+    solution = _anywhere(solution) if cluster else solution
     check_rankers_open(solution, cluster)
     # The contexts are ready: the rows of their file may be of another index.
     solution = solution.model_copy(update={"index": None})
@@ -75,6 +76,15 @@ def predictions_to_folder(
                 stage.questions = len(inputs.questions)
                 _Answering(solution, settings, name, store, crew).run(stage)
         log.write(folder / "run.json", mix=mix_of(solution), seen=seen.as_json())
+
+
+def _anywhere(solution: Solution) -> Solution:
+    """Rankers without devices of their own: an actor has its share, and this machine may have none."""
+    rankers = tuple(
+        each.model_copy(update={"options": {k: v for k, v in each.options.items() if k != "device"}})
+        for each in solution.rankers
+    )
+    return solution.model_copy(update={"rankers": rankers})
 
 
 def _crew(cluster: Cluster | None) -> contextlib.AbstractContextManager[Crew | None]:

@@ -63,9 +63,7 @@ class AnswerJob:
     def open(self, share: Share) -> Callable[[int], list[str]]:
         """Load the ranker, which stays; what is returned gives the ranker's notes on a batch."""
         resources, handed = Resources.open(_of_actor(self.solution, share)), HandedOut(self.folder)
-        # An actor sees no other device than those of its share.
-        options = {key: value for key, value in self.settings.options.items() if key != "device"}
-        ranker = unopened(self.settings.model_copy(update={"options": options}), resources).__enter__()
+        ranker = unopened(self.settings, resources).__enter__()
 
         def answer(start: int) -> list[str]:
             asked = handed.read(start)
