@@ -41,7 +41,7 @@ class Batches:
     def missing(self) -> list[int]:
         """The batches that are not finished."""
         # The folder is listed: what was once asked for in vain may, on NFS, stay away for a while.
-        finished = {path.name for path in self.work.folder.iterdir()}
+        finished = {path.name for path in self.work.folder.glob("*.parquet")}
         return [start for start in self.starts if self.path(start).name not in finished]
 
 
