@@ -63,8 +63,8 @@ def _with_ids(part: Path, questions: Questions, rows: range, ids: pa.Array) -> p
         raise ArtifactError(
             "contexts of other questions, or damaged", where=part, cure="remove this file and rerun"
         ) from error
-    if len(set(taken)) < len(rows):
-        raise ArtifactError("lacks contexts of its questions", where=part, cure="remove this file and rerun")
+    if lacking := sorted({*rows} - {*taken}):
+        raise no_context(id_text(questions.ids[lacking[0]]), part)
     return table.set_column(table.schema.get_field_index("id"), "id", ids.take(pa.array(taken)))
 
 

@@ -110,7 +110,7 @@ def test_a_part_of_other_questions_leaves_no_file(tmp_path):
         join_contexts(tmp_path / "c.parquet", questions, parts, {})
     short = questions.take(range(3))
     write_contexts(tmp_path / "0.parquet", short, found(short), {})
-    with pytest.raises(ArtifactError, match="lacks contexts"):
+    with pytest.raises(ArtifactError, match="no context for the question '3'"):
         join_contexts(tmp_path / "c.parquet", questions, parts, {})
     assert not (tmp_path / "c.parquet").exists() and not [*tmp_path.glob(".*")]
 
