@@ -1,4 +1,4 @@
-"""python -m inference  contexts · submit · generate · blend · score · score-answers · report · ask · …"""
+"""python -m inference  contexts · submit · predict · generate · score · blend · report · ask · bundle · …"""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from inference import open_answers
+from inference import open_answers, predict_command
 from inference.arguments import note_unused, solution_flags, solution_of
 from inference.asking import command as asking
 from inference.notebook.rehearsal import command as rehearsal
+from kaggle_rag.runtime.cluster import cluster_flags, cluster_of
 from kaggle_rag.runtime.errors import ConfigError, run_program
 from kaggle_rag.runtime.flags import OldName, count_of
 from kaggle_rag.runtime.program import Command, Program
@@ -23,6 +24,16 @@ examples:
 
 QUESTIONS is a .csv, .parquet or .jsonl file with id, prompt, A, B, ... and optionally
 context and is_question. Rows with a context are answered from it, the others from the index."""
+
+_CONTEXTS = """\
+examples:
+  python -m inference contexts --questions test.csv --index index/ --out contexts.parquet
+  python -m inference contexts --questions generated.jsonl --index /nfs/index --out /nfs/contexts.parquet \\
+      --workers ray --ray-address auto
+
+With --workers ray, batches of questions are searched wherever a cluster has room, on its GPUs if it has
+any, and a lost node's batches are searched again elsewhere. The folder of OUT, the index and the kit must
+be at the same path on every node. A killed run resumes, with Ray or without."""
 
 _BLEND = """\
 examples:
@@ -59,11 +70,6 @@ examples:
 COMMAND --help lists its flags; docs/settings.md documents solution.yaml."""
 
 
-def _contexts_flags(parser: argparse.ArgumentParser) -> None:
-    solution_flags(parser)
-    parser.add_argument("--open", action="store_true", help="QUESTIONS have no options: for generate")
-
-
 def _submit_flags(parser: argparse.ArgumentParser) -> None:
     solution_flags(parser)
     parser.add_argument("--contexts-file", help="contexts.parquet to use instead of searching --index")
@@ -82,6 +88,12 @@ def _submit_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="TIME", help="end in this time, e.g. 8.5h or 40m")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
     parser.add_argument("--sample", type=Path, help="sample_submission.csv; its ids must match the questions")
+
+
+def _contexts_flags(parser: argparse.ArgumentParser) -> None:
+    solution_flags(parser)
+    parser.add_argument("--open", action="store_true", help="QUESTIONS have no options: for generate")
+    cluster_flags(parser, "search")
 
 
 def _score_flags(parser: argparse.ArgumentParser) -> None:
@@ -151,11 +163,12 @@ def _contexts(arguments: argparse.Namespace) -> int:
     from inference.checks import check_contexts
 
     solution, faults = solution_of(arguments)
+    cluster = cluster_of(arguments, solution.device)
     inputs = check_contexts(solution, faults, is_open=arguments.open)
     note_unused(solution, arguments)
     from inference.contexts import contexts_to_file
 
-    wrote = contexts_to_file(solution, inputs.questions)
+    wrote = contexts_to_file(solution, inputs.questions, cluster)
     print(f"{solution.out}: " + ("ready" if wrote else "already complete for these inputs; nothing to do"))
     return 0
 
@@ -250,8 +263,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 PROGRAM = Program(
     "inference", "Answer questions from an index.", _OVERVIEW,
     {
-        "contexts": Command("find and write the context of each question", _contexts, _contexts_flags),
+        "contexts": Command(
+            "find and write the context of each question", _contexts, _contexts_flags, _CONTEXTS
+        ),
         "submit": Command("answer questions and write submission.csv", _submit, _submit_flags, _SUBMIT),
+        "predict": Command(
+            "answer any number of questions and keep the probabilities",
+            predict_command.run, predict_command.flags, predict_command.EXAMPLES,
+        ),
         "generate": Command(
             "answer questions in words", open_answers.generate, open_answers.generate_flags,
             open_answers.GENERATE,

@@ -11,8 +11,10 @@ from kaggle_rag.runtime.flags import ENCODER_HELP, encoders_of
 _FLAGS = ("questions", "index", "contexts_file", "out", "encoder", "encoders", "device", "top", "limit")
 
 
-def solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
-    """Add the flags of `Solution`; ``files``: those of its questions and of what is written too."""
+def solution_flags(
+    parser: argparse.ArgumentParser, *, files: bool = True, out: str = "the file to write"
+) -> None:
+    """Add the flags of `Solution`; ``files``: those of its questions and of ``out`` that is written too."""
     parser.add_argument("--config", metavar="YAML", help="solution.yaml; flags override it")
     parser.add_argument("--index", help="folder written by python -m wiki_index build")
     parser.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
@@ -23,7 +25,7 @@ def solution_flags(parser: argparse.ArgumentParser, *, files: bool = True) -> No
     )
     if files:
         parser.add_argument("--questions", help="test.csv, .parquet or .jsonl")
-        parser.add_argument("--out", help="the file to write")
+        parser.add_argument("--out", help=out)
         parser.add_argument("--limit", metavar="N", help="for a trial: only the first N questions")
 
 
@@ -47,5 +49,6 @@ def note_unused(solution: Any, arguments: argparse.Namespace) -> None:
     from inference.idle import idle
 
     typed = [change.partition("=")[0].strip() for change in arguments.set]
-    for note in idle(solution, arguments.command, typed=typed):
+    blind = getattr(arguments, "without_contexts", False)
+    for note in idle(solution, arguments.command, typed=typed, without_contexts=blind):
         print("note: " + note, file=sys.stderr)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kaggle_rag.config import RankerSettings, Solution
-from kaggle_rag.data.contexts import QuestionContexts, read_contexts
+from kaggle_rag.data.contexts import QuestionContexts, read_contexts, require_context_columns
 from kaggle_rag.data.open_questions import OpenQuestions
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.data.submission import is_submission, read_ids
+from kaggle_rag.data.tables import READERS, column_names
 from kaggle_rag.ensembling.cascade import OutOfFold
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.index.manifest import MANIFEST
@@ -55,14 +56,30 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
         raise ConfigError("this is inside the index", where=out, cure="choose another --out")
     if out.exists() and not out.is_file():
         raise ConfigError("not a file that could be written", where=out, cure="choose another --out")
+    _require_writable(out.parent)
+
+
+def _check_out_folder(out: Path) -> None:
+    """Refuse, before any work, an ``out`` that is no folder, or is not writable."""
+    if out.suffix.lower() in (".csv", *READERS):
+        raise ConfigError(
+            f"{out.name!r} is the name of a file", where="--out",
+            expected="a folder, such as teacher.predictions: each ranker writes a file into it",
+        )  # fmt: skip
+    if out.exists() and not out.is_dir():
+        raise ConfigError("a file exists where a folder is needed", where=out, cure="choose another --out")
+    _require_writable(out if out.exists() else out.parent)
+
+
+def _require_writable(folder: Path) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         # The system would name the temporary file.
-        error.filename = str(out.parent)
+        error.filename = str(folder)
         raise InputError(
-            f"cannot write here ({error.strerror})", where=out.parent, cure="choose another --out"
+            f"cannot write here ({error.strerror})", where=folder, cure="choose another --out"
         ) from error
 
 
@@ -168,6 +185,40 @@ def check_submit(
     if inputs and solution.out and search:
         with gathered.check():
             _require_disk(solution, len(inputs.questions))
+    check_rankers(gathered, solution)
+    gathered.tell()
+    assert inputs
+    return inputs
+
+
+def check_predict(
+    solution: Solution, *, without_contexts: bool, faults: Sequence[KitError] = ()
+) -> Inputs:
+    """Raise all faults of a run of ``predict``; return what was read to find them: no contexts."""
+    gathered = Gathered()
+    gathered.faults += faults
+    with gathered.check():
+        given(solution, "questions", "out")
+    if not without_contexts and solution.contexts_file is None:
+        gathered.faults.append(
+            ConfigError(
+                "nothing to answer from", expected="--contexts-file, or --without-contexts",
+                cure="make the contexts first: python -m inference contexts",
+            )
+        )
+    if solution.out:
+        with gathered.check():
+            _check_out_folder(solution.out)
+    inputs = None
+    if solution.questions:
+        with gathered.check():
+            inputs = _limited(Questions.read(solution.questions), solution.limit)
+    if solution.contexts_file and not without_contexts:
+        with gathered.check():
+            require_context_columns(column_names(solution.contexts_file), solution.contexts_file)
+    unindexed = solution.model_copy(update={"index": None})
+    check_models(gathered, unindexed, search=False, encodes=uses_encoder(solution))
+    _check_ram(gathered, unindexed, search=False)
     check_rankers(gathered, solution)
     gathered.tell()
     assert inputs

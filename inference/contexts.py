@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from inference.context_batches import ContextBatches
 from kaggle_rag.config import ContextSettings, Solution
-from kaggle_rag.data.contexts import read_contexts, read_notes
+from kaggle_rag.data.context_files import ContextStream
+from kaggle_rag.data.contexts import read_notes
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.resources import Resources
+from kaggle_rag.retrieval.retriever import batch_size
+from kaggle_rag.runtime.cluster import Cluster
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.limits import stage
 
+# Questions whose contexts are looked through at a time.
+_SPAN = 512
 
-def contexts_to_file(solution: Solution, questions: Questions) -> bool:
+
+def contexts_to_file(solution: Solution, questions: Questions, cluster: Cluster | None = None) -> bool:
     """Write the contexts to ``out``; return ``False`` if it already holds exactly these.
 
-    Batches are stored next to ``out`` until all are complete, so a killed run can resume.
+    Batches are stored next to ``out`` until all are complete, so a killed run can resume, on a cluster or
+    without one.
     """
     assert solution.out
     notes = _notes(solution)
     existing = _of_today(read_notes(solution.out))
     if existing == notes:
-        read_contexts(solution.out, questions)
+        for _ in ContextStream(solution.out, questions, _SPAN).spans():
+            """Whatever is wrong with a row is raised."""
         return False
     if existing is None and solution.out.exists():
         raise ArtifactError(
@@ -35,6 +44,9 @@ def contexts_to_file(solution: Solution, questions: Questions) -> bool:
         )
     if existing is not None:
         _refuse_other(solution.out, existing, notes)
+    if cluster:
+        _on_cluster(cluster, solution, questions, notes)
+        return True
     retriever = Resources.open(solution).retriever()
     batches = ContextBatches(solution.out, questions, notes, retriever.batch)
     with batches.work.claimed(), stage("contexts", quiet=False):
@@ -52,6 +64,21 @@ def _of_today(notes: dict[str, Any] | None) -> dict[str, Any] | None:
     except ValueError:
         return notes
     return {**notes, "contexts": json.loads(settings.model_dump_json())}
+
+
+def _on_cluster(
+    cluster: Cluster, solution: Solution, questions: Questions, notes: Mapping[str, Any]
+) -> None:
+    from inference.ray_batches import find_contexts, joined
+
+    assert solution.out and solution.index
+    with joined(cluster) as crew:
+        index = Index(solution.index, verify_content=False)
+        size = batch_size(index, solution.contexts, crew.share.device)
+        batches = ContextBatches(solution.out, questions, notes, size)
+        with batches.work.claimed(), stage("contexts", quiet=False):
+            find_contexts(crew, solution, batches)
+            batches.join()
 
 
 def _refuse_other(out: Path, existing: dict[str, Any], notes: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ _UNREAD = {
     "contexts": ("contexts_file", "rankers", "blend", "stack", "out_of_fold", "top", "generate"),
     "ask": ("questions", "contexts_file", "out", "out_of_fold", "top", "limit", "generate"),
     "submit": ("generate",),
+    "predict": ("index", "contexts", "encoders", "blend", "stack", "out_of_fold", "top", "generate"),
     "generate": (
         "index", "encoder", "encoders", "contexts", "rankers", "blend", "stack", "out_of_fold", "top"
     ),
@@ -28,15 +29,14 @@ def idle(
     ----------
     program : a key of `_UNREAD`.
     typed : the keys of ``--set``.
-    without_contexts : the flag of ``submit``.
+    without_contexts : the flag of ``submit`` and ``predict``.
     """
     for key in typed:
         if (top := key.split(".")[0]) in _UNREAD[program]:
             yield f"{key} has no effect: {program} does not read {top}"
     if program == "generate":
         return
-    search = program != "submit" or not (without_contexts or solution.contexts_file)
-    if search:
+    if program in ("contexts", "ask") or not (without_contexts or solution.contexts_file):
         yield from _idle_search(solution)
     else:
         yield from _idle_without(solution, "--without-contexts" if without_contexts else "contexts_file")
@@ -44,6 +44,10 @@ def idle(
         yield "limits.gpu has no effect on the device cpu"
     if solution.out_of_fold and program == "submit" and len(active_rankers(solution)) == 1:
         yield "out_of_fold has no effect: the only ranker is asked everything in any order"
+    if program == "predict":
+        if solution.limits.time:
+            yield "limits.time has no effect: predict answers every question, and a killed run resumes"
+        return
     if program != "contexts":
         yield from _idle_mix(solution)
         yield from _idle_rankers(solution, sure=program == "ask")

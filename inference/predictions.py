@@ -30,27 +30,46 @@ class _Folder(WorkFolder):
         return False
 
 
+class _KeptFolder(WorkFolder):
+    """Predictions that were asked for themselves are never cleared away."""
+
+    state = ""
+
+
+def predictions_beside(submission: Path) -> Path:
+    """The folder of a submission's predictions."""
+    return submission.with_name(submission.stem + ".predictions")
+
+
 class PredictionStore:
-    """The folder ``NAME.predictions`` beside a submission: ``RANKER.parquet`` for each ranker.
+    """A folder ``NAME.predictions``, such as that beside a submission: ``RANKER.parquet`` for each ranker.
 
     A table has NaN in the rows of questions that its ranker has not answered.
 
     Parameters
     ----------
-    out : the submission.
     questions : all of them.
-    key : what all rankers read, as plain JSON: predictions made for another key are thrown away.
+    key : what all rankers read, as plain JSON.
+    keep : refuse to replace predictions of another key, or by a ranker of other settings; by default they
+        are thrown away.
     """
 
-    def __init__(self, out: Path, questions: Questions, key: Mapping[str, Any]) -> None:
-        self.questions = questions
-        self.work = _Folder(
-            out.with_name(out.stem + ".predictions"), key, "submission", file=KEY,
-            cure="wait until it ends, or choose another --out",
+    def __init__(
+        self, folder: Path, questions: Questions, key: Mapping[str, Any], *, keep: bool = False
+    ) -> None:
+        self.questions, self.keep = questions, keep
+        kind, what = (_KeptFolder, "folder of predictions") if keep else (_Folder, "submission")
+        self.work = kind(
+            folder, key, what, file=KEY, cure="wait until it ends, or choose another --out"
         )  # fmt: skip
 
     def load(self, name: str, made_by: Mapping[str, Any]) -> Probabilities:
-        """The table of a ranker, ``(n, k)``; all NaN where it was made with other settings, or not at all."""
+        """The table of a ranker, ``(n, k)``; all NaN where it was made with other settings, or not at all.
+
+        Raises
+        ------
+        ArtifactError : it was made with other settings, and is kept.
+        """
         path = self._path(name)
         if path.is_file():
             try:
@@ -59,8 +78,13 @@ class PredictionStore:
                 # Whatever lies there is made anew.
                 return self._empty()
             table = stored.tables.get(name)
-            if stored.notes.get("made by") == _plain(made_by) and table is not None:
+            if stored.notes.get("made by") == plain_json(made_by) and table is not None:
                 return table
+            if self.keep:
+                raise ArtifactError(
+                    "predictions of this ranker with other settings already exist", where=path,
+                    cure="choose another --out, or remove that file first",
+                )  # fmt: skip
         return self._empty()
 
     def save(
@@ -68,7 +92,7 @@ class PredictionStore:
     ) -> None:
         """Write a ranker's table as it is now, and how it is blended."""
         notes = {
-            "made by": _plain(made_by), "weight": settings.weight, **Calibration.of(settings).settings
+            "made by": plain_json(made_by), "weight": settings.weight, **Calibration.of(settings).settings
         }  # fmt: skip
         folds = np.full(len(self.questions), -1, np.int64)
         Predictions.of(self.questions, folds, {name: table}, notes).write(self._path(name))
@@ -76,6 +100,10 @@ class PredictionStore:
     def unfinished(self, name: str) -> Path:
         """The folder in which a ranker keeps what it goes on from when it was killed."""
         return self.work.folder / f"{name}.pass"
+
+    def batches(self, name: str) -> Path:
+        """The folder in which a ranker's answers are kept until all are there."""
+        return self.work.folder / f".{name}.batches"
 
     def _empty(self) -> Probabilities:
         return np.full(self.questions.present.shape, np.nan, np.float32)
@@ -108,6 +136,6 @@ def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
     return names
 
 
-def _plain(value: Mapping[str, Any]) -> Any:
+def plain_json(value: Mapping[str, Any]) -> Any:
     """As it comes back from JSON."""
     return json.loads(json.dumps(value, default=str))

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +53,8 @@ class RankerTurn(NamedTuple):
     ) -> None:  # fmt: skip
         """Fill in ``table`` ``(n, k)`` where it is NaN, the questions that are least certain so far first."""
         # A search that ran out of time leaves questions without a context; a later run may find them.
-        made_by = {
-            **identity(self.settings.kind, self.settings.options, resources.solution.encoder),
-            "without context": sum(each is None for each in self.contexts or ()),
-        }
+        lacking = sum(each is None for each in self.contexts or ())
+        made_by = made_by_of(self.settings, resources.solution, lacking)
         if store:
             np.copyto(table, store.load(self.name, made_by))
         rows = np.flatnonzero(np.isnan(table).any(axis=1))
@@ -92,16 +90,7 @@ class RankerTurn(NamedTuple):
         return f"{self.name} answered the {of_all}: limits.time"
 
     def _opened(self, resources: Resources, store: PredictionStore | None) -> Ranker:
-        kind, options = self.settings.kind, self.settings.options
-        if takes_index(kind):
-            resources.open_again()
-        unopened = make_ranker(
-            kind, options, encoder=resources.encoder, index=resources.index,
-            workspace=workspace(resources.solution, store.unfinished(self.name) if store else None),
-        )  # fmt: skip
-        if require_room(unopened, resources.solution) > _LARGE:
-            resources.close()
-        return unopened
+        return unopened(self.settings, resources, store.unfinished(self.name) if store else None)
 
     def _answers(self, ranker: Ranker, rows: Rows, clock: Clock) -> Iterator[tuple[Rows, Probabilities]]:
         """Rows and their probabilities, as they are answered."""
@@ -149,6 +138,29 @@ class RankerTurn(NamedTuple):
         print(
             f"{self.name}: about {duration(pace * count)} for {count:,} questions; {then}", file=sys.stderr
         )
+
+
+def unopened(settings: RankerSettings, resources: Resources, folder: Path | None = None) -> Ranker:
+    """A ranker that fits; what a large one does not use is closed before it is opened.
+
+    ``folder`` is where it may keep files from which a killed run goes on.
+    """
+    if takes_index(settings.kind):
+        resources.open_again()
+    ranker = make_ranker(
+        settings.kind, settings.options, encoder=resources.encoder, index=resources.index,
+        workspace=workspace(resources.solution, folder),
+    )  # fmt: skip
+    if require_room(ranker, resources.solution) > _LARGE:
+        resources.close()
+    return ranker
+
+
+def made_by_of(settings: RankerSettings, solution: Solution, lacking: int) -> dict[str, Any]:
+    """What decides a ranker's answers; ``lacking`` is the number of questions without a context."""
+    return {
+        **identity(settings.kind, settings.options, solution.encoder), "without context": lacking
+    }  # fmt: skip
 
 
 def blended_as(settings: RankerSettings, solution: Solution) -> RankerSettings:

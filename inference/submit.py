@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.checks import Inputs, active_rankers, check_submit
+from inference.checks import Inputs, check_submit
 from inference.idle import idle
-from inference.predictions import CONTEXTS, PredictionStore, names_of
+from inference.predictions import CONTEXTS, PredictionStore, predictions_beside
 from inference.run_log import Clock, RunLog
+from inference.run_notes import key_of, mix_of, seen_of
 from kaggle_rag.config import Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.repair import shown
 from kaggle_rag.data.submission import top_letters, validate, write_submission
-from kaggle_rag.index.manifest import MANIFEST
-from kaggle_rag.rankers.seen import Seen, models_of, seen_by
 from kaggle_rag.runtime.errors import InputError, KitError
-from kaggle_rag.runtime.files import sha256
 
 if TYPE_CHECKING:
     from kaggle_rag.rankers.resources import Resources
@@ -93,26 +91,15 @@ def submit(
             solution.out.unlink(missing_ok=True)
         raise
     search = inputs.contexts is None and not without_contexts
-    seen = _seen(solution, inputs.questions, search=search)
+    seen = seen_of(solution, inputs.questions, search=search)
     log = RunLog(Clock(solution.limits.time), strict=strict)
-    store = PredictionStore(solution.out, inputs.questions, _key(solution, without_contexts))
+    folder, key = predictions_beside(solution.out), key_of(solution, without_contexts)
+    store = PredictionStore(folder, inputs.questions, key)
     with store.work.claimed() as folder:
         _answer(solution, inputs, submission, store, log, search=search)
-        log.write(folder / "run.json", mix=_mix(solution), seen=seen.as_json())
+        log.write(folder / "run.json", mix=mix_of(solution), seen=seen.as_json())
     _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
-
-
-def _seen(solution: Solution, questions: Questions, *, search: bool) -> Seen:
-    """What the models have seen of the questions, told to the user; no fault of it stops an answer."""
-    try:
-        seen = seen_by(models_of(solution, active_rankers(solution), search=search), questions)
-    except KitError as error:
-        print(f"note: {error}", file=sys.stderr)
-        return Seen({}, (), len(questions))
-    for note in seen.notes():
-        print(f"note: {note}", file=sys.stderr)
-    return seen
 
 
 class _Submission:
@@ -177,27 +164,6 @@ def _search(
             batches.join()
             return [*read_contexts(path, questions)]
         return batches.so_far()
-
-
-def _key(solution: Solution, without_contexts: bool) -> dict[str, Any]:
-    """What all rankers read, as plain JSON."""
-    assert solution.questions
-    key: dict[str, Any] = {"questions": sha256(solution.questions), "limit": solution.limit}
-    if without_contexts:
-        return {**key, "contexts": None}
-    if solution.contexts_file:
-        return {**key, "contexts": sha256(solution.contexts_file)}
-    assert solution.index
-    settings = solution.contexts.model_dump(mode="json")
-    return {**key, "contexts": settings, "index": sha256(solution.index / MANIFEST)}
-
-
-def _mix(solution: Solution) -> dict[str, Any]:
-    """How the rankers are mixed, in the order in which a stack reads them."""
-    rankers: list[tuple[str, Mapping[str, Any]]]
-    rankers = [(each.kind, each.options) for each in active_rankers(solution)]
-    stack = str(solution.stack.absolute()) if solution.stack else None
-    return {"rule": solution.blend, "stack": stack, "rankers": names_of(rankers)}
 
 
 def _report(out: Path, questions: int, left_out: int, log: RunLog) -> None:

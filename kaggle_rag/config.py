@@ -11,12 +11,14 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from kaggle_rag.runtime.errors import ConfigError, KitError
 from kaggle_rag.runtime.limits import parse_duration, parse_size
+from kaggle_rag.runtime.places import at
 from kaggle_rag.runtime.settings import (
     ModelName,
     ModelsInside,
     Section,
     by_new_names,
     drop,
+    keys_of,
     plain_values,
     read_settings,
     validated,
@@ -294,6 +296,15 @@ def load_partly(
         return validated(Solution, values, path or "settings"), []
     except ConfigError as error:
         return _fitting(values), [error]
+
+
+def absolute(solution: Solution) -> Solution:
+    """The same settings with absolute paths, for processes that run in another folder."""
+    values = solution.model_dump(mode="json", exclude_unset=True)
+    paths, models = keys_of(Solution)
+    at(values, paths, lambda path: str(Path(path).absolute()))
+    at(values, models, lambda name: str(Path(name).absolute()) if Path(name).is_dir() else name)
+    return Solution.model_validate(values)
 
 
 def _fitting(values: dict[str, Any]) -> Solution:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.index.kinds import KINDS, describe
 from kaggle_rag.index.manifest import Manifest
+from kaggle_rag.runtime.cluster import cluster_of
 from kaggle_rag.runtime.errors import ConfigError, run_program
 from kaggle_rag.runtime.flags import encoders_of
 from kaggle_rag.runtime.program import Command, Program
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from kaggle_rag.index.index import Index
     from kaggle_rag.text.units import Unit
     from wiki_index.corpus import Corpus
-    from wiki_index.plan import Cluster, Plan
+    from wiki_index.plan import Plan
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -85,7 +86,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         corpus, arguments.out, {}, unit, arguments.language,
         arguments.title, parse_size(arguments.ram, "--ram") if arguments.ram else None, arguments.index,
         arguments.vectors, arguments.recall, arguments.questions, arguments.lexical, arguments.reuse,
-        limit=arguments.limit, cluster=_cluster(arguments),
+        limit=arguments.limit, cluster=cluster_of(arguments, arguments.device),
     )  # fmt: skip
     from wiki_index.build import check_places
 
@@ -176,16 +177,6 @@ def _print_forecast(plan: Plan) -> None:
         f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
     )
     require_space(plan.work, f.disk)
-
-
-def _cluster(arguments: argparse.Namespace) -> Cluster | None:
-    from wiki_index.plan import LOCAL, Cluster
-
-    if arguments.workers == "ray":
-        return Cluster(arguments.ray_address or LOCAL, arguments.device)
-    if arguments.ray_address:
-        raise ConfigError("a cluster is given but not used", where="--ray-address", cure="add --workers ray")
-    return None
 
 
 def _precision(arguments: argparse.Namespace, name: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from kaggle_rag.runtime.cluster import cluster_flags
 from kaggle_rag.runtime.flags import ENCODER_HELP, count_of
 
 BUILD = """\
@@ -132,14 +133,7 @@ def _search_flags(build: argparse.ArgumentParser) -> None:
 def _run_flags(build: argparse.ArgumentParser) -> None:
     """Flags that change how the work is done, but not the index."""
     build.add_argument("--device", help="cpu or cuda (default: cuda if available)")
-    build.add_argument(
-        "--workers", choices=["1", "ray"], default="1",
-        help="where to encode: 1, in this process (default); ray, on a Ray cluster (needs ray)",
-    )  # fmt: skip
-    build.add_argument(
-        "--ray-address", metavar="ADDR",
-        help="auto or host:port of a running cluster (default: start one here)",
-    )  # fmt: skip
+    cluster_flags(build, "encode")
     build.add_argument(
         "--limit", type=count_of("articles"), metavar="N", help="only the first N articles, for a trial"
     )

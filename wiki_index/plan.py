@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import DENSE
+from kaggle_rag.runtime.cluster import Cluster
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.corpus import Corpus
@@ -20,22 +21,6 @@ TITLE_TOKENS = 32
 BASE_RAM = 1_000_000_000
 # recall@10 that the search parameters of a compressed index are tuned for.
 TARGET_RECALL = 0.98
-# The address of a Ray cluster that is started for one build.
-LOCAL = "local"
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster to encode on.
-
-    Parameters
-    ----------
-    address : ``auto`` or ``host:port`` of a running one; `LOCAL` starts one on this machine.
-    device : ``cpu`` or ``cuda``; by default the GPUs if the cluster has any.
-    """
-
-    address: str = LOCAL
-    device: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

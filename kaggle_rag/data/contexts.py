@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaggle_rag.data.question_files import id_array
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import ArtifactError, InputError
@@ -155,15 +156,9 @@ def write_contexts(
         for letter, context in _lettered(each)
     ]
     columns = list(zip(*rows)) or [()] * 6
-    # A single type is kept; several (1 and 2.5) become text, or the integers would become floats.
-    one_type = len({type(key) for key in columns[0]}) <= 1
-    try:
-        ids = pa.array(columns[0] if one_type else list(map(id_text, columns[0])))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        ids = pa.array(list(map(id_text, columns[0])))
     table = pa.table(
         {
-            "id": ids,
+            "id": id_array(columns[0]),
             "question": pa.array(columns[1], pa.string()),
             "option": pa.array(columns[2], pa.string()),
             "context": pa.array(columns[3], pa.string()),
@@ -198,11 +193,23 @@ def read_contexts(path: str | Path, questions: Questions) -> list[QuestionContex
     InputError : a missing column, two rows for one question or option, no row for a question.
     ArtifactError : a row of another question with this id, or for an option it does not have.
     """
+    return contexts_of_rows(enumerate(read_rows(path), 1), questions, path)
+
+
+def require_context_columns(names: Collection[str], path: str | Path) -> None:
+    """Raise ``InputError`` if a contexts file lacks a column."""
+    if missing := {"id", "question", "option", "context", "evidence"} - set(names):
+        raise InputError(f"column {min(missing)!r} is missing", where=path, cure=_MAKE)
+
+
+def contexts_of_rows(
+    rows: Iterable[tuple[int, Mapping[str, Any]]], questions: Questions, path: str | Path
+) -> list[QuestionContexts]:
+    """`read_contexts` from rows of the file, each with its number; rows of other questions are left out."""
     contexts: dict[tuple[str, str | None], Context] = {}
     fingerprints = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
-    for number, row in enumerate(read_rows(path), 1):
-        if missing := {"id", "question", "option", "context", "evidence"} - set(row):
-            raise InputError(f"column {min(missing)!r} is missing", where=path, cure=_MAKE)
+    for number, row in rows:
+        require_context_columns(row, path)
         key = (id_text(row["id"]), row["option"])
         if fingerprints.get(key[0], row["question"]) != row["question"]:
             raise ArtifactError(
@@ -251,10 +258,15 @@ def _of_question(
             where=path, cure=_MAKE,
         )  # fmt: skip
     by_option = tuple(contexts.get((key, letter)) for letter in LETTERS[: len(options)])
-    missing = any(o is not None and context is None for o, context in zip(options, by_option))
+    missing = any(option is not None and context is None for option, context in zip(options, by_option))
     if missing or not by_option:
-        raise ArtifactError(f"no context for the question {key!r}", where=path, cure=_MAKE)
+        raise no_context(key, path)
     return QuestionContexts(None, by_option)
+
+
+def no_context(key: str, path: str | Path) -> ArtifactError:
+    """The error of a file that lacks a question."""
+    return ArtifactError(f"no context for the question {key!r}", where=path, cure=_MAKE)
 
 
 _MAKE = "create it for these questions: python -m inference contexts --questions Q --index I --out C"

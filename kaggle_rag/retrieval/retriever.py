@@ -47,6 +47,19 @@ _REREAD = 64
 _Retrieved = tuple[Sequence[Query], Candidates, Sequence["str | None"]]
 
 
+def batch_size(index: Index, settings: ContextSettings, device: str) -> int:
+    """The number of questions to query together where the encoder is on a device."""
+    return _EXACT_BATCH if _is_exact(index, settings, device) else _BATCH
+
+
+def _is_exact(index: Index, settings: ContextSettings, device: str) -> bool:
+    """Whether every stored vector is searched."""
+    if settings.exact == "auto":
+        store = index.default.store
+        return is_affordable(len(store) * store.layout.row_bytes, device)
+    return settings.exact
+
+
 class Retriever:
     """Retrieves the evidence for questions from one index.
 
@@ -66,14 +79,11 @@ class Retriever:
         reranker: PairScorer | None = None,
     ) -> None:
         self.index, self.encoder, self.settings, self.reranker = index, encoder, settings, reranker
-        store = index.default.store
-        affordable = is_affordable(len(store) * store.layout.row_bytes, encoder.device)
-        exact = affordable if settings.exact == "auto" else settings.exact
-        self.batch = _EXACT_BATCH if exact else _BATCH
+        self.batch = batch_size(index, settings, encoder.device)
         """The number of questions to query together."""
         self.hybrid = HybridRetriever(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
-            fusion=settings.fusion, exact=exact, nprobe=settings.nprobe,
+            fusion=settings.fusion, exact=_is_exact(index, settings, encoder.device), nprobe=settings.nprobe,
         )  # fmt: skip
         self._passage = functools.lru_cache(maxsize=100_000)(self._read)
         self._tokens = functools.lru_cache(maxsize=100_000)(self._count)

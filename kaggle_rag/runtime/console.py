@@ -81,9 +81,11 @@ _shown: list[tqdm] = []
 
 
 @contextmanager
-def overall(total: float, name: str, unit: str, *, disable: bool = False) -> Iterator[tqdm]:
+def overall(
+    total: float, name: str, unit: str, *, initial: int = 0, disable: bool = False
+) -> Iterator[tqdm]:
     """A bar over work whose parts have bars too: this one is shown, and theirs are not."""
-    with progress(total, name, unit, disable=disable) as bar:
+    with progress(total, name, unit, initial=initial, disable=disable) as bar:
         _shown.append(bar)
         try:
             yield bar

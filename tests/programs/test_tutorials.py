@@ -165,8 +165,8 @@ def test_more_than_one_machine(place, sample_index, tmp_path):
         (place.folder / f"{name}.yaml").write_text(
             f"index: index/\nrankers: [{{kind: similarity, options: {{score: {score}}}}}]\n"
         )
-    cluster, gpus, *rest = blocks(DOCS / "outgrow-one-machine.md", "")
-    assert "--workers ray" in cluster and "accelerate launch" in gpus
+    build, answer, gpus, *rest = blocks(DOCS / "outgrow-one-machine.md", "")
+    assert "--workers ray" in build and "--workers ray" in answer and "accelerate launch" in gpus
     for block in rest:
         place.run(block)
     assert len(read_submission(place.folder / "submission.csv")) == COUNT

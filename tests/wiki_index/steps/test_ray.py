@@ -1,17 +1,16 @@
 """Encoding on a Ray cluster of two local nodes: lost nodes, errors, Ctrl-C, and the run without Ray."""
 
 import dataclasses
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 from build_toys import call, same
 from conftest import ROOT, write_corpus
+from ray_toys import Gate, LocalCluster, needs_loopback
 
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import VectorLayout
@@ -23,26 +22,10 @@ from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
 
 pytest.importorskip("ray")
-needs_loopback = pytest.mark.skipif(
-    not any(stats.isup for name, stats in psutil.net_if_stats().items() if name.startswith("lo")),
-    reason="Ray's processes talk over the loopback interface, which is down here: ip link set lo up",
-)
 
 # Enough shards for a node to be lost in the midst of them.
 ARTICLES, ROWS, SHARDS = 320, 160, 16
 
-# One argument a node's CPUs; a line on stdin kills the last node without a farewell.
-_CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster()
-nodes = [cluster.add_node(num_cpus=1, include_dashboard=False, object_store_memory=80 << 20) for _ in "ab"]
-print(cluster.address, flush=True)
-for _ in sys.stdin:
-    cluster.remove_node(nodes.pop(), allow_graceful=False)
-    print("killed", flush=True)
-cluster.shutdown()
-"""
 _BUILD = """
 import signal, sys; from pathlib import Path; from shutil import rmtree
 # A suite that was started in the background hands on that Ctrl-C is to be ignored.
@@ -61,67 +44,6 @@ plan = Plan(Corpus.open(corpus), Path(out), encoders, Unit("sentence"), reuse=Pa
             shard_rows=int(rows), cluster=Cluster(address))
 sys.exit(run_program(lambda: int(not build(plan))))
 """
-
-
-# Every Python of the cluster begins with this. A worker stops at its first shard behind the third until
-# the gate is open, so that what is done to it is done in the midst of its work.
-_GATE = """
-import os, sys, threading, time
-from pathlib import Path
-gate = Path(__file__).parent
-
-def keep():
-    while not hasattr(sys.modules.get("wiki_index.steps.shard_encoder"), "ShardEncoder"):
-        time.sleep(0.001)
-    kind = sys.modules["wiki_index.steps.shard_encoder"].ShardEncoder
-    write = kind.write
-    def gated(self, number, start):
-        if number > 2 and not (gate / "open").exists():
-            (gate / f"here-{os.getpid()}").touch()
-            while not (gate / "open").exists():
-                time.sleep(0.01)
-        return write(self, number, start)
-    kind.write = gated
-
-threading.Thread(target=keep, daemon=True).start()
-"""
-
-
-class LocalCluster:
-    """Two nodes of one CPU each; the suite's own process opens no socket."""
-
-    def __init__(self, log):
-        self._gate = log.parent
-        (self._gate / "sitecustomize.py").write_text(_GATE)
-        self.let_go()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _CLUSTER], cwd=log.parent, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
-            env={**os.environ, "PYTHONPATH": str(self._gate)},
-        )  # fmt: skip
-        self.address = self._process.stdout.readline().strip()
-        assert self.address, log.read_text()
-
-    def hold(self):
-        (self._gate / "open").unlink()
-        for mark in self._gate.glob("here-*"):
-            mark.unlink()
-
-    def held(self):
-        """How many workers wait in the midst of their work."""
-        return len(list(self._gate.glob("here-*")))
-
-    def let_go(self):
-        (self._gate / "open").touch()
-
-    def kill_a_node(self):
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "killed\n"
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(timeout=600)
 
 
 class Driver:
@@ -151,7 +73,8 @@ def marks(plan):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = LocalCluster(tmp_path_factory.mktemp("cluster") / "log")
+    gate = Gate("wiki_index.steps.shard_encoder", "ShardEncoder", "write", beyond=2)
+    made = LocalCluster(tmp_path_factory.mktemp("cluster") / "log", gate)
     yield made
     made.close()
 
@@ -242,14 +165,14 @@ def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, p
 
 
 def test_a_node_that_does_not_see_the_work_folder_says_so_and_does_not_make_it(plan, tmp_path):
-    from wiki_index.steps.ray_encode import EncodeJob, Share, Worker
+    from kaggle_rag.runtime.crew import Share, Worker
+    from wiki_index.steps.ray_encode import EncodeJob
 
     elsewhere = dataclasses.replace(plan, out=tmp_path / "not" / "mounted", encoders={})
     card = plan.encoders["tiny"].card
-    token = elsewhere.work / ".token.part"
-    job = EncodeJob(elsewhere, "tiny", card, card.name, VectorLayout(10, card.dim), token, Share(1, 0))
+    job = EncodeJob(elsewhere, "tiny", card, card.name, VectorLayout(10, card.dim))
     with pytest.raises(ArtifactError, match=r"on node .*does not see the work folder"):
-        Worker(job).open()
+        Worker(job, Share(1, 0), elsewhere.work / ".token.part").open()
     assert not (tmp_path / "not").exists()
 
 
@@ -260,7 +183,10 @@ def on_ray(plan, tmp_path, *more):
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_without_the_package_the_message_says_what_to_install(dry, plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
+    # Both would stand as they were imported with the package, one as an attribute of its folder too.
     monkeypatch.delitem(sys.modules, "wiki_index.steps.ray_encode", raising=False)
+    monkeypatch.delitem(sys.modules, "kaggle_rag.runtime.crew", raising=False)
+    monkeypatch.delattr("kaggle_rag.runtime.crew", raising=False)
     assert call(*on_ray(plan, tmp_path, "--workers", "ray", *dry), monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert 'pip install "ray[data]' in said and "distributed" in said and not list(tmp_path.iterdir())
