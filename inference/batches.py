@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts, write_contexts
-from kaggle_rag.data.question_files import write_questions
+from kaggle_rag.data.question_files import read_written, write_questions
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.work_folder import WorkFolder
 
@@ -72,7 +72,7 @@ class HandedOut:
 
     def read(self, start: int) -> Asked:
         """What was written."""
-        questions, path = Questions.read(self._questions(start)), self._contexts(start)
+        questions, path = read_written(self._questions(start)), self._contexts(start)
         return Asked(start, questions, read_contexts(path, questions) if path.exists() else None)
 
     def remove(self, start: int) -> None:

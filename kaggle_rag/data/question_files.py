@@ -1,4 +1,4 @@
-"""Questions written as a table, from which `Questions.read` makes the same questions again."""
+"""Questions written as a table, and the same questions read from it again, with options or without."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text
+from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.files import whole_file
 
 
@@ -40,3 +41,10 @@ def write_questions(path: str | Path, questions: Questions) -> None:
     )
     with whole_file(path) as aside:
         pq.write_table(table, aside)
+
+
+def read_written(path: str | Path) -> Questions:
+    """The questions that `write_questions` wrote."""
+    rows = list(read_rows(path))
+    of = Questions.from_rows if rows and LETTERS[0] in rows[0] else Questions.open_of
+    return of(rows, str(path))

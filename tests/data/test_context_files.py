@@ -20,7 +20,7 @@ from kaggle_rag.data.contexts import (
     read_notes,
     write_contexts,
 )
-from kaggle_rag.data.question_files import write_questions
+from kaggle_rag.data.question_files import read_written, write_questions
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 
@@ -61,13 +61,22 @@ def found(questions, per="question"):
 def test_questions_that_were_written_are_read_as_they_were(ids, tmp_path):
     questions = table(IDS[ids])
     write_questions(tmp_path / "q.parquet", questions)
-    again = Questions.read(tmp_path / "q.parquet")
+    again = read_written(tmp_path / "q.parquet")
     for field in dataclasses.fields(Questions):
         own, read = getattr(questions, field.name), getattr(again, field.name)
         if field.name == "ids":
             assert list(map(str, own)) == list(map(str, read))
         else:
             assert np.array_equal(own, read) if isinstance(own, np.ndarray) else own == read, field.name
+    assert again.fingerprints() == questions.fingerprints()
+
+
+def test_questions_without_options_are_read_as_they_were(tmp_path):
+    rows = [{"id": n, "prompt": f"what is {n}?", "context": None if n % 2 else f"{n} it is"} for n in range(4)]
+    questions = Questions.open_of(rows, "test")
+    write_questions(tmp_path / "q.parquet", questions)
+    again = read_written(tmp_path / "q.parquet")
+    assert again.width == 0 and again.contexts == questions.contexts
     assert again.fingerprints() == questions.fingerprints()
 
 
