@@ -20,6 +20,7 @@ from training.loop.settings import CALIBRATED_LOSS
 from training.rankers import mix_command, soup_command
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
+from training.retrieval import support_command
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 _RETRIEVER = """\
@@ -356,6 +357,10 @@ PROGRAM = Program(
         "mix": Command(
             "make one set of several question sets to train on",
             mix_command.run, mix_command.flags, mix_command.EXAMPLES,
+        ),
+        "support": Command(
+            "find which passages make a ranker answer right, to train a retriever with",
+            support_command.run, support_command.flags, support_command.EXAMPLES,
         ),
         "fetch": Command("copy a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
         "convert": Command(

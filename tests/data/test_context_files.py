@@ -72,7 +72,7 @@ def test_questions_that_were_written_are_read_as_they_were(ids, tmp_path):
 
 
 def test_questions_without_options_are_read_as_they_were(tmp_path):
-    rows = [{"id": n, "prompt": f"what is {n}?", "context": None if n % 2 else f"{n} it is"} for n in range(4)]
+    rows = [{"id": n, "prompt": f"what {n}?", "context": None if n % 2 else f"{n} it is"} for n in range(4)]
     questions = Questions.open_of(rows, "test")
     write_questions(tmp_path / "q.parquet", questions)
     again = read_written(tmp_path / "q.parquet")

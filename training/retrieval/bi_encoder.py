@@ -123,9 +123,9 @@ def _trainer(settings: RetrieverSettings, encoder: Encoder, dataset: RetrievalDa
 
 def _labels(settings: RetrieverSettings, examples: Sequence[Example], query: str, passage: str) -> Labels:
     """The teacher's scores of the prompted texts; it reads them without these prompts."""
-    if settings.teacher is None or not RETRIEVER_LOSSES[settings.loss].teacher:
+    if settings.labels is None or not RETRIEVER_LOSSES[settings.loss].teacher:
         return {}
-    found = soft_labels(settings.teacher, examples, settings.device)
+    found = soft_labels(settings.labels, examples, settings.device)
     return {(query + asked, passage + text): score for (asked, text), score in found.items()}
 
 

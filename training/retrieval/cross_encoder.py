@@ -95,7 +95,7 @@ def load(settings: RerankerSettings) -> PairModel:
 
 def _trainer(settings: RerankerSettings, model: PairModel, dataset: RetrievalDataset, folder: Path) -> Any:
     kind = RERANKER_LOSSES[settings.loss]
-    labels = soft_labels(settings.teacher, dataset.examples, settings.device) if settings.teacher else None
+    labels = soft_labels(settings.labels, dataset.examples, settings.device) if settings.labels else None
     return make_trainer(
         (_CrossEncoderTrainer, CrossEncoderTrainingArguments), settings, folder, model,
         kind.make(model, settings), Dataset.from_dict(rows_of(kind.rows, dataset.examples, labels)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
 from training.retrieval.mining import Example, mine_negatives, mine_positives
 from training.retrieval.queries import RetrievalQuery, draw, read_queries, split, table_of, without
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
+from training.retrieval.support import read_support, with_others, with_support
 
 FILE = "material.json"
 # Share of the words of a passage that is deleted, for tsdae to restore.
@@ -81,11 +82,14 @@ def make_dataset(
     total = len(questions)
     excluded_files = [*settings.exclude, *([settings.validation] if settings.validation else [])]
     questions = without(questions, excluded_files)
+    remaining = len(questions)
+    table = read_support(settings.supported) if settings.supported else {}
+    if settings.supported:
+        questions = with_support(questions, table, settings.supported)
     evaluated: list[RetrievalQuery] = []
     if settings.validation:
         evaluated = read_queries(settings.validation, settings.positive, settings.forms)
     corpus = open_corpus(settings, [x.positive for x in (*questions, *evaluated) if x.positive], encoder)
-    remaining = len(questions)
     questions, evaluated = (
         mine_positives(x, corpus, settings.depth, settings.support) for x in (questions, evaluated)
     )
@@ -95,7 +99,7 @@ def make_dataset(
     if isinstance(settings, RetrieverSettings) and _loss(settings).denoises:
         examples, questions = _damaged(corpus, settings.drawn, settings.seed), []
     else:
-        examples = _examples(settings, questions, corpus)
+        examples = _examples(settings, questions, corpus, table)
     held, pool = _evaluation(settings, evaluated, corpus)
     notes = {
         "questions": total, "excluded": total - remaining,
@@ -109,8 +113,9 @@ def make_dataset(
 
 
 def _examples(
-    settings: RetrieverSettings | RerankerSettings, questions: Sequence[RetrievalQuery], corpus: PassagePool
-) -> list[Example]:
+    settings: RetrieverSettings | RerankerSettings, questions: Sequence[RetrievalQuery], corpus: PassagePool,
+    table: Mapping[str, Sequence[str]],
+) -> list[Example]:  # fmt: skip
     drawn = draw(questions, settings.queries, settings.seed)
     if not settings.negatives:
         return [Example(questions[i].id, query, str(questions[i].positive)) for i, query in drawn]
@@ -119,6 +124,7 @@ def _examples(
         count=settings.negatives, depth=settings.depth, margin=settings.margin, least=settings.support,
         seed=settings.seed,
     )  # fmt: skip
+    examples = with_others(examples, table, settings.negatives)
     # Batches are rectangular: where every row needs all negatives, rows that lack some are dropped.
     least = settings.negatives if _loss(settings).rows in ("tuple", "margin") else 1
     return [example for example in examples if len(example.negatives) >= least]

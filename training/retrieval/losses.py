@@ -143,7 +143,7 @@ def _bce(model: Any, settings: Any) -> Any:
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
     # One positive faces several negatives: the weight balances both sides.
-    weight = None if settings.teacher else torch.tensor(float(settings.negatives))
+    weight = None if settings.labels else torch.tensor(float(settings.negatives))
     return BinaryCrossEntropyLoss(model, pos_weight=weight)
 
 

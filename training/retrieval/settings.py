@@ -31,14 +31,14 @@ def _known(table: dict[str, Loss], name: str) -> str:
 
 def _require_teacher(teacher: str | None, loss: str, losses: dict[str, Loss]) -> None:
     if losses[loss].teacher and teacher is None:
-        raise ValueError(f"the loss {loss!r} learns from a teacher's scores: set teacher")
+        raise ValueError(f"the loss {loss!r} learns from a teacher's scores: set teacher or supported")
 
 
 class _Run(TrainingSettings):
     """Settings shared by retrievers and re-rankers."""
 
-    FILES: ClassVar[tuple[str, ...]] = ("questions", "passages", "validation")
-    LATER: ClassVar[tuple[str, ...]] = (*TrainingSettings.LATER, "schedule")
+    FILES: ClassVar[tuple[str, ...]] = ("questions", "passages", "validation", "supported")
+    LATER: ClassVar[tuple[str, ...]] = (*TrainingSettings.LATER, "schedule", "supported")
 
     model: ModelName = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(
@@ -46,6 +46,10 @@ class _Run(TrainingSettings):
         description="column of QUESTIONS with the passage that answers (without it, such passages are "
         "mined: close to question and right option, and containing the words of that option)",
     )
+    supported: Path | None = Field(
+        None, description="table of python -m training support: a question's best passage there is its "
+        "positive, the others come first among its negatives, and their scores are soft labels",
+    )  # fmt: skip
     passages: Path | None = Field(
         None, description="passages to search: .txt with one per line, or a table with a column text"
     )
@@ -71,6 +75,7 @@ class _Run(TrainingSettings):
     batch: int = Field(64, ge=2, description="examples per batch")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate")
     schedule: Schedule = Field("linear", description=SCHEDULES)
+    teacher: ModelName | None = Field(None, description=_TEACHER)
     pool: int = Field(
         5000, ge=10,
         description="passages ranked in an evaluation: all up to this number, else mined and random ones",
@@ -84,8 +89,15 @@ class _Run(TrainingSettings):
             raise ValueError("passages and index are both given: choose one")
         if not (self.positive or self.passages or self.index):
             raise ValueError("nothing to train on: set positive (a column), passages or index")
+        if self.positive and self.supported:
+            raise ValueError("positive and supported both name the passages that answer: choose one")
         require_evaluation(self, self.schedule)
         return self
+
+    @property
+    def labels(self) -> str | None:
+        """Where soft labels come from."""
+        return self.teacher or (str(self.supported) if self.supported else None)
 
 
 class RetrieverSettings(_Run):
@@ -108,7 +120,6 @@ class RetrieverSettings(_Run):
         0, ge=0, description="width of three layers before vicreg, which are not kept (0: none)"
     )
     drawn: int = Field(10_000, ge=2, description="passages that tsdae draws to learn from")
-    teacher: ModelName | None = Field(None, description=_TEACHER)
 
     @model_validator(mode="after")
     def _negatives_for_the_loss(self) -> RetrieverSettings:
@@ -117,7 +128,7 @@ class RetrieverSettings(_Run):
             raise ValueError(f"the loss {self.loss!r} needs negatives: {least} or more")
         if not all(0 <= weight < math.inf for weight in self.vicreg_weights) or not any(self.vicreg_weights):
             raise ValueError("vicreg_weights are 0 or more, and not all of them 0")
-        _require_teacher(self.teacher, self.loss, RETRIEVER_LOSSES)
+        _require_teacher(self.labels, self.loss, RETRIEVER_LOSSES)
         return self
 
     def idle(self) -> Iterator[str]:
@@ -146,10 +157,9 @@ class RerankerSettings(_Run):
     negatives: int = Field(4, ge=1, le=50, description="hard negatives per example")
     batch: int = Field(32, ge=2, description="examples per batch")
     candidates: int = Field(50, ge=2, le=1000, description="nearest passages re-ranked in an evaluation")
-    teacher: ModelName | None = Field(None, description=_TEACHER)
     max_tokens: int | None = Field(None, ge=8, description="maximum length of a pair, in tokens")
 
     @model_validator(mode="after")
     def _teacher_for_the_loss(self) -> RerankerSettings:
-        _require_teacher(self.teacher, self.loss, RERANKER_LOSSES)
+        _require_teacher(self.labels, self.loss, RERANKER_LOSSES)
         return self
