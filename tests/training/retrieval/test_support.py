@@ -1,4 +1,4 @@
-"""Which passages support an answer: against asking about one passage at a time, and as what a training reads."""
+"""Which passages support an answer: against asking about one at a time, and as what a training reads."""
 
 import numpy as np
 import pyarrow as pa
@@ -80,9 +80,8 @@ def task(tmp_path_factory):
 
 def test_a_training_takes_its_positives_negatives_and_labels_from_it(task):
     given, rows = task
-    settings = RerankerSettings(
-        **{**given, "validation": None}, out="o", held_out=0, loss="listnet", negatives=3
-    )
+    listed = {"held_out": 0, "loss": "listnet", "negatives": 3}
+    settings = RerankerSettings(**{**given, "validation": None}, out="o", **listed)
     examples = make_dataset(settings).examples
     by_id = {}
     for row in rows:
@@ -97,11 +96,12 @@ def test_a_training_takes_its_positives_negatives_and_labels_from_it(task):
 def test_a_listwise_reranker_learns_what_the_answers_support(task, tmp_path):
     given, rows = task
     settings = RerankerSettings(
-        **{**given, "validation": None}, out=tmp_path / "out", held_out=0, loss="listnet", negatives=3, batch=8,
-        epochs=1, evaluations=1,
+        **{**given, "validation": None}, out=tmp_path / "out", held_out=0, loss="listnet", negatives=3,
+        batch=8, epochs=1, evaluations=1,
     )  # fmt: skip
     record = train_reranker(settings)
-    assert record["result"]["steps"] == len({row["id"] for row in rows}) // 8 + 1
+    assert record["result"]["steps"] == len({row["id"] for row in rows}) // 8
+    assert record["result"]["notes"]["without a positive"] == 3
     assert settings.labels == str(given["supported"])
 
 
