@@ -78,6 +78,7 @@ class RankerRun(TrainingSettings):
     LATER: ClassVar[tuple[str, ...]] = (
         *TrainingSettings.LATER, "packed", "marginal", "none_of_above", "r_drop", "teacher", "teacher_name",
         "teacher_weight", "teacher_temperature", "drop_best", "no_context", "borrowed_options", "rising",
+        "data_map",
     )  # fmt: skip
 
     contexts_file: Path | None = Field(
@@ -168,6 +169,10 @@ class RankerRun(TrainingSettings):
     packed: bool = Field(
         True, description="a decoder reads context and question once for all options; losses are the same"
     )
+    data_map: bool = Field(
+        False, description="write data_map.parquet beside the weights: how sure the training was of each "
+        "answer, epoch by epoch; it takes no time",
+    )  # fmt: skip
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="mixed precision (auto: the GPU's half precision; fp32 on a CPU)"
@@ -210,6 +215,8 @@ class RankerRun(TrainingSettings):
         for key in ("teacher_name", "teacher_weight", "teacher_temperature"):
             if key in self.model_fields_set and not self.teacher:
                 yield f"{key} has no effect without teacher"
+        if self.data_map and self.epochs < 2:
+            yield "data_map sees no change within a single epoch: variability will be 0"
         if self.rising and self.epochs <= 1:
             yield "rising has no effect in a single epoch"
         if self.rising and not any(getattr(self, key) for key in _SHARES):

@@ -19,8 +19,8 @@ class DataCollatorForMultipleChoice:
 
     A feature is one question: ``input_ids`` and whatever else its tokenizer returns, each a list of rows
     (one per present option, or a single one for the whole question), ``present`` (one bool per option),
-    ``labels`` if the answer is known, ``weight`` if the question counts for less, and ``soft``, a teacher's
-    probability of each option.
+    ``labels`` if the answer is known, ``weight`` if the question counts for less, ``soft``, a teacher's
+    probability of each option, and ``number``, its place among them where training keeps a record.
     Rows are padded to the longest of the batch, questions to the widest; an absent option is one attended
     token, so that no row of attention is empty, and is masked by ``present``.
 
@@ -35,7 +35,8 @@ class DataCollatorForMultipleChoice:
     -------
     ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
     ``(b, k)`` bool; ``labels`` ``(b,)`` int64 and ``soft`` ``(b, k)`` float32 if every feature has them;
-    ``weights`` ``(b,)`` float32 if any feature has one; and what a form's own collator adds (`own_tensors`).
+    ``weights`` ``(b,)`` float32 and ``numbers`` ``(b,)`` int64 if any feature has one; and what a form's own
+    collator adds (`own_tensors`).
 
     The shape is that of transformers' ``*ForMultipleChoice`` models
     (https://huggingface.co/docs/transformers/tasks/multiple_choice).
@@ -54,12 +55,14 @@ class DataCollatorForMultipleChoice:
         return {**batch, **self.facts(features, wide)}
 
     def facts(self, features: Sequence[Feature], wide: int) -> Batch:
-        """What is known of each question beside its rows: ``present``, ``labels``, ``weights``, ``soft``."""
+        """What is known of each question beside its rows: ``present``, ``labels``, ``weights``, and so on."""
         batch = {"present": torch.tensor([_widened(feature["present"], wide) for feature in features])}
         if all("labels" in feature for feature in features):
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
         if any("weight" in feature for feature in features):
             batch["weights"] = torch.tensor([float(feature.get("weight", 1.0)) for feature in features])
+        if any("number" in feature for feature in features):
+            batch["numbers"] = torch.tensor([int(feature.get("number", -1)) for feature in features])
         if all("soft" in feature for feature in features):
             gaps = [[0.0] * (wide - len(feature["soft"])) for feature in features]
             batch["soft"] = torch.tensor([feature["soft"] + gap for feature, gap in zip(features, gaps)])
