@@ -21,6 +21,7 @@ from training.rankers import mix_command, soup_command
 from training.rankers.peft_methods import METHODS
 from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
+from training.selection import command as select_command
 
 _RETRIEVER = """\
 examples:
@@ -356,6 +357,10 @@ PROGRAM = Program(
         "mix": Command(
             "make one set of several question sets to train on",
             mix_command.run, mix_command.flags, mix_command.EXAMPLES,
+        ),
+        "select": Command(
+            "select training questions by what the test asks, or by a data map",
+            select_command.run, select_command.flags, select_command.EXAMPLES,
         ),
         "fetch": Command("copy a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
         "convert": Command(

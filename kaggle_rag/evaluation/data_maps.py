@@ -60,8 +60,7 @@ def dynamics(probabilities: npt.ArrayLike, right: npt.ArrayLike) -> Dynamics:
     epochs = seen.sum(axis=0).astype(np.float64)
 
     def mean(values: npt.ArrayLike) -> Floats:
-        total = np.where(seen, values, 0.0).sum(axis=0)
-        return np.divide(total, epochs, out=np.full(table.shape[1], np.nan), where=epochs > 0)
+        return _ratio(np.where(seen, values, 0.0).sum(axis=0), epochs)
 
     confidence = mean(table)
     return Dynamics(confidence, np.sqrt(mean((table - confidence) ** 2)), mean(right), epochs)
@@ -71,14 +70,17 @@ def mean_of(maps: Sequence[Dynamics]) -> Dynamics:
     """The maps of several trainings as one, each counting by its epochs; the epochs are summed."""
     weights = np.stack([each.epochs for each in maps])
     epochs = weights.sum(axis=0)
-    means = [
-        np.divide(
-            np.where(weights > 0, weights * np.stack(column), 0.0).sum(axis=0), epochs,
-            out=np.full(len(epochs), np.nan), where=epochs > 0,
-        )
-        for column in itertools.islice(zip(*maps), 3)
-    ]  # fmt: skip
-    return Dynamics(*means, epochs)
+    confidence, variability, correctness, _ = (
+        _ratio(np.where(weights > 0, weights * np.stack(column), 0.0).sum(axis=0), epochs)
+        for column in zip(*maps)
+    )
+    return Dynamics(confidence, variability, correctness, epochs)
+
+
+def _ratio(sums: Floats, counts: Floats) -> Floats:
+    """Means of ``counts`` numbers, NaN of none."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / counts, dtype=np.float64)
 
 
 # Each region of a map, and what is ranked highest in it (section 3 of the paper).

@@ -7,7 +7,13 @@ import pytest
 
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.data_maps import (
-    COLUMNS, Dynamics, dynamics, mean_of, ranked, read_data_map, write_data_map,
+    COLUMNS,
+    Dynamics,
+    dynamics,
+    mean_of,
+    ranked,
+    read_data_map,
+    write_data_map,
 )  # fmt: skip
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 

@@ -144,7 +144,7 @@ def find_suspects(
 
 
 def _dynamics(experiment: Experiment) -> Dynamics | None:
-    """The data map of all folds of all rankers that recorded one; each question is in all folds but its own."""
+    """The data map of all folds of all rankers that recorded one; in its own fold a question is not."""
     paths = [
         path
         for spec in experiment.specs
@@ -245,7 +245,7 @@ def _write_bits(
     bits: npt.NDArray[np.float64],
     recorded: Dynamics | None,
 ) -> None:
-    """Write every question's V-information, margin and place in the data map if there is one, hardest first."""
+    """Write every question's V-information, margin and, if recorded, its data map, hardest first."""
     order = np.argsort(bits, kind="stable")
     margins = normalised_margin(seen, questions.answers, questions.present)
     marks = questions.fingerprints()

@@ -20,7 +20,7 @@ COUNT = 24
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """A training whose epochs are a step each, at one rate, without dropout, of a model that knows a little."""
+    """A training whose epochs are a step each, at one rate, no dropout, of a model that knows a little."""
     folder = tmp_path_factory.mktemp("task")
     questions, contexts = files(folder, "train", rows(COUNT, 0, words=WORDS[:6]))
     settings = {
