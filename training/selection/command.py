@@ -32,9 +32,9 @@ each question, and with what score. Contexts of one table serve any selection fr
 a specification, or another question of the pool, are listed; --suspects writes those of the selection as a
 list for the setting drop.
 
-A data map is what a ranker trained with data_map: true says of its questions (also RUN/information.parquet of
-python -m training diagnose): ambiguous ones change most from epoch to epoch, hard ones (with the label errors
-among them) stay improbable, easy ones are soon certain."""
+A data map is what a training with data_map: true said of its questions (RANKER/data_map.parquet, or what
+diagnose makes of those of all folds, RUN/information.parquet): ambiguous ones change most from epoch to
+epoch, hard ones (with the label errors among them) stay improbable, easy ones are soon certain."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
