@@ -34,7 +34,7 @@ from training.selection.search import SEARCHES
 from training.selection.specifications import read_specifications
 
 SETS = ("openbookqa_train", "arc_easy_train", "arc_challenge_train", "mmlu_stem_even", "extra_6k")
-WAYS = (*(("vectors", rule) for rule in RULES), ("words", "round-robin"), ("words", "rrf"))
+WAYS = (*(("vectors", rule) for rule in RULES), ("words", "rrf"), ("words", "round-robin"))
 # What else is in the pool to train on, and how many of the task's questions say what is asked.
 OTHERS, _EXAMPLES = ("arc_easy_train", "arc_challenge_train"), 100
 _QUICK = 60
@@ -173,9 +173,7 @@ def main() -> int:
     flags.add_argument("--examples", type=int, default=50, metavar="N", help="specifications (default: 50)")
     flags.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     flags.add_argument("--train", action="store_true", help="also train on a choice and on draws: hours")
-    flags.add_argument(
-        "--how", nargs="+", default=["round-robin"], choices=list(RULES), help="rules to train by"
-    )
+    flags.add_argument("--how", nargs="+", default=["rrf"], choices=list(RULES), help="rules to train by")
     flags.add_argument(
         "--budget", type=int, default=1_000, metavar="N", help="questions to train on (default: 1000)"
     )

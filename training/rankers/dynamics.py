@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import reduce
 from safetensors.torch import load_file, save_file
@@ -87,6 +88,5 @@ class TrainingDynamics:
     def map(self, total: torch.Tensor) -> Dynamics:
         """The data map of all epochs in these sums."""
         own, right, seen = total.numpy()
-        counted = seen.clip(min=1)
-        own[seen == 0] = float("nan")
+        counted = np.where(seen > 0, seen, np.nan)
         return dynamics(own / counted, right / counted)

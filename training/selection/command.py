@@ -13,15 +13,15 @@ EXAMPLES = """\
 examples:
   python -m training select openbookqa.csv sciq.csv --specifications examples.csv --budget 2000 \\
       --out chosen.csv
-  python -m training select all.csv --specifications topics.txt --how rrf --share 0.2 --exclude dev.csv \\
+  python -m training select all.csv --specifications topics.txt --how round-robin --share 0.2 --exclude dev.csv \\
       --out chosen.csv
   python -m training select all.csv --data-map ranker/data_map.parquet --keep ambiguous --share 0.33 \\
       --out ambiguous.csv
 
 A specification says what the test asks: a question of a table (its prompt and options), or a line of a .txt
 file. Every question of the pool is ranked for each specification, and the rankings become one choice:
-  round-robin  specifications take turns, each the best question that is left: all are covered alike
   rrf          reciprocal rank fusion: what many of them rank high
+  round-robin  specifications take turns, each the best question that is left: all are covered alike
   best         what any of them ranks highest
   mean         the highest mean score: what is nearest to all of them together
   random       a draw of the same pool, for comparison
@@ -57,8 +57,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="table to write")
     parser.add_argument(
-        "--how", choices=("round-robin", "rrf", "best", "mean", "random"), default="round-robin",
-        help="how the specifications' rankings become one (default: round-robin)",
+        "--how", choices=("rrf", "round-robin", "best", "mean", "random"), default="rrf",
+        help="how the specifications' rankings become one (default: rrf)",
     )  # fmt: skip
     parser.add_argument(
         "--by", choices=("vectors", "words"), default="vectors",

@@ -107,8 +107,8 @@ def round_robin(ranking: Ranking) -> Choice:
 
 # How the specifications' rankings become one.
 RULES: dict[str, Callable[[Ranking], Choice]] = {
-    "round-robin": round_robin,
     "rrf": fused,
+    "round-robin": round_robin,
     "best": best_rank,
     "mean": mean_score,
 }

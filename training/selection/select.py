@@ -44,7 +44,7 @@ class SelectionSettings:
     keep: str | None = None
     budget: int | None = None
     share: float | None = None
-    how: str = "round-robin"
+    how: str = "rrf"
     by: str = "vectors"
     least: float = 0.0
     encoder: str = DEFAULT_ENCODER
@@ -78,8 +78,9 @@ class SelectionSettings:
             raise ConfigError(
                 "how many questions?", expected="--budget N of 1 or more, or --share X above 0 and at most 1"
             )
-        if self.out.suffix != ".csv":
-            raise ConfigError(f"cannot write a table as {self.out.suffix!r}", where=self.out, expected=".csv")
+        for path in (self.out, self.suspects):
+            if path and path.suffix != ".csv":
+                raise ConfigError(f"cannot write a table as {path.suffix!r}", where=path, expected=".csv")
         for path in (self.out, self.why, self.suspects):
             if path and path.exists():
                 raise ArtifactError(

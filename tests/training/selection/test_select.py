@@ -213,6 +213,7 @@ def text(folder, content):
         (lambda w, f: [w[0], *w], "two tables are called 'one'"),
         (lambda w, f: [*w, "--out", w[0]], "a file already exists"),
         (lambda w, f: [*w, "--out", f / "o.parquet"], "cannot write a table as '.parquet'"),
+        (lambda w, f: [*w, "--suspects", f / "s.txt"], "cannot write a table as '.txt'"),
         (lambda w, f: [*w, "--data-map", other_map(f), "--keep", "hard"], "one thing decides"),
         (lambda w, f: [*w[:2], *w[4:], "--data-map", other_map(f)], "one thing decides"),
         (
