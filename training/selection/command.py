@@ -13,8 +13,8 @@ EXAMPLES = """\
 examples:
   python -m training select openbookqa.csv sciq.csv --specifications examples.csv --budget 2000 \\
       --out chosen.csv
-  python -m training select all.csv --specifications topics.txt --how round-robin --share 0.2 --exclude dev.csv \\
-      --out chosen.csv
+  python -m training select all.csv --specifications topics.txt --how round-robin --share 0.2 \\
+      --exclude dev.csv --out chosen.csv
   python -m training select all.csv --data-map ranker/data_map.parquet --keep ambiguous --share 0.33 \\
       --out ambiguous.csv
 
