@@ -22,6 +22,7 @@ from training.rankers.peft_methods import METHODS
 from training.rankers.settings import COMMANDS, CausalRun, MultipleChoiceRun, Seq2SeqRun
 from training.retrieval import support_command
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
+from training.selection import command as select_command
 
 _RETRIEVER = """\
 examples:
@@ -361,6 +362,10 @@ PROGRAM = Program(
         "support": Command(
             "find which passages make a ranker answer right, to train a retriever with",
             support_command.run, support_command.flags, support_command.EXAMPLES,
+        ),
+        "select": Command(
+            "select training questions by what the test asks, or by a data map",
+            select_command.run, select_command.flags, select_command.EXAMPLES,
         ),
         "fetch": Command("copy a model of the hub into a folder", _fetch, _fetch_flags, _FETCH),
         "convert": Command(

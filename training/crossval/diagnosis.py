@@ -16,6 +16,7 @@ from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.ensembling.blending import blend
+from kaggle_rag.evaluation.data_maps import FILE, Dynamics, dynamics_columns, mean_of, read_data_map
 from kaggle_rag.evaluation.difficulty import (
     REASONS,
     Suspect,
@@ -48,8 +49,9 @@ _WIDTH = 150
 class DiagnosisReport:
     """The suspect questions of an experiment; ``bits`` ``(n,)`` is the V-information of every question.
 
-    ``refused`` says why the rankers' own suspicions are not listed, empty if they are. The text shows the
-    ``worst`` questions for each reason.
+    ``refused`` says why the rankers' own suspicions are not listed, empty if they are. ``dynamics`` is the
+    data map of the rankers that were trained with ``data_map: true``, ``None`` if none was. The text shows
+    the ``worst`` questions for each reason.
     """
 
     questions: Questions
@@ -58,6 +60,7 @@ class DiagnosisReport:
     withheld: str
     refused: str = ""
     worst: int = 5
+    dynamics: Dynamics | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Counts and means."""
@@ -68,6 +71,7 @@ class DiagnosisReport:
             "bits": round(float(self.bits.mean()), 4),
             "refused": self.refused,
             "suspects": {reason: reasons.count(reason) for reason in REASONS if reason in reasons},
+            **({"data map": _means(self.dynamics)} if self.dynamics else {}),
         }
 
     def text(self) -> str:
@@ -76,6 +80,9 @@ class DiagnosisReport:
             f"{len(self.questions):,} questions; V-usable information {self.bits.mean():.3f} bits per "
             f"question (withheld: {self.withheld}, {WITHHELD[self.withheld].partition(' (')[0]})"
         ]
+        if self.dynamics:
+            means = ", ".join(f"{name} {value:.3f}" for name, value in _means(self.dynamics).items())
+            lines.append(f"data map of the trainings, in the mean: {means}")
         if self.refused:
             lines.append(f"label errors and hard questions are not listed: {self.refused}")
         for reason, count in self.as_json()["suspects"].items():
@@ -83,8 +90,21 @@ class DiagnosisReport:
             for suspect in [each for each in self.suspects if each.reason == reason][: self.worst]:
                 key = id_text(self.questions.ids[suspect.row])
                 text = textwrap.shorten(shown(self.questions, suspect.row), _WIDTH, placeholder=" ...")
-                lines += [f"  {suspect.score:6.3f}  {key}: {suspect.detail}", f"          {text}"]
+                detail = suspect.detail + self._trained(suspect.row)
+                lines += [f"  {suspect.score:6.3f}  {key}: {detail}", f"          {text}"]
         return "\n".join(lines)
+
+    def _trained(self, row: int) -> str:
+        """What the trainings said of the label of a question, if they were recorded."""
+        if self.dynamics is None or not self.dynamics.epochs[row]:
+            return ""
+        confidence, variability, correctness, _ = (column[row] for column in self.dynamics)
+        return f"; in training {confidence:.2f} ± {variability:.2f}, right in {correctness:.0%} of the epochs"
+
+
+def _means(found: Dynamics) -> dict[str, float]:
+    counted = found.take(np.flatnonzero(found.epochs > 0))
+    return {name: round(float(getattr(counted, name).mean()), 4) for name in Dynamics._fields[:3]}
 
 
 def find_suspects(
@@ -118,8 +138,19 @@ def find_suspects(
     bits = pointwise_information(seen, blind, questions.answers)
     refused = _refused(seen, bits, questions, withheld)
     suspects = diagnose(questions, None if refused else seen, blind, keep_parts(experiment).pairs)
-    _write_bits(experiment.folder / INFORMATION, questions, seen, bits)
-    return DiagnosisReport(questions, suspects, bits, withheld, refused)
+    recorded = _dynamics(experiment)
+    _write_bits(experiment.folder / INFORMATION, questions, seen, bits, recorded)
+    return DiagnosisReport(questions, suspects, bits, withheld, refused, dynamics=recorded)
+
+
+def _dynamics(experiment: Experiment) -> Dynamics | None:
+    """The data map of all folds of all rankers that recorded one; in its own fold a question is not."""
+    paths = [
+        path
+        for spec in experiment.specs
+        for path in sorted((experiment.folder / spec.name).glob(f"fold-*/{FILE}"))
+    ]
+    return mean_of([read_data_map(path, experiment.questions) for path in paths]) if paths else None
 
 
 def _refused(seen: Probabilities, bits: npt.NDArray[np.float64], questions: Questions, withheld: str) -> str:
@@ -207,8 +238,14 @@ def _write_questions(path: Path, questions: Questions) -> None:
         pq.write_table(pa.table(columns), aside)
 
 
-def _write_bits(path: Path, questions: Questions, seen: Probabilities, bits: npt.NDArray[np.float64]) -> None:
-    """Write every question's V-information and margin, hardest first."""
+def _write_bits(
+    path: Path,
+    questions: Questions,
+    seen: Probabilities,
+    bits: npt.NDArray[np.float64],
+    recorded: Dynamics | None,
+) -> None:
+    """Write every question's V-information, margin and, if recorded, its data map, hardest first."""
     order = np.argsort(bits, kind="stable")
     margins = normalised_margin(seen, questions.answers, questions.present)
     marks = questions.fingerprints()
@@ -218,6 +255,7 @@ def _write_bits(path: Path, questions: Questions, seen: Probabilities, bits: npt
             "question": [marks[row] for row in order],
             "bits": bits[order],
             "margin": margins[order],
+            **(dynamics_columns(recorded.take(order)) if recorded else {}),
         }
     )
     with whole_file(path) as aside:

@@ -99,6 +99,7 @@ class EpochQuestions:
     ----------
     weaker : the same questions with weaker contexts; ``None``: there are none.
     articles : what each question is about, see `training.rankers.harder.Lent`; empty: unknown.
+    numbered : say in each feature which question it is, -1 where the epoch made it another one.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class EpochQuestions:
         articles: Sequence[str | None] = (),
         weights: npt.NDArray[np.float64] | None = None,
         soft: Probabilities | None = None,
+        numbered: bool = False,
     ) -> None:
         self.items, self.weaker, self.weights, self.soft = items, weaker, weights, soft
-        self.form, self.writer, self.changes = form, writer, changes
+        self.form, self.writer, self.changes, self.numbered = form, writer, changes, numbered
         self.lent = Lent(items, weaker, articles)
         self.epoch = 0
 
@@ -125,6 +127,8 @@ class EpochQuestions:
         weaker = self.weaker[row] if self.weaker is not None else None
         made = self.changes.made(self.items[row], weaker, self.lent, row, self.epoch)
         feature = self.form.encode(self.writer, made.item)
+        if self.numbered:
+            feature["number"] = row if made.whole else -1
         if self.weights is not None:
             feature["weight"] = float(self.weights[row])
         if self.soft is not None:

@@ -58,6 +58,7 @@ class Changes:
             item = with_borrowed_option(item, lent.options(row, weakened=weakened), rng)
         if self.drop_snippets:
             item = with_fewer_snippets(item, self.drop_snippets * part, rng)
+        read = item.contexts
         if self.none_of_above and rng.random() < self.none_of_above * part:
             item = with_none_of_above(item, rng)
         if self.drop_best and rng.random() < self.drop_best * part:
@@ -67,15 +68,24 @@ class Changes:
         order = [*range(len(item.options))]
         if self.shuffle:
             order = [int(column) for column in rng.permutation(order)]
-        return Made(in_order(item, order), order, item.options == own.options)
+        same = item.options == own.options
+        return Made(in_order(item, order), order, same, same and not weakened and item.contexts == read)
 
 
 class Made(NamedTuple):
-    """A changed question; ``order``: which columns its options were in; ``same``: none of them is another."""
+    """A changed question.
+
+    Attributes
+    ----------
+    order : which columns its options were in.
+    same : none of them is another.
+    whole : nor has it another context or lost what it needs; single snippets may be gone, as with dropout.
+    """
 
     item: Item
     order: list[int]
     same: bool
+    whole: bool
 
 
 class Borrowed(NamedTuple):

@@ -78,7 +78,7 @@ class RankerRun(TrainingSettings):
     LATER: ClassVar[tuple[str, ...]] = (
         *TrainingSettings.LATER, "packed", "marginal", "none_of_above", "r_drop", "teacher", "teacher_name",
         "teacher_weight", "teacher_temperature", "drop_best", "no_context", "borrowed_options", "rising",
-        "margin",
+        "margin", "data_map",
     )  # fmt: skip
 
     contexts_file: Path | None = Field(
@@ -174,6 +174,10 @@ class RankerRun(TrainingSettings):
     packed: bool = Field(
         True, description="a decoder reads context and question once for all options; losses are the same"
     )
+    data_map: bool = Field(
+        False, description="write data_map.parquet beside the weights: how sure the training was of each "
+        "answer, epoch by epoch; it takes no time",
+    )  # fmt: skip
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="mixed precision (auto: the GPU's half precision; fp32 on a CPU)"
@@ -220,6 +224,8 @@ class RankerRun(TrainingSettings):
             yield f"margin has no effect with the loss {self.loss}"
         elif self.margin and not self.loss and (self.form != "reward" or self.marginal.kind != "none"):
             yield "margin has no effect without the loss pairwise"
+        if self.data_map and self.epochs < 2:
+            yield "data_map sees no change within a single epoch: variability will be 0"
         if self.rising and self.epochs <= 1:
             yield "rising has no effect in a single epoch"
         if self.rising and not any(getattr(self, key) for key in _SHARES):

@@ -14,7 +14,9 @@ import torch
 from transformers import set_seed
 
 from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation import learnt
+from kaggle_rag.evaluation.data_maps import FILE, write_data_map
 from kaggle_rag.evaluation.fold_table import articles_of
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.answering.marginal import MarginalSequence, Mixing, marginal
@@ -78,7 +80,7 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
             "accumulate": trainer.settings.accumulate,
         }
         marks = [*learnt.marks(training.questions), *learnt.marks(held.questions)]
-        return run.finish(lambda folder: save(trainer, folder), result, marks)
+        return run.finish(lambda folder: save(trainer, folder, training.questions), result, marks)
 
 
 def require_family(command: str, model: str) -> None:
@@ -150,6 +152,8 @@ def _fitted(
         last = run.last_checkpoint()
         if last:
             say(f"resuming from {last.name}")
+            if trainer.dynamics:
+                trainer.dynamics.load(last)
         try:
             train(trainer, last)
             if trainer.average:
@@ -272,6 +276,7 @@ def _trainer(
     questions = EpochQuestions(
         items, backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), _changes(settings),
         weaker=weaker, articles=articles, weights=training.weights, soft=training.soft,
+        numbered=settings.data_map,
     )  # fmt: skip
     if settings.borrowed_options:
         say(f"{questions.lent.borrowers():,} of {len(items):,} questions have others about their article")
@@ -291,10 +296,13 @@ def _changes(settings: RankerRun) -> Changes:
     )  # fmt: skip
 
 
-def save(trainer: RankerTrainer, folder: Path) -> None:
-    """Save weights or adapter, tokenizer, and the card that seals them."""
-    trainer.average = None
+def save(trainer: RankerTrainer, folder: Path, questions: Questions) -> None:
+    """Save weights or adapter, tokenizer, the data map of the training's questions, and the sealing card."""
+    recorded, trainer.average, trainer.dynamics = trainer.dynamics, None, None
+    seen = recorded.total() if recorded else None
     trainer.save_model(str(folder))
     if is_first():
+        if recorded and seen is not None:
+            write_data_map(folder / FILE, questions, recorded.map(seen))
         trainer.backbone.tokenizer.save_pretrained(folder)
         trainer.card.write(folder)

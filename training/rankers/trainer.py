@@ -33,6 +33,7 @@ from training.loop.vicreg import spread_loss
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
 from training.rankers.distillation import divergence, less_own
+from training.rankers.dynamics import TrainingDynamics
 from training.rankers.losses import loss_of, symmetric_divergence
 from training.rankers.saving import save_weights
 from training.rankers.settings import RankerRun
@@ -63,9 +64,13 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         # Our loss is a mean: the trainer divides it by the batches of a step.
         self.model_accepts_loss_kwargs = False
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
+        epochs = math.ceil(settings.epochs)
+        self.dynamics = TrainingDynamics(epochs, len(self.train_dataset)) if settings.data_map else None
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
         logits = self.backbone.form.logits(model, inputs)
+        if self.dynamics and "numbers" in inputs:
+            self.dynamics.add(self.train_dataset.epoch, logits, inputs)
         loss = self._loss(logits, inputs) + self._spread()
         if not self.settings.r_drop:
             return loss
@@ -91,12 +96,16 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         begins = self.settings.adversarial_from * self.state.max_steps
         if self.settings.adversarial != "none" and self.state.global_step >= begins:
+            # What a perturbed model says is no answer of its own: without numbers it is not recorded.
+            again = {key: value for key, value in inputs.items() if key != "numbers"}
             with ADVERSARIES[self.settings.adversarial](model, self.settings.adversarial_size):
-                super().training_step(model, inputs, *args, **kwargs)
+                super().training_step(model, again, *args, **kwargs)
         return loss
 
     optimizer: Any
     control: Any
+    train_dataset: Any
+    _seen: torch.Tensor | None = None
 
     def create_optimizer(self, *given: Any) -> Any:
         """``given``: the model, in releases of transformers that pass it, or nothing."""
@@ -161,8 +170,15 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
             wrapper = self.model_wrapped if sharded else None
             return backbone.form.score(backbone, writer, items, wrapper=wrapper, quiet=not is_first())
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # Every process adds its part; the first one then writes it among the weights.
+        self._seen = self.dynamics.total() if self.dynamics else None
+        super()._save_checkpoint(*args, **kwargs)
+
     def write_weights(self, folder: Path, state: Any) -> None:
         save_weights(self.model, folder, state)
+        if self.dynamics and self._seen is not None:
+            self.dynamics.save(folder, self._seen)
         if self.average:
             self.average.save(folder)
 

@@ -26,7 +26,7 @@ TOKENS = {"cpu": 2_048, "cuda": 16_384}
 # Tokens below which a smaller slice saves no memory that matters.
 _LEAST = 64
 # Keys of a batch that no backbone reads.
-_NOT_INPUTS = ("present", "labels", "weights", "soft", "rivals")
+_NOT_INPUTS = ("present", "labels", "weights", "numbers", "soft", "rivals")
 
 
 class ScoringBackbone(Protocol):

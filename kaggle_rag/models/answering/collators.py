@@ -20,7 +20,8 @@ class DataCollatorForMultipleChoice:
     A feature is one question: ``input_ids`` and whatever else its tokenizer returns, each a list of rows
     (one per present option, or a single one for the whole question), ``present`` (one bool per option),
     ``labels`` if the answer is known, ``weight`` if the question counts for less, ``soft``, a teacher's
-    probability of each option, and ``rivals``, whether the right option is better than it.
+    probability of each option, ``rivals``, whether the right option is better than it, and ``number``, its
+    place among them where training keeps a record.
     Rows are padded to the longest of the batch, questions to the widest; an absent option is one attended
     token, so that no row of attention is empty, and is masked by ``present``.
 
@@ -35,8 +36,8 @@ class DataCollatorForMultipleChoice:
     -------
     ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
     ``(b, k)`` bool; ``labels`` ``(b,)`` int64, ``soft`` ``(b, k)`` float32 and ``rivals`` ``(b, k)`` bool if
-    every feature has them;
-    ``weights`` ``(b,)`` float32 if any feature has one; and what a form's own collator adds (`own_tensors`).
+    every feature has them; ``weights`` ``(b,)`` float32 and ``numbers`` ``(b,)`` int64 if any feature has
+    one; and what a form's own collator adds (`own_tensors`).
 
     The shape is that of transformers' ``*ForMultipleChoice`` models
     (https://huggingface.co/docs/transformers/tasks/multiple_choice).
@@ -61,6 +62,8 @@ class DataCollatorForMultipleChoice:
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
         if any("weight" in feature for feature in features):
             batch["weights"] = torch.tensor([float(feature.get("weight", 1.0)) for feature in features])
+        if any("number" in feature for feature in features):
+            batch["numbers"] = torch.tensor([int(feature.get("number", -1)) for feature in features])
         if all("soft" in feature for feature in features):
             gaps = [[0.0] * (wide - len(feature["soft"])) for feature in features]
             batch["soft"] = torch.tensor([feature["soft"] + gap for feature, gap in zip(features, gaps)])

@@ -23,7 +23,7 @@ from kaggle_rag.runtime.errors import ConfigError
 
 _LOWEST = float(np.finfo(np.float32).min)
 # Keys of a batch that the form which is mixed does not know.
-_OWN = ("parts", "log_priors", "present", "labels", "weights", "soft")
+_OWN = ("parts", "log_priors", "present", "labels", "weights", "numbers", "soft")
 _OF_QUESTION = ("labels", "weight")
 
 

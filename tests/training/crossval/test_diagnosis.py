@@ -1,6 +1,7 @@
 """Diagnosis: planted wrong labels rise to the top of the list, and the list is one that training reads."""
 
 import csv
+import dataclasses
 import random
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from crossval_toys import rows, solution, telling, trained
 
+from kaggle_rag.evaluation.difficulty import Suspect
 from kaggle_rag.runtime.errors import ConfigError
 from training.__main__ import main
 from training.crossval.diagnosis import find_suspects, settings_of
@@ -78,6 +80,33 @@ def test_the_trainers_read_the_list(diagnosed):
     )  # fmt: skip
     speaking = {row["id"] for row in listed if row["reason"] in ("label", "contradiction")}
     assert not speaking & set(split_questions(run)[0].questions.ids)
+
+
+def test_the_data_map_of_all_folds_stands_beside_the_information(tmp_path):
+    made = rows(24, 0)
+    path = solution(tmp_path, made, telling(made), rankers=[trained(epochs=3, data_map=True)])
+    settings = CrossValidationSettings(path, out=tmp_path / "run", folds=3, alike="words")
+    found = find_suspects(settings, "all")
+    table = pq.read_table(tmp_path / "run" / "information.parquet").to_pydict()
+    # Of three folds, two see a question, in three epochs each.
+    assert set(table["epochs"]) == {6} and set(found.dynamics.epochs) == {6}
+    maps = [
+        pq.read_table(path).to_pydict()
+        for path in sorted((tmp_path / "run" / "tiny").glob("fold-*/data_map.parquet"))
+    ]
+    for name in ("confidence", "variability", "correctness"):
+        sums = dict.fromkeys(table["id"], 0.0)
+        for each in maps:
+            for key, value in zip(each["id"], each[name]):
+                sums[key] += value
+        np.testing.assert_allclose(table[name], [total / 2 for total in sums.values()])
+        assert found.as_json()["data map"][name] == pytest.approx(np.mean(table[name]), abs=1e-4)
+    # Each question in the list is shown with its place in the map.
+    suspect = Suspect(3, "hard", -0.5, "-0.50 bits")
+    place = table["id"].index(made[3]["id"])
+    said = f"{table['confidence'][place]:.2f} ± {table['variability'][place]:.2f}"
+    told = dataclasses.replace(found, suspects=[suspect]).text()
+    assert f"{made[3]['id']}: -0.50 bits; in training {said}, right in " in told
 
 
 def test_the_question_can_be_withheld(tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -12,6 +13,8 @@ from conftest import ROOT
 from ranker_toys import WORDS, backbone, task
 from safetensors.torch import load_file
 
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.data_maps import FILE, read_data_map
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
 
@@ -71,7 +74,7 @@ def two(told, tmp_path_factory):
     """What two processes say and write; sockets of the machine's own are opened by them, not by the tests."""
     folder = tmp_path_factory.mktemp("two")
     (script := folder / "late.py").write_text(LATE, encoding="utf-8")
-    words = [flags(told, form=form, batch=8, out=folder / form, ema=0.5) for form in PAIRED]
+    words = [flags(told, form=form, batch=8, out=folder / form, ema=0.5, data_map=True) for form in PAIRED]
     launch = ["accelerate.commands.launch", "--config_file", "training/accelerate/ddp.yaml",
               "--main_process_port", "0"]  # fmt: skip
     done = run(*launch, str(script), json.dumps(words))
@@ -86,13 +89,26 @@ def two(told, tmp_path_factory):
 @pytest.mark.parametrize("form", PAIRED)
 def test_two_processes_are_one_with_the_double_batch(form, told, two, tmp_path):
     folder, _ = two
-    settings = {**told, "learning_rate": 1e-3, "epochs": 2, "form": form, "batch": 16, "ema": 0.5}
+    settings = {
+        **told,
+        "learning_rate": 1e-3,
+        "epochs": 2,
+        "form": form,
+        "batch": 16,
+        "ema": 0.5,
+        "data_map": True,
+    }
     train_ranker("multiple-choice", MultipleChoiceRun(**settings, out=tmp_path / "one"))
     left, right = (load_file(path / "model.safetensors") for path in (tmp_path / "one", folder / form))
     for key in left:
         # A softmax takes no notice of these: their gradients are rounding, which AdamW makes large.
         if not key.endswith(("classifier.bias", "key.bias")):
             torch.testing.assert_close(left[key], right[key], atol=2e-4, rtol=1e-3, msg=key)
+    questions = Questions.read(told["questions"])
+    one, other = (read_data_map(path / FILE, questions) for path in (tmp_path / "one", folder / form))
+    assert set(one.epochs) == {2}
+    for alone, together in zip(one, other):
+        np.testing.assert_allclose(alone, together, atol=1e-3)
 
 
 @pytest.mark.skipif(not LOOPBACK, reason="the two processes talk over the loopback interface")
