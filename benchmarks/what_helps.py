@@ -163,12 +163,8 @@ def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    flags = parser(str(__doc__))
-    flags.formatter_class = argparse.RawDescriptionHelpFormatter
-    flags.add_argument("task", choices=TASKS)
-    ways = [*(way for way in WAYS if way != PLAIN), *MADE]
-    flags.add_argument("--ways", nargs="+", default=ways, choices=ways)
+def run_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags that say what is trained, where, and from which data."""
     flags.add_argument("--learnt", type=int, metavar="N", help="questions to learn from (default: all)")
     flags.add_argument("--epochs", type=float, metavar="N", help="default: those of the task's file")
     flags.add_argument(
@@ -179,23 +175,38 @@ def main() -> int:
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
     flags.add_argument("--runs", type=Path, default=Path("runs/what_helps"), help="folder for all outputs")
-    arguments = flags.parse_args()
+
+
+def bench_of(arguments: argparse.Namespace) -> Bench:
+    """The files of a task, made unless they exist, and what its trainings are told."""
     quick, folder = arguments.quick, arguments.runs / (arguments.task + ("-quick" if arguments.quick else ""))
     learnt, judged, contexts = prepared(
         TASKS[arguments.task], arguments.data, folder, arguments.index, 24 if quick else None
     )
-    bench = Bench(
+    return Bench(
         folder, HERE / f"ranker_{arguments.task}.yaml", learnt, contexts[learnt], judged, contexts[judged],
         2 if quick else arguments.seeds, arguments.learnt, changes_of(arguments),
     )  # fmt: skip
-    ways = ["none_of_above", "seeds"] if quick else arguments.ways
-    count = len(Questions.read(judged))
+
+
+def main() -> int:
+    flags = parser(str(__doc__))
+    flags.formatter_class = argparse.RawDescriptionHelpFormatter
+    flags.add_argument("task", choices=TASKS)
+    ways = [*(way for way in WAYS if way != PLAIN), *MADE]
+    flags.add_argument("--ways", nargs="+", default=ways, choices=ways)
+    run_flags(flags)
+    arguments = flags.parse_args()
+    bench = bench_of(arguments)
+    ways = ["none_of_above", "seeds"] if arguments.quick else arguments.ways
+    learnt, count = len(Questions.read(bench.learnt)), len(Questions.read(bench.judged))
     note = (
-        f"{arguments.learnt or len(Questions.read(learnt)):,} questions of {learnt.stem}, {count:,} judged; "
+        f"{arguments.learnt or learnt:,} questions of {bench.learnt.stem}, {count:,} judged; "
         f"{bench.seeds} seeds{_told(bench.settings)}. Differences over seeds and questions (Student's t); of "
         "seeds and soup, paired bootstrap against the mean of the plain ones. 95 % intervals."
     )
-    report(f"What helps: {learnt.stem} to {judged.stem}", rows_of(bench, ways), arguments.json, note)
+    title = f"What helps: {bench.learnt.stem} to {bench.judged.stem}"
+    report(title, rows_of(bench, ways), arguments.json, note)
     return 0
 
 
