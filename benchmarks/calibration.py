@@ -89,7 +89,8 @@ def main() -> int:
     bench = bench_of(arguments)
     note = (
         f"{len(Questions.read(bench.judged)):,} questions, {_FOLDS} folds, {bench.seeds} seeds of the "
-        "trained ranker. Differences over seeds and questions (Student's t); ECE of the first seed. 95 % intervals."
+        "trained ranker. Differences over seeds and questions (Student's t); ECE of the first seed. 95 % "
+        "intervals."
     )
     report(f"Calibrated blends: {bench.judged.stem}", rows_of(bench), arguments.json, note)
     return 0
