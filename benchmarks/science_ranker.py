@@ -1,0 +1,191 @@
+"""One science ranker for all question sets, against rankers that were trained on one set alone.
+
+The open-book sets are read with the texts that the retriever finds among all of theirs, never with their own
+ones; the parts of ARC with the index of Wikipedia articles, where one is given. `training mix` leaves out
+near-duplicates of what is judged, and draws sets by temperature. Everything is judged on other halves, beside
+the training-free score and its blend with the science ranker, whose weights are fitted on the held-out
+questions. A killed run resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.common import kit, parser, report
+from benchmarks.open_book import SETS, index_of
+from benchmarks.ranker_training import HERE, Part
+from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.probabilities import Probabilities
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.ensembling.blending import blend, fit_weights
+from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_over_seeds
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.rankers.similarity import SimilarityRanker
+from kaggle_rag.rankers.trained import TrainedRanker
+from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.settings import read_settings
+from training.rankers.settings import MultipleChoiceRun
+from training.rankers.splits import split_questions
+
+CONFIG = HERE / "ranker_science.yaml"
+LEARNT = {
+    "openbookqa": Part("openbookqa_train"),
+    "sciq": Part("sciq", most=4_000),
+    "llmse": Part("llmse_science", "even"),
+    "arc_easy": Part("arc_easy_train", "even"),
+    "arc_challenge": Part("arc_challenge_train", "even"),
+}
+JUDGED = {
+    "openbookqa": Part("openbookqa_dev"),
+    "sciq": Part("sciq_held_out"),
+    "llmse": Part("llmse_science", "odd"),
+    "arc_challenge": Part("arc_challenge_train", "odd"),
+}
+_QUICK = 24
+Values = npt.NDArray[np.float64]
+
+
+class Files:
+    """The tables and contexts of the sets, and the rankers that are trained on them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.folder = arguments.runs / ("quick" if arguments.quick else "science")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.learnt, self.judged = self._made(LEARNT), self._made(JUDGED)
+
+    def _made(self, parts: dict[str, Part]) -> dict[str, tuple[Path, Path]]:
+        """Table and contexts of each set that has texts."""
+        given, made = self.arguments, {}
+        for name, part in parts.items():
+            book = SETS[part.name]
+            # The facts of OpenBookQA are encoded in seconds.
+            if not (book.book or (book.texts and not given.quick) or given.index):
+                continue
+            table = part.written(given.data, self.folder, _QUICK if given.quick else None)
+            contexts = table.with_suffix(".parquet")
+            index = index_of(part.name, given.data, self.folder, given.index)
+            kit(
+                "inference", "contexts", "--questions", table, "--index", index, "--out", contexts,
+                "--set", "contexts.per=option", "--set", "contexts.tokens=64",
+            )  # fmt: skip
+            made[name] = table, contexts
+        return made
+
+    def mixed(self, names: list[str], out: str) -> tuple[Path, Path]:
+        """One table and contexts of the sets, without near-duplicates of what is judged."""
+        table, contexts = self.folder / f"{out}.csv", self.folder / f"{out}.mixed.parquet"
+        if not table.exists():
+            chosen = [self.learnt[name] for name in names]
+            kit(
+                "training", "mix", *(path for path, _ in chosen), "--contexts", *(c for _, c in chosen),
+                "--out", table, "--contexts-out", contexts, "--most", self.arguments.most,
+                "--exclude", *(path for path, _ in self.judged.values()),
+            )  # fmt: skip
+        return table, contexts
+
+    def rankers(self, names: list[str], out: str) -> list[Path]:
+        """A ranker a seed, trained on the mix of these sets."""
+        table, contexts = self.mixed(names, out)
+        made = []
+        for seed in range(self.arguments.seeds):
+            made.append(self.folder / f"{out}-{seed}")
+            kit(
+                "training", "multiple-choice", "--config", CONFIG, "--questions", table, "--contexts-file",
+                contexts, "--seed", seed, "--out", made[-1],
+                *(["--frozen-layers", self.arguments.frozen_layers, "--frozen-embeddings", "true"]
+                  if self.arguments.frozen_layers else []),
+            )  # fmt: skip
+        return made
+
+    def answers(self, ranker: Path, table: Path, contexts: Path) -> Probabilities:
+        """Probabilities of these questions, kept beside the ranker."""
+        kept = ranker.with_name(f"{ranker.name}.{table.stem}.npy")
+        if not kept.exists():
+            questions = Questions.read(table)
+            with TrainedRanker(str(ranker)) as opened:
+                np.save(kept, opened.probabilities(questions, read_contexts(contexts, questions)))
+        found: Probabilities = np.load(kept)
+        return found
+
+    def weights(self, ranker: Path, table: Path, contexts: Path, encoder: Encoder) -> tuple[float, ...]:
+        """Of the training-free score and a ranker, by the questions that its training held out."""
+        told = read_settings(
+            MultipleChoiceRun, CONFIG, (), {"questions": table, "contexts_file": contexts, "out": ranker}
+        )
+        _, held = split_questions(told)
+        with TrainedRanker(str(ranker)) as opened:
+            trained = opened.probabilities(held.questions, held.contexts)
+        free = _training_free(held.questions, held.contexts, encoder)
+        return fit_weights([free, trained], held.questions.answers, held.questions.present).weights
+
+
+def _training_free(questions: Questions, contexts: Any, encoder: Encoder) -> Probabilities:
+    with SimilarityRanker(encoder) as ranker:
+        return ranker.probabilities(questions, contexts)
+
+
+def rows_of(files: Files) -> list[dict[str, Any]]:
+    """A row a judged set: the science ranker against the training-free score and that of one set alone."""
+    encoder = Encoder(DEFAULT_ENCODER)
+    science = files.rankers([*files.learnt], "science")
+    weights = [files.weights(each, *files.mixed([*files.learnt], "science"), encoder) for each in science]
+    rows = []
+    for name, (table, contexts) in files.judged.items():
+        questions = Questions.read(table)
+        free = _training_free(questions, read_contexts(contexts, questions), encoder)
+        tables = [files.answers(each, table, contexts) for each in science]
+        blends = [blend([free, each], w, questions.present) for each, w in zip(tables, weights)]
+        alone = [files.answers(each, table, contexts) for each in files.rankers([name], f"only-{name}")]
+        rows.append(_row(name, questions, {"free": [free], "all": tables, "blend": blends, "alone": alone}))
+    return rows
+
+
+def _row(name: str, questions: Questions, tables: dict[str, list[Probabilities]]) -> dict[str, Any]:
+    values = {
+        kind: np.stack([average_precisions(each, questions.answers, questions.present) for each in some])
+        for kind, some in tables.items()
+    }
+    # The training-free score has no seed: the same one stands beside each.
+    free = np.repeat(values["free"], len(values["blend"]), axis=0)
+    return {
+        "judged on": f"{name}, {len(questions):,}",
+        "training-free": f"{values['free'].mean():.3f}",
+        "trained on it alone": f"{values['alone'].mean():.3f}",
+        "on all sets": str(bootstrap(values["all"].mean(axis=0))),
+        "against alone": str(paired_over_seeds(values["all"], values["alone"])),
+        "blend with training-free": f"{values['blend'].mean():.3f}",
+        "blend against training-free": str(paired_over_seeds(values["blend"], free)),
+    }
+
+
+def main() -> int:
+    flags = parser(str(__doc__))
+    flags.formatter_class = argparse.RawDescriptionHelpFormatter
+    flags.add_argument("--most", type=int, default=8_000, metavar="N", help="questions drawn (default: 8000)")
+    flags.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (default: 3)")
+    flags.add_argument("--frozen-layers", type=int, metavar="N", help="train only the layers above N")
+    flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
+    flags.add_argument("--index", type=Path, help="index of Wikipedia articles; without it, ARC is left out")
+    flags.add_argument("--runs", type=Path, default=Path("runs/science"), help="folder for all outputs")
+    arguments = flags.parse_args()
+    if arguments.quick:
+        arguments.most, arguments.seeds = 40, 2
+    files = Files(arguments)
+    note = (
+        f"At most {arguments.most:,} questions of {', '.join(files.learnt)}; {arguments.seeds} seeds. "
+        "Differences over seeds and questions (Student's t). 95 % intervals."
+    )
+    report("One science ranker", rows_of(files), arguments.json, note)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
