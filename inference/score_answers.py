@@ -107,7 +107,7 @@ def score(
     InputError, ArtifactError : no right answers, or files of different questions.
     """
     asked = OpenQuestions.read(questions).first(limit)
-    given = AnswersFile.read(answers).of(asked.questions, answers)
+    given = AnswersFile.read(answers).of(asked.questions, answers, some=limit is not None)
     snippets = _snippets(asked, given, contexts)
     rows = [row for row, golds in enumerate(asked.golds) if golds]
     if not rows:

@@ -106,7 +106,7 @@ def synthetic(folder, count, sentences=20, rankers=3, words=14, seed=0):
         snippets = tuple(Snippet(f"Title {at}", t, 0.9, (at,)) for at, t in enumerate(texts))
         found.append(QuestionContexts(Context(snippets, evidence), ()))
     write_contexts(files[1], questions, found, {})
-    store = PredictionStore(folder / "made.csv", questions, {"contexts": sha256(files[1])})
+    store = PredictionStore(folder / "made.predictions", questions, {"contexts": sha256(files[1])})
     with store.work.claimed():
         for number in range(rankers):
             store.save(f"ranker-{number}", ranker(questions.answers, 1.5, number), {}, RankerSettings())

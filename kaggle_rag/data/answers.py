@@ -74,8 +74,8 @@ class AnswersFile:
             tuple(answers), rows[0].get("made_by"),
         )  # fmt: skip
 
-    def of(self, questions: Questions, path: Path) -> list[Answer]:
-        """The answers to these questions, in their order.
+    def of(self, questions: Questions, path: Path, *, some: bool = False) -> list[Answer]:
+        """The answers to these questions, in their order; ``some``: there may be answers to others too.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class AnswersFile:
         place = {key.strip(): row for row, key in enumerate(self.ids)}
         keys = [id_text(key).strip() for key in questions.ids]
         missing = [key for key in keys if key not in place]
-        if missing or len(keys) < len(place):
+        if missing or (len(keys) < len(place) and not some):
             raise InputError(
                 f"{len(missing):,} of {len(keys):,} questions have no answer here, and "
                 f"{len(place.keys() - set(keys)):,} answers are to other questions",

@@ -27,6 +27,15 @@ _LISTS = {"choices", "options", "endings", "candidates", "alternatives"}
 _SHOWN = 20
 
 
+def refuse_contexts(existing: Iterable[object], where: str | Path) -> None:
+    """Raise ``InputError`` for a contexts file where questions are wanted: its ``question`` is a hash."""
+    if {"id", "question", "option", "context", "evidence"} <= {str(name) for name in existing}:
+        raise InputError(
+            "this is a contexts file, not one of questions", where=where, expected="id, prompt, ...",
+            cure="name the questions that it was made for; contexts are given by --contexts-file",
+        )  # fmt: skip
+
+
 def require_columns(
     existing: Iterable[object], wanted: Sequence[str], where: str | Path, expected: str
 ) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from kaggle_rag.data import qa_layouts
 from kaggle_rag.data.cells import text_of
-from kaggle_rag.data.columns import refuse_misspelt, require_columns
+from kaggle_rag.data.columns import refuse_contexts, refuse_misspelt, require_columns
 from kaggle_rag.data.compressed import inner_name
 from kaggle_rag.data.questions import NO_ANSWER, Questions
 from kaggle_rag.data.tables import Row, read_rows
@@ -72,6 +72,7 @@ class OpenQuestions:
             raise InputError(
                 "the file has a header but no rows", where=path, expected="at least one question"
             )
+        refuse_contexts(first, path)
         rows = itertools.chain([first], rows)
         if "annotations" in first:
             return cls._of(qa_layouts.natural_rows(rows, str(path)), str(path))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.data.cells import LARGEST_WHOLE, text_of
-from kaggle_rag.data.columns import refuse_misspelt, require_columns
+from kaggle_rag.data.columns import refuse_contexts, refuse_misspelt, require_columns
 from kaggle_rag.data.tables import Row, read_rows
 from kaggle_rag.runtime.errors import InputError
 
@@ -214,6 +214,7 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _option_columns(columns: Sequence[str], where: str) -> str:
+    refuse_contexts(columns, where)
     require_columns(columns, ("id", "prompt", "A", "B"), where, _TABLE)
     letters = "".join(letter for letter in LETTERS if letter in columns)
     if letters != LETTERS[: len(letters)]:

@@ -27,6 +27,8 @@ _SOURCES = ("spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.m
 _PACKAGES = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf", "tiktoken": "tiktoken"}
 # The decoders of these start with the padding token (transformers' page on T5).
 _FROM_PADDING = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
+# The positions of these start after the padding index.
+_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
 _NAMED = ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token", "unk_token")
 
 
@@ -140,3 +142,12 @@ def _start(config: Any, folder: Path) -> int:
             cure="use the config.json that the model was published with, or add the line",
         )
     return int(token_id)
+
+
+def max_positions(config: Any) -> int | None:
+    """The longest input a backbone has positions for; ``None`` if they are relative."""
+    # RoBERTa's positions start after the padding index.
+    spare = (config.pad_token_id or 0) + 1 if config.model_type in _AFTER_PADDING else 0
+    limit = getattr(config, "max_position_embeddings", None)
+    relative = getattr(config, "position_biased_input", True) is False
+    return None if limit is None or relative else int(limit) - spare

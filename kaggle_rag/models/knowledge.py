@@ -19,11 +19,13 @@ import transformers
 from torch import nn
 
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.models.description import FAULTS, config_of, described
+from kaggle_rag.models.description import FAULTS, config_of, described, max_positions
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
 
 # The encoder's configuration and tokenizer, beside the weights that are trained.
 ENCODER = "knowledge_encoder"
+# Tokens of a snippet that are read by default.
+_SNIPPET = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +33,14 @@ class KnowledgeConfig:
     """Settings of the prefix.
 
     ``encoder`` is the one to start from; ``tokens`` how many positions a snippet takes; ``snippet_tokens``
-    how much of it is read; ``vicreg`` the weight of what keeps the snippets' vectors apart in training;
-    ``modules_to_save`` modules of the decoder that are trained in full, such as a new head.
+    how much of it is read (default: 128, or what the encoder has room for); ``vicreg`` the weight of what
+    keeps the snippets' vectors apart in training; ``modules_to_save`` modules of the decoder that are trained
+    in full, such as a new head.
     """
 
     encoder: str = DEFAULT_ENCODER
     tokens: int = 10
-    snippet_tokens: int = 128
+    snippet_tokens: int | None = None
     vicreg: float = 0.0
     modules_to_save: tuple[str, ...] | None = None
 
@@ -47,6 +50,8 @@ class KnowledgeConfig:
     def __post_init__(self) -> None:
         for name in ("tokens", "snippet_tokens"):
             value = getattr(self, name)
+            if name == "snippet_tokens" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: an integer of at least 1, not {value!r}")
         if isinstance(self.vicreg, bool) or not 0 <= float(self.vicreg) < float("inf"):
@@ -121,6 +126,7 @@ class Knowledge(nn.Module):  # type: ignore[misc]
         super().__init__()
         wide = encoder.config.hidden_size
         self.encoder, self.tokenizer, self.config = encoder, tokenizer, config
+        self.snippet_tokens = _room(config.snippet_tokens, encoder.config)
         self.queries = nn.Parameter(torch.randn(config.tokens, wide) * wide**-0.5)
         self.norm = nn.LayerNorm(wide)
         self.projections = nn.Parameter(
@@ -231,6 +237,19 @@ def _encoder_of(model: Any) -> Any:
         if name == "pooler":
             part.requires_grad_(False)
     return encoder
+
+
+def _room(tokens: int | None, config: Any) -> int:
+    """How many tokens of a snippet are read; raise ``ConfigError`` for more than an encoder has positions."""
+    limit = max_positions(config)
+    if tokens is None:
+        return min(_SNIPPET, limit or _SNIPPET)
+    if limit and tokens > limit:
+        raise ConfigError(
+            f"this encoder reads at most {limit:,} tokens, not {tokens:,}",
+            where="peft.options.snippet_tokens", cure=f"set it to {limit} or less",
+        )  # fmt: skip
+    return tokens
 
 
 def _require_width(config: Any, name: str) -> None:

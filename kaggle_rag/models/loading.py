@@ -192,18 +192,6 @@ def family_in(name: str) -> str:
     return family_of(config_of(resolve(name).path))
 
 
-def max_positions(config: Any) -> int | None:
-    """The longest input a backbone has positions for; ``None`` if they are relative."""
-    # RoBERTa's positions start after the padding index.
-    spare = (config.pad_token_id or 0) + 1 if config.model_type in _FROM_PADDING else 0
-    limit = getattr(config, "max_position_embeddings", None)
-    relative = getattr(config, "position_biased_input", True) is False
-    return None if limit is None or relative else int(limit) - spare
-
-
-_FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
-
-
 def require_4bit() -> None:
     """Raise ``ConfigError`` if 4-bit weights are not available."""
     if importlib.util.find_spec("bitsandbytes") is None:

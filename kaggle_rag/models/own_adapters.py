@@ -56,6 +56,8 @@ def attach(model: Any, config: OwnAdapter, folder: Path | None = None) -> Any:
     for name in getattr(config, "modules_to_save", None) or ():
         model.get_submodule(name).requires_grad_(True)
     model.own_adapter = config
+    # transformers' trainer trains 4-bit weights only behind an adapter, and knows peft's alone.
+    model._hf_peft_config_loaded = bool(getattr(model, "is_quantized", False))
     return model
 
 

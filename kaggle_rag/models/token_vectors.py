@@ -12,10 +12,9 @@ from transformers import AutoModel
 
 from kaggle_rag.models.answering.base import TOKENS, by_length
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.description import FAULTS, described
+from kaggle_rag.models.description import FAULTS, described, max_positions
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.layouts import special_ids
-from kaggle_rag.models.loading import max_positions
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 # Of a model whose positions are relative.

@@ -50,8 +50,7 @@ def bare_card(
 
 def require_positions(folder: Path, max_tokens: int) -> None:
     """Raise ``ConfigError`` if a backbone has fewer positions than the longest row has tokens."""
-    from kaggle_rag.models.description import config_of
-    from kaggle_rag.models.loading import max_positions
+    from kaggle_rag.models.description import config_of, max_positions
 
     limit = max_positions(config_of(folder))
     if limit and max_tokens > limit:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_rag.data.contexts import Context, QuestionContexts, write_contexts
+from kaggle_rag.data.open_questions import OpenQuestions
 from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.runtime.errors import InputError
 
@@ -65,6 +67,14 @@ def test_ids_keep_their_type_and_words_like_na_are_words(tmp_path):
     assert read.ids == ("0077", "0078")
     assert read.options == (("NA", "None"), ("nan", "null"))
     assert not read.has_answers
+
+
+def test_a_contexts_file_is_none_of_questions(tmp_path):
+    questions = Questions.from_rows([{"id": 1, "prompt": "?", "A": "x", "B": "y"}], "test")
+    write_contexts(tmp_path / "c.parquet", questions, [QuestionContexts(Context((), ()), ())], {})
+    for read in (Questions.read, OpenQuestions.read):
+        with pytest.raises(InputError, match="this is a contexts file, not one of questions"):
+            read(tmp_path / "c.parquet")
 
 
 def test_odd_text_works(tmp_path):

@@ -116,6 +116,9 @@ def test_scores_of_a_file_worked_by_hand(tmp_path, run):
         {"exact_match": 1 / 3, "f1": 1.5 / 3, "accuracy": 2 / 3, "unsupported": (1 / 2 + 2 / 3) / 2}
     )
     assert found["f1"]["low"] <= 0.5 <= found["f1"]["high"] and found["bert"] is None
+    # The first of the questions, of a file that answers them all.
+    code, out, _ = run("score-answers", answers, questions, "--limit", "1", "--json")
+    assert code == 0 and json.loads(out)["exact_match"]["mean"] == 1
 
 
 GOLDS = ["cedar", "delta"]

@@ -229,7 +229,7 @@ def test_a_table_of_stages_names_each_failure(capsys):
 def test_predictions_of_other_questions_are_not_taken(run, tmp_path):
     table = np.full((20, run.questions.width), 0.25, np.float32)
     for key, taken in (({"a": 1}, True), ({"a": 2}, False)):
-        store = PredictionStore(tmp_path / "t.csv", run.questions, key)
+        store = PredictionStore(tmp_path / "t.predictions", run.questions, key)
         with store.work.claimed():
             assert np.isfinite(store.load("r", {"kind": "x"})).all() == (taken and key == {"a": 9})
             store.save("r", table, {"kind": "x"}, RankerSettings())

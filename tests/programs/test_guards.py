@@ -13,6 +13,7 @@ from conftest import ROWS
 from kaggle_rag.config import RankerSettings
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import FittedWeights
+from kaggle_rag.evaluation.scaling import Calibration
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.fusion import RetrieverScores
@@ -112,7 +113,7 @@ def test_a_ranker_without_weight_is_neither_trained_nor_listed(tmp_path):
     entries[1].settings.options["base"] = str(tmp_path / "base")
     weights = FittedWeights((0.0, 1.0), None, None, None, "", np.zeros((1, 2), np.float32))
     experiment = types.SimpleNamespace(specs=entries, paths=None, folder=tmp_path / "run")
-    told = found_by(experiment, Mixture({}, weights, (1.0, 1.0), None), experiment.folder)
+    told = found_by(experiment, Mixture({}, weights, (Calibration(), Calibration()), None), experiment.folder)
     options = {"folder": str(Path("..") / "b"), "base": str(Path("..") / "base")}
     assert told == {"rankers": [{"kind": "trained", "weight": 1.0, "options": options}]}
 

@@ -10,7 +10,10 @@ from kaggle_rag.runtime.settings import keys_of, read_settings
 from training.rankers.settings import COMMANDS
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
-MODELS = ["encoder", "encoders.*", "contexts.reranker", "rankers.*.options.folder", "rankers.*.options.base"]
+MODELS = [
+    "encoder", "encoders.*", "contexts.reranker", "rankers.*.options.folder", "rankers.*.options.base",
+    "generate.model",
+]  # fmt: skip
 
 
 def test_the_paths_and_models_of_a_solution():

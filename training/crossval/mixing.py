@@ -12,6 +12,7 @@ from kaggle_rag.ensembling.blending import FittedWeights, fit_weights
 from kaggle_rag.ensembling.stacking import FittedStack, fit_stack
 from kaggle_rag.evaluation.fold_table import Folds
 from kaggle_rag.evaluation.scaling import CALIBRATIONS, Calibration, cross_fitted
+from kaggle_rag.runtime.console import say
 from training.crossval.experiment import Experiment
 from training.crossval.settings import BLEND, STACKED
 
@@ -82,6 +83,8 @@ def _calibrations(
 ) -> dict[str, Calibration]:
     """By ranker; none where a blend does not depend on them."""
     if not needs_calibrations(len(groups), experiment.solution.blend):
+        if experiment.settings.calibration != "temperature":
+            say("note: --calibration has no effect on a blend of one ranker, or by ranks")
         return dict.fromkeys(tables, Calibration())
     answers, present = experiment.questions.answers, experiment.questions.present
     found: dict[str, Calibration] = {}

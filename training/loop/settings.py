@@ -108,7 +108,9 @@ class TrainingSettings(Section):
         """Yield a line per setting that was given and has no effect alongside the others."""
         given, validation = self.model_fields_set, self.validation
         for key, needed in _NEEDS.items():
-            if key in given and getattr(self, key) and getattr(self, needed) in (None, 0, "none"):
+            # A key may mean something else in another kind of training, which then lacks what it needs.
+            needs = hasattr(self, needed) and getattr(self, needed) in (None, 0, "none")
+            if key in given and getattr(self, key) and needs:
                 yield f"{key} has no effect without {needed}"
         if "held_out" in given and validation:
             yield "held_out has no effect: validation is given"

@@ -16,7 +16,6 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.layouts import Writer
-from kaggle_rag.models.own_adapters import own_adapter
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
 
 
 def _require_mergeable(unmerged: Backbone, folder: Path) -> None:
+    from kaggle_rag.models.own_adapters import own_adapter
+
     if own := own_adapter(unmerged.model):
         why = own.WHY_NOT_MERGED
     elif unmerged.model.active_peft_config.is_prompt_learning:

@@ -151,7 +151,9 @@ class RankerRun(TrainingSettings):
         None, description="default: the form's own"
     )
     margin: float = Field(
-        0.0, ge=0, description="by how much the loss pairwise wants the right option above each other one"
+        0.0, ge=0, allow_inf_nan=False,
+        description="by how much the loss pairwise, that of the form reward, wants the right option above "
+        "each other one",
     )
     teacher: Path | None = Field(
         None, description="predictions.parquet of a stronger ranker or ensemble, whose probabilities are "
@@ -200,6 +202,8 @@ class RankerRun(TrainingSettings):
             raise ValueError(
                 "frozen_layers and frozen_embeddings need peft.method full: an adapter freezes everything"
             )
+        if METHODS[self.peft.method].reads and not self.contexts_file:
+            raise ValueError(f"peft.method {self.peft.method} needs contexts_file: it reads the snippets")
         if self.others and self.form != "binary":
             raise ValueError("others applies only to the form binary")
         if self.marginal.kind == "token" and self.form != "options":

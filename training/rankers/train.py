@@ -22,13 +22,13 @@ from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
 from kaggle_rag.models.answering.marginal import MarginalSequence, Mixing, marginal
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.description import max_positions
 from kaggle_rag.models.devices import device_of, precision_of
 from kaggle_rag.models.layouts import Writer, layout_of
 from kaggle_rag.models.loading import (
     Backbone,
     family_in,
     load_backbone,
-    max_positions,
     with_knowledge,
     with_packing,
 )

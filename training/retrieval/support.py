@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.contexts import Context, Evidence, QuestionContexts, Snippet, read_contexts
 from kaggle_rag.data.questions import Questions, id_text, require_answers
 from kaggle_rag.data.tables import read_rows
@@ -27,6 +28,7 @@ from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
 from training.retrieval.mining import Example
 from training.retrieval.queries import RetrievalQuery
+from training.retrieval.teacher import probability
 
 # Questions whose passages are read together.
 _AT_ONCE = 64
@@ -121,7 +123,7 @@ def read_support(path: Path) -> dict[str, list[str]]:
 
     Raises
     ------
-    InputError : a column is missing.
+    InputError : a column is missing, a passage is empty, or a score is none from 0 to 1.
     """
     found: dict[str, list[tuple[float, str]]] = {}
     for number, row in enumerate(read_rows(path), 1):
@@ -130,7 +132,12 @@ def read_support(path: Path) -> dict[str, list[str]]:
                 f"column {min(missing)!r} is missing", where=f"{path}, row {number}",
                 expected="id, passage, score", cure="make the table: python -m training support",
             )  # fmt: skip
-        found.setdefault(id_text(row["id"]), []).append((float(str(row["score"])), str(row["passage"])))
+        where = f"{path}, row {number}, column"
+        text = text_of(row["passage"], f"{where} passage") or ""
+        if not text.strip():
+            raise InputError("the passage is empty", where=f"{where} passage", expected="a text")
+        score = probability(row["score"], f"{where} score")
+        found.setdefault(id_text(row["id"]), []).append((score, text))
     return {key: [text for _, text in sorted(pairs, key=lambda p: -p[0])] for key, pairs in found.items()}
 
 

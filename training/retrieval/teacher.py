@@ -50,7 +50,7 @@ def _of_table(path: Path, examples: Sequence[Example]) -> Labels:
         where = f"{path}, row {number}"
         require_columns(row, ("id", "passage", "score"), where, "id, passage, score")
         passage = text_of(row["passage"], f"{where}, column passage") or ""
-        scores[id_text(row["id"]), same(passage)] = _probability(row["score"], where)
+        scores[id_text(row["id"]), same(passage)] = probability(row["score"], f"{where}, column score")
     labels = {
         pair: scores[example.id, same(pair[1])]
         for example in examples
@@ -66,13 +66,14 @@ def _of_table(path: Path, examples: Sequence[Example]) -> Labels:
     return labels
 
 
-def _probability(cell: object, where: str) -> float:
+def probability(cell: object, where: str) -> float:
+    """A cell from 0 to 1; raise ``InputError`` with ``where`` it is for any other."""
     try:
         value = float(str(cell))
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 1:
         raise InputError(
-            f"the score {cell!r} is not a probability", where=f"{where}, column score", expected="0 to 1"
+            f"the score {cell!r} is not a probability", where=where, expected="0 to 1"
         )
     return value

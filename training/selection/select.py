@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.evaluation.data_maps import REGIONS, ranked, read_data_map
+from kaggle_rag.evaluation.data_maps import REGIONS, Dynamics, ranked, read_data_map
 from kaggle_rag.evaluation.difficulty import Suspect, write_suspects
 from kaggle_rag.evaluation.duplicates import embedding_texts
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.files import whole_file
 from training.selection.pool import Pool, Rows, Sifted, sift
@@ -81,6 +83,12 @@ class SelectionSettings:
         for path in (self.out, self.suspects):
             if path and path.suffix != ".csv":
                 raise ConfigError(f"cannot write a table as {path.suffix!r}", where=path, expected=".csv")
+        if not math.isfinite(self.least):
+            raise ConfigError(f"not a number: {self.least}", where="--least", expected="a score such as 0.3")
+        if self.suspects and self.suspects.absolute() in (self.out.absolute(), self.why.absolute()):
+            raise ConfigError(
+                "two files of one name", where=f"--suspects {self.suspects}", cure="choose another"
+            )
         for path in (self.out, self.why, self.suspects):
             if path and path.exists():
                 raise ArtifactError(
@@ -168,7 +176,7 @@ def above(hits: Hits, least: float, names: Sequence[str]) -> Hits:
     kept = (hits.rows >= 0) & (hits.scores > least)
     if (empty := np.flatnonzero(~kept.any(axis=1))).size:
         best = hits.scores[empty[0], 0] if hits.rows[empty[0], 0] >= 0 else 0.0
-        others = f", and so do {empty.size - 1:,} others" if empty.size > 1 else ""
+        others = f"; nor do {empty.size - 1:,} more" if empty.size > 1 else ""
         raise InputError(
             f"the specification {names[empty[0]]} matches no question of the pool: its best score is "
             f"{best:.3f}{others}",
@@ -181,6 +189,7 @@ def above(hits: Hits, least: float, names: Sequence[str]) -> Hits:
 def _by_data_map(settings: SelectionSettings, path: Path, region: str, pool: Pool, sifted: Sifted) -> Choice:
     """The questions that are left, from the most ambiguous, hard or easy on."""
     found = read_data_map(path, pool.questions)
+    _require_told(found, region, path)
     order = ranked(found, region)
     order = order[np.isin(order, sifted.rows)]
     if not len(order):
@@ -188,6 +197,18 @@ def _by_data_map(settings: SelectionSettings, path: Path, region: str, pool: Poo
     rows = order[: _budget(settings, len(order))]
     scores = getattr(found, _MEANING[region])[rows]
     return Choice(rows, np.full(len(rows), -1), scores)
+
+
+def _require_told(found: Dynamics, region: str, path: Path) -> None:
+    """Say how many questions a map lacks; raise ``InputError`` where it cannot tell ambiguous ones."""
+    known = found.epochs > 0
+    if lacking := int((~known).sum()):
+        say(f"note: {lacking:,} of {len(known):,} questions are not in the data map, and cannot be selected")
+    if region == "ambiguous" and not (found.variability[known] > 0).any():
+        raise InputError(
+            "this data map has seen no question change", where=path, expected="a training of several epochs",
+            cure="train with epochs of 2 or more, or --keep hard or easy",
+        )  # fmt: skip
 
 
 def _expected(settings: SelectionSettings, found: Specifications, pool: Pool, sifted: Sifted) -> float:

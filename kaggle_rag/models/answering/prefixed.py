@@ -76,7 +76,7 @@ class Prefixed(AnswerForm):
         bare = item._replace(contexts=((),) * len(item.contexts))
         distinct = dict.fromkeys(str(s).strip() for place in item.places for s in item.contexts[place])
         texts = [text for text in distinct if text]
-        most = self.knowledge.config.snippet_tokens
+        most = self.knowledge.snippet_tokens
         ids = self.knowledge.tokenizer(texts, truncation=True, max_length=most)["input_ids"] if texts else []
         return {**self.form.encode(writer, bare), "knowledge": ids}
 

@@ -17,7 +17,7 @@ from kaggle_rag.data.answers import Answer
 from kaggle_rag.models.answering.base import TOKENS, by_length
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, family_of
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.description import FAULTS, described
+from kaggle_rag.models.description import FAULTS, described, max_positions
 from kaggle_rag.models.devices import precision_of
 from kaggle_rag.models.generation.decoding import (
     StopTexts,
@@ -29,7 +29,7 @@ from kaggle_rag.models.generation.decoding import (
 )
 from kaggle_rag.models.generation.memory import need_of_generation
 from kaggle_rag.models.generation.prompts import Prompt, room_of
-from kaggle_rag.models.loading import load_backbone, max_positions, require_4bit
+from kaggle_rag.models.loading import load_backbone, require_4bit
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError, LimitError
 from kaggle_rag.runtime.limits import Need, release

@@ -22,7 +22,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     run, questions, _ = synthetic(folder, COUNT, sentences=1, rankers=2)
     asked = Questions.read(questions).take(range(10, COUNT)[::-1])
-    return run, stored(folder / "better.csv", asked, ranker(asked.answers, 3.0, 9)), questions
+    return run, stored(folder / "better.predictions", asked, ranker(asked.answers, 3.0, 9)), questions
 
 
 def stored(out, questions, table):

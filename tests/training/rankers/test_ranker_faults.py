@@ -94,6 +94,12 @@ def test_the_command_that_fits_a_backbone_is_told(
         ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.target_modules=[x]"],
          "down_proj"),
         ("causal", "llama", ["--set", "peft.method=full", "--set", "peft.options.r=3"], "has no settings"),
+        ("causal", "llama", ["--set", "peft.method=knowledge", "--set", "peft.options.encoder={bert}",
+         "--set", "peft.options.snippet_tokens=65"], "this encoder reads at most 64 tokens, not 65"),
+        ("causal", "llama", ["--set", "peft.method=knowledge", "--set", "peft.options.encoder={bert}",
+         "--set", "peft.options.tokens=64"], "longer than the decoder's 64 positions"),
+        ("multiple-choice", "bert", ["--set", "peft.method=knowledge"], "gives keys and values to a decoder"),
+        ("causal", "llama", ["--form", "reward", "--margin", "nan"], "margin"),
         ("causal", "llama", ["--adversarial", "fgm"], "fgm perturbs embeddings"),
         ("multiple-choice", "bert", ["--set", "peft.method=prompt"], "use lora, or form: binary"),
         ("multiple-choice", "bert", ["--max-tokens", "65"], "reads at most 64 tokens, not 65"),
@@ -105,6 +111,7 @@ def test_the_command_that_fits_a_backbone_is_told(
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit(command, kind, more, message, told, tmp_path, capsys, monkeypatch):
+    more = [word.replace("{bert}", str(told["models"]["bert"])) for word in more]
     code, said = train(
         told, capsys, monkeypatch, command, tmp_path / "out", *more, model=told["models"][kind]
     )

@@ -113,6 +113,11 @@ def test_tables_that_do_not_fit_are_named(task, tmp_path):
     pq.write_table(pa.Table.from_pylist([{**rows[0], "id": "nobody"}]), other)
     with pytest.raises(InputError, match="passages of none of the questions"):
         make_dataset(RetrieverSettings(**{**given, "supported": other}, out="o"))
+    for damage, message in (({"score": None}, "not a probability"), ({"passage": " "}, "passage is empty")):
+        pq.write_table(pa.Table.from_pylist([{**rows[0], **damage}]), other)
+        with pytest.raises(InputError, match=message) as told:
+            read_support(other)
+        assert "row 1, column" in str(told.value)
     bare = tmp_path / "bare.parquet"
     pq.write_table(pa.Table.from_pylist([{"id": "q0-0", "passage": "x"}]), bare)
     with pytest.raises(InputError, match="column 'score' is missing"):

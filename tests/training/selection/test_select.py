@@ -194,6 +194,14 @@ def other_map(folder):
     return path
 
 
+def still_map(folder, words):
+    """A map of one epoch, in which nothing can vary."""
+    path = folder / "still.parquet"
+    table = Questions.read(words[0])
+    write_data_map(path, table, dynamics([[0.5] * len(table)], [[0] * len(table)]))
+    return path
+
+
 def text(folder, content):
     (folder / "spec.txt").write_text(content)
     return folder / "spec.txt"
@@ -213,6 +221,12 @@ def text(folder, content):
         (lambda w, f: [w[0], *w], "two tables are called 'one'"),
         (lambda w, f: [*w, "--out", w[0]], "a file already exists"),
         (lambda w, f: [*w, "--out", f / "o.parquet"], "cannot write a table as '.parquet'"),
+        (lambda w, f: [*w, "--suspects", f / "o.csv"], "two files of one name"),
+        (lambda w, f: [*w, "--least", "nan"], "not a number: nan"),
+        (
+            lambda w, f: [w[0], *w[4:], "--data-map", still_map(f, w), "--keep", "ambiguous"],
+            "has seen no question change",
+        ),
         (lambda w, f: [*w, "--suspects", f / "s.txt"], "cannot write a table as '.txt'"),
         (lambda w, f: [*w, "--data-map", other_map(f), "--keep", "hard"], "one thing decides"),
         (lambda w, f: [*w[:2], *w[4:], "--data-map", other_map(f)], "one thing decides"),
