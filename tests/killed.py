@@ -47,10 +47,7 @@ def _train(step, words):
 
 def kill_training(step, *words):
     """The exit code of ``python -m training`` with these words, which kills itself at a step."""
-    child = _PROCESSES.Process(target=_train, args=(step, words))
-    child.start()
-    child.join()
-    return child.exitcode
+    return _exit_code(_train, step, words)
 
 
 def _generate(count, words):
@@ -72,7 +69,11 @@ def _generate(count, words):
 
 def kill_generation(count, *words):
     """The exit code of ``python -m inference`` with these words, which kills itself after so many batches."""
-    child = _PROCESSES.Process(target=_generate, args=(count, words))
+    return _exit_code(_generate, count, words)
+
+
+def _exit_code(target, *arguments):
+    child = _PROCESSES.Process(target=target, args=arguments)
     child.start()
     child.join()
     return child.exitcode

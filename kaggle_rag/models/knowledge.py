@@ -19,8 +19,9 @@ import transformers
 from torch import nn
 
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
-from kaggle_rag.models.description import FAULTS, config_of, described, max_positions
-from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
+from kaggle_rag.models.description import config_of, described, max_positions
+from kaggle_rag.models.text_encoder import encoder_of, load_text_encoder
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 
 # The encoder's configuration and tokenizer, beside the weights that are trained.
 ENCODER = "knowledge_encoder"
@@ -205,18 +206,7 @@ def _new_encoder(name: str) -> tuple[Any, Any]:
     folder = resolve(name).path
     config, tokenizer = described(folder)
     _require_width(config, name)
-    try:
-        model = transformers.AutoModel.from_pretrained(
-            str(folder), config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype=torch.float32,
-        )  # fmt: skip
-    except FAULTS as error:
-        raise CheckpointError(
-            f"this folder does not load as an encoder ({str(error).splitlines()[0]})", where=folder,
-            expected="a checkpoint of a text encoder, such as all-MiniLM-L6-v2",
-            cure="set peft.options.encoder",
-        ) from error  # fmt: skip
-    return _encoder_of(model), tokenizer
+    return _without_pooler(load_text_encoder(folder)), tokenizer
 
 
 def _saved_encoder(folder: Path) -> tuple[Any, Any]:
@@ -227,12 +217,12 @@ def _saved_encoder(folder: Path) -> tuple[Any, Any]:
             cure="copy the folder again",
         )  # fmt: skip
     _, tokenizer = described(folder / ENCODER)
-    return _encoder_of(transformers.AutoModel.from_config(config_of(folder / ENCODER))), tokenizer
+    model = transformers.AutoModel.from_config(config_of(folder / ENCODER))
+    return _without_pooler(encoder_of(model)), tokenizer
 
 
-def _encoder_of(model: Any) -> Any:
-    """The encoder of an encoder-decoder; without a pooler, which would get no gradient."""
-    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+def _without_pooler(encoder: Any) -> Any:
+    """The encoder with its pooler frozen, if it has one, which would get no gradient."""
     for name, part in encoder.named_children():
         if name == "pooler":
             part.requires_grad_(False)

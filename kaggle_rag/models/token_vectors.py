@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModel
 
 from kaggle_rag.models.answering.base import TOKENS, by_length
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.description import FAULTS, described, max_positions
+from kaggle_rag.models.description import described, max_positions
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.layouts import special_ids
-from kaggle_rag.runtime.errors import CheckpointError, ConfigError
+from kaggle_rag.models.text_encoder import load_text_encoder
+from kaggle_rag.runtime.errors import ConfigError
 
 # Of a model whose positions are relative.
 _LONGEST = 512
@@ -60,17 +60,7 @@ class TokenEncoder:
         self._device = device_of(device)
         self._longest = max_positions(config) or _LONGEST
         self._special = special_ids(self._tokenizer) | {self._tokenizer.pad_token_id}
-        try:
-            model = AutoModel.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True,
-                dtype=torch.float32,
-            )  # fmt: skip
-        except FAULTS as error:
-            raise CheckpointError(
-                f"this folder does not load as a model ({str(error).splitlines()[0]})", where=folder,
-                expected="a model that transformers reads",
-            ) from error  # fmt: skip
-        self._model = (model.get_encoder() if config.is_encoder_decoder else model).to(self._device).eval()
+        self._model = load_text_encoder(folder).to(self._device).eval()
 
     def __call__(self, texts: Sequence[str]) -> list[TokenVectors]:
         """The tokens of each text, in order; a text of nothing but special tokens has none."""
