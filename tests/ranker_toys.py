@@ -133,6 +133,17 @@ def backbone(kind, folder, seed=0):
     return folder
 
 
+def decoder(kind, folder):
+    """Such a checkpoint of a decoder; "mistral, sliding" attends within a window."""
+    kind, _, sliding = kind.partition(", ")
+    made = backbone(kind, folder)
+    if sliding:
+        config = BACKBONES[kind](AutoModelForCausalLM.from_pretrained(made).config.vocab_size)
+        config.sliding_window = WINDOW
+        config.save_pretrained(made)
+    return made
+
+
 def sharded(folder, layers, seed=0):
     """A tiny, untrained Llama of so many layers in several files, as a hub has large ones."""
     words = tokenizer("llama")

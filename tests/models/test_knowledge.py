@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import ranker_toys
 import torch
-from ranker_toys import BACKBONES, WINDOW, WORDS, asked, backbone
-from transformers import AutoModelForCausalLM, BertConfig, CLIPConfig, DynamicCache
+from ranker_toys import WORDS, asked, backbone
+from transformers import BertConfig, CLIPConfig, DynamicCache
 
 from kaggle_rag.models import own_adapters
 from kaggle_rag.models.answering.marginal import Mixing, marginal
@@ -25,13 +26,7 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["llama", "phi3", "mistral, sliding"])
 def decoder(request, tmp_path_factory):
-    kind, _, sliding = request.param.partition(", ")
-    folder = backbone(kind, tmp_path_factory.mktemp(kind))
-    if sliding:
-        config = BACKBONES[kind](AutoModelForCausalLM.from_pretrained(folder).config.vocab_size)
-        config.sliding_window = WINDOW
-        config.save_pretrained(folder)
-    return str(folder)
+    return str(ranker_toys.decoder(request.param, tmp_path_factory.mktemp("decoder")))
 
 
 def prefixed(decoder, encoder, form="options", **settings):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranker_toys import BACKBONES, DECODERS, WINDOW, WORDS, asked, backbone
+from ranker_toys import DECODERS, WORDS, asked, backbone, decoder
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
 from kaggle_rag.models import packed_attention, packing
@@ -45,12 +45,7 @@ FAMILIES = [
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request, tmp_path_factory):
-    kind, _, sliding = request.param.partition(", ")
-    folder = backbone(kind, tmp_path_factory.mktemp(kind))
-    if sliding:
-        config = BACKBONES[kind](AutoModelForCausalLM.from_pretrained(folder).config.vocab_size)
-        config.sliding_window = WINDOW
-        config.save_pretrained(folder)
+    folder = decoder(request.param, tmp_path_factory.mktemp("decoder"))
     return {form: load_backbone(str(folder), form, device="cpu") for form in FORMS}
 
 

@@ -23,3 +23,12 @@ def require_own(run: Run, dry: bool) -> None:
     """Refuse the folder of another run; a dry run writes nothing, and processes may race with the first."""
     if is_first() and not dry:
         run.require_own()
+
+
+def require_distinct(names: Sequence[str], what: str) -> None:
+    """Raise ``ConfigError`` for two of them alike: questions of several tables are told apart by these."""
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"two {what} are called {repeated[0]!r}", where="the question files",
+            cure="rename one: its questions are told apart by that name",
+        )  # fmt: skip

@@ -15,6 +15,7 @@ from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.evaluation.duplicates import find_shared
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import whole_file
+from training.loop.checks import require_distinct
 from training.rankers.dataset import RankerDataset
 
 
@@ -63,7 +64,7 @@ def mix_sets(
     ConfigError : two sets of one name; contexts for some sets only.
     ArtifactError : an output exists.
     """
-    _require_distinct(sets, contexts_out)
+    _require_fitting(sets, contexts_out)
     for path in (out, contexts_out):
         if path and path.exists():
             raise ArtifactError("a file already exists", where=path, cure="choose another name, or remove it")
@@ -108,13 +109,8 @@ def shares(sizes: Sequence[int], temperature: float, most: int | None) -> list[i
     return [int(size - still) for size, still in zip(sizes, room)]
 
 
-def _require_distinct(sets: Sequence[QuestionSet], contexts_out: Path | None) -> None:
-    names = [each.name for each in sets]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(
-            f"two sets are called {repeated[0]!r}", where="the question files",
-            cure="rename one: its questions are told apart by that name",
-        )  # fmt: skip
+def _require_fitting(sets: Sequence[QuestionSet], contexts_out: Path | None) -> None:
+    require_distinct([each.name for each in sets], "sets")
     given = [each for each in sets if each.contexts]
     if (given and len(given) < len(sets)) or bool(given) != bool(contexts_out):
         raise ConfigError(

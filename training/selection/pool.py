@@ -16,7 +16,8 @@ from kaggle_rag.data.questions import Questions, id_text, require_answers
 from kaggle_rag.data.tables import Row, column_names, read_rows
 from kaggle_rag.evaluation.duplicates import REASONS, find_duplicates
 from kaggle_rag.evaluation.leaks import Leak, leak_report, shown
-from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.errors import InputError
+from training.loop.checks import require_distinct
 
 Rows = npt.NDArray[np.int64]
 # Reasons of pairs that are one question.
@@ -73,7 +74,7 @@ class Pool:
         ConfigError : two tables of one name.
         InputError : their columns differ; a question has no answer.
         """
-        _require_distinct(paths)
+        require_distinct([path.stem for path in paths], "tables")
         columns = [column_names(path) for path in paths]
         for path, names in zip(paths, columns):
             if unlike := set(names) ^ set(columns[0]):
@@ -126,15 +127,6 @@ class Pool:
     def _cells(self) -> Iterator[Row]:
         for path in self.paths:
             yield from read_rows(path)
-
-
-def _require_distinct(paths: Sequence[Path]) -> None:
-    names = [path.stem for path in paths]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(
-            f"two tables are called {repeated[0]!r}", where="the question files",
-            cure="rename one: its questions are told apart by that name",
-        )  # fmt: skip
 
 
 def _joined(paths: Sequence[Path], tables: Sequence[Questions]) -> Questions:
