@@ -79,14 +79,16 @@ def kit(*command: Any) -> None:
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
 
 
-def index_of_texts(texts: Iterable[str], folder: Path, name: str, unit: str = "article") -> Path:
+def index_of_texts(
+    texts: Iterable[str], folder: Path, name: str, unit: str = "article", encoder: str = ""
+) -> Path:
     """Build an index of texts, one article each; later calls reuse the first one's texts."""
     corpus, index = folder / f"{name}.jsonl", folder / name
     if not corpus.exists():
         once = dict.fromkeys(text.strip() for text in texts if text.strip())
         with whole_file(corpus) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"title": "", "text": text}) + "\n" for text in once)
-    kit("wiki_index", "build", corpus, index, "--unit", unit)
+    kit("wiki_index", "build", corpus, index, "--unit", unit, *(["--encoder", encoder] if encoder else []))
     return index
 
 

@@ -7,6 +7,9 @@ of its file. `extra` trains on generated exam questions (`extra_6k`, without its
 `extra_500`) and answers `extra_500`, with contexts from the index of Wikipedia articles. The commands are
 those that a user types; the training settings are in benchmarks/ranker_*.yaml. The weights of the blend are
 fitted on the questions held out of training, not on those of the table.
+
+``--encoder`` is what `python -m training retriever` made of the same questions to learn from: it finds the
+contexts, and the ranker starts from its weights.
 """
 
 from __future__ import annotations
@@ -73,12 +76,12 @@ TASKS = {
 
 
 def prepared(
-    task: Task, data: Path, folder: Path, wikipedia: Path | None, most: int | None
+    task: Task, data: Path, folder: Path, wikipedia: Path | None, most: int | None, encoder: str = ""
 ) -> tuple[Path, Path, dict[Path, Path]]:
     """The tables to learn from and to be judged by, and the contexts of each."""
     folder.mkdir(parents=True, exist_ok=True)
     learnt, judged = (part.written(data, folder, most) for part in (task.train, task.judged))
-    index = index_of(task.judged.name, data, folder, wikipedia)
+    index = index_of(task.judged.name, data, folder, wikipedia, encoder)
     contexts = {path: folder / f"{path.stem}.parquet" for path in (learnt, judged)}
     changes = [word for change in task.contexts for word in ("--set", change)]
     for path, out in contexts.items():
@@ -130,15 +133,19 @@ def main() -> int:
     flags.add_argument("task", choices=TASKS)
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
+    flags.add_argument("--encoder", default="", help="a trained retriever: finds contexts, and is the start")
     flags.add_argument("--runs", type=Path, default=Path("runs/rankers"), help="folder for all outputs")
     arguments = flags.parse_args()
     task = TASKS[arguments.task]
     folder = arguments.runs / (arguments.task + ("-quick" if arguments.quick else ""))
     most = _QUICK_ROWS if arguments.quick else None
-    learnt, judged, contexts = prepared(task, arguments.data, folder, arguments.index, most)
+    learnt, judged, contexts = prepared(
+        task, arguments.data, folder, arguments.index, most, arguments.encoder
+    )
     settings = {
         "questions": learnt, "contexts_file": contexts[learnt], "exclude": judged, "out": folder / "ranker",
         **({"epochs": 0.2} if arguments.quick else {}),
+        **({"model": arguments.encoder} if arguments.encoder else {}),
     }  # fmt: skip
     config = HERE / f"ranker_{arguments.task}.yaml"
     train({"config": config, **settings})

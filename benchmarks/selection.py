@@ -2,9 +2,9 @@
 
 Questions of one set are hidden in a pool of several; a few others of that set are the specifications, and the
 budget is as many questions as are hidden: recall is the share of them that is chosen, beside a draw of the
-same size. ``--train`` then trains the ranker of benchmarks/ranker_openbookqa.yaml on a choice from OpenBookQA
-and ARC by a few questions of OpenBookQA, and on a draw of the same size, over the same seeds, and compares
-their MAP@3 on OpenBookQA dev. A killed run resumes.
+same size. ``--train TASK`` trains the ranker of benchmarks/ranker_TASK.yaml instead: on a choice from the
+task's questions and ARC by a few of the task's, and on a draw of the same size, over the same seeds, and
+compares their MAP@3 on the questions that judge the task. A killed run resumes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import kit, parser, report, written_rows
+from benchmarks.open_book import index_of
 from benchmarks.ranker_training import HERE, TASKS, prepared
-from benchmarks.what_helps import Bench
+from benchmarks.what_helps import Bench, changes_of, told, training_flags
 from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.evaluation.duplicates import embedding_texts
 from kaggle_rag.evaluation.metrics import bootstrap, paired_over_seeds
@@ -108,7 +109,7 @@ def _draw(pool: Pool, rows: np.ndarray, budget: int, name: str, seed: int) -> fl
 
 def trainings(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[str, Any]], str]:
     """A row for the draw and a row a rule, each trained with the same seeds, and a note."""
-    quick, task = arguments.quick, TASKS["openbookqa"]
+    quick, task = arguments.quick, TASKS[arguments.train]
     learnt, judged, contexts = prepared(task, arguments.data, folder, None, _QUICK if quick else None)
     tables = [
         learnt,
@@ -123,10 +124,10 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[st
     examples = folder / "examples.csv"
     written(Questions.read(learnt).take(range(10 if quick else _EXAMPLES)), examples)
     budget, seeds = 40 if quick else arguments.budget, 2 if quick else arguments.seeds
-    index = folder / "openbook_facts"
+    index = index_of(task.judged.name, arguments.data, folder, None)
     bench = Bench(
-        folder, HERE / "ranker_openbookqa.yaml", learnt, contexts[learnt], judged, contexts[judged], seeds,
-        None, {"epochs": 0.5} if quick else {},
+        folder, HERE / f"ranker_{arguments.train}.yaml", learnt, contexts[learnt], judged, contexts[judged],
+        seeds, None, changes_of(arguments),
     )  # fmt: skip
 
     def values(how: str) -> np.ndarray:
@@ -151,8 +152,8 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[st
         rows.append(_trained(how, ours, str(paired_over_seeds(ours, base))))
     note = (
         f"{budget:,} questions of {len(Questions.read(pool)):,}, asked by {len(Questions.read(examples))} of "
-        f"OpenBookQA; {len(Questions.read(judged)):,} judged; {seeds} seeds, and as many draws. Differences "
-        "over seeds and questions (Student's t), 95 % intervals."
+        f"{learnt.stem}; {len(Questions.read(judged)):,} judged; {seeds} seeds, and as many draws"
+        f"{told(bench.settings)}. Differences over seeds and questions (Student's t), 95 % intervals."
     )
     return rows, note
 
@@ -172,7 +173,8 @@ def main() -> int:
     )
     flags.add_argument("--examples", type=int, default=50, metavar="N", help="specifications (default: 50)")
     flags.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
-    flags.add_argument("--train", action="store_true", help="also train on a choice and on draws: hours")
+    flags.add_argument("--train", choices=("openbookqa", "sciq"), help="train on choice and draws: hours")
+    training_flags(flags)
     flags.add_argument("--how", nargs="+", default=["rrf"], choices=list(RULES), help="rules to train by")
     flags.add_argument(
         "--budget", type=int, default=1_000, metavar="N", help="questions to train on (default: 1000)"
@@ -181,6 +183,11 @@ def main() -> int:
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder for the trainings")
     arguments = flags.parse_args()
+    if arguments.train:
+        folder = arguments.runs / (arguments.train + ("-quick" if arguments.quick else ""))
+        rows, note = trainings(arguments, folder)
+        report(f"Trained on a selection and on draws: {arguments.train} and ARC", rows, arguments.json, note)
+        return 0
     hidden, examples = (40, 10) if arguments.quick else (arguments.hidden, arguments.examples)
     with tempfile.TemporaryDirectory() as name:
         rows = recalls(arguments.data, Path(name), hidden, examples, arguments.seed)
@@ -189,10 +196,6 @@ def main() -> int:
         "questions that is chosen when as many are chosen as are hidden."
     )
     report("What a selection finds", rows, arguments.json, note)
-    if arguments.train:
-        folder = arguments.runs / ("quick" if arguments.quick else "openbookqa")
-        rows, note = trainings(arguments, folder)
-        report("Trained on a selection and on draws: OpenBookQA and ARC to openbookqa_dev", rows, None, note)
     return 0
 
 

@@ -259,9 +259,7 @@ def main() -> int:
     return 0
 
 
-def _by_limit(
-    made: Prepared, longest: Path, minutes: Sequence[float], arguments: argparse.Namespace
-) -> None:
+def _by_limit(made: Prepared, longest: Path, minutes: Sequence[float], arguments: argparse.Namespace) -> None:
     """Run within each limit, and print what was answered, and how well the longest was foreseen."""
     plan = foreseen(made, longest, f"{minutes[-1]:g}m", arguments.ram)
     rows = by_limit(made, longest.parent, minutes, arguments.ram)

@@ -150,7 +150,7 @@ def _row(way: str, values: Values, against: Any, folders: Sequence[Path]) -> dic
     }  # fmt: skip
 
 
-def _told(settings: dict[str, Any]) -> str:
+def told(settings: dict[str, Any]) -> str:
     return "".join(f", {key} {value}" for key, value in settings.items())
 
 
@@ -163,14 +163,19 @@ def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags that say what is trained, where, and from which data."""
-    flags.add_argument("--learnt", type=int, metavar="N", help="questions to learn from (default: all)")
+def training_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags of `changes_of`."""
     flags.add_argument("--epochs", type=float, metavar="N", help="default: those of the task's file")
     flags.add_argument(
         "--frozen-layers", type=int, metavar="N",
         help="train the layers above the lowest N alone, embeddings frozen too, in less time (default: all)",
     )  # fmt: skip
+
+
+def run_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags that say what is trained, where, and from which data."""
+    flags.add_argument("--learnt", type=int, metavar="N", help="questions to learn from (default: all)")
+    training_flags(flags)
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (default: 3)")
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
@@ -202,7 +207,7 @@ def main() -> int:
     learnt, count = len(Questions.read(bench.learnt)), len(Questions.read(bench.judged))
     note = (
         f"{arguments.learnt or learnt:,} questions of {bench.learnt.stem}, {count:,} judged; "
-        f"{bench.seeds} seeds{_told(bench.settings)}. Differences over seeds and questions (Student's t); of "
+        f"{bench.seeds} seeds{told(bench.settings)}. Differences over seeds and questions (Student's t); of "
         "seeds and soup, paired bootstrap against the mean of the plain ones. 95 % intervals."
     )
     title = f"What helps: {bench.learnt.stem} to {bench.judged.stem}"
