@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 import psutil
 import pytest
+from conftest import ROOT
 
 needs_loopback = pytest.mark.skipif(
     not any(stats.isup for name, stats in psutil.net_if_stats().items() if name.startswith("lo")),
@@ -104,3 +106,22 @@ class LocalCluster:
     def close(self):
         self._process.stdin.close()
         self._process.wait(timeout=600)
+
+
+class Program:
+    """A Python in a process of its own, in another folder than the cluster's."""
+
+    def __init__(self, log, *words):
+        self.log = log
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, words)], cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT
+        )
+
+    def until(self, seen):
+        while not seen():
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.01)
+
+    def end(self):
+        """Its exit code, and what it said."""
+        return self.process.wait(timeout=900), self.log.read_text()

@@ -3,13 +3,10 @@
 import dataclasses
 import json
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
-from conftest import ROOT
-from ray_toys import Gate, LocalCluster, needs_loopback
+from ray_toys import Gate, LocalCluster, Program, needs_loopback
 
 from inference import __main__ as program
 from kaggle_rag.config import RankerSettings, Solution
@@ -35,33 +32,19 @@ def write_some(path, count):
     return path
 
 
-class Run:
-    """``python -m inference`` in a process of its own, in another folder than the cluster's."""
-
-    def __init__(self, log, *words):
-        self.log = log
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "inference", *map(str, words)], cwd=ROOT,
-            stdout=log.open("w"), stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def until(self, seen):
-        while not seen():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.01)
-
-    def end(self):
-        return self.process.wait(timeout=900), self.log.read_text()
+def run(log, *words):
+    """``python -m inference`` in a process of its own."""
+    return Program(log, "-m", "inference", *words)
 
 
 def losing_a_node(cluster, log, *words):
     """A run on the cluster, of whose nodes one is killed while both are at work."""
     cluster.hold()
-    run = Run(log, *words, "--workers", "ray", "--ray-address", cluster.address)
-    run.until(lambda: cluster.held() == 2)
+    running = run(log, *words, "--workers", "ray", "--ray-address", cluster.address)
+    running.until(lambda: cluster.held() == 2)
     cluster.kill_a_node()
     cluster.let_go()
-    code, said = run.end()
+    code, said = running.end()
     assert code == 0, said
     assert "raylet" not in said and "Traceback" not in said
 
@@ -99,7 +82,7 @@ def predict(ready, tiny):
 def alone(predict, ready):
     """The predictions of a run without Ray."""
     out = ready / "alone.predictions"
-    code, said = Run(ready / "alone.log", *predict, "--out", out).end()
+    code, said = run(ready / "alone.log", *predict, "--out", out).end()
     assert code == 0, said
     return (out / "similarity.parquet").read_bytes()
 
@@ -117,16 +100,16 @@ def test_one_of_two_nodes_killed_the_predictions_are_those_without_ray(cluster, 
 def test_killed_on_ray_and_ended_without_the_predictions_are_the_same(cluster, predict, alone, tmp_path):
     out = tmp_path / "p.predictions"
     cluster.hold()
-    run = Run(
+    running = run(
         tmp_path / "log", *predict, "--out", out, "--workers", "ray", "--ray-address", cluster.address
     )
     finished = out / ".similarity.batches" / "0000000.parquet"
-    run.until(lambda: finished.exists() and cluster.held())
-    run.process.send_signal(signal.SIGKILL)
-    run.end()
+    running.until(lambda: finished.exists() and cluster.held())
+    running.process.send_signal(signal.SIGKILL)
+    running.end()
     cluster.let_go()
     assert not (out / "similarity.parquet").exists()
-    code, said = Run(tmp_path / "log", *predict, "--out", out).end()
+    code, said = run(tmp_path / "log", *predict, "--out", out).end()
     assert code == 0 and not finished.parent.exists(), said
     assert (out / "similarity.parquet").read_bytes() == alone
 
@@ -141,7 +124,7 @@ def test_ten_thousand_questions_with_a_node_killed_half_way(whole, tiny, tmp_pat
     ask += ["--set", "rankers=[{kind: similarity, options: {score: novel}}]"]
     contexts, predictions = tmp_path / "c.parquet", tmp_path / "p.predictions"
     for words in ([*find, "--out", contexts], [*ask, "--contexts-file", contexts, "--out", predictions]):
-        code, said = Run(tmp_path / "log", *words).end()
+        code, said = run(tmp_path / "log", *words).end()
         assert code == 0, said
     half_way = Gate("inference.batches", "HandedOut", "read", beyond=MANY // 2)
     cluster = LocalCluster(tmp_path / "cluster.log", half_way)

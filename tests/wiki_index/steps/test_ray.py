@@ -3,14 +3,12 @@
 import dataclasses
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 from build_toys import call, same
-from conftest import ROOT, write_corpus
-from ray_toys import Gate, LocalCluster, needs_loopback
+from conftest import write_corpus
+from ray_toys import Gate, LocalCluster, Program, needs_loopback
 
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import VectorLayout
@@ -46,25 +44,10 @@ sys.exit(run_program(lambda: int(not build(plan))))
 """
 
 
-class Driver:
+def driver(plan, address, *gone):
     """A build in a process of its own."""
-
-    def __init__(self, plan, address, *gone):
-        self.plan, self.log = plan, plan.out.with_suffix(".log")
-        arguments = [plan.corpus.path, plan.out, plan.encoders["tiny"].card.name, plan.reuse]
-        arguments += [plan.shard_rows, address, *gone]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _BUILD, *map(str, arguments)], cwd=ROOT,
-            stdout=self.log.open("w"), stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def until(self, seen):
-        while not seen():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.01)
-
-    def end(self):
-        return self.process.wait(timeout=600), self.log.read_text()
+    words = [plan.corpus.path, plan.out, plan.encoders["tiny"].card.name, plan.reuse, plan.shard_rows]
+    return Program(plan.out.with_suffix(".log"), "-c", _BUILD, *words, address, *gone)
 
 
 def marks(plan):
@@ -124,11 +107,11 @@ def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the
     plan = dataclasses.replace(plan, out=tmp_path / "out")
     stopped_behind(2, plan, monkeypatch)
     cluster.hold()
-    driver = Driver(plan, cluster.address)
-    driver.until(lambda: cluster.held() == 2)
+    driving = driver(plan, cluster.address)
+    driving.until(lambda: cluster.held() == 2)
     cluster.kill_a_node()
     cluster.let_go()
-    code, said = driver.end()
+    code, said = driving.end()
     assert code == 0, said
     assert "raylet" not in said and "Traceback" not in said
     assert same(plan.out, plain)
@@ -139,10 +122,10 @@ def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the
 def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, plan, plain, tmp_path):
     plan = dataclasses.replace(plan, out=tmp_path / "out")
     cluster.hold()
-    driver = Driver(plan, cluster.address)
-    driver.until(lambda: cluster.held() and marks(plan) == 3)
-    driver.process.send_signal(signal.SIGINT)
-    code, said = driver.end()
+    driving = driver(plan, cluster.address)
+    driving.until(lambda: cluster.held() and marks(plan) == 3)
+    driving.process.send_signal(signal.SIGINT)
+    code, said = driving.end()
     cluster.let_go()
     assert code == 130 and "interrupted: only complete files" in said and "Traceback" not in said
     assert 1 < marks(plan) < SHARDS and not list(plan.work.glob(".*.part"))
@@ -158,7 +141,7 @@ def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, p
     plan = dataclasses.replace(
         plan, out=tmp_path / "out", encoders={"tiny": Encoder(str(model), device="cpu")}
     )
-    code, said = Driver(plan, cluster.address, model).end()
+    code, said = driver(plan, cluster.address, model).end()
     assert code == 2 and said.count("error:") == 1 and "Traceback" not in said
     assert "error: on node" in said and f"no model '{model}' on this machine" in said
     assert not marks(plan) and not list(plan.work.glob(".*.part"))
