@@ -1,4 +1,4 @@
-"""An option's vector is what its head scores, or what the bi-encoder compares: by slower, independent ways."""
+"""An option's vector is what its head scores, or what the bi-encoder compares: by independent ways."""
 
 import numpy as np
 import pytest
@@ -122,10 +122,8 @@ def test_what_overflows_is_no_vector(tmp_path):
     assert np.isnan(table[PRESENT.numpy()]).all() and not table[~PRESENT.numpy()].any()
 
 
-def test_forms_of_decoders_have_none(tmp_path):
-    kinds = {
-        (name, family): form_of(name, family).option_vector for name in FORMS for family in FORMS[name]
-    }
+def test_forms_of_decoders_have_none():
+    kinds = {(name, family): form_of(name, family).option_vector for name in FORMS for family in FORMS[name]}
     assert {key for key, kind in kinds.items() if kind} == {
         (name, "encoder") for name in ("choice", "bi-encoder", "binary", "reward")
     }

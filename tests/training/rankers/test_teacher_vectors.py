@@ -1,4 +1,4 @@
-"""A student learns the directions of a trained ranker's option vectors; what was not the teacher's adds nothing."""
+"""A student learns the directions of a trained ranker's option vectors; what it did not see adds nothing."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 import torch
 from interrupts import stop_at
 from ranker_toys import BACKBONES, WORDS, asked, backbone, task, tokenizer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics.pairwise import cosine_distances
 from transformers import BertModel, PreTrainedTokenizerFast
 
@@ -20,12 +20,14 @@ from kaggle_rag.evaluation import learnt
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.option_vectors import option_vectors
+from kaggle_rag.models.card import RankerCard
+from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.models.layouts import PAIR, Writer
 from kaggle_rag.models.loading import load_ranker
 from kaggle_rag.runtime.errors import ArtifactError, KitError
 from training.loop.trainer import Progress
 from training.rankers.checks import require_ranker
-from training.rankers.dataset import EpochQuestions
+from training.rankers.dataset import EpochQuestions, RankerDataset
 from training.rankers.distillation import cosine_distance
 from training.rankers.harder import Changes
 from training.rankers.settings import COMMANDS, MultipleChoiceRun
@@ -76,9 +78,7 @@ def test_an_option_keeps_its_vector_in_every_order_and_what_was_replaced_has_non
     ]
     changes = Changes(3, shuffle=True, borrowed=0.5, none_of_above=0.3, drop_snippets=0.2)
     writer = Writer(tokenizer("bert"), PAIR, 48)
-    dataset = EpochQuestions(
-        items, CHOICE, writer, changes, vectors=numbered(items, 3), articles=["one"] * 5
-    )
+    dataset = EpochQuestions(items, CHOICE, writer, changes, vectors=numbered(items, 3), articles=["one"] * 5)
     replaced = 0
     for epoch in range(40):
         dataset.epoch = epoch
@@ -135,7 +135,7 @@ def told(tmp_path_factory):
     settings = {**task(folder, count=160, judged=40, words=WORDS[:6]), "learning_rate": 1e-3}
     model = str(backbone("bert", folder / "bert"))
     teachers = {}
-    for form in ("choice", "binary"):
+    for form in ("choice", "binary", "bi-encoder"):
         run = MultipleChoiceRun(**settings, model=model, form=form, out=folder / form, epochs=2)
         train_ranker("multiple-choice", run)
         teachers[form] = folder / form
@@ -156,10 +156,9 @@ def cosine(told, one, other):
     for folder in (one, other):
         card, found = load_ranker(folder, device="cpu")
         found.model.eval()
-        items = [Item.of(*row, card.snippets) for row in zip(questions, contexts)]
-        tables.append(
-            option_vectors(found, Writer(found.tokenizer, card.layout, card.max_tokens), items, 3)
-        )
+        passages = found.form.embeds
+        items = [Item.of(*row, card.snippets, passages=passages) for row in zip(questions, contexts)]
+        tables.append(option_vectors(found, Writer(found.tokenizer, card.layout, card.max_tokens), items, 3))
     return float((tables[0] * tables[1]).sum(-1).mean())
 
 
@@ -280,10 +279,47 @@ def test_what_the_teacher_learnt_its_student_did_too(told, tmp_path):
     assert not learnt.read(tmp_path / "unknown").complete
 
 
-def test_a_binary_teacher_and_a_choosing_student_have_vectors_of_one_kind(told, tmp_path):
-    teacher = told["teachers"]["binary"]
-    train(told, tmp_path / "out", teacher_ranker=str(teacher), teacher_cosine=1.0)
-    assert cosine(told, tmp_path / "out", teacher) > 0.8
+@pytest.mark.parametrize("form, of_student", [("binary", "choice"), ("bi-encoder", "bi-encoder")])
+def test_forms_whose_vectors_are_of_one_kind_teach_each_other(form, of_student, told, tmp_path):
+    teacher = told["teachers"][form]
+    made = {
+        weight: tmp_path / str(weight)
+        for weight in (1e-9, 1.0)
+        if train(
+            told, tmp_path / str(weight), teacher_ranker=str(teacher), form=of_student, teacher_cosine=weight
+        )
+    }
+    before, after = (cosine(told, folder, teacher) for folder in made.values())
+    assert after > max(0.7, before + 0.1)
+
+
+def test_what_overflows_in_half_precision_is_read_in_float32(told, tmp_path):
+    """A layer whose outputs are too large for float16, before a norm that makes them small again."""
+    loud = tmp_path / "loud"
+    shutil.copytree(told["teachers"]["choice"], loud)
+    weights = load_file(loud / "model.safetensors")
+    factors = {"layer.0.intermediate.dense.weight": 1e5, "layer.0.output.dense.weight": 1e4}
+    louder = {
+        key: value * next((factor for name, factor in factors.items() if key.endswith(name)), 1)
+        for key, value in weights.items()
+    }
+    save_file(louder, loud / "model.safetensors", {"format": "pt"})
+    RankerCard.read(told["teachers"]["choice"]).write(loud)
+    tables = {}
+    for precision in ("fp32", "fp16"):
+        settings = {**told["settings"], "teacher_ranker": str(loud), "precision": precision}
+        run = MultipleChoiceRun(**settings, out=tmp_path / "out")
+        dataset = RankerDataset.read(run.questions, run.contexts_file, 12)
+        asked_of = _Teacher(run, "cpu")
+        tables[precision] = asked_of.vectors(dataset).astype(np.float32)
+        assert asked_of.backbone.model.dtype == dtype_of(precision)
+    assert np.linalg.norm(tables["fp16"], axis=-1) == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(tables["fp16"], tables["fp32"], atol=1e-2)
+    head = {key: value * float("nan") if "pooler" in key else value for key, value in weights.items()}
+    save_file(head, loud / "model.safetensors", {"format": "pt"})
+    RankerCard.read(told["teachers"]["choice"]).write(loud)
+    with pytest.raises(KitError, match="its vectors of 12 of 12 questions are not numbers"):
+        _Teacher(run, "cpu").vectors(dataset)
 
 
 def test_a_dry_run_tells_what_the_teacher_takes(told, tmp_path, monkeypatch, capsys):
