@@ -313,6 +313,8 @@ def test_what_overflows_in_half_precision_is_read_in_float32(told, tmp_path):
         asked_of = _Teacher(run, "cpu")
         tables[precision] = asked_of.vectors(dataset).astype(np.float32)
         assert asked_of.backbone.model.dtype == dtype_of(precision)
+        raw = asked_of._asked(dataset.items(0, CHOICE), 3)
+        assert np.isnan(raw).any() == (precision == "fp16")
     assert np.linalg.norm(tables["fp16"], axis=-1) == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(tables["fp16"], tables["fp32"], atol=1e-2)
     head = {key: value * float("nan") if "pooler" in key else value for key, value in weights.items()}
