@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.runtime.errors import ConfigError
 
@@ -99,3 +101,14 @@ def capability_of(device: torch.device) -> tuple[int, int] | None:
     import torch
 
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+@contextmanager
+def in_float32(model: Any) -> Iterator[None]:
+    """The model in float32, for what overflows in a half precision; it takes twice the memory meanwhile."""
+    dtype = model.dtype
+    model.float()
+    try:
+        yield
+    finally:
+        model.to(dtype)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,13 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.devices import device_of, precision_of, require_attention, require_precision
+from kaggle_rag.models.devices import (
+    device_of,
+    in_float32,
+    precision_of,
+    require_attention,
+    require_precision,
+)
 from kaggle_rag.models.layouts import PRESETS, Writer
 from kaggle_rag.rankers.base import Answered, Workspace
 from kaggle_rag.rankers.folders import bare_card, located, require_positions
@@ -221,7 +226,7 @@ class TrainedRanker:
         again = np.flatnonzero((~np.isfinite(logits)).any(axis=1))
         whole = self._backbone is not None and not (self.load_in_4bit or self.card.nf4)
         if len(again) and self._backbone is not None and whole and self.precision != "fp32":
-            with _in_float32(self._backbone.model):
+            with in_float32(self._backbone.model):
                 logits[again] = self._scores(writer, [items[row] for row in again])
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
             raise self._no_numbers(lost, len(items))
@@ -306,17 +311,6 @@ class TrainedRanker:
                 f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
             )
         return notes
-
-
-@contextmanager
-def _in_float32(model: Any) -> Iterator[None]:
-    """The model in float32, for what overflows in a half precision; it takes twice the memory meanwhile."""
-    dtype = model.dtype
-    model.float()
-    try:
-        yield
-    finally:
-        model.to(dtype)
 
 
 def _require_counts(**given: tuple[int | None, int]) -> None:

@@ -10,7 +10,12 @@ def is_first() -> bool:
 
     The first one writes and prints; the others only compute.
     """
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
+
+
+def rank() -> int:
+    """The number of this process among those that train together."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def processes() -> int:

@@ -27,7 +27,8 @@ def test_the_paths_and_models_of_a_training(model):
     told = {name for name, field in model.model_fields.items() if "Path" in str(field.annotation)}
     assert {path.removesuffix(".*") for path in paths} == told and "exclude.*" in paths
     # A re-ranker's teacher is a model, a ranker's a file of predictions.
-    assert set(models) == {"model", "encoder", "teacher"} & set(model.model_fields) - told
+    expected = {"model", "encoder", "teacher", "teacher_ranker"}
+    assert set(models) == expected & set(model.model_fields) - told
 
 
 def test_paths_of_a_file_are_relative_to_it_and_those_of_flags_are_not(tmp_path):

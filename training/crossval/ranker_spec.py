@@ -20,6 +20,7 @@ from training.crossval.settings import BLEND, STACKED
 from training.loop.checks import require_packages
 from training.loop.run_folder import Run
 from training.rankers.settings import COMMANDS, RankerRun
+from training.rankers.teacher import require_teacher
 
 # Settings that the cross-validation chooses for every training run.
 _GIVEN = (
@@ -84,7 +85,9 @@ class RankerSpec:
             return
         from training.rankers.train import require_family
 
-        require_family(self.command, self.run(paths, None).model)
+        settings = self.run(paths, None)
+        require_family(self.command, settings.model)
+        require_teacher(settings)
 
     def check_files(self, faults: Gathered, paths: RunPaths) -> None:
         """Record the faults of its settings, packages, files and backbone folder."""

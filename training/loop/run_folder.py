@@ -54,7 +54,7 @@ class Run:
         self.out: Path = settings.out.absolute()
         self.work = self.out.with_name(self.out.name + ".training")
         self.checkpoint = resolve(settings.model)
-        self.base = _learnt_of(self.checkpoint.path)
+        self.parents = [_learnt_of(folder) for folder in (self.checkpoint.path, *settings.teachers())]
         self.plan = {"program": program, **settings.plan(), "model": self.checkpoint.sha256}
         if processes() > 1:
             # Each reads its own batch: a checkpoint of two processes falls inside another step of one.
@@ -144,7 +144,7 @@ class Run:
             return record
         shutil.rmtree(model, ignore_errors=True)
         save(model)
-        learnt.write(model, learnt.union([self.base], marks))
+        learnt.write(model, learnt.union(self.parents, marks))
         result["sha256"] = weights_sum(model)
         write_json(model / RECORD, record)
         self.folder.publish(model, self.out)
@@ -152,7 +152,7 @@ class Run:
 
 
 def _learnt_of(folder: Path) -> Learnt:
-    """What a backbone was trained on: one of the hub knows no questions, one of an earlier version may."""
+    """What a parent was trained on: a backbone of the hub knows no questions, an earlier version's may."""
     return learnt.read(folder) or Learnt(frozenset(), complete=not (folder / RECORD).is_file())
 
 

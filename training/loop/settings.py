@@ -74,9 +74,20 @@ class TrainingSettings(Section):
         """The files that are given, by setting."""
         return {key: path for key in self.FILES if (path := getattr(self, key)) is not None}
 
+    def teachers(self) -> list[Path]:
+        """Folders of other trained models that it learns from: what they were trained on, it was too.
+
+        Raises
+        ------
+        CheckpointError : there is no such model.
+        """
+        return []
+
     def check_inputs(self) -> None:
         """Raise ``KitError`` for all files that are missing, before a model is loaded in vain."""
         faults = Gathered()
+        with faults.check():
+            self.teachers()
         for path in (*self.files().values(), *self.exclude):
             with faults.check():
                 require_file(path)

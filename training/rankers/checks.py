@@ -9,6 +9,7 @@ from training.loop.checks import require_own
 from training.loop.run_folder import Run
 from training.rankers.dataset import RankerDataset
 from training.rankers.settings import RankerRun
+from training.rankers.teacher import require_teacher
 
 
 def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
@@ -27,5 +28,6 @@ def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
         with faults.check():
             RankerDataset.read(settings.validation, settings.validation_contexts)
     faults.tell()
+    require_teacher(settings)
     if note:
         say(note)

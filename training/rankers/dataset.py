@@ -21,6 +21,7 @@ from training.rankers.harder import Changes, Lent
 
 if TYPE_CHECKING:
     from kaggle_rag.models.answering.base import AnswerForm
+    from training.rankers.teacher_vectors import TeacherVectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +29,15 @@ class RankerDataset:
     """Questions with their answers and contexts (``None`` if none are read).
 
     ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all equally. ``soft``
-    ``(n, k)``: a teacher's probabilities, see `training.rankers.distillation`.
+    ``(n, k)``: a teacher's probabilities, see `training.rankers.distillation`. ``vectors``: a teacher's
+    vectors of the options, see `training.rankers.teacher_vectors`.
     """
 
     questions: Questions
     contexts: list[QuestionContexts] | None
     weights: npt.NDArray[np.float64] | None = None
     soft: Probabilities | None = None
+    vectors: TeacherVectors | None = None
 
     @classmethod
     def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> RankerDataset:
@@ -82,7 +85,8 @@ class RankerDataset:
         contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
         weights = self.weights[chosen] if self.weights is not None else None
         soft = self.soft[chosen] if self.soft is not None else None
-        return RankerDataset(self.questions.take(chosen), contexts, weights, soft)
+        vectors = self.vectors.take(chosen) if self.vectors is not None else None
+        return RankerDataset(self.questions.take(chosen), contexts, weights, soft, vectors)
 
     def items(self, snippets: int, form: AnswerForm) -> list[Item]:
         contexts = self.contexts or repeat(None)
@@ -113,10 +117,12 @@ class EpochQuestions:
         articles: Sequence[str | None] = (),
         weights: npt.NDArray[np.float64] | None = None,
         soft: Probabilities | None = None,
+        vectors: TeacherVectors | None = None,
         numbered: bool = False,
     ) -> None:
         self.items, self.weaker, self.weights, self.soft = items, weaker, weights, soft
         self.form, self.writer, self.changes, self.numbered = form, writer, changes, numbered
+        self.vectors = vectors
         self.lent = Lent(items, weaker, articles)
         self.epoch = 0
 
@@ -134,4 +140,9 @@ class EpochQuestions:
         if self.soft is not None:
             # Of an option that is gone the teacher's probability says nothing: zeros are no answer.
             feature["soft"] = (self.soft[row, made.order] * made.same).tolist()
+        if self.vectors is not None:
+            # An option that was borrowed or replaced has none; its neighbours keep theirs.
+            known = [self.items[row].options[column] for column in made.order]
+            own = np.array([option == before for option, before in zip(made.item.options, known)])
+            feature["teacher_vectors"] = np.where(own[:, None], self.vectors[row][made.order], np.float32(0))
         return feature

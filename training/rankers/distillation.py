@@ -1,6 +1,7 @@
-"""Learn from a teacher's probabilities beside the right answers.
+"""Learn from a teacher's probabilities and vectors beside the right answers.
 
-Source: Hinton et al. 2015, Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531.
+Sources: Hinton et al. 2015, Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531;
+Sanh et al. 2019, DistilBERT, https://arxiv.org/abs/1910.01108, section 2 (the cosine of hidden vectors).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
@@ -79,6 +81,24 @@ def divergence(logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature
     terms = (teacher.exp() * (teacher - student)).masked_fill(~present, 0.0).sum(1)
     weights = batch.get("weights", torch.ones_like(terms)) * (soft.sum(1) > 0)
     return temperature**2 * (terms * weights).sum() / max(1, len(terms))
+
+
+def cosine_distance(vectors: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """1 - cos(student, teacher): the mean over a question's options, then over all questions of the batch.
+
+    An option without a vector of the teacher's adds nothing to its question's mean, and a question
+    without any adds nothing.
+
+    Parameters
+    ----------
+    vectors : the student's, ``(b, k, d)``.
+    batch : with the teacher's as ``teacher_vectors`` ``(b, k, d)``, zeros where it has none.
+    """
+    teacher = batch["teacher_vectors"].float()
+    known = batch["present"] & teacher.any(-1)
+    distances = (1 - F.cosine_similarity(vectors, teacher, dim=-1)).masked_fill(~known, 0.0)
+    terms = distances.sum(1) / known.sum(1).clamp(min=1)
+    return (terms * batch.get("weights", torch.ones_like(terms))).sum() / max(1, len(terms))
 
 
 def less_own(batch: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:

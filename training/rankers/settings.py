@@ -9,10 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.models.answering.forms import FORMS
+from kaggle_rag.models.card import CARD
 from kaggle_rag.models.layouts import PRESETS
+from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.settings import ModelName, Section
 from training.loop.settings import SCHEDULES, Schedule, TrainingSettings, require_evaluation
 from training.rankers.peft_methods import METHODS
+from training.rankers.teacher import teacher_folder
 
 # Forms whose rows show one option each: the order matters only with a template that shows them all.
 _SINGLE_OPTION = ("choice", "bi-encoder", "binary", "options", "reward")
@@ -77,8 +80,8 @@ class RankerRun(TrainingSettings):
 
     LATER: ClassVar[tuple[str, ...]] = (
         *TrainingSettings.LATER, "packed", "marginal", "none_of_above", "r_drop", "teacher", "teacher_name",
-        "teacher_weight", "teacher_temperature", "drop_best", "no_context", "borrowed_options", "rising",
-        "margin", "data_map",
+        "teacher_weight", "teacher_temperature", "teacher_ranker", "teacher_cosine", "drop_best",
+        "no_context", "borrowed_options", "rising", "margin", "data_map",
     )  # fmt: skip
 
     contexts_file: Path | None = Field(
@@ -162,6 +165,14 @@ class RankerRun(TrainingSettings):
     teacher_name: str = Field("", description="the table in it (default: its stack or blend, or the mean)")
     teacher_weight: float = Field(0.5, ge=0, le=1, description="share of the loss that is the teacher's")
     teacher_temperature: float = Field(2.0, gt=0, description="at which both are compared")
+    teacher_ranker: ModelName | None = Field(
+        None, description="folder of a trained ranker of the same form and width, whose vectors of the "
+        "options are learnt beside the answers",
+    )  # fmt: skip
+    teacher_cosine: float = Field(
+        0.14, gt=0, allow_inf_nan=False,
+        description="weight of their cosine distance (DistilBERT: 1 to 7 for teacher and labels together)",
+    )  # fmt: skip
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all options")
     r_drop: float = Field(
         0.0, ge=0, description="weight of the divergence between two passes with other dropout (R-Drop); it "
@@ -214,6 +225,16 @@ class RankerRun(TrainingSettings):
             raise ValueError("marginal needs contexts_file: it mixes the snippets of contexts")
         return self
 
+    def teachers(self) -> list[Path]:
+        return [teacher_folder(self.teacher_ranker)] if self.teacher_ranker else []
+
+    def plan(self) -> dict[str, Any]:
+        plan = super().plan()
+        for folder in self.teachers():
+            # The card holds the checksum of every file beside it.
+            plan["teacher_ranker"] = sha256(folder / CARD)
+        return plan
+
     def packages(self) -> list[str]:
         quantized = "8bit" in self.optimizer or "paged" in self.optimizer
         own = [*METHODS[self.peft.method].packages, *(["bitsandbytes"] if quantized else [])]
@@ -224,6 +245,8 @@ class RankerRun(TrainingSettings):
         for key in ("teacher_name", "teacher_weight", "teacher_temperature"):
             if key in self.model_fields_set and not self.teacher:
                 yield f"{key} has no effect without teacher"
+        if "teacher_cosine" in self.model_fields_set and not self.teacher_ranker:
+            yield "teacher_cosine has no effect without teacher_ranker"
         if self.margin and (self.loss or "pairwise") != "pairwise":
             yield f"margin has no effect with the loss {self.loss}"
         elif self.margin and not self.loss and (self.form != "reward" or self.marginal.kind != "none"):

@@ -45,6 +45,7 @@ from training.rankers.harder import Changes
 from training.rankers.peft_methods import METHODS, with_method
 from training.rankers.settings import RankerRun
 from training.rankers.splits import split_questions
+from training.rankers.teacher_vectors import forecast_teacher, with_teacher
 from training.rankers.trainer import RankerTrainer, make_ranker_trainer
 from training.rankers.weights import freeze
 
@@ -66,6 +67,7 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
     training, held = split_questions(settings)
     with run.begun() as work:
         say(f"{len(training):,} questions to train on, {len(held):,} held out")
+        training = with_teacher(settings, training, work, _own_device(device_of(settings.device)))
         start = time.perf_counter()
         trainer, before = _fitted(settings, training, held, work, run)
         if len(held) and isinstance(trainer.backbone.form, MarginalSequence):
@@ -102,6 +104,7 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
     """Estimate a run from one batch and one evaluation; no weight changes, nothing is written."""
     settings = settings.model_copy(update={"report_to": "none"})
     training, held = split_questions(settings)
+    training = forecast_teacher(settings, training, device_of(settings.device))
     set_seed(settings.seed)
     backbone, card = prepared(settings)
     with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
@@ -276,7 +279,7 @@ def _trainer(
     questions = EpochQuestions(
         items, backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), _changes(settings),
         weaker=weaker, articles=articles, weights=training.weights, soft=training.soft,
-        numbered=settings.data_map,
+        vectors=training.vectors, numbered=settings.data_map,
     )  # fmt: skip
     if settings.borrowed_options:
         say(f"{questions.lent.borrowers():,} of {len(items):,} questions have others about their article")

@@ -32,7 +32,7 @@ from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
 from training.loop.vicreg import spread_loss
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
-from training.rankers.distillation import divergence, less_own
+from training.rankers.distillation import cosine_distance, divergence, less_own
 from training.rankers.dynamics import TrainingDynamics
 from training.rankers.losses import loss_of, symmetric_divergence
 from training.rankers.saving import save_weights
@@ -68,14 +68,14 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         self.dynamics = TrainingDynamics(epochs, len(self.train_dataset)) if settings.data_map else None
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
-        logits = self.backbone.form.logits(model, inputs)
+        logits, loss = self._pass(model, inputs)
         if self.dynamics and "numbers" in inputs:
             self.dynamics.add(self.train_dataset.epoch, logits, inputs)
-        loss = self._loss(logits, inputs) + self._spread()
+        loss = loss + self._spread()
         if not self.settings.r_drop:
             return loss
-        again = self.backbone.form.logits(model, inputs)
-        loss = (loss + self._loss(again, inputs)) / 2
+        again, second = self._pass(model, inputs)
+        loss = (loss + second) / 2
         return loss + self.settings.r_drop * symmetric_divergence(logits, again, inputs)
 
     def _spread(self) -> torch.Tensor | float:
@@ -84,6 +84,15 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         if knowledge is None or not knowledge.config.vicreg:
             return 0.0
         return float(knowledge.config.vicreg) * spread_loss(knowledge.vectors)
+
+    def _pass(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits of a batch, and the loss of answers and teachers."""
+        if "teacher_vectors" not in inputs:
+            logits = self.backbone.form.logits(model, inputs)
+            return logits, self._loss(logits, inputs)
+        logits, vectors = self.backbone.form.with_vectors(model, inputs)
+        distance = cosine_distance(vectors, inputs)
+        return logits, self._loss(logits, inputs) + self.settings.teacher_cosine * distance
 
     def _loss(self, logits: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         if "soft" not in inputs:

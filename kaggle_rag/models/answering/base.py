@@ -26,7 +26,7 @@ TOKENS = {"cpu": 2_048, "cuda": 16_384}
 # Tokens below which a smaller slice saves no memory that matters.
 _LEAST = 64
 # Keys of a batch that no backbone reads.
-_NOT_INPUTS = ("present", "labels", "weights", "numbers", "soft", "rivals")
+_NOT_INPUTS = ("present", "labels", "weights", "numbers", "soft", "teacher_vectors", "rivals")
 
 
 class ScoringBackbone(Protocol):
@@ -65,6 +65,8 @@ class AnswerForm(ABC):
     """Whether the backbone embeds texts; its pooler, if any, is not used."""
     sliced: bool = False
     """Whether a question that is longer than a batch can be asked in slices."""
+    option_vector: str = ""
+    """What an option's vector is (`kaggle_rag.models.answering.option_vectors`); empty: it has none."""
 
     def make_collator(
         self, tokenizer: Any, multiple: int | None, positions: bool
@@ -79,6 +81,13 @@ class AnswerForm(ABC):
     @abstractmethod
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         """``(batch, options)`` float32, absent options at the lowest float; a softmax gives probabilities."""
+
+    def with_vectors(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and the vector of each option of the same pass, ``(batch, options, d)`` float32.
+
+        Only where `option_vector` says that there is one; those of absent options mean nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no vectors of options")
 
     def logits_in_slices(self, model: Any, batch: Batch, tokens: int) -> torch.Tensor:
         """The same, in calls of at most ``tokens`` tokens where `sliced` says that there are such."""

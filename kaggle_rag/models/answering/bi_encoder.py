@@ -12,6 +12,7 @@ from kaggle_rag.models import layouts
 from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.answering.option_vectors import TEXTS
 from kaggle_rag.models.layouts import Writer
 
 # Texts embedded at once: similar lengths together, to keep padding low.
@@ -58,6 +59,7 @@ class BiEncoder(AnswerForm):
     collator = TextCollator
     own_keys = ("rows",)
     embeds = True
+    option_vector = TEXTS
 
     def encode(self, writer: Writer, item: Item) -> Feature:
         """A row per text: the question, the options, each option after the question, the snippets.
@@ -76,10 +78,30 @@ class BiEncoder(AnswerForm):
         return item.labelled({**feature, "snippets": len(snippets)})
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
-        wide = batch["present"].shape[1]
-        rows, present = batch["rows"], batch["rows"][:, 1 + 2 * wide :] >= 0
+        return self._compared(batch, *self._split(model, batch))
+
+    def with_vectors(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors of the question, the option, and the option after the question, one behind the other.
+
+        Each has the length 1: the cosine of two such rows is the mean of the three cosines.
+        """
+        prompt, options, both, snippets = self._split(model, batch)
+        logits = self._compared(batch, prompt, options, both, snippets)
+        return logits, torch.cat([prompt.expand_as(options), options, both], dim=-1)
+
+    def _split(self, model: Any, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Vectors of each question, its options, the options after the question and its snippets."""
+        wide, rows = batch["present"].shape[1], batch["rows"]
         vectors = self._vectors(model, batch)[rows.clamp(min=0)]
-        prompt, options, both, snippets = vectors.split([1, wide, wide, present.shape[1]], dim=1)
+        parts: tuple[torch.Tensor, ...] = vectors.split([1, wide, wide, rows.shape[1] - 1 - 2 * wide], dim=1)
+        return parts
+
+    @staticmethod
+    def _compared(
+        batch: Batch, prompt: torch.Tensor, options: torch.Tensor, both: torch.Tensor, snippets: torch.Tensor
+    ) -> torch.Tensor:
+        """The logits of `logits`, ``(b, k)``, from vectors ``(b, .., d)``."""
+        present = batch["rows"][:, 1 + 2 * batch["present"].shape[1] :] >= 0
         words, prior = (options * prompt).sum(-1), (both * prompt).sum(-1)
         if not present.shape[1]:
             return masked(words / _TEMPERATURE, batch)

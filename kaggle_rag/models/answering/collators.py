@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from kaggle_rag.models.answering.item import Feature
 
@@ -20,8 +21,8 @@ class DataCollatorForMultipleChoice:
     A feature is one question: ``input_ids`` and whatever else its tokenizer returns, each a list of rows
     (one per present option, or a single one for the whole question), ``present`` (one bool per option),
     ``labels`` if the answer is known, ``weight`` if the question counts for less, ``soft``, a teacher's
-    probability of each option, ``rivals``, whether the right option is better than it, and ``number``, its
-    place among them where training keeps a record.
+    probability of each option, ``teacher_vectors``, its vector of each, ``rivals``, whether the right option
+    is better than it, and ``number``, its place among them where training keeps a record.
     Rows are padded to the longest of the batch, questions to the widest; an absent option is one attended
     token, so that no row of attention is empty, and is masked by ``present``.
 
@@ -35,9 +36,9 @@ class DataCollatorForMultipleChoice:
     Returns
     -------
     ``input_ids``, ``attention_mask`` and the tokenizer's other keys ``(b, rows, t)`` int64; ``present``
-    ``(b, k)`` bool; ``labels`` ``(b,)`` int64, ``soft`` ``(b, k)`` float32 and ``rivals`` ``(b, k)`` bool if
-    every feature has them; ``weights`` ``(b,)`` float32 and ``numbers`` ``(b,)`` int64 if any feature has
-    one; and what a form's own collator adds (`own_tensors`).
+    ``(b, k)`` bool; ``labels`` ``(b,)`` int64, ``soft`` ``(b, k)`` and ``teacher_vectors`` ``(b, k, d)``
+    float32 and ``rivals`` ``(b, k)`` bool if every feature has them; ``weights`` ``(b,)`` float32 and
+    ``numbers`` ``(b,)`` int64 if any feature has one; and what a form's own collator adds (`own_tensors`).
 
     The shape is that of transformers' ``*ForMultipleChoice`` models
     (https://huggingface.co/docs/transformers/tasks/multiple_choice).
@@ -67,6 +68,9 @@ class DataCollatorForMultipleChoice:
         if all("soft" in feature for feature in features):
             gaps = [[0.0] * (wide - len(feature["soft"])) for feature in features]
             batch["soft"] = torch.tensor([feature["soft"] + gap for feature, gap in zip(features, gaps)])
+        if all("teacher_vectors" in feature for feature in features):
+            rows = [torch.from_numpy(feature["teacher_vectors"]) for feature in features]
+            batch["teacher_vectors"] = torch.stack([F.pad(row, (0, 0, 0, wide - len(row))) for row in rows])
         if all("rivals" in feature for feature in features):
             batch["rivals"] = torch.tensor([_widened(feature["rivals"], wide) for feature in features])
         return batch

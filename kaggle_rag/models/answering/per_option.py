@@ -9,16 +9,23 @@ import torch
 from kaggle_rag.models import layouts
 from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
 from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.answering.option_vectors import HEAD, scored_vectors
 from kaggle_rag.models.layouts import Writer
 from kaggle_rag.text.normalise import same
 
 
 class _RowAnOption(AnswerForm):
     has_head = True
+    option_vector = HEAD
 
     def encode(self, writer: Writer, item: Item) -> Feature:
         rows = [writer(item.context(p), item.prompt, item.options, p).ids for p in item.places]
         return item.labelled({key: [row[key] for row in rows] for key in rows[0]})
+
+    def with_vectors(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        with scored_vectors(model) as seen:
+            logits = self.logits(model, batch)
+        return logits, seen[0].float().view(*batch["present"].shape, -1)
 
 
 class Choice(_RowAnOption):
@@ -60,6 +67,8 @@ class BinaryPrompt(Binary):
     """The same over a row that asks in words, scored at its last token."""
 
     layout = layouts.BINARY
+    # A decoder's head scores every token.
+    option_vector = ""
 
     def encode(self, writer: Writer, item: Item) -> Feature:
         contexts = [item.context(place) for place in item.places]
