@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from benchmarks.common import Watch, parser, report
 from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.models.answering.item import Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import show_size
 from training.rankers.dataset import EpochQuestions
 from training.rankers.harder import Changes

@@ -20,7 +20,8 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.devices import device_of, precision_of, require_attention, require_precision
-from kaggle_rag.models.layouts import PRESETS, Writer
+from kaggle_rag.models.layouts import PRESETS
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.base import Answered, Workspace
 from kaggle_rag.rankers.folders import bare_card, located, require_positions
 from kaggle_rag.rankers.mixing import mixing_of

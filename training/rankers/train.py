@@ -24,7 +24,7 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import max_positions
 from kaggle_rag.models.devices import device_of, precision_of
-from kaggle_rag.models.layouts import Writer, layout_of
+from kaggle_rag.models.layouts import layout_of
 from kaggle_rag.models.loading import (
     Backbone,
     family_in,
@@ -32,6 +32,7 @@ from kaggle_rag.models.loading import (
     with_knowledge,
     with_packing,
 )
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, show_size
 from kaggle_rag.runtime.limits import Usage, measured, release

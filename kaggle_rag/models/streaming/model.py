@@ -23,7 +23,6 @@ from kaggle_rag.models.answering.base import TOKENS, Asked, Batch, too_large
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.packed import PackedForm
 from kaggle_rag.models.devices import dtype_of
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import require_4bit
 from kaggle_rag.models.memory import Reading, streamed
 from kaggle_rag.models.streaming.hidden_states import HiddenStates, hidden_states
@@ -34,6 +33,7 @@ from kaggle_rag.models.streaming.pace import Pace
 from kaggle_rag.models.streaming.room import DEVICE, RAM, Room
 from kaggle_rag.models.streaming.shards import Parts, Shards
 from kaggle_rag.models.streaming.skeleton import Skeleton, config_for
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.limits import Need, release
 
