@@ -25,8 +25,8 @@ from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.limits import measured
 from training.rankers.dataset import EpochQuestions
 from training.rankers.harder import Changes
+from training.rankers.preparing import prepared
 from training.rankers.settings import RankerRun
-from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
 
 DEBERTA, QLORA = "deberta", "qlora"

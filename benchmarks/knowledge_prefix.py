@@ -27,8 +27,8 @@ from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import show_size
 from training.rankers.dataset import EpochQuestions
 from training.rankers.harder import Changes
+from training.rankers.preparing import prepared
 from training.rankers.settings import RankerRun
-from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
 
 LENGTHS = (128, 512, 2048)
