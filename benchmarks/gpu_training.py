@@ -20,13 +20,13 @@ from transformers import AutoModel, DebertaV2Config, set_seed
 from benchmarks.common import keep_within, parser, report, where
 from benchmarks.large_checkpoint import make_checkpoint
 from benchmarks.training_memory import make_tokenizer, questions
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.limits import measured
 from training.rankers.dataset import EpochQuestions
 from training.rankers.harder import Changes
+from training.rankers.preparing import prepared
 from training.rankers.settings import RankerRun
-from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
 
 DEBERTA, QLORA = "deberta", "qlora"

@@ -23,12 +23,12 @@ from benchmarks.common import Watch, parser, report, where
 from benchmarks.training_memory import SIZES, WORDS, make_model, make_tokenizer
 from kaggle_rag.data.contexts import Snippet
 from kaggle_rag.models.answering.item import Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import show_size
 from training.rankers.dataset import EpochQuestions
 from training.rankers.harder import Changes
+from training.rankers.preparing import prepared
 from training.rankers.settings import RankerRun
-from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
 
 LENGTHS = (128, 512, 2048)

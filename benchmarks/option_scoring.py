@@ -27,8 +27,9 @@ from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.answering.forms import DECODER, form_of
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.layouts import Layout, Writer
+from kaggle_rag.models.layouts import Layout
 from kaggle_rag.models.loading import Backbone, with_packing
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.limits import measured
 

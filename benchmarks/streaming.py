@@ -43,9 +43,9 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.options import Options
 from kaggle_rag.models.answering.packed import PackedOptions
 from kaggle_rag.models.devices import PRECISIONS
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.streaming.model import StreamedModel
 from kaggle_rag.models.streaming.room import Room
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.limits import measured, parse_size
 

@@ -22,12 +22,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from benchmarks.common import Watch, parser, report
 from kaggle_rag.data.contexts import paragraphs_as_snippets
 from kaggle_rag.models.answering.item import Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import show_size
 from training.rankers.dataset import EpochQuestions
 from training.rankers.harder import Changes
+from training.rankers.preparing import prepared
 from training.rankers.settings import RankerRun
-from training.rankers.train import prepared
 from training.rankers.trainer import make_ranker_trainer
 
 WORDS = [f"w{number}" for number in range(900)]

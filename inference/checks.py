@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from inference.outputs import check_out, check_out_folder, refuse_other_file
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts, require_context_columns
 from kaggle_rag.data.open_questions import OpenQuestions
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.repair import read_repaired
-from kaggle_rag.data.submission import is_submission, read_ids
-from kaggle_rag.data.tables import READERS, column_names
+from kaggle_rag.data.submission import read_ids
+from kaggle_rag.data.tables import column_names
 from kaggle_rag.ensembling.cascade import OutOfFold
 from kaggle_rag.ensembling.stacking import Stack
-from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.checks import check_models, check_ranker
 from kaggle_rag.rankers.needs import require_limits
 from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
@@ -36,51 +35,6 @@ def given(solution: Solution, *keys: str) -> None:
             "not given: " + ", ".join(missing),
             expected=", ".join(f"--{key}" for key in missing) + " or the same keys in solution.yaml",
         )
-
-
-def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()) -> None:
-    """Refuse, before any work, an ``out`` that is an input, has the wrong extension, or is not writable."""
-    out = solution.out
-    assert out is not None
-    if out.suffix.lower() not in endings:
-        raise ConfigError(
-            f"{out.name!r} has the wrong extension",
-            where="--out",
-            expected=" or ".join(sorted(endings)),
-        )
-    for path in (solution.questions, solution.contexts_file, *inputs):
-        if path and path.exists() and out.exists() and out.samefile(path):
-            raise ConfigError("this would overwrite an input", where=out, cure="choose another --out")
-    index = solution.index
-    if index and (index / MANIFEST).exists() and out.resolve().is_relative_to(index.resolve()):
-        raise ConfigError("this is inside the index", where=out, cure="choose another --out")
-    if out.exists() and not out.is_file():
-        raise ConfigError("not a file that could be written", where=out, cure="choose another --out")
-    _require_writable(out.parent)
-
-
-def _check_out_folder(out: Path) -> None:
-    """Refuse, before any work, an ``out`` that is no folder, or is not writable."""
-    if out.suffix.lower() in (".csv", *READERS):
-        raise ConfigError(
-            f"{out.name!r} is the name of a file", where="--out",
-            expected="a folder, such as teacher.predictions: each ranker writes a file into it",
-        )  # fmt: skip
-    if out.exists() and not out.is_dir():
-        raise ConfigError("a file exists where a folder is needed", where=out, cure="choose another --out")
-    _require_writable(out if out.exists() else out.parent)
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        # The system would name the temporary file.
-        error.filename = str(folder)
-        raise InputError(
-            f"cannot write here ({error.strerror})", where=folder, cure="choose another --out"
-        ) from error
 
 
 class Inputs(NamedTuple):
@@ -165,7 +119,7 @@ def check_submit(
     if solution.out:
         with gathered.check():
             check_out(solution, {".csv"}, [sample] if sample else [])
-            _refuse_other_file(solution.out)
+            refuse_other_file(solution.out)
     inputs = None
     if solution.questions:
         with gathered.check():
@@ -208,7 +162,7 @@ def check_predict(
         )
     if solution.out:
         with gathered.check():
-            _check_out_folder(solution.out)
+            check_out_folder(solution.out)
     inputs = None
     if solution.questions:
         with gathered.check():
@@ -301,13 +255,6 @@ def _check_source(solution: Solution, without_contexts: bool) -> None:
     if not without_contexts and solution.contexts_file is None and solution.index is None:
         raise ConfigError(
             "nothing to answer from", expected="--index, --contexts-file, or --without-contexts"
-        )
-
-
-def _refuse_other_file(out: Path) -> None:
-    if out.exists() and not is_submission(out):
-        raise InputError(
-            "a file that is not a submission already exists", where=out, cure="choose another --out"
         )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inference.answer_batches import AnswerBatches
-from inference.checks import check_out, given
+from inference.checks import given
+from inference.outputs import check_out
 from kaggle_rag.config import Solution
 from kaggle_rag.data.answers import ENDINGS, AnswersFile
 from kaggle_rag.data.contexts import Context, QuestionContexts, paragraphs_as_snippets, read_contexts

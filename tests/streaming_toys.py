@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Qwen3Config
 
 from kaggle_rag.models.answering.packed import PackedBinaryPrompt, PackedLetters, PackedOptions
 from kaggle_rag.models.checkpoints import INDEX
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
+from kaggle_rag.models.writer import Writer
 
 FORMS = {"options": PackedOptions, "binary": PackedBinaryPrompt, "letters": PackedLetters}
 TOKENS = 256

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.checks import check_out
+from inference.outputs import check_out
 from inference.report.compare import other_of
 from inference.report.data import ReportData
 from inference.report.measures import Answered, report_of

@@ -1,4 +1,4 @@
-"""Required columns, and which one was probably meant if a name is spelled differently."""
+"""Required and repeated columns, and which one was meant if a name is spelled differently."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ def refuse_contexts(existing: Iterable[object], where: str | Path) -> None:
             "this is a contexts file, not one of questions", where=where, expected="id, prompt, ...",
             cure="name the questions that it was made for; contexts are given by --contexts-file",
         )  # fmt: skip
+
+
+def refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    """Raise ``InputError`` for two columns of a table with the same name."""
+    if len(set(names)) < len(names):
+        twice = min(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"column {twice!r} appears twice in the table",
+            where=path,
+            expected="every column once",
+            cure="rename or drop one of the two",
+        )
 
 
 def require_columns(

@@ -8,18 +8,11 @@ CSV cells are text and nothing else (``NA``, ``None`` and ``007`` are options an
 values and numbers); Parquet and JSON lines keep their types. Cells wanted as text are converted by the
 one rule of `kaggle_rag.data.cells`, or refused. Two columns with the same name are refused in every
 format.
-
-From spreadsheets: a first line ``sep=;`` names the delimiter; columns without a name and rows without a
-cell are skipped if they are empty (a first column without a name is the index of pandas).
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
 import json
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.data.cells import shortest
+from kaggle_rag.data.columns import refuse_repeated
 from kaggle_rag.data.compressed import COMPRESSED, inner_name
+from kaggle_rag.data.csv_tables import csv_columns, csv_rows
 from kaggle_rag.data.texts import text_lines
 from kaggle_rag.runtime.errors import InputError
 
@@ -37,8 +32,6 @@ Row = dict[str, Any]
 Reader = Callable[[Path, Sequence[str] | None], Iterator[Row]]
 
 _BATCH = 256
-_SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t]*\s*", re.IGNORECASE)
-_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_rows(
@@ -106,9 +99,8 @@ def column_names(path: Path, ending: str | None = None) -> list[str]:
     if reader is _parquet:
         with _parquet_file(path) as file:
             return [str(name) for name in file.schema_arrow.names]
-    if reader is _csv:
-        _, _, header = _csv_opened(path)
-        return [name for name in header if name]
+    if reader is csv_rows:
+        return csv_columns(path)
     return [str(name) for name in next(reader(path, None), {})]
 
 
@@ -134,90 +126,6 @@ def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None)
                 where=path,
                 expected="text, or what becomes text by one rule (numbers, dates, lists of texts)",
                 cure="rewrite the file with text in that column",
-            )
-
-
-def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)
-    reader, before, header = _csv_opened(path)
-    nameless = [position for position, name in enumerate(header) if not name]
-    try:
-        for cells in reader:
-            if not any(cells):
-                continue
-            where = f"{path}, line {before + reader.line_num}"
-            if len(cells) < len(header) or any(cells[len(header) :]):
-                raise InputError(
-                    f"the row has {len(cells)} cells",
-                    where=where,
-                    expected=f"{len(header)} cells: {', '.join(header)}",
-                    cure="put cells that hold commas or line breaks in double quotes",
-                )
-            _refuse_nameless(cells, nameless, where)
-            row = dict(zip(header, cells))
-            row.pop("", None)
-            yield row
-    except csv.Error as error:
-        raise _malformed(path, before + reader.line_num, error) from error
-
-
-def _csv_opened(path: Path) -> tuple[Any, int, list[str]]:
-    """A reader of the rows after the header, how many lines it does not count, and the header."""
-    lines = text_lines(path)
-    first = next(lines, "")
-    sep_line = _SEP_LINE.fullmatch(first)
-    lines = lines if sep_line else itertools.chain([first], lines)
-    reader = csv.reader(lines, delimiter=sep_line[1] if sep_line else ",", strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise _malformed(path, reader.line_num, error) from error
-    _check_header(path, header)
-    return reader, int(sep_line is not None), header
-
-
-def _malformed(path: Path, line: int, error: csv.Error) -> InputError:
-    return InputError(
-        f"not a well-formed CSV: {error}",
-        where=f"{path}, line {line}",
-        cure="look for a double quote that is not closed or not doubled",
-    )
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    if not any(header):
-        raise InputError("the first line is empty", where=path, expected="a header row")
-    for delimiter, name in _DELIMITERS.items():
-        if sum(cell.count(delimiter) for cell in header) >= len(header):
-            shown = delimiter if delimiter != "\t" else "TAB"
-            raise InputError(
-                f"the cells are separated by {name}, not by commas",
-                where=f"{path}, line 1",
-                expected=f"a header such as {header[0].replace(delimiter, ',')[:80]}",
-                cure=f"put a line sep={shown} before the header, or save the file with commas",
-            )
-    _refuse_twice(path, [name for name in header if name])
-
-
-def _refuse_twice(path: Path, names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        twice = min(name for name in names if names.count(name) > 1)
-        raise InputError(
-            f"column {twice!r} appears twice in the table",
-            where=path,
-            expected="every column once",
-            cure="rename or drop one of the two",
-        )
-
-
-def _refuse_nameless(cells: Sequence[str], positions: Sequence[int], where: str) -> None:
-    """A column without a name is a spreadsheet's empty one or, if it is the first, the index of pandas."""
-    for position in positions:
-        if position and cells[position].strip():
-            raise InputError(
-                f"column {position + 1} has no name, but holds {cells[position][:40]!r}",
-                where=where,
-                cure="give the column a name in the header, or empty it",
             )
 
 
@@ -285,7 +193,7 @@ def _parquet_file(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    _refuse_twice(path, file.schema_arrow.names)
+    refuse_repeated(path, file.schema_arrow.names)
     return file
 
 
@@ -323,4 +231,4 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-READERS: dict[str, Reader] = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}
+READERS: dict[str, Reader] = {".csv": csv_rows, ".parquet": _parquet, ".jsonl": _jsonl}

@@ -13,8 +13,8 @@ from kaggle_rag.models.answering.base import TOKENS, by_length
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import described, max_positions
 from kaggle_rag.models.devices import device_of
-from kaggle_rag.models.layouts import special_ids
 from kaggle_rag.models.text_encoder import load_text_encoder
+from kaggle_rag.models.writer import special_ids
 from kaggle_rag.runtime.errors import ConfigError
 
 # Of a model whose positions are relative.

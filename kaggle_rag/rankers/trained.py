@@ -25,11 +25,13 @@ from kaggle_rag.models.devices import (
     require_attention,
     require_precision,
 )
-from kaggle_rag.models.layouts import PRESETS, Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.base import Answered, Workspace
 from kaggle_rag.rankers.folders import bare_card, located, require_positions
 from kaggle_rag.rankers.mixing import mixing_of
 from kaggle_rag.rankers.needs import need_in_memory
+from kaggle_rag.rankers.notes import notes_of
+from kaggle_rag.rankers.options import require_counts, require_switches
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
 
@@ -91,8 +93,8 @@ class TrainedRanker:
         self.workspace = workspace or Workspace()
         self.bare = not (self.folder / CARD).exists() and form is not None
         self._require_fitting()
-        _require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
-        _require_counts(snippets=(snippets, 0), rotations=(rotations, 1))
+        require_counts(max_tokens=(max_tokens, 1), batch_tokens=(batch_tokens, 1))
+        require_counts(snippets=(snippets, 0), rotations=(rotations, 1))
         self.card = (
             bare_card(self.folder, str(form), template, max_tokens) if self.bare
             else RankerCard.read(self.folder)
@@ -114,7 +116,8 @@ class TrainedRanker:
         self.notes: Sequence[str] = ()
         self._backbone: Backbone | None = None
         self._stream: StreamedModel | None = None
-        self._unpacked = ""
+        self.unpacked = ""
+        """Why each option is read in a separate row, if packing was wanted."""
 
     # Resolved when needed: looking for a GPU imports torch, and no error message should wait for that.
     @functools.cached_property
@@ -135,14 +138,7 @@ class TrainedRanker:
                 where="rankers.options.template",
                 cure=f"remove template: it is for checkpoints without {CARD}, with form and max_tokens",
             )
-        switches = {"load_in_4bit": self.load_in_4bit, "packed": self.packed, "streamed": self.streamed}
-        for name, value in switches.items():
-            if not isinstance(value, bool):
-                raise ConfigError(
-                    f"not a yes or no: {value!r}",
-                    where=f"rankers.options.{name}",
-                    expected="true or false",
-                )
+        require_switches(load_in_4bit=self.load_in_4bit, packed=self.packed, streamed=self.streamed)
         if self.load_in_4bit:
             from kaggle_rag.models.loading import require_4bit
 
@@ -177,7 +173,7 @@ class TrainedRanker:
             _, self._backbone = load_ranker(self.folder, base=self.base, **where)
         self._backbone.model.eval()
         if self.packed:
-            self._backbone, self._unpacked = with_packing(self._backbone, self.attention)
+            self._backbone, self.unpacked = with_packing(self._backbone, self.attention)
         if self.mixing:
             from kaggle_rag.models.answering.marginal import Mixing, marginal
 
@@ -230,7 +226,7 @@ class TrainedRanker:
                 logits[again] = self._scores(writer, [items[row] for row in again])
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
             raise self._no_numbers(lost, len(items))
-        self.notes = self._notes_of(writer, items)
+        self.notes = notes_of(self, writer, items)
         if len(again):
             overflowed = f"{len(again):,} questions overflowed in {self.precision} and were answered in fp32"
             self.notes = [*self.notes, overflowed]
@@ -250,7 +246,7 @@ class TrainedRanker:
         lost = int((asked & ~answered).sum())
         if lost and not answered.any():
             raise self._no_numbers(lost, len(items))
-        self.notes = self._notes_of(writer, items)
+        self.notes = notes_of(self, writer, items)
         if lost:
             overflowed = f"{lost:,} questions overflowed in {self.precision} and are left to other rankers"
             self.notes = [*self.notes, overflowed]
@@ -289,32 +285,4 @@ class TrainedRanker:
         assert self._backbone is not None
         return self._backbone.form.score(self._backbone, writer, items, tokens, rotations=turns)
 
-    def _notes_of(self, writer: Writer, items: Sequence[Item]) -> list[str]:
-        notes = []
-        widest = 1 + max(item.places[-1] for item in items)
-        if self.card.form == "letters" and 0 < self.card.options < widest:
-            notes.append(
-                f"{self.folder.name} was trained on questions of at most {self.card.options} options, and is "
-                f"asked some of {widest}: their further letters were never an answer"
-            )
-        if self._unpacked:
-            notes.append(f"{self.folder.name} reads each option in a separate row: {self._unpacked}")
-        if writer.shortened:
-            notes.append(
-                f"{writer.shortened:,} rows lost words of the question: "
-                f"max_tokens {self.max_tokens} is too low"
-            )
-        if self.bare and not self.template:
-            notes.append(
-                f"{self.folder.name} does not say which layout it was trained with, so that of its form "
-                f"was used: first {writer.layout.first!r}, second {writer.layout.second!r}. Name it in "
-                f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
-            )
-        return notes
 
-
-def _require_counts(**given: tuple[int | None, int]) -> None:
-    """Raise ``ConfigError`` for a number below its minimum."""
-    for name, (number, minimum) in given.items():
-        if number is not None and number < minimum:
-            raise ConfigError(f"{number}", where=f"rankers.options.{name}", expected=f"{minimum} or more")

@@ -13,7 +13,8 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.settings import validated
-from training.__main__ import PROGRAM, _settings
+from training.__main__ import PROGRAM
+from training.loop.flags import settings_of
 from training.rankers.settings import COMMANDS, MultipleChoiceRun
 from training.retrieval.losses import RETRIEVER_LOSSES
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
@@ -125,7 +126,7 @@ def test_a_setting_of_a_training_without_effect_is_told(model, base, change, sai
 def test_the_training_program_tells_it(capsys):
     words = ["multiple-choice", "--questions", "q.csv", "--out", "o", "--model", "m"]
     for more, noted in ((["--adversarial-size", "0.2"], True), ([], False)):
-        _settings(PROGRAM.parser().parse_args([*words, *more]), MultipleChoiceRun)
+        settings_of(PROGRAM.parser().parse_args([*words, *more]), MultipleChoiceRun)
         assert ("note: adversarial_size has no effect" in capsys.readouterr().err) == noted
 
 

@@ -256,7 +256,8 @@ def test_a_closed_input_is_one_message(facts_index, monkeypatch, capsys):
 
 
 def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypatch, capsys):
-    from training.__main__ import PROGRAM, _settings
+    from training.__main__ import PROGRAM
+    from training.loop.flags import settings_of
     from training.rankers.settings import MultipleChoiceRun
 
     (tmp_path / "r.yaml").write_text("contexts_file: c.parquet\nquestions: q.csv\nout: o\nmodel: m\n")
@@ -265,25 +266,26 @@ def test_the_old_name_of_a_flag_and_of_a_setting_still_works(tmp_path, monkeypat
     ):  # fmt: skip
         given = ["multiple-choice", "--config", str(tmp_path / "r.yaml"), *words]
         arguments = PROGRAM.parser().parse_args(given)
-        found = _settings(arguments, MultipleChoiceRun)
+        found = settings_of(arguments, MultipleChoiceRun)
         assert str(found.contexts_file) == ("d.parquet" if words else str(tmp_path / "c.parquet"))
         assert ("--contexts-file" in capsys.readouterr().err) == noted
     (tmp_path / "r.yaml").write_text("contexts: c.parquet\nquestions: q.csv\nout: o\nmodel: m\n")
     arguments = PROGRAM.parser().parse_args(["multiple-choice", "--config", str(tmp_path / "r.yaml")])
     settings._tell_renamed.cache_clear()
-    assert str(_settings(arguments, MultipleChoiceRun).contexts_file) == str(tmp_path / "c.parquet")
+    assert str(settings_of(arguments, MultipleChoiceRun).contexts_file) == str(tmp_path / "c.parquet")
     assert "now called contexts_file" in capsys.readouterr().err
 
 
 def test_keys_by_their_old_names_work_and_a_line_says_the_new_one(tmp_path, capsys):
-    from training.__main__ import PROGRAM, _settings
+    from training.__main__ import PROGRAM
+    from training.loop.flags import settings_of
     from training.rankers.settings import MultipleChoiceRun
 
     words = ["multiple-choice", "--questions", "q.csv", "--out", "o", "--model", "m"]
     (tmp_path / "r.yaml").write_text("chunks: 3\n")
     for more in (["--config", str(tmp_path / "r.yaml")], ["--set", "chunks=3"], ["--chunks", "3"]):
         settings._tell_renamed.cache_clear()
-        assert _settings(PROGRAM.parser().parse_args([*words, *more]), MultipleChoiceRun).snippets == 3
+        assert settings_of(PROGRAM.parser().parse_args([*words, *more]), MultipleChoiceRun).snippets == 3
         assert "chunks is now called" in capsys.readouterr().err
     settings._tell_renamed.cache_clear()
     found = load(None, ["rankers=[{kind: trained, options: {folder: r, chunks: 5}}]"])

@@ -23,8 +23,8 @@ from kaggle_rag.config import RankerSettings, load
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.submission import validate
 from kaggle_rag.ensembling.blending import blend
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.retrieval.retriever import Retriever

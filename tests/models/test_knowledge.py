@@ -10,8 +10,8 @@ from transformers import BertConfig, CLIPConfig, DynamicCache
 from kaggle_rag.models import own_adapters
 from kaggle_rag.models.answering.marginal import Mixing, marginal
 from kaggle_rag.models.knowledge import KnowledgeConfig, Shape, _require_width, _seen
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_knowledge
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from training.loop.vicreg import spread_loss
 

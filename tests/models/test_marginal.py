@@ -10,8 +10,8 @@ from ranker_toys import backbone
 from kaggle_rag.data.contexts import Snippet
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import Mixing, marginal
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.mixing import MIXED
 from kaggle_rag.runtime.errors import ConfigError
 from training.rankers.losses import LOSSES

@@ -10,8 +10,8 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.answering.forms import FORMS, form_of
 from kaggle_rag.models.answering.option_vectors import option_vectors
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 from training.rankers.peft_methods import with_method
 

@@ -9,12 +9,12 @@ from test_packing import FORMS, questions
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Phi3Config
 
 from kaggle_rag.models import packing
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.models.packed_attention import FLEX, PACKED_SDPA, causal_start, implementations, visible
 from kaggle_rag.models.packed_outputs import last_feed_forward, token_logits
 from kaggle_rag.models.packed_slices import slices
 from kaggle_rag.models.packed_trial import can_be_lean, can_be_sliced, fitted
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import LimitError
 
 # Two stand for the others, which CI tries too: a plain one, and one with all that a family may have.

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
 from kaggle_rag.models import packed_attention, packing
 from kaggle_rag.models.answering.packed import PackedCollator, packed_of
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_backbone, with_packing
 from kaggle_rag.models.packed_trial import fitted
+from kaggle_rag.models.writer import Writer
 
 FORMS = ("options", "binary", "reward", "letters")
 

@@ -11,8 +11,9 @@ from ranker_toys import SPECIAL, TEXT, WORDS, asked, backbone, tokenizer
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.options import Options
 from kaggle_rag.models.answering.per_option import Binary, Choice
-from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout, Writer
+from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout
 from kaggle_rag.models.loading import load_backbone
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 
 LETTERS = string.ascii_uppercase

@@ -11,8 +11,9 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.models.layouts import LETTER, OPTION, Writer
+from kaggle_rag.models.layouts import LETTER, OPTION
 from kaggle_rag.models.loading import load_backbone
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.similarity import Views, novel, words_only
 from kaggle_rag.runtime.errors import ConfigError
 from training.rankers.losses import LOSSES

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from inference.checks import check_out
+from inference.outputs import check_out
 from kaggle_rag import config
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.data.tables import read_rows

@@ -20,8 +20,9 @@ from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.models.description import described
-from kaggle_rag.models.layouts import PRESETS, Layout, Writer, layout_of, special_ids
+from kaggle_rag.models.layouts import PRESETS, Layout, layout_of
 from kaggle_rag.models.loading import load_backbone
+from kaggle_rag.models.writer import Writer, special_ids
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError, LimitError

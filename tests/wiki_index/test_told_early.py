@@ -14,6 +14,7 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.runtime.errors import InputError, run_program
 from kaggle_rag.runtime.limits import parse_size
 from wiki_index import __main__ as program
+from wiki_index.commands import build_plan
 from wiki_index.corpus import Corpus
 from wiki_index.steps import split
 
@@ -68,7 +69,7 @@ def test_a_first_article_that_cannot_be_read_is_told_before_an_encoder_is_loaded
     tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "wiki.jsonl").write_text('{"id": {"page": 1}, "title": "Iron", "text": "Iron rusts."}\n')
-    monkeypatch.setattr(program, "_encoders", lambda *_: pytest.fail("an encoder was loaded"))
+    monkeypatch.setattr(build_plan, "_encoders", lambda *_: pytest.fail("an encoder was loaded"))
     assert call(monkeypatch, "build", tmp_path / "wiki.jsonl", tmp_path / "out") == 2
     assert "wiki.jsonl, row 1, column id" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["wiki.jsonl"]

@@ -15,7 +15,7 @@ from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import InputError
 from training.rankers.harder import Changes, Lent
 

@@ -15,7 +15,7 @@ from kaggle_rag.evaluation.learnt import Learnt
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:

@@ -13,14 +13,15 @@ import numpy.typing as npt
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.option_vectors import option_vectors
 from kaggle_rag.models.devices import in_float32, precision_of
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import load_ranker
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.console import duration, progress, say
 from kaggle_rag.runtime.errors import CheckpointError, show_size
 from kaggle_rag.runtime.files import require_space, whole_file
 from kaggle_rag.runtime.limits import release
 from kaggle_rag.runtime.processes import is_first, processes, rank, wait_for_all
 from training.rankers.dataset import RankerDataset
+from training.rankers.preparing import own_device
 from training.rankers.settings import RankerRun
 from training.rankers.teacher import require_teacher, teacher_folder
 
@@ -56,7 +57,7 @@ class TeacherVectors:
         return TeacherVectors(self.parts, self.rows[list(rows)])
 
 
-def with_teacher(settings: RankerRun, training: RankerDataset, work: Path, device: str) -> RankerDataset:
+def with_teacher(settings: RankerRun, training: RankerDataset, work: Path) -> RankerDataset:
     """The questions with the vectors of the settings' teacher, if there is one.
 
     They lie in the work folder in parts: a killed run goes on with the first part that is missing. Several
@@ -74,7 +75,7 @@ def with_teacher(settings: RankerRun, training: RankerDataset, work: Path, devic
     # Until the first process has claimed the folder, files of another one would be strange to it.
     wait_for_all()
     if missing := [n for n in range(rank(), len(paths), processes()) if not paths[n].is_file()]:
-        teacher = _Teacher(settings, device)
+        teacher = _Teacher(settings)
         count = sum(len(parts[number]) for number in missing)
         with progress(count, "teacher", "question", disable=not is_first()) as bar:
             for number in missing:
@@ -91,12 +92,12 @@ def with_teacher(settings: RankerRun, training: RankerDataset, work: Path, devic
     return dataclasses.replace(training, vectors=TeacherVectors(stored, np.arange(len(training))))
 
 
-def forecast_teacher(settings: RankerRun, training: RankerDataset, device: str) -> RankerDataset:
+def forecast_teacher(settings: RankerRun, training: RankerDataset) -> RankerDataset:
     """For a dry run: say how long the teacher takes; the questions get vectors of its shape, all zeros."""
     if not settings.teacher_ranker:
         return training
     require_teacher(settings)
-    teacher = _Teacher(settings, device)
+    teacher = _Teacher(settings)
     count = min(_SAMPLE, len(training))
     start = time.perf_counter()
     sample = teacher.vectors(training.take(np.linspace(0, len(training) - 1, count).astype(int)))
@@ -110,7 +111,8 @@ def forecast_teacher(settings: RankerRun, training: RankerDataset, device: str) 
 class _Teacher:
     """The trained ranker, loaded as it would be to answer."""
 
-    def __init__(self, settings: RankerRun, device: str) -> None:
+    def __init__(self, settings: RankerRun) -> None:
+        device = own_device(settings.device)
         self.folder = teacher_folder(str(settings.teacher_ranker))
         self.precision = precision_of(settings.precision, device)
         self.card, self.backbone = load_ranker(self.folder, device=device, precision=self.precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -19,19 +18,10 @@ from kaggle_rag.evaluation import learnt
 from kaggle_rag.evaluation.data_maps import FILE, write_data_map
 from kaggle_rag.evaluation.fold_table import articles_of
 from kaggle_rag.models.answering.forms import DECODER, ENCODER, ENCODER_DECODER
-from kaggle_rag.models.answering.marginal import MarginalSequence, Mixing, marginal
+from kaggle_rag.models.answering.marginal import MarginalSequence
 from kaggle_rag.models.card import RankerCard
-from kaggle_rag.models.checkpoints import resolve
-from kaggle_rag.models.description import max_positions
-from kaggle_rag.models.devices import device_of, precision_of
-from kaggle_rag.models.layouts import Writer, layout_of
-from kaggle_rag.models.loading import (
-    Backbone,
-    family_in,
-    load_backbone,
-    with_knowledge,
-    with_packing,
-)
+from kaggle_rag.models.loading import Backbone, family_in
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, show_size
 from kaggle_rag.runtime.limits import Usage, measured, release
@@ -39,15 +29,13 @@ from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.loop import train
 from training.loop.run_folder import Run, require_room
 from training.loop.trainer import seconds_per_step, show
-from training.rankers.adversarial import require_embeddings
 from training.rankers.dataset import EpochQuestions, RankerDataset
 from training.rankers.harder import Changes
-from training.rankers.peft_methods import METHODS, with_method
+from training.rankers.preparing import prepared
 from training.rankers.settings import RankerRun
 from training.rankers.splits import split_questions
 from training.rankers.teacher_vectors import forecast_teacher, with_teacher
 from training.rankers.trainer import RankerTrainer, make_ranker_trainer
-from training.rankers.weights import freeze
 
 # The family of backbones that each command trains.
 FAMILIES = {"multiple-choice": ENCODER, "causal": DECODER, "seq2seq": ENCODER_DECODER}
@@ -67,7 +55,7 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
     training, held = split_questions(settings)
     with run.begun() as work:
         say(f"{len(training):,} questions to train on, {len(held):,} held out")
-        training = with_teacher(settings, training, work, _own_device(device_of(settings.device)))
+        training = with_teacher(settings, training, work)
         start = time.perf_counter()
         trainer, before = _fitted(settings, training, held, work, run)
         if len(held) and isinstance(trainer.backbone.form, MarginalSequence):
@@ -104,7 +92,7 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
     """Estimate a run from one batch and one evaluation; no weight changes, nothing is written."""
     settings = settings.model_copy(update={"report_to": "none"})
     training, held = split_questions(settings)
-    training = forecast_teacher(settings, training, device_of(settings.device))
+    training = forecast_teacher(settings, training)
     set_seed(settings.seed)
     backbone, card = prepared(settings)
     with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
@@ -199,67 +187,6 @@ def _require_smaller(batch: int, error: Exception) -> None:
         cure=("halve batch and double accumulate, " if batch > 1 else "")
         + "lower max_tokens, set gradient_checkpointing: true, or peft.method: qlora",
     ) from error
-
-
-def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
-    """The backbone with its head and adapter, ready to train, and the card of the future ranker."""
-    device = _own_device(device_of(settings.device))
-    method = METHODS[settings.peft.method]
-    compute = precision_of(settings.precision, device)
-    backbone = load_backbone(
-        settings.model, settings.form, device=device, nf4=method.nf4,
-        # Full weights stay in float32; those in 4 bits compute in half precision.
-        precision=compute if method.nf4 else "fp32", labels=2 if settings.others else 1,
-    )  # fmt: skip
-    _require_length(settings.max_tokens, backbone)
-    freeze(backbone.model, settings.frozen_layers, embeddings=settings.frozen_embeddings)
-    model = with_method(backbone, settings.peft.method, settings.peft.options)
-    backbone = with_knowledge(backbone._replace(model=model))
-    if method.reads and settings.gradient_checkpointing:
-        raise ConfigError(
-            f"{settings.peft.method} passes keys and values, which recomputed layers would lose",
-            where="gradient_checkpointing", cure="leave it out, or lower batch",
-        )  # fmt: skip
-    if settings.packed:
-        backbone, reason = with_packing(backbone)
-        if reason:
-            say(f"note: each option is read in a separate row: {reason}")
-    mixing = None
-    if settings.marginal.kind != "none":
-        mixing = Mixing(**settings.marginal.model_dump())
-        backbone = backbone._replace(form=marginal(backbone.form, mixing))
-    if settings.adversarial == "fgm":
-        require_embeddings(model)
-    if settings.gradient_checkpointing:
-        backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
-        # Frozen embeddings would cut the recomputed layers off from the loss.
-        backbone.model.enable_input_require_grads()
-    layout = layout_of(backbone.form.layout, settings.template)
-    checkpoint = resolve(settings.model)
-    adapted = bool(method.config)
-    card = RankerCard(
-        form=settings.form, layout=layout, max_tokens=settings.max_tokens, snippets=settings.snippets,
-        labels=2 if settings.others else 1, base=settings.model if adapted else "",
-        base_sha256=checkpoint.sha256 if adapted else "", nf4=method.nf4,
-        marginal=dataclasses.asdict(mixing) if mixing else None,
-    )  # fmt: skip
-    return backbone, card
-
-
-def _own_device(device: str) -> str:
-    """Give each of several processes on a machine its own GPU."""
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if device == "cuda" and rank else device
-
-
-def _require_length(max_tokens: int, backbone: Backbone) -> None:
-    limit = max_positions(backbone.model.config)
-    if limit and max_tokens > limit:
-        raise ConfigError(
-            f"the backbone reads at most {limit} tokens, not {max_tokens}",
-            where="max_tokens",
-            cure=f"set max_tokens: {limit}",
-        )
 
 
 def _trainer(

@@ -24,8 +24,8 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import mixed
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import precision_of
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import Backbone
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.settings import CALIBRATED_LOSS
 from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves, decay

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.notebook.bundle import SEAL
 from inference.notebook.split import MARK, folder_of
+from inference.notebook.writing import SEAL
 from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.runtime.limits import parse_duration
 

@@ -14,8 +14,9 @@ from scipy.special import logsumexp
 
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.layouts import Layout, Writer
+from kaggle_rag.models.layouts import Layout
 from kaggle_rag.models.packing import inner
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.console import progress, say
 from kaggle_rag.runtime.errors import LimitError
 from kaggle_rag.runtime.limits import release

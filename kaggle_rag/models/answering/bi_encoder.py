@@ -13,7 +13,7 @@ from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.answering.option_vectors import TEXTS
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 
 # Texts embedded at once: similar lengths together, to keep padding low.
 _TEXTS = 64

@@ -12,7 +12,7 @@ from kaggle_rag.models import layouts
 from kaggle_rag.models.answering.base import AnswerForm, Batch, answer_ids, masked, start_token
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 
 

@@ -18,7 +18,7 @@ from scipy.special import log_softmax, logsumexp
 from kaggle_rag.models.answering.base import AnswerForm, Batch, ScoringBackbone, masked
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 
 _LOWEST = float(np.finfo(np.float32).min)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from kaggle_rag.models.answering.base import TOKENS, Asked
 from kaggle_rag.models.answering.item import Item
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.packing import inner
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 
 # What an option's vector is in a form: only vectors of one kind can be compared.

@@ -19,8 +19,8 @@ from kaggle_rag.models.answering.base import (
 )
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.packing import has_virtual_tokens, inner
+from kaggle_rag.models.writer import Writer
 
 
 class AnswerCollator(DataCollatorForMultipleChoice):

@@ -10,7 +10,7 @@ from kaggle_rag.models import layouts
 from kaggle_rag.models.answering.base import AnswerForm, Batch, masked
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.answering.option_vectors import HEAD, scored_vectors
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.text.normalise import same
 
 

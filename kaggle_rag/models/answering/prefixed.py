@@ -12,7 +12,7 @@ from kaggle_rag.models.answering.base import AnswerForm, Batch
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.knowledge import Knowledge, Snippets
-from kaggle_rag.models.layouts import Writer
+from kaggle_rag.models.writer import Writer
 
 _OWN = ("knowledge_ids", "knowledge_mask", "knowledge_rows")
 

@@ -12,7 +12,8 @@ from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Question
 from kaggle_rag.models.answering.forms import DECODER
 from kaggle_rag.models.answering.item import Item
-from kaggle_rag.models.layouts import OPTION, Layout, Writer, layout_of
+from kaggle_rag.models.layouts import OPTION, Layout, layout_of
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError, InputError
 
 OPEN = dataclasses.replace(OPTION, answer="")

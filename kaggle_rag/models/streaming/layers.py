@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -25,6 +26,21 @@ _MEASURED = 2
 _HOPELESS = 2.0
 
 
+class Progress(NamedTuple):
+    """What the lines on stderr say of a pass.
+
+    Attributes
+    ----------
+    name : what they call the model.
+    questions : how many questions the first so many batches hold.
+    quiet : there are no lines.
+    """
+
+    name: str
+    questions: Callable[[int], int]
+    quiet: bool
+
+
 class LayerPass:
     """The batches on their way through the layers.
 
@@ -33,17 +49,14 @@ class LayerPass:
     skeletons : one for each device; the devices take the batches in turn.
     batches : in the order of their importance.
     left : the seconds in which they must be answered; infinite without a limit.
-    questions : how many questions the first so many batches hold.
-    name : what the lines on stderr call the model.
     """
 
     def __init__(
         self, skeletons: Sequence[Skeleton], parts: Parts, batches: Sequence[Batch], states: HiddenStates,
-        pace: Pace, *, left: Callable[[], float], questions: Callable[[int], int], name: str, quiet: bool,
+        pace: Pace, left: Callable[[], float], told: Progress,
     ) -> None:  # fmt: skip
         self._skeletons, self._parts, self._batches, self._states = skeletons, parts, batches, states
-        self._pace, self._left, self._questions = pace, left, questions
-        self._name, self._quiet = name, quiet
+        self._pace, self._left, self._told = pace, left, told
         self._limited = left() != float("inf")
         self._turn = threading.Lock()
         # The first layer of this run, behind those that an earlier one finished.
@@ -61,7 +74,7 @@ class LayerPass:
         if states.batches and states.finished == 0:
             self._embed()
         self._first = max(0, states.finished - 1)
-        with progress(layers, self._name, "layer", initial=self._first, disable=self._quiet) as bar:
+        with progress(layers, self._told.name, "layer", initial=self._first, disable=self._told.quiet) as bar:
             for layer in range(self._first, layers):
                 if not states.batches:
                     return 0
@@ -157,12 +170,13 @@ class LayerPass:
             states.batches = self._pace.fitting(states.batches, layers, _FILLED * left)
 
     def _tell(self, layers: int) -> None:
-        everything, going = self._questions(len(self._batches)), self._questions(self._states.batches)
-        if self._quiet or not going:
+        name, questions, quiet = self._told
+        everything, going = questions(len(self._batches)), questions(self._states.batches)
+        if quiet or not going:
             return
         which = f"{going:,}" + (f" of {everything:,}" if going < everything else "")
         ahead = duration(self._pace.seconds(self._states.batches, layers))
-        say(f"{self._name}: about {ahead} to go for {which} questions and {layers:,} layers")
+        say(f"{name}: about {ahead} to go for {which} questions and {layers:,} layers")
 
     def _moved(self, number: int, device: str) -> Batch:
         return {key: value.to(device) for key, value in self._batches[number].items()}

@@ -23,17 +23,17 @@ from kaggle_rag.models.answering.base import TOKENS, Asked, Batch, too_large
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.packed import PackedForm
 from kaggle_rag.models.devices import dtype_of
-from kaggle_rag.models.layouts import Writer
 from kaggle_rag.models.loading import require_4bit
 from kaggle_rag.models.memory import Reading, streamed
 from kaggle_rag.models.streaming.hidden_states import HiddenStates, hidden_states
 from kaggle_rag.models.streaming.key import key_of
-from kaggle_rag.models.streaming.layers import LayerPass
+from kaggle_rag.models.streaming.layers import LayerPass, Progress
 from kaggle_rag.models.streaming.lora import Lora
 from kaggle_rag.models.streaming.pace import Pace
 from kaggle_rag.models.streaming.room import DEVICE, RAM, Room
-from kaggle_rag.models.streaming.shards import Parts, Shards
+from kaggle_rag.models.streaming.shards import Arrival, Named, Parts, Shards
 from kaggle_rag.models.streaming.skeleton import Skeleton, config_for
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.limits import Need, release
 
@@ -216,11 +216,8 @@ class StreamedModel:
             pace.read, pace.move, pace.token = self._pace.read, self._pace.move, self._pace.token
         ends = np.cumsum([0, *(len(rows) // rotations for rows, _ in batches)])
         self._pace, self._questions = pace, int(ends[-1])
-        going = LayerPass(
-            self._skeletons, self._parts, inputs, states, pace, left=left,
-            questions=lambda count: int(ends[count]), name=self.folder.name, quiet=quiet,
-        )  # fmt: skip
-        return going.run(self.layers)
+        told = Progress(self.folder.name, lambda count: int(ends[count]), quiet)
+        return LayerPass(self._skeletons, self._parts, inputs, states, pace, left, told).run(self.layers)
 
     def forecast(self, questions: int) -> float:
         """Seconds of a pass with so many questions like those of the pass before."""
@@ -275,10 +272,9 @@ class StreamedModel:
         return dataclasses.replace(self.room, device=0) if len(self._skeletons) > 1 else self.room
 
     def _new_parts(self) -> Parts:
-        return Parts(
-            self._shards, self._skeleton.parts, self._shapes, self._skeleton.tied, adapter=self._adapter,
-            dtype=self.dtype, devices=[each.device for each in self._skeletons], nf4=self._nf4,
-        )  # fmt: skip
+        named = Named(self._skeleton.parts, self._shapes, self._skeleton.tied)
+        arrival = Arrival(self.dtype, self._adapter, self._nf4)
+        return Parts(self._shards, named, arrival, [each.device for each in self._skeletons])
 
     def _sizes(self) -> list[int]:
         """Bytes of each part in memory."""

@@ -129,17 +129,41 @@ class _Read(NamedTuple):
     seconds: float
 
 
+class Named(NamedTuple):
+    """The weights of a model by name.
+
+    Attributes
+    ----------
+    parts : those of each part: the embedding, each layer, the head.
+    shapes : of every weight.
+    tied : weights that are read under another name.
+    """
+
+    parts: Sequence[Sequence[str]]
+    shapes: Mapping[str, tuple[int, ...]]
+    tied: Mapping[str, str]
+
+
+class Arrival(NamedTuple):
+    """What becomes of a weight as it arrives on a device.
+
+    Attributes
+    ----------
+    dtype : what it is computed in.
+    adapter : is merged into it.
+    nf4 : linear layers are quantized to 4 bits; what stays resident takes a quarter then.
+    """
+
+    dtype: torch.dtype
+    adapter: Lora | None = None
+    nf4: bool = False
+
+
 class Parts:
     """The parts of a model in turn on the compute devices; used in a ``with`` block.
 
     A background thread reads the part after the one that was taken, into pinned memory if it goes to a GPU:
     in memory are the part at hand and the next one. Several devices are given what was read once.
-
-    Parameters
-    ----------
-    parts : the names of each part's weights; ``shapes`` those of each weight.
-    tied : names of weights that are read under another name.
-    nf4 : quantize the linear layers to 4 bits as they arrive; what stays resident takes a quarter then.
 
     Attributes
     ----------
@@ -147,13 +171,8 @@ class Parts:
         before, and what had to be done with it afterwards.
     """
 
-    def __init__(
-        self, shards: Shards, parts: Sequence[Sequence[str]], shapes: Mapping[str, tuple[int, ...]],
-        tied: Mapping[str, str], *, adapter: Lora | None, dtype: torch.dtype, devices: Sequence[str],
-        nf4: bool = False,
-    ) -> None:  # fmt: skip
-        self._shards, self._parts, self._tied, self._adapter = shards, parts, tied, adapter
-        self._shapes, self._dtype, self._devices, self._nf4 = shapes, dtype, devices, nf4
+    def __init__(self, shards: Shards, named: Named, arrival: Arrival, devices: Sequence[str]) -> None:
+        self._shards, self._named, self._arrival, self._devices = shards, named, arrival, devices
         self._pinned = devices[0].startswith("cuda")
         self._room = 0
         self._kept: dict[int, list[_Held]] = {}
@@ -220,22 +239,23 @@ class Parts:
         return held
 
     def _look_ahead(self, number: int) -> None:
-        known = number in self._kept or number in self._ahead or number >= len(self._parts)
+        known = number in self._kept or number in self._ahead or number >= len(self._named.parts)
         if not known and self._thread is not None:
             self._ahead[number] = self._thread.submit(self._read, number)
 
     def _read(self, number: int) -> _Read:
         began = time.perf_counter()
-        found = {name: dict(self._stored(name)) for name in self._parts[number]}
+        found = {name: dict(self._stored(name)) for name in self._named.parts[number]}
         return _Read(found, time.perf_counter() - began)
 
     def _stored(self, name: str) -> Iterator[tuple[str, torch.Tensor]]:
-        saved = self._adapter.replaced.get(name) if self._adapter else None
-        stored = {"": saved} if saved is not None else self._shards.read(self._tied.get(name, name))
+        adapter = self._arrival.adapter
+        saved = adapter.replaced.get(name) if adapter else None
+        stored = {"": saved} if saved is not None else self._shards.read(self._named.tied.get(name, name))
         for part, tensor in stored.items():
             # What belongs to a weight in few bits keeps its types.
             if len(stored) == 1 and tensor.is_floating_point():
-                tensor = tensor.to(self._dtype)
+                tensor = tensor.to(self._arrival.dtype)
             yield part, tensor.pin_memory() if self._pinned else tensor
 
     def _arrived(self, name: str, stored: Stored, device: str) -> torch.Tensor | Quantized:
@@ -243,20 +263,22 @@ class Parts:
         moved = {part: tensor.to(device, non_blocking=True) for part, tensor in stored.items()}
         if len(moved) > 1:
             return as_stored(moved)
-        own = self._adapter is not None and name in self._adapter.replaced
-        if self._nf4 and not own and is_linear(name, self._shapes[name]):
+        adapter = self._arrival.adapter
+        own = adapter is not None and name in adapter.replaced
+        if self._arrival.nf4 and not own and is_linear(name, self._named.shapes[name]):
             return in_nf4(moved[""])
         return self._merged(name, moved[""])
 
     def _merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """A weight out of its bits, with what the adapter adds to it."""
-        if tuple(weight.shape) != self._shapes[name]:
+        shape, adapter = self._named.shapes[name], self._arrival.adapter
+        if tuple(weight.shape) != shape:
             raise CheckpointError(
                 f"{name} has the shape {tuple(weight.shape)}", where=self._shards.folder,
-                expected=f"{self._shapes[name]}, by config.json", cure=_COPY_AGAIN,
+                expected=f"{shape}, by config.json", cure=_COPY_AGAIN,
             )  # fmt: skip
-        weight = weight.to(self._dtype)
-        return self._adapter.merged(name, weight) if self._adapter else weight
+        weight = weight.to(self._arrival.dtype)
+        return adapter.merged(name, weight) if adapter else weight
 
 
 def _size(held: _Held) -> int:

@@ -15,8 +15,7 @@ from filelock import FileLock
 from model_toys import tiny_cross_encoder
 from ranker_toys import backbone, task
 
-from inference.notebook import bundle as bundling
-from inference.notebook import kaggle_client
+from inference.notebook import kaggle_client, writing
 from inference.notebook.contents import contents_of
 from kaggle_rag.config import load
 from kaggle_rag.rankers.checks import check_ranker
@@ -234,7 +233,7 @@ def test_a_reranker_and_a_stack_come_with_an_index(place, tmp_path):
 
 
 def test_a_killed_bundle_is_taken_up_and_ends_the_same(place, made, tmp_path, monkeypatch):
-    copied, count = bundling._copied, []
+    copied, count = writing._copied, []
 
     def dying(source, target, on_bytes):
         count.append(target.name)
@@ -242,7 +241,7 @@ def test_a_killed_bundle_is_taken_up_and_ends_the_same(place, made, tmp_path, mo
             raise KeyboardInterrupt
         return copied(source, target, on_bytes)
 
-    monkeypatch.setattr(bundling, "_copied", dying)
+    monkeypatch.setattr(writing, "_copied", dying)
     out = tmp_path / "b"
     command = ["bundle", "--config", place / "solution.yaml", *ID, "--wheels", "none", "--out", out]
     assert call(monkeypatch, *command) == 130 and not out.exists()

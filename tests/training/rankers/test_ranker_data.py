@@ -9,7 +9,8 @@ from ranker_toys import WORDS, asked, tokenizer
 
 from kaggle_rag.data.contexts import lines_as_snippets
 from kaggle_rag.models.answering.forms import form_of
-from kaggle_rag.models.layouts import PAIR, Writer
+from kaggle_rag.models.layouts import PAIR
+from kaggle_rag.models.writer import Writer
 from training.rankers.dataset import EpochQuestions, RankerDataset
 from training.rankers.harder import Changes, in_order, with_fewer_snippets
 

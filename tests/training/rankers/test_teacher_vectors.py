@@ -22,8 +22,9 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.option_vectors import option_vectors
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import dtype_of
-from kaggle_rag.models.layouts import PAIR, Writer
+from kaggle_rag.models.layouts import PAIR
 from kaggle_rag.models.loading import load_ranker
+from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ArtifactError, KitError
 from training.loop.trainer import Progress
 from training.rankers.checks import require_ranker
@@ -310,7 +311,7 @@ def test_what_overflows_in_half_precision_is_read_in_float32(told, tmp_path):
         settings = {**told["settings"], "teacher_ranker": str(loud), "precision": precision}
         run = MultipleChoiceRun(**settings, out=tmp_path / "out")
         dataset = RankerDataset.read(run.questions, run.contexts_file, 12)
-        asked_of = _Teacher(run, "cpu")
+        asked_of = _Teacher(run)
         tables[precision] = asked_of.vectors(dataset).astype(np.float32)
         assert asked_of.backbone.model.dtype == dtype_of(precision)
         raw = asked_of._asked(dataset.items(0, CHOICE), 3)
@@ -321,7 +322,7 @@ def test_what_overflows_in_half_precision_is_read_in_float32(told, tmp_path):
     save_file(head, loud / "model.safetensors", {"format": "pt"})
     RankerCard.read(told["teachers"]["choice"]).write(loud)
     with pytest.raises(KitError, match="its vectors of 12 of 12 questions are not numbers"):
-        _Teacher(run, "cpu").vectors(dataset)
+        _Teacher(run).vectors(dataset)
 
 
 def test_a_dry_run_tells_what_the_teacher_takes(told, tmp_path, monkeypatch, capsys):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from inference.notebook.bundle import SEAL
 from inference.notebook.metadata import MOST
 from inference.notebook.rehearsal.opened import OpenedBundle, bytes_of
 from inference.notebook.rehearsal.verdict import ErrorClass, Findings
+from inference.notebook.writing import SEAL
 from kaggle_rag.runtime.errors import show_size
 
 # Top-level files of a dataset; more are zipped.

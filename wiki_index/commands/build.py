@@ -1,15 +1,22 @@
-"""The flags of ``python -m wiki_index``, and help that teaches."""
+"""``python -m wiki_index build``: its flags, and from them an index, or what it would need."""
 
 from __future__ import annotations
 
 import argparse
-import re
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from kaggle_rag.index.kinds import describe
 from kaggle_rag.runtime.cluster import cluster_flags
-from kaggle_rag.runtime.flags import ENCODER_HELP, count_of
+from kaggle_rag.runtime.flags import count_of
+from wiki_index.commands.build_plan import plan_of
+from wiki_index.commands.shared import RECALL, language_code, show_other_kinds, skip_others_flag
 
-BUILD = """\
+if TYPE_CHECKING:
+    from wiki_index.plan import Plan
+
+EXAMPLES = """\
 examples:
   python -m wiki_index build articles.parquet index/
   python -m wiki_index build wikipedia/20231101.en/ index/ --dry-run
@@ -38,29 +45,13 @@ resumes and produces the same bytes.
 
 With --workers ray, shards are encoded wherever a cluster has room, on its GPUs if it has any, and a
 lost node's shards are redone elsewhere. OUT, --reuse and the kit must be at the same path on every
-node; runs with and without Ray can resume each other's work."""
+node; runs with and without Ray can resume each other's work.
 
-CHECK = """\
-examples:
-  python -m wiki_index check index/
-  python -m wiki_index check --corpus enwiki-pages-articles.xml.bz2 --every 100 --json corpus.json
-
---corpus compares the sentences that an index would hold with a rougher reading of the source: it
-reports lost numbers and formulae, and counts holes ("a mass of , where") left by content that was
-lost before the corpus was made."""
+""" + describe()
 
 
-OVERVIEW = """\
-examples:
-  python -m wiki_index check --corpus wikipedia/20231101.en/ --every 100
-  python -m wiki_index build wikipedia/20231101.en/ index/ --ram 2GB --lexical --dry-run
-  python -m wiki_index build wikipedia/20231101.en/ index/ --ram 2GB --lexical
-  python -m wiki_index search index/ "Which moon of Saturn has an atmosphere?" -k 5
-
-COMMAND --help lists its flags. A killed build resumes when you rerun the same command."""
-
-
-def build_flags(build: argparse.ArgumentParser) -> None:
+def flags(build: argparse.ArgumentParser) -> None:
+    """Add the flags to a parser."""
     _content_flags(build)
     _search_flags(build)
     _run_flags(build)
@@ -70,7 +61,7 @@ def _content_flags(build: argparse.ArgumentParser) -> None:
     """Corpus, passages and vectors."""
     build.add_argument("corpus", metavar="CORPUS", help="file or folder of articles")
     build.add_argument("out", metavar="OUT", type=Path, help="folder to write the index to")
-    _skip_others(build)
+    skip_others_flag(build)
     build.add_argument(
         "--unit", default="sentence",
         help="a passage is a sentence, an article, or window:SIZE/OVERLAP tokens (default: sentence)",
@@ -86,23 +77,9 @@ def _content_flags(build: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     build.add_argument("--title", action="store_true", help="embed 'title text' instead of the text alone")
     build.add_argument(
-        "--language", type=_language, default="en",
+        "--language", type=language_code, default="en",
         help="language of the sentence splitter: a code such as en, de, zh",
     )  # fmt: skip
-
-
-def _skip_others(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--skip-others", action="store_true",
-        help="skip tables of a folder that lack columns title and text (default: refuse them)",
-    )  # fmt: skip
-
-
-def _language(text: str) -> str:
-    # The splitter accepts any word, and falls back to English rules.
-    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a language code such as en, de, zh")
-    return text
 
 
 def _search_flags(build: argparse.ArgumentParser) -> None:
@@ -117,7 +94,7 @@ def _search_flags(build: argparse.ArgumentParser) -> None:
         help="precision of the vectors stored on disk (default: the kind's own)",
     )  # fmt: skip
     build.add_argument(
-        "--recall", type=float, default=0.98,
+        "--recall", type=float, default=RECALL,
         help="target recall@10 of a compressed index, relative to exact search (default: 0.98)",
     )  # fmt: skip
     build.add_argument(
@@ -141,62 +118,41 @@ def _run_flags(build: argparse.ArgumentParser) -> None:
     build.add_argument("--dry-run", action="store_true", help="report what it would need, write nothing")
 
 
-def search_flags(search: argparse.ArgumentParser) -> None:
-    """Flags of ``search``."""
-    search.add_argument("index", metavar="INDEX")
-    search.add_argument("text", metavar="TEXT")
-    search.add_argument("-k", type=int, default=10, help="number of passages (default: 10)")
-    search.add_argument("--exact", action="store_true", help="search all stored vectors, not the FAISS index")
-    search.add_argument(
-        "--retriever", metavar="NAME", help="a dense retriever of the index, or bm25 (default: the first)"
-    )  # fmt: skip
-    search.add_argument("--encoder", help="current location of the index's encoder (same weights)")
-    search.add_argument("--json", action="store_true", help="print JSON")
+def run(arguments: argparse.Namespace) -> int:
+    plan = plan_of(arguments)
+    from kaggle_rag.index.manifest import Manifest
+    from wiki_index.build import build, check
+    from wiki_index.progress import left_out_lines
+
+    if arguments.dry_run:
+        check(plan)
+        _print_forecast(plan)
+        return 0
+    unfinished = plan.work.exists()
+    usages = build(plan)
+    for usage in usages:
+        print(usage, file=sys.stderr)
+    manifest = Manifest.read(arguments.out)
+    if left_out := left_out_lines(manifest.left_out):
+        print(left_out, file=sys.stderr)
+    outcome = "ready" if usages or unfinished else "already complete; nothing to do"
+    print(f"{arguments.out}: {outcome}")
+    show_other_kinds(manifest)
+    if arguments.limit:
+        print(f"PARTIAL: holds only the first {arguments.limit:,} articles (--limit)", file=sys.stderr)
+    return 0
 
 
-def measure_flags(measure: argparse.ArgumentParser) -> None:
-    """Flags of ``measure``."""
-    measure.add_argument("index", metavar="INDEX")
-    measure.add_argument(
-        "--questions", type=Path, help="if they have answers, MAP@3 too (default: halves of passages)"
+def _print_forecast(plan: Plan) -> None:
+    from kaggle_rag.runtime.errors import show_size
+    from kaggle_rag.runtime.files import require_space
+    from wiki_index.forecast import forecast
+
+    f = forecast(plan)
+    spread = f" with one worker (Ray has room for {f.workers} now)" if plan.cluster else ""
+    print(
+        f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} min "
+        f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
+        f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
     )
-    measure.add_argument(
-        "--kinds", help="separated by commas, or by semicolons if FAISS's descriptions are among them "
-        "(default: the index's own and all smaller ones)"
-    )
-    measure.add_argument("--recall", type=float, default=0.98, help="target recall@10 (default: 0.98)")
-    measure.add_argument("-k", type=int, default=10, help="passages per query (default: 10)")
-    measure.add_argument(
-        "--limit", type=count_of("questions"), metavar="N", help="ask only the first N questions"
-    )
-    measure.add_argument("--encoder", help="current location of the index's encoder (same weights)")
-    measure.add_argument(
-        "--folder", type=Path, help="scratch space for building kinds (default: the temporary folder)"
-    )
-    measure.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
-
-
-def fit_flags(fit: argparse.ArgumentParser) -> None:
-    """Flags of ``fit``."""
-    fit.add_argument("index", metavar="INDEX")
-    fit.add_argument("--questions", type=Path, required=True, help="the labelled questions")
-    fit.add_argument(
-        "--gold", metavar="COLUMN", required=True, help="their column with the answering passage"
-    )  # fmt: skip
-    fit.add_argument(
-        "--limit", type=count_of("questions"), metavar="N", help="use only the first N questions"
-    )
-    fit.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
-    fit.add_argument("--json", action="store_true", help="print JSON")
-
-
-def check_flags(check: argparse.ArgumentParser) -> None:
-    """Flags of ``check``."""
-    checked = check.add_mutually_exclusive_group(required=True)
-    checked.add_argument("index", metavar="INDEX", nargs="?", help="manifest, checksums, row counts, encoder")
-    checked.add_argument("--corpus", metavar="CORPUS", help="numbers and formulae lost, duplicates, outliers")
-    check.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
-    check.add_argument("--every", type=int, default=1, metavar="N", help="check only every Nth corpus page")
-    check.add_argument("--language", type=_language, default="en", help="corpus language (default: en)")
-    _skip_others(check)
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the findings on a corpus as JSON")
+    require_space(plan.work, f.disk)
