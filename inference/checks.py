@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from kaggle_rag.rankers.checks import check_models, check_ranker
 from kaggle_rag.rankers.needs import require_limits
 from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
-from kaggle_rag.runtime.files import require_space
+from kaggle_rag.runtime.files import require_space, require_writable
 from kaggle_rag.runtime.limits import Need, require
 
 # Bytes on disk: of a token of a context, with the evidence it came from; of a ranker's answer to a question
@@ -56,7 +55,7 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
         raise ConfigError("this is inside the index", where=out, cure="choose another --out")
     if out.exists() and not out.is_file():
         raise ConfigError("not a file that could be written", where=out, cure="choose another --out")
-    _require_writable(out.parent)
+    require_writable(out.parent)
 
 
 def _check_out_folder(out: Path) -> None:
@@ -68,19 +67,7 @@ def _check_out_folder(out: Path) -> None:
         )  # fmt: skip
     if out.exists() and not out.is_dir():
         raise ConfigError("a file exists where a folder is needed", where=out, cure="choose another --out")
-    _require_writable(out if out.exists() else out.parent)
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        # The system would name the temporary file.
-        error.filename = str(folder)
-        raise InputError(
-            f"cannot write here ({error.strerror})", where=folder, cure="choose another --out"
-        ) from error
+    require_writable(out if out.exists() else out.parent)
 
 
 class Inputs(NamedTuple):

@@ -21,6 +21,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.repair import shown
 from kaggle_rag.data.submission import top_letters, validate, write_submission
 from kaggle_rag.runtime.errors import InputError, KitError
+from kaggle_rag.runtime.files import made_folder
 
 if TYPE_CHECKING:
     from kaggle_rag.rankers.resources import Resources
@@ -82,14 +83,15 @@ def submit(
         )
     assert solution.out
     submission = _Submission(solution.out, inputs.questions, solution.top)
-    new = submission.guess()
-    try:
-        _check_rankers(solution, without_contexts)
-    except KitError:
-        # Nothing was answered, and what has to be fixed is said: a guess would only hide it.
-        if new:
-            solution.out.unlink(missing_ok=True)
-        raise
+    with made_folder(solution.out.parent):
+        new = submission.guess()
+        try:
+            _check_rankers(solution, without_contexts)
+        except KitError:
+            # Nothing was answered, and what has to be fixed is said: a guess would only hide it.
+            if new:
+                solution.out.unlink(missing_ok=True)
+            raise
     search = inputs.contexts is None and not without_contexts
     seen = seen_of(solution, inputs.questions, search=search)
     log = RunLog(Clock(solution.limits.time), strict=strict)

@@ -213,7 +213,7 @@ def test_settings_that_cannot_work(flags, told, questions, model, tmp_path, run)
 
 
 def test_a_check_tells_the_prompts_and_answers_nothing(questions, model, tmp_path, run):
-    code, out, err = run(*generate(questions, model, tmp_path / "a.jsonl", "--check", "--set", "top=5"))
+    code, out, err = run(*generate(questions, model, tmp_path / "new/a.jsonl", "--check", "--set", "top=5"))
     assert code == 0 and "12 prompts of" in out and "at most 120" in out
     assert "top has no effect: generate does not read top" in err
     assert {path.name for path in tmp_path.iterdir()} == {"q.jsonl"}

@@ -13,8 +13,8 @@ import numpy as np
 from kaggle_rag.data.contexts import OWN, Context, QuestionContexts, write_contexts
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.evaluation.duplicates import find_shared
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError
-from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.files import require_new, whole_file
 from training.loop.checks import require_distinct
 from training.rankers.dataset import RankerDataset
 
@@ -66,8 +66,8 @@ def mix_sets(
     """
     _require_fitting(sets, contexts_out)
     for path in (out, contexts_out):
-        if path and path.exists():
-            raise ArtifactError("a file already exists", where=path, cure="choose another name, or remove it")
+        if path:
+            require_new(path, "a file")
     read = [RankerDataset.read(*each) for each in sets]
     kept = _without_copies([each.questions for each in read], [Questions.read(path) for path in exclude])
     counts = shares([len(rows) for rows in kept], temperature, most)

@@ -20,8 +20,8 @@ from kaggle_rag.evaluation.duplicates import embedding_texts
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
-from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.files import existing_part, require_new, whole_file
 from training.selection.pool import Pool, Rows, Sifted, sift
 from training.selection.report import SelectionReport
 from training.selection.rules import RULES, Choice, Ranking
@@ -90,10 +90,8 @@ class SelectionSettings:
                 "two files of one name", where=f"--suspects {self.suspects}", cure="choose another"
             )
         for path in (self.out, self.why, self.suspects):
-            if path and path.exists():
-                raise ArtifactError(
-                    "a file already exists", where=path, cure="choose another name, or remove it"
-                )
+            if path:
+                require_new(path, "a file")
 
 
 def select(settings: SelectionSettings, *, dry: bool = False) -> SelectionReport:
@@ -152,7 +150,7 @@ def choose(
     texts = embedding_texts(questions.take(rows))
     encoder = functools.partial(Encoder, settings.encoder, device=settings.device)
     # On the disk of OUT, as the vectors of a large pool may not fit where the system keeps small files.
-    disk = next(parent for parent in settings.out.absolute().parents if parent.is_dir())
+    disk = existing_part(settings.out.parent)
     with tempfile.TemporaryDirectory(dir=disk, prefix=".select.") as folder:
         search = SEARCHES[settings.by](found.texts, texts, encoder, Path(folder))
         hits = above(search.nearest(budget), settings.least, found.names)

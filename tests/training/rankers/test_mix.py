@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_one_message_and_nothing_is_written(
 ):
     _, tables, _, _ = sets
     before = sorted(path.name for path in tmp_path.iterdir())
-    words = change([*tables, "--out", tmp_path / "all.csv"], tmp_path)
+    words = change([*tables, "--out", tmp_path / "new/all.csv"], tmp_path)
     assert run(monkeypatch, *words) == 2
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -138,10 +138,10 @@ def test_what_does_not_fit_is_refused(rankers, told, tmp_path, monkeypatch, caps
         shutil.copytree(rankers[0], tmp_path / "cut")
         (tmp_path / "cut" / "learnt.json").write_text("{")
     folders = [rankers[each] if isinstance(each, int) else tmp_path / each for each in which]
-    assert soup(monkeypatch, *folders, *words, "--out", tmp_path / "soup") == 2
+    assert soup(monkeypatch, *folders, *words, "--out", tmp_path / "new/soup") == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
-    assert not [path for path in tmp_path.iterdir() if "soup" in path.name]
+    assert not [path for path in tmp_path.iterdir() if path.name == "new"]
 
 
 def test_a_soup_is_not_written_into_what_it_is_made_of(rankers, monkeypatch, capsys):

@@ -221,7 +221,7 @@ def text(folder, content):
         (lambda w, f: [w[0], *w], "two tables are called 'one'"),
         (lambda w, f: [*w, "--out", w[0]], "a file already exists"),
         (lambda w, f: [*w, "--out", f / "o.parquet"], "cannot write a table as '.parquet'"),
-        (lambda w, f: [*w, "--suspects", f / "o.csv"], "two files of one name"),
+        (lambda w, f: [*w, "--suspects", f / "new/o.csv"], "two files of one name"),
         (lambda w, f: [*w, "--least", "nan"], "not a number: nan"),
         (
             lambda w, f: [w[0], *w[4:], "--data-map", still_map(f, w), "--keep", "ambiguous"],
@@ -240,8 +240,8 @@ def text(folder, content):
 def test_what_cannot_be_is_one_message_and_nothing_is_written(
     change, message, pool, topics, tmp_path, monkeypatch, capsys
 ):
-    words = [*pool, "--specifications", topics, "--budget", 3, "--by", "words", "--out", tmp_path / "o.csv"]
-    words = change(words, tmp_path)
+    words = [*pool, "--specifications", topics, "--budget", 3, "--by", "words"]
+    words = change([*words, "--out", tmp_path / "new/o.csv"], tmp_path)
     before = sorted(tmp_path.iterdir())
     assert run(monkeypatch, *words) == 2
     said = capsys.readouterr().err
