@@ -72,7 +72,7 @@ class WorkFolder:
         other = differing(self.key, stored, self.nested)
         if other and self.worth_keeping():
             raise ArtifactError(
-                f"{_a(self.state + self.what)} with another {other} already exists", where=self.folder,
+                f"{_a(self.state + self.what)} already exists, and differs in {other}", where=self.folder,
                 cure=self.cure,
             )  # fmt: skip
 
@@ -140,7 +140,7 @@ def differing(
             names += [inner for inner in new if new[inner] != old.get(inner)]
         elif new != old:
             names.append(key)
-    return ", ".join(names)
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ def test_unfinished_answers_of_another_model_are_not_thrown_away(questions, mode
     command = generate(questions, model, tmp_path / "a.jsonl", "--batch-tokens", "120")
     assert kill_generation(1, *map(str, command)) == -signal.SIGKILL
     code, _, err = run(*command, "--beams", "2")
-    assert code == 2 and "an unfinished generation with another settings already exists" in err
+    assert code == 2 and "an unfinished generation already exists, and differs in settings" in err
     assert run(*command)[0] == 0
 
 
