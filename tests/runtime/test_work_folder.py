@@ -39,7 +39,7 @@ def test_of_work_that_fails_at_its_start_no_new_folder_is_left(tmp_path):
 def test_work_of_another_key_is_refused_by_what_differs_and_untouched(tmp_path):
     folder = begin(tmp_path, {"seed": 1, "asked": {"kind": "flat", "ram": 3}}, "a")
     before = {path.name: path.read_text() for path in folder.iterdir()}
-    with pytest.raises(ArtifactError, match="an unfinished build already exists, and differs in seed and asked"):
+    with pytest.raises(ArtifactError, match="unfinished build already exists, and differs in seed and asked"):
         begin(tmp_path, {"seed": 2, "asked": {"kind": "ivf", "ram": 3}})
     assert {path.name: path.read_text() for path in folder.iterdir()} == before
     wanted = {"asked": {"kind": "ivf", "ram": 3}}

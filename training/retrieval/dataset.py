@@ -79,13 +79,14 @@ def make_dataset(
     InputError : a fault in a file, or too little to train on.
     """
     questions = read_queries(settings.questions, settings.positive, settings.forms)[: settings.limit]
-    total = len(questions)
+    total, ids = len(questions), {each.id for each in questions}
     excluded_files = [*settings.exclude, *([settings.validation] if settings.validation else [])]
     questions = without(questions, excluded_files)
     remaining = len(questions)
     table = read_support(settings.supported) if settings.supported else {}
     if settings.supported:
-        questions = with_support(questions, table, settings.supported)
+        excluded = ids.difference(each.id for each in questions)
+        questions = with_support(questions, table, settings.supported, excluded)
     evaluated: list[RetrievalQuery] = []
     if settings.validation:
         evaluated = read_queries(settings.validation, settings.positive, settings.forms)
@@ -187,8 +188,7 @@ def _require_enough(
         raise InputError(
             f"{rows:,} examples do not fill a batch of {settings.batch} ({counts})",
             where=settings.questions,
-            cure="use a smaller --batch" if kind.denoises
-            else "use more questions, a lower --support or a smaller --batch",
+            cure=_more(settings, notes),
         )
     distinct = len({same(example.positive) for example in examples})
     if kind.distinct and distinct < settings.batch:
@@ -198,3 +198,17 @@ def _require_enough(
             where=settings.questions,
             cure="use a smaller --batch, or another --loss",
         )
+
+
+def _more(settings: RetrieverSettings | RerankerSettings, notes: Mapping[str, int]) -> str:
+    """What gives more examples: a setting that has no effect here would be no help."""
+    ways = ["a smaller --batch"]
+    if not _loss(settings).denoises:
+        if notes["held out"] and not settings.validation:
+            ways.insert(0, "a lower --held-out")
+        if settings.supported:
+            ways.insert(0, f"more questions that {settings.supported} has")
+        else:
+            ways[:0] = ["more questions"] if settings.positive else ["more questions", "a lower --support"]
+    *first, last = ways
+    return "use " + (", ".join(first) + " or " if first else "") + last

@@ -142,21 +142,31 @@ def read_support(path: Path) -> dict[str, list[str]]:
 
 
 def with_support(
-    questions: Sequence[RetrievalQuery], found: Mapping[str, Sequence[str]], path: Path
+    questions: Sequence[RetrievalQuery], found: Mapping[str, Sequence[str]], path: Path, excluded: set[str]
 ) -> list[RetrievalQuery]:
     """The questions that the table has, each with its best passage as the positive.
+
+    ``excluded`` are the ids of questions that are not to be trained on.
 
     Raises
     ------
     InputError : it has none of them.
     """
     kept = [dataclasses.replace(each, positive=found[each.id][0]) for each in questions if each.id in found]
-    if not kept:
+    if kept:
+        return kept
+    if left_out := sum(key in excluded for key in found):
         raise InputError(
-            "this table has passages of none of the questions", where=path, expected="ids of QUESTIONS",
-            cure="make one of these questions: python -m training support",
+            f"all {left_out:,} questions of this table that are among those to train on are left out: they "
+            "repeat others", where=path, expected="questions that neither exclude nor validation repeats",
+            cure="use another validation or exclude, or a table of more questions",
         )  # fmt: skip
-    return kept
+    has, asked = next(iter(found), "none"), next((each.id for each in questions), "none")
+    raise InputError(
+        f"none of its {len(found):,} ids (such as {has!r}) is among the ids of the {len(questions):,} "
+        f"questions (such as {asked!r})", where=path, expected="a table made of the same questions file",
+        cure="make it: python -m training support --questions QUESTIONS --contexts-file CONTEXTS --out TABLE",
+    )  # fmt: skip
 
 
 def with_others(

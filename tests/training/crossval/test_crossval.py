@@ -152,7 +152,7 @@ def test_a_changed_setting_is_never_answered_by_the_old_run(tmp_path):
         run(path, out=tmp_path / "run")
     # What was refused is not what the folder says it holds.
     assert written == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(ArtifactError, match="a cross-validation already exists, and differs in folds and seed"):
+    with pytest.raises(ArtifactError, match="already exists, and differs in folds and seed"):
         run(path, out=tmp_path / "run", folds=3, seed=1)
     with pytest.raises(ArtifactError, match="something other than a cross-validation"):
         run(path, out=tmp_path)
