@@ -22,15 +22,16 @@ from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space, require_writable
 from kaggle_rag.runtime.limits import Need, require
+from kaggle_rag.runtime.settings import at_fault
 
 # Bytes on disk: of a token of a context, with the evidence it came from; of a ranker's answer to a question
 # of 26 options.
 _BYTES_A_TOKEN, _BYTES_A_PREDICTION = 30, 26 * 4
 
 
-def given(solution: Solution, *keys: str) -> None:
-    """Raise ``ConfigError`` unless every key is set."""
-    if missing := [key for key in keys if getattr(solution, key) is None]:
+def given(solution: Solution, *keys: str, faults: Sequence[KitError] = ()) -> None:
+    """Raise ``ConfigError`` unless every key is set, or is a fault already."""
+    if missing := [key for key in keys if getattr(solution, key) is None and not at_fault(faults, key)]:
         raise ConfigError(
             "not given: " + ", ".join(missing),
             expected=", ".join(f"--{key}" for key in missing) + " or the same keys in solution.yaml",
@@ -97,7 +98,7 @@ def check_contexts(
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "index", "out")
+        given(solution, "questions", "index", "out", faults=faults)
     if solution.out:
         with gathered.check():
             check_out(solution, {".parquet"})
@@ -146,9 +147,9 @@ def check_submit(
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "out")
+        given(solution, "questions", "out", faults=faults)
     with gathered.check():
-        _check_source(solution, without_contexts)
+        _check_source(solution, without_contexts, faults)
     if solution.out:
         with gathered.check():
             check_out(solution, {".csv"}, [sample] if sample else [])
@@ -185,8 +186,8 @@ def check_predict(
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "out")
-    if not without_contexts and solution.contexts_file is None:
+        given(solution, "questions", "out", faults=faults)
+    if not (without_contexts or solution.contexts_file or at_fault(faults, "contexts_file")):
         gathered.faults.append(
             ConfigError(
                 "nothing to answer from", expected="--contexts-file, or --without-contexts",
@@ -233,7 +234,7 @@ def check_ask(solution: Solution, faults: Sequence[KitError] = ()) -> None:
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "index")
+        given(solution, "index", faults=faults)
     check_models(gathered, solution, search=True, encodes=True)
     _check_ram(gathered, solution, search=True)
     check_rankers(gathered, solution)
@@ -284,8 +285,9 @@ def active_rankers(solution: Solution) -> list[RankerSettings]:
     return [each for each in solution.rankers if each.weight or solution.stack]
 
 
-def _check_source(solution: Solution, without_contexts: bool) -> None:
-    if not without_contexts and solution.contexts_file is None and solution.index is None:
+def _check_source(solution: Solution, without_contexts: bool, faults: Sequence[KitError]) -> None:
+    sources = ("contexts_file", "index")
+    if not without_contexts and not any(getattr(solution, key) or at_fault(faults, key) for key in sources):
         raise ConfigError(
             "nothing to answer from", expected="--index, --contexts-file, or --without-contexts"
         )

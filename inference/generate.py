@@ -24,6 +24,7 @@ from kaggle_rag.runtime.errors import ConfigError, KitError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.limits import require, stage
+from kaggle_rag.runtime.settings import at_fault
 
 # What does not change an answer.
 _IRRELEVANT = {"batch_tokens", "model"}
@@ -62,9 +63,9 @@ def check(solution: Solution, *, without_contexts: bool = False, faults: Sequenc
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "out")
+        given(solution, "questions", "out", faults=faults)
     with gathered.check():
-        if solution.generate.model is None:
+        if solution.generate.model is None and not at_fault(faults, "generate.model"):
             raise ConfigError("no model is given", expected="--model FOLDER, or generate.model")
     if solution.out:
         with gathered.check():

@@ -220,6 +220,27 @@ def test_a_check_tells_the_prompts_and_answers_nothing(questions, model, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--beams", "4", "--temperature", "1"], ["beams search", "no-such", "wrong extension"]),
+        (["--top-k", "5", "--max-new-tokens", "x"], ["max_new_tokens", "no-such", "wrong extension"]),
+        (["--set", "generate.model=5"], ["generate.model: should be text", "wrong extension"]),
+        (["--set", "generate.modle=x", "--set", "questions=[a]", "--without-contexts"],
+         ["did you mean 'model'", "questions: should be a path", "no-such", "wrong extension"]),
+        (["--set", "generate=5"], ["generate: should be key: value lines", "wrong extension"]),
+    ],
+)  # fmt: skip
+def test_a_check_tells_every_fault_and_no_consequence_of_one(more, told, questions, tmp_path, run):
+    given = [] if "questions=[a]" in more else ["--questions", questions]
+    if "generate=5" not in more and "generate.model=5" not in more:
+        given += ["--model", tmp_path / "no-such"]
+    code, _, err = run("generate", "--check", *given, "--out", tmp_path / "a.csv", *more)
+    assert code == 2 and all(each in err for each in told), err
+    assert err.count("\n* ") == len(told) - (told[0].startswith("did you mean"))
+    assert "no model is given" not in err and "not given" not in err and "have no context" not in err
+
+
+@pytest.mark.parametrize(
     ("answers", "golds", "told"),
     [
         ([{"id": 0, "answer": "x"}], [None], "no question has a right answer"),
