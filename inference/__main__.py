@@ -12,7 +12,7 @@ from inference.asking import command as asking
 from inference.notebook.rehearsal import command as rehearsal
 from kaggle_rag.runtime.cluster import cluster_flags, cluster_of
 from kaggle_rag.runtime.errors import ConfigError, run_program
-from kaggle_rag.runtime.flags import OldName, count_of
+from kaggle_rag.runtime.flags import OldName, count_of, note_idle
 from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.report import show as show_report
 
@@ -183,6 +183,8 @@ def _submit(arguments: argparse.Namespace) -> int:
                 "--contexts-file and --without-contexts contradict each other", cure="remove one of them"
             )
         )
+    if not arguments.dry_run:
+        note_idle(arguments, ("questions_expected", "json"), "without --dry-run")
     options = {"without_contexts": arguments.without_contexts, "sample": arguments.sample}
     if arguments.check or faults:
         check(solution, **options, faults=faults)

@@ -318,7 +318,7 @@ def _fitting(values: dict[str, Any]) -> Solution:
             return Solution.model_validate(values)
         except ValidationError as error:
             for fault in error.errors():
-                name = fault["loc"][0]
+                name = str(fault["loc"][0])
                 section = values.get(name) if len(fault["loc"]) == 1 else None
                 drop(values, fault["loc"])
                 files = _files_of(name, section) if isinstance(section, dict) else {}

@@ -1,4 +1,4 @@
-"""Shared by the programs' command lines: old names of flags, counts, encoders that moved."""
+"""Shared by the programs' command lines: old names of flags, counts, what has no effect."""
 
 from __future__ import annotations
 
@@ -56,3 +56,10 @@ def count_of(what: str) -> Callable[[str], int]:
         return int(text)
 
     return count
+
+
+def note_idle(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Say on standard error which of these flags were given, though they have no effect: ``why``."""
+    for name in names:
+        if getattr(arguments, name) != arguments.default_of(name):
+            print(f"note: --{name.replace('_', '-')} has no effect {why}", file=sys.stderr)

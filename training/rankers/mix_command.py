@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.flags import note_idle
 
 EXAMPLES = """\
 examples:
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     if contexts and len(contexts) != len(sets):
         raise ConfigError(f"{len(contexts)} contexts files for {len(sets)} sets", where="--contexts")
+    if arguments.most is None:
+        note_idle(arguments, ("temperature", "seed"), "without --most: every question is taken")
     pairs = [QuestionSet(path, contexts[n] if contexts else None) for n, path in enumerate(sets)]
     found = mix_sets(
         pairs, arguments.out, arguments.contexts_out, temperature=arguments.temperature, most=arguments.most,

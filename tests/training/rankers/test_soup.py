@@ -54,8 +54,11 @@ def log_loss(folder, told):
     return -np.log([row[answer] for row, answer in zip(found, questions.answers)]).mean()
 
 
-def test_the_uniform_soup_is_the_mean_of_every_weight(rankers, told, tmp_path, monkeypatch):
-    assert soup(monkeypatch, *rankers, "--out", tmp_path / "soup") == 0
+def test_the_uniform_soup_is_the_mean_of_every_weight(rankers, told, tmp_path, monkeypatch, capsys):
+    words = ["--questions", told["held"], "--device", "cpu"]
+    assert soup(monkeypatch, *rankers, "--out", tmp_path / "soup", *words) == 0
+    said = capsys.readouterr().err
+    assert said.count("has no effect with --how uniform") == 2 and "--questions" in said
     tables = [load_file(folder / "model.safetensors") for folder in rankers]
     made = load_file(tmp_path / "soup" / "model.safetensors")
     assert made.keys() == tables[0].keys()

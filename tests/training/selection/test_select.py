@@ -249,6 +249,32 @@ def test_what_cannot_be_is_one_message_and_nothing_is_written(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "words, idle",
+    [
+        (["--how", "best", "--seed", 4], ["seed"]),
+        (["--how", "random", "--seed", 4, "--least", 0.2, "--device", "cpu"], ["by", "least", "device"]),
+        (["--how", "round-robin", "--seed", 4, "--encoder", "x"], ["encoder"]),
+    ],
+)
+def test_flags_without_effect_are_told(words, idle, pool, topics, tmp_path, monkeypatch, capsys):
+    flags = ["--specifications", topics, "--budget", 3, "--by", "words", "--out", tmp_path / "o.csv"]
+    assert run(monkeypatch, *pool, *flags, *words) == 0
+    said = capsys.readouterr().err
+    assert [line.split()[1] for line in said.splitlines() if "has no effect" in line] == [
+        f"--{name}" for name in idle
+    ]
+
+
+def test_a_data_map_needs_no_ranking(mapped, tmp_path, monkeypatch, capsys):
+    table, path = mapped
+    words = ["--data-map", path, "--keep", "hard", "--budget", 2, "--out", tmp_path / "o.csv"]
+    assert run(monkeypatch, table, *words, "--how", "mean", "--encoder", "x", "--seed", 4) == 0
+    said = capsys.readouterr().err
+    assert all(f"note: --{name} has no effect with --data-map" in said for name in ("how", "encoder", "seed"))
+    assert said.count("has no effect") == 3
+
+
 def test_questions_without_answers_teach_nothing(topics, tmp_path, monkeypatch, capsys):
     table = write_rows(tmp_path / "t.csv", [*metals(2), birds()[0] | {"answer": ""}])
     assert (
