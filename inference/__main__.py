@@ -15,6 +15,7 @@ from kaggle_rag.runtime.errors import ConfigError, run_program
 from kaggle_rag.runtime.flags import OldName, count_of, note_idle
 from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.report import show as show_report
+from kaggle_rag.runtime.words import counted
 
 _SUBMIT = """\
 examples:
@@ -201,7 +202,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         return 0
     count = submit(solution, **options, strict=arguments.strict)
-    print(f"{solution.out}: {count:,} predictions")
+    print(f"{solution.out}: {counted(count, 'prediction')}")
     return 0
 
 

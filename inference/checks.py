@@ -23,6 +23,7 @@ from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space, require_writable
 from kaggle_rag.runtime.limits import Need, require
 from kaggle_rag.runtime.settings import at_fault
+from kaggle_rag.runtime.words import counted
 
 # Bytes on disk: of a token of a context, with the evidence it came from; of a ranker's answer to a question
 # of 26 options.
@@ -268,7 +269,8 @@ def fitting_stack(solution: Solution) -> Stack:
     stack = Stack.load(solution.stack)
     if len(stack.rankers) != len(solution.rankers):
         raise ConfigError(
-            f"this stack combines {len(stack.rankers)} rankers, the settings name {len(solution.rankers)}",
+            f"this stack combines {counted(len(stack.rankers), 'ranker')}, the settings name "
+            f"{len(solution.rankers)}",
             where=solution.stack,
             expected="the cross-validated rankers, in this order: " + ", ".join(stack.rankers),
         )
@@ -304,7 +306,7 @@ def _require_same_ids(questions: Questions, sample: Path) -> None:
     expected, ids = set(read_ids(sample)), {id_text(key) for key in questions.ids}
     if expected != ids:
         raise InputError(
-            f"{len(ids - expected)} questions are not in the sample submission, "
+            f"{counted(len(ids - expected), 'question is', 'questions are')} not in the sample submission, "
             f"{len(expected - ids)} of its ids are not in the questions",
             where=sample,
             expected="the same ids",

@@ -6,6 +6,7 @@ import argparse
 
 from inference.arguments import note_unused, solution_flags, solution_of
 from kaggle_rag.runtime.cluster import cluster_flags, cluster_of
+from kaggle_rag.runtime.words import counted
 
 EXAMPLES = """\
 examples:
@@ -40,5 +41,5 @@ def run(arguments: argparse.Namespace) -> int:
     from inference.answering import predictions_to_folder
 
     predictions_to_folder(solution, inputs, without_contexts=blind, cluster=cluster)
-    print(f"{solution.out}: {len(inputs.questions):,} questions answered")
+    print(f"{solution.out}: {counted(len(inputs.questions), 'question')} answered")
     return 0

@@ -14,6 +14,7 @@ from kaggle_rag.runtime.errors import run_program, show_size
 from kaggle_rag.runtime.flags import OldName
 from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.settings import Section, read_settings
+from kaggle_rag.runtime.words import all_counted, counted
 from training.crossval import commands
 from training.loop.checks import require_packages
 from training.loop.settings import CALIBRATED_LOSS
@@ -220,13 +221,13 @@ def _print_record(arguments: argparse.Namespace, record: dict[str, Any]) -> None
     _table({name: result[name] for name in ("before", "after") if result.get(name)})
     steps = result["steps"]
     if arguments.dry_run:
-        print(", ".join(f"{count:,} {name}" for name, count in result["notes"].items()))
+        print(all_counted(result["notes"]))
         if "memory" in result:
             print(f"memory, for a batch of typical length: {result['memory']}")
-        print(f"{steps:,} steps, about {duration(result['seconds'])}. Nothing was written.")
+        print(f"{counted(steps, 'step')}, about {duration(result['seconds'])}. Nothing was written.")
         return
     best = f", the best at {result['best step']:,}" if result["before"] else ""
-    print(f"{steps:,} steps, {duration(result['seconds'])} since this start{best}")
+    print(f"{counted(steps, 'step')}, {duration(result['seconds'])} since this start{best}")
     # A ranker has no choice of metric.
     if (metric := record["plan"].get("metric", CALIBRATED_LOSS)) in result["after"]:
         gain = result["after"][metric] - result["before"][metric]
@@ -283,7 +284,10 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from training.fetch import fetch
 
     result = fetch(arguments.name, arguments.out, online=arguments.online)
-    print(f"{arguments.out}: {result['files']} files, {show_size(result['bytes'])}, from {result['source']}")
+    print(
+        f"{arguments.out}: {counted(result['files'], 'file')}, {show_size(result['bytes'])}, from "
+        f"{result['source']}"
+    )
     if result["lacks"]:
         print(
             f"It has no {' and no '.join(result['lacks'])} yet. To write a folder that does: "
@@ -297,8 +301,8 @@ def _convert(arguments: argparse.Namespace) -> int:
 
     result = convert(arguments.folder, arguments.out)
     print(
-        f"{arguments.out}: compared {result['tensors']:,} tensors and the tokens of {result['texts']} texts, "
-        f"all identical; {result['answers']}"
+        f"{arguments.out}: compared {counted(result['tensors'], 'tensor')} and the tokens of "
+        f"{counted(result['texts'], 'text')}, all identical; {result['answers']}"
     )
     return 0
 

@@ -20,6 +20,7 @@ from transformers import AutoModel
 from kaggle_rag.models.description import config_of, tokenizer_of
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, show_size
 from kaggle_rag.runtime.files import require_new, whole_folder
+from kaggle_rag.runtime.words import counted
 from training.fetch import INDEX
 
 _SHARD = "5GB"
@@ -160,7 +161,8 @@ def _same_tensors(folder: Path, aside: Path) -> int:
     unwritten = {name: tensor for name, tensor in originals.items() if name not in written}
     lost = [name for name, tensor in unwritten.items() if tensor.data_ptr() not in shared]
     if lost:
-        raise ArtifactError(f"{len(lost)} tensors were not written ({lost[0]})", where=aside)
+        what = f"{counted(len(lost), 'tensor was', 'tensors were')} not written ({lost[0]})"
+        raise ArtifactError(what, where=aside)
     return len(written)
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from kaggle_rag.models.checkpoints import hub_faults
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError, KitError
 from kaggle_rag.runtime.files import made_folder, require_new
+from kaggle_rag.runtime.words import counted
 
 # Read besides the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
 _TEXTS = ("*.json", "*.txt", "*.model", "[0-9]*_*/*.json")
@@ -161,7 +162,7 @@ def _require_complete(folder: Path) -> None:
         shards = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
         if missing := sorted(part for part in shards if not (folder / part).is_file()):
             raise CheckpointError(
-                f"{len(missing)} of {len(shards)} shards are missing ({missing[0]})",
+                f"{len(missing)} of {counted(len(shards), 'shard is', 'shards are')} missing ({missing[0]})",
                 where=folder,
                 expected=f"every *{ending} that {name} lists",
                 cure="rerun the same command with --online",

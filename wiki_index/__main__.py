@@ -18,6 +18,7 @@ from kaggle_rag.runtime.errors import ConfigError, run_program
 from kaggle_rag.runtime.flags import encoders_of
 from kaggle_rag.runtime.program import Command, Program
 from kaggle_rag.runtime.report import show
+from kaggle_rag.runtime.words import counted
 from wiki_index import arguments as arguments_of
 
 _RECALL = 0.98
@@ -52,7 +53,7 @@ def _build(arguments: argparse.Namespace) -> int:
     print(f"{arguments.out}: {outcome}")
     _print_other_kinds(manifest)
     if arguments.limit:
-        print(f"PARTIAL: holds only the first {arguments.limit:,} articles (--limit)", file=sys.stderr)
+        print(f"PARTIAL: only the first {counted(arguments.limit, 'article')} (--limit)", file=sys.stderr)
     return 0
 
 
@@ -172,8 +173,9 @@ def _print_forecast(plan: Plan) -> None:
     f = forecast(plan)
     spread = f" with one worker (Ray has room for {f.workers} now)" if plan.cluster else ""
     print(
-        f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} min "
-        f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
+        f"{counted(f.articles, 'article')}, about {counted(f.passages, 'passage')}; "
+        f"about {f.seconds / 60:.0f} min on {next(iter(plan.encoders.values())).device}{spread}, "
+        f"{show_size(f.disk)} of disk, "
         f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
     )
     require_space(plan.work, f.disk)
@@ -251,8 +253,8 @@ def _check(arguments: argparse.Namespace) -> int:
     manifest = index.manifest
     _load_encoders(index, arguments)
     print(
-        f"{arguments.index}: intact. {manifest.articles:,} articles, {len(index):,} passages "
-        f"({manifest.unit}); checksums, row counts and encoders agree."
+        f"{arguments.index}: intact. {counted(manifest.articles, 'article')}, "
+        f"{counted(len(index), 'passage')} ({manifest.unit}); checksums, row counts and encoders agree."
     )
     for name, dense in index.dense.items():
         card = dense.card
@@ -350,7 +352,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(fitted), indent=2))
         return 0
-    print(f"{fitted.questions:,} questions; on the held-out half:")
+    print(f"{counted(fitted.questions, 'question')}; on the held-out half:")
     for name, (ndcg, recall) in fitted.held_out.items():
         print(f"  {name:20} nDCG@10 {ndcg:.4f}  recall@10 {recall:.4f}")
     print(f"fitted: nDCG@10 {fitted.gain} (95% interval) on that half")

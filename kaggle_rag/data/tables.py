@@ -32,6 +32,7 @@ from kaggle_rag.data.cells import shortest
 from kaggle_rag.data.compressed import COMPRESSED, inner_name
 from kaggle_rag.data.texts import text_lines
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 Row = dict[str, Any]
 Reader = Callable[[Path, Sequence[str] | None], Iterator[Row]]
@@ -148,9 +149,9 @@ def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             where = f"{path}, line {before + reader.line_num}"
             if len(cells) < len(header) or any(cells[len(header) :]):
                 raise InputError(
-                    f"the row has {len(cells)} cells",
+                    f"the row has {counted(len(cells), 'cell')}",
                     where=where,
-                    expected=f"{len(header)} cells: {', '.join(header)}",
+                    expected=f"{counted(len(header), 'cell')}: {', '.join(header)}",
                     cure="put cells that hold commas or line breaks in double quotes",
                 )
             _refuse_nameless(cells, nameless, where)

@@ -27,6 +27,7 @@ from kaggle_rag.rankers.mixing import mixing_of
 from kaggle_rag.rankers.needs import need_in_memory
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
@@ -227,7 +228,7 @@ class TrainedRanker:
             raise self._no_numbers(lost, len(items))
         self.notes = self._notes_of(writer, items)
         if len(again):
-            overflowed = f"{len(again):,} questions overflowed in {self.precision} and were answered in fp32"
+            overflowed = f"{counted(len(again), 'question')} overflowed in {self.precision}: answered in fp32"
             self.notes = [*self.notes, overflowed]
         return softmax(logits, questions.present)
 
@@ -247,7 +248,7 @@ class TrainedRanker:
             raise self._no_numbers(lost, len(items))
         self.notes = self._notes_of(writer, items)
         if lost:
-            overflowed = f"{lost:,} questions overflowed in {self.precision} and are left to other rankers"
+            overflowed = f"{counted(lost, 'question')} overflowed in {self.precision}: left to other rankers"
             self.notes = [*self.notes, overflowed]
         table = np.full(questions.present.shape, np.nan, np.float32)
         table[answered] = softmax(logits[answered], questions.present[answered])
@@ -271,7 +272,7 @@ class TrainedRanker:
 
     def _no_numbers(self, lost: int, count: int) -> CheckpointError:
         return CheckpointError(
-            f"the answers to {lost:,} of {count:,} questions are not numbers",
+            f"the answers to {lost:,} of {counted(count, 'question')} are not numbers",
             where=self.folder,
             cure="some of its weights are not numbers: copy the folder again, or retrain it",
         )
@@ -289,14 +290,15 @@ class TrainedRanker:
         widest = 1 + max(item.places[-1] for item in items)
         if self.card.form == "letters" and 0 < self.card.options < widest:
             notes.append(
-                f"{self.folder.name} was trained on questions of at most {self.card.options} options, and is "
+                f"{self.folder.name} was trained on questions of at most "
+                f"{counted(self.card.options, 'option')}, and is "
                 f"asked some of {widest}: their further letters were never an answer"
             )
         if self._unpacked:
             notes.append(f"{self.folder.name} reads each option in a separate row: {self._unpacked}")
         if writer.shortened:
             notes.append(
-                f"{writer.shortened:,} rows lost words of the question: "
+                f"{counted(writer.shortened, 'row')} lost words of the question: "
                 f"max_tokens {self.max_tokens} is too low"
             )
         if self.bare and not self.template:

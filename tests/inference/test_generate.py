@@ -175,7 +175,7 @@ def test_a_multiple_choice_file_is_answered_in_words(model, tmp_path, run):
     template = 'generate.template={first: "{context} {prompt} {options} Answer:"}'
     assert run(*generate(questions, model, out, "--set", template))[0] == 0
     code, text, _ = run("score-answers", out, questions)
-    assert code == 0 and "1 questions" in text
+    assert code == 0 and text.startswith("1 question\n")
 
 
 def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run):
@@ -185,7 +185,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run
         "generate", "--questions", bare, "--out", tmp_path / "a.csv", "--model", encoder
     )  # fmt: skip
     assert code == 2 and "3 things must be fixed" in err
-    for told in ("wrong extension", "1 of 1 questions have no context", "cannot generate"):
+    for told in ("wrong extension", "1 of 1 question has no context", "cannot generate"):
         assert told in err
     code, _, err = run("generate", "--questions", bare, "--model", model)
     assert code == 2 and "not given: out" in err
@@ -244,8 +244,8 @@ def test_a_check_tells_every_fault_and_no_consequence_of_one(more, told, questio
     ("answers", "golds", "told"),
     [
         ([{"id": 0, "answer": "x"}], [None], "no question has a right answer"),
-        ([{"id": 7, "answer": "x"}], ["x"], "1 of 1 questions have no answer here, and 1 answers are"),
-        ([{"id": 0, "answer": "x"}, {"id": 1, "answer": "x"}], ["x"], "0 of 1 questions"),
+        ([{"id": 7, "answer": "x"}], ["x"], "1 of 1 question has no answer here, and 1 answer is"),
+        ([{"id": 0, "answer": "x"}, {"id": 1, "answer": "x"}], ["x"], "0 of 1 question has"),
         ([{"id": 0, "answer": "x"}, {"id": "0", "answer": "y"}], ["x"], "appears in two rows"),
         ([{"id": 0, "said": "x"}], ["x"], "column 'answer' is missing"),
     ],

@@ -15,6 +15,7 @@ from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.evaluation.duplicates import find_shared
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import require_new, whole_file
+from kaggle_rag.runtime.words import counted
 from training.loop.checks import require_distinct
 from training.rankers.dataset import RankerDataset
 
@@ -114,7 +115,7 @@ def _require_fitting(sets: Sequence[QuestionSet], contexts_out: Path | None) -> 
     given = [each for each in sets if each.contexts]
     if (given and len(given) < len(sets)) or bool(given) != bool(contexts_out):
         raise ConfigError(
-            f"{len(given)} contexts files for {len(sets)} sets", where="--contexts",
+            f"{counted(len(given), 'contexts file')} for {counted(len(sets), 'set')}", where="--contexts",
             expected="one for each set, in their order, and --contexts-out; or none",
         )  # fmt: skip
 

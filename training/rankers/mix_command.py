@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.flags import note_idle
+from kaggle_rag.runtime.words import counted
 
 EXAMPLES = """\
 examples:
@@ -49,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
             expected="0 or more, and at least a question of each set",
         )  # fmt: skip
     if contexts and len(contexts) != len(sets):
-        raise ConfigError(f"{len(contexts)} contexts files for {len(sets)} sets", where="--contexts")
+        raise ConfigError(
+            f"{counted(len(contexts), 'contexts file')} for {counted(len(sets), 'set')}", where="--contexts"
+        )
     if arguments.most is None:
         note_idle(arguments, ("temperature", "seed"), "without --most: every question is taken")
     pairs = [QuestionSet(path, contexts[n] if contexts else None) for n, path in enumerate(sets)]

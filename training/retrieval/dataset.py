@@ -13,6 +13,7 @@ from kaggle_rag.evaluation import learnt
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import all_counted, counted
 from kaggle_rag.text.normalise import same
 from training.retrieval.columns import rows_of
 from training.retrieval.corpus import PassagePool, encode_queries, open_corpus
@@ -181,20 +182,20 @@ def _evaluation(
 def _require_enough(
     settings: RetrieverSettings | RerankerSettings, examples: Sequence[Example], notes: dict[str, int]
 ) -> None:
-    counts = ", ".join(f"{count:,} {name}" for name, count in notes.items())
+    counts = all_counted(notes)
     kind = _loss(settings)
     rows = len(rows_of(kind.rows, examples)["query"]) if examples else 0
     if rows < settings.batch:
         raise InputError(
-            f"{rows:,} examples do not fill a batch of {settings.batch} ({counts})",
+            f"{counted(rows, 'example does', 'examples do')} not fill a batch of {settings.batch} ({counts})",
             where=settings.questions,
             cure=_more(settings, notes),
         )
     distinct = len({same(example.positive) for example in examples})
     if kind.distinct and distinct < settings.batch:
         raise InputError(
-            f"{distinct:,} distinct positives do not fill a batch of {settings.batch}, which may contain "
-            f"each only once ({counts})",
+            f"{counted(distinct, 'distinct positive does', 'distinct positives do')} not fill a batch of "
+            f"{settings.batch}, which may contain each only once ({counts})",
             where=settings.questions,
             cure="use a smaller --batch, or another --loss",
         )

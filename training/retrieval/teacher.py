@@ -14,6 +14,7 @@ from kaggle_rag.data.tables import READERS, read_rows
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, Scores
 from kaggle_rag.runtime.console import bar, say
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 from kaggle_rag.text.normalise import same
 from training.retrieval.columns import Labels, pairs_of
 from training.retrieval.mining import Example
@@ -58,8 +59,8 @@ def _of_table(path: Path, examples: Sequence[Example]) -> Labels:
     distinct = len({pair for _, pair in pairs})
     if len(labels) < distinct:
         say(
-            f"note: {path} has scores of {len(labels):,} of {distinct:,} pairs of a query and a passage; the "
-            "others are learnt as right or wrong"
+            f"note: {path} has scores of {len(labels):,} of {counted(distinct, 'pair')} of a query and a "
+            "passage; the others are learnt as right or wrong"
         )
     return labels
 
@@ -73,16 +74,16 @@ def _no_match(
     if not known:
         has, key = next(iter(scored), ("none", ""))[0], next(iter(asked), "none")
         return InputError(
-            f"none of its {len({key for key, _ in scored}):,} ids (such as {has!r}) is among the ids of the "
-            f"{len(asked):,} questions to train on (such as {key!r})", where=path,
+            f"none of its {counted(len({key for key, _ in scored}), 'id')} (such as {has!r}) is among the "
+            f"ids of the {counted(len(asked), 'question')} to train on (such as {key!r})", where=path,
             expected="the ids of QUESTIONS", cure="use a table that was made of this questions file",
         )  # fmt: skip
     own = next(text for key, text in scored if key in known)
     read = next(pair[1] for key, pair in pairs if key in known)
     return InputError(
-        f"it scores {len(known):,} of the {len(asked):,} questions to train on, but none of the passages "
-        f"that they are trained with: it has {_start(own)!r}, training has {_start(read)!r}", where=path,
-        expected="the texts of the passages themselves",
+        f"it scores {len(known):,} of the {counted(len(asked), 'question')} to train on, but none of "
+        f"the passages that they are trained with: it has {_start(own)!r}, training has {_start(read)!r}",
+        where=path, expected="the texts of the passages themselves",
         cure="search the passages that were scored (passages or index), or give the table as --supported "
         "instead of --teacher",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_rag.runtime.console import duration
+from kaggle_rag.runtime.words import counted
 from training.selection.pool import Disagreement, Pool, Rows, Sifted
 from training.selection.rules import Choice
 
@@ -89,7 +90,8 @@ class SelectionReport:
             lines.append(f"{self.budget:,} selected, {self.by} from {low:.3f} to {high:.3f}")
         if self.choice and self.specifications:
             lines.append(
-                f"{self.covered():,} of {len(self.specifications):,} specifications chose at least one"
+                f"{self.covered():,} of {counted(len(self.specifications), 'specification')} chose at "
+                "least one"
             )
         for name, found in self.disagreements().items():
             if found:

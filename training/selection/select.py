@@ -22,6 +22,7 @@ from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.runtime.files import existing_part, require_new, whole_file
+from kaggle_rag.runtime.words import counted
 from training.selection.pool import Pool, Rows, Sifted, sift
 from training.selection.report import SelectionReport
 from training.selection.rules import RULES, Choice, Ranking
@@ -133,7 +134,8 @@ def _budget(settings: SelectionSettings, left: int) -> int:
     budget = settings.budget_of(left)
     if budget > left:
         raise InputError(
-            f"the budget is {budget:,}, and {left:,} questions may be selected", where=settings.pool[0],
+            f"the budget is {budget:,}, and {counted(left, 'question')} may be selected",
+            where=settings.pool[0],
             expected="a pool of more questions than the budget, without near-duplicates and excluded ones",
             cure="add a table, or lower --budget",
         )  # fmt: skip
@@ -157,7 +159,7 @@ def choose(
         choice = RULES[settings.how](Ranking(hits, search, len(rows), budget, settings.seed))
     if len(choice.rows) < budget:
         raise InputError(
-            f"the budget is {budget:,}, and the specifications match {len(choice.rows):,} questions",
+            f"the budget is {budget:,}, and the specifications match {counted(len(choice.rows), 'question')}",
             where=settings.pool[0], expected="a budget that they can fill",
             cure=f"lower --budget or --least ({settings.least}), or add specifications",
         )  # fmt: skip
@@ -201,7 +203,10 @@ def _require_told(found: Dynamics, region: str, path: Path) -> None:
     """Say how many questions a map lacks; raise ``InputError`` where it cannot tell ambiguous ones."""
     known = found.epochs > 0
     if lacking := int((~known).sum()):
-        say(f"note: {lacking:,} of {len(known):,} questions are not in the data map, and cannot be selected")
+        say(
+            f"note: {lacking:,} of {counted(len(known), 'question is', 'questions are')} not in the data "
+            "map, and cannot be selected"
+        )
     if region == "ambiguous" and not (found.variability[known] > 0).any():
         raise InputError(
             "this data map has seen no question change", where=path, expected="a training of several epochs",

@@ -90,7 +90,7 @@ def test_a_draw_depends_on_the_seed_alone(sets, tmp_path, monkeypatch):
     "change, message",
     [
         (lambda words, folder: words[:1] * 2 + words[2:], "two sets are called 'first'"),
-        (lambda words, folder: [*words, "--contexts", words[0]], "1 contexts files for 2 sets"),
+        (lambda words, folder: [*words, "--contexts", words[0]], "1 contexts file for 2 sets"),
         (lambda words, folder: [*words, "--most", "1"], "at least a question of each set"),
         (lambda words, folder: [*words, "--temperature", "-1"], "out of range"),
         (lambda words, folder: [*words, "--contexts-out", folder / "c.parquet"], "0 contexts files for"),
