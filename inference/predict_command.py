@@ -24,7 +24,7 @@ A killed run resumes, with Ray or without."""
 
 def flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``predict``."""
-    solution_flags(parser, out="the folder to write, such as teacher.predictions")
+    solution_flags(parser, index=False, out="the folder to write, such as teacher.predictions")
     parser.add_argument("--contexts-file", help="the contexts.parquet of these questions")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
     cluster_flags(parser, "answer")

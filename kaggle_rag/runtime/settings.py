@@ -236,7 +236,10 @@ def _set(values: dict[str, Any], change: str) -> None:
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {change!r}: the value is not YAML") from error
+        raise ConfigError(
+            f"--set {change!r}: the value is not YAML", expected=f"a text with : {{ }} [ ] or # in quotes, "
+            f"inside those of the shell: --set '{key}=\"...\"'",
+        ) from error
 
 
 def _merged(faults: Sequence[tuple[str, str, str]]) -> list[str]:

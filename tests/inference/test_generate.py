@@ -178,6 +178,25 @@ def test_a_multiple_choice_file_is_answered_in_words(model, tmp_path, run):
     assert code == 0 and text.startswith("1 question\n")
 
 
+def test_a_template_on_the_command_line_is_that_of_a_file(questions, model, tmp_path, run):
+    text = "{context}\n\nQ: {prompt} #1\nA:"
+    (tmp_path / "s.yaml").write_text(json.dumps({"generate": {"template": {"first": text}}}))
+    for name, more in [
+        ("file", ["--config", tmp_path / "s.yaml"]),
+        ("flag", ["--template", text.replace("\n", "\\n")]),
+        ("lines", ["--template", text]),
+        ("set", ["--set", f"generate.template.first={json.dumps(text)}"]),
+    ]:
+        code, _, err = run(*generate(questions, model, tmp_path / f"{name}.jsonl", "--limit", "3", *more))
+        assert code == 0, err
+    made = {(tmp_path / f"{name}.jsonl").read_bytes() for name in ("file", "flag", "lines", "set")}
+    assert len(made) == 1
+    for bare, said in [(text, "the value is not YAML"), ("{prompt}", "template.first: not a text")]:
+        change = f"generate.template.first={bare}"
+        code, _, err = run(*generate(questions, model, tmp_path / "a.jsonl", "--set", change))
+        assert code == 2 and said in err and "in quotes" in err and '="..."' in err
+
+
 def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run):
     bare = write_rows(tmp_path / "q.jsonl", [{"id": 1, "prompt": "birch ?"}])
     encoder = backbone("bert", tmp_path / "bert")

@@ -166,7 +166,8 @@ def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
 def test_a_check_and_a_refused_run_leave_nothing_on_disk(
     stage, name, more, code, facts_index, questions, tmp_path, monkeypatch, capsys
 ):
-    flags = ["--questions", questions, "--index", facts_index, "--out", tmp_path / "new/folder" / name]
+    flags = ["--questions", questions, "--out", tmp_path / "new/folder" / name]
+    flags += ["--index", facts_index] if stage != "predict" else []
     before = sorted(tmp_path.rglob("*"))
     assert call(stage, *flags, *more, monkeypatch=monkeypatch) == code, capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
