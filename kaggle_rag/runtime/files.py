@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from kaggle_rag.runtime.errors import ArtifactError, InputError, LimitError, show_size
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, LimitError, show_size
 
 _BLOCK = 1 << 20
 
@@ -118,6 +118,15 @@ def require_new(path: Path, what: str = "OUT") -> None:
     if path.exists():
         raise ArtifactError(f"{what} already exists", where=path, cure="choose another name, or remove it")
     require_writable(path.parent)
+
+
+def require_apart(*paths: Path | None) -> None:
+    """Raise ``ConfigError`` if two of the outputs are one file, however their paths are spelt."""
+    told: set[Path] = set()
+    for path in filter(None, paths):
+        if path.resolve() in told:
+            raise ConfigError("two files of one name would be written", where=path, cure="choose another")
+        told.add(path.resolve())
 
 
 def require_writable(folder: Path) -> None:

@@ -58,6 +58,13 @@ def count_of(what: str) -> Callable[[str], int]:
     return count
 
 
+def seed_number(text: str) -> int:
+    """The type of a flag that takes a seed: 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed, a whole number of 0 or more")
+    return int(text)
+
+
 def note_idle(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """Say on standard error which of these flags were given, though they have no effect: ``why``."""
     for name in names:

@@ -14,7 +14,7 @@ from kaggle_rag.data.contexts import OWN, Context, QuestionContexts, write_conte
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.evaluation.duplicates import find_shared
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.files import require_new, whole_file
+from kaggle_rag.runtime.files import require_apart, require_new, whole_file
 from kaggle_rag.runtime.words import counted
 from training.loop.checks import require_distinct
 from training.rankers.dataset import RankerDataset
@@ -66,7 +66,10 @@ def mix_sets(
     ArtifactError : an output exists.
     """
     _require_fitting(sets, contexts_out)
-    for path in (out, contexts_out):
+    require_apart(out, contexts_out)
+    for path, ending in ((out, ".csv"), (contexts_out, ".parquet")):
+        if path and path.suffix != ending:
+            raise ConfigError(f"cannot be written as {path.suffix!r}", where=path, expected=ending)
         if path:
             require_new(path, "a file")
     read = [RankerDataset.read(*each) for each in sets]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.flags import note_idle
+from kaggle_rag.runtime.flags import note_idle, seed_number
 from kaggle_rag.runtime.words import counted
 
 EXAMPLES = """\
@@ -37,7 +37,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--exclude", type=Path, nargs="+", default=[], metavar="FILE",
         help="question files whose near-duplicates are left out",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the draw (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:

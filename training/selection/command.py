@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.runtime.flags import count_of, note_idle
+from kaggle_rag.runtime.flags import count_of, note_idle, seed_number
 from kaggle_rag.runtime.report import show
 
 EXAMPLES = """\
@@ -83,7 +83,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the selected questions with contradicted labels: .csv",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the turns and of random draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="of the turns and of random draws (default: 0)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="report what would be left; write nothing")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

@@ -42,7 +42,7 @@ class SelectionReport:
 
     def covered(self) -> int:
         """How many specifications chose a question."""
-        return len(np.unique(self.choice.specification)) if self.choice and self.specifications else 0
+        return len({*self.choice.specification.tolist()} - {-1}) if self.choice else 0
 
     def disagreements(self) -> dict[str, tuple[Disagreement, ...]]:
         return {
@@ -52,7 +52,8 @@ class SelectionReport:
 
     def as_json(self) -> dict[str, Any]:
         left, chosen = self.pool.counts(self.sifted.rows), self.pool.counts(self.rows)
-        scores = self.choice.scores if self.choice else ()
+        # What was drawn at random has none.
+        scores = self.choice.scores[~np.isnan(self.choice.scores)] if self.choice else ()
         return {
             "sets": {
                 name: {"questions": size, "left": left[name], "selected": chosen[name]}
@@ -88,7 +89,9 @@ class SelectionReport:
         elif told["scores"]:
             low, high = told["scores"]
             lines.append(f"{self.budget:,} selected, {self.by} from {low:.3f} to {high:.3f}")
-        if self.choice and self.specifications:
+        elif self.choice:
+            lines.append(f"{self.budget:,} selected, at random")
+        if self.covered():
             lines.append(
                 f"{self.covered():,} of {counted(len(self.specifications), 'specification')} chose at "
                 "least one"

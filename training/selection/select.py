@@ -21,7 +21,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, InputError
-from kaggle_rag.runtime.files import existing_part, require_new, whole_file
+from kaggle_rag.runtime.files import existing_part, require_apart, require_new, whole_file
 from kaggle_rag.runtime.words import counted
 from training.selection.pool import Pool, Rows, Sifted, sift
 from training.selection.report import SelectionReport
@@ -86,10 +86,7 @@ class SelectionSettings:
                 raise ConfigError(f"cannot write a table as {path.suffix!r}", where=path, expected=".csv")
         if not math.isfinite(self.least):
             raise ConfigError(f"not a number: {self.least}", where="--least", expected="a score such as 0.3")
-        if self.suspects and self.suspects.absolute() in (self.out.absolute(), self.why.absolute()):
-            raise ConfigError(
-                "two files of one name", where=f"--suspects {self.suspects}", cure="choose another"
-            )
+        require_apart(self.out, self.why, self.suspects)
         for path in (self.out, self.why, self.suspects):
             if path:
                 require_new(path, "a file")

@@ -96,6 +96,7 @@ def test_a_draw_depends_on_the_seed_alone(sets, tmp_path, monkeypatch):
         (lambda words, folder: [*words, "--contexts-out", folder / "c.parquet"], "0 contexts files for"),
         (lambda words, folder: [folder / "no.csv", *words], "no such file"),
         (lambda words, folder: [*words[:-1], words[0]], "a file already exists"),
+        (lambda words, folder: [*words[:-1], folder / "all.txt"], "cannot be written as '.txt'"),
     ],
 )
 def test_what_does_not_fit_is_one_message_and_nothing_is_written(
