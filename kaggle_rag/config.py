@@ -190,7 +190,9 @@ class GenerationSettings(Section):
     )  # fmt: skip
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stop: tuple[str, ...] = Field((), description="texts that end an answer, and are no part of it")
-    beams: int = Field(1, ge=1, description="beams of a beam search (1: the most likely token each time)")
+    beams: int = Field(
+        1, ge=1, le=1000, description="beams of a beam search (1: the most likely token each time)"
+    )
     temperature: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="sample at this temperature (0: do not sample)"
     )

@@ -112,7 +112,8 @@ def _trainable(dataset: RankerDataset, exclude: Sequence[Path]) -> Mask:
     trainable = np.ones(len(dataset), dtype=bool)
     for path in exclude:
         shared = sorted({pair.left for pair in find_shared(dataset.questions, Questions.read(path))})
-        say(f"{path}: {counted(len(shared), 'near-duplicate')} of its rows not trained on")
+        alike = counted(len(shared), "question is a near-duplicate", "questions are near-duplicates")
+        say(f"{path}: {alike} of its rows, and not trained on")
         trainable[shared] = False
     if dataset.weights is not None:
         trainable &= dataset.weights > 0

@@ -328,7 +328,7 @@ def bad(tmp_path, name, change):
         ("column", dict, {"positive": "gold"}, "column 'gold' is missing"),
         ("empty", lambda row: row | {"fact": " "}, {}, "row 1, column fact: the positive is empty"),
         ("few", dict, {"batch": 500}, "192 examples do not fill a batch of 500"),
-        ("same", lambda row: row | {"fact": "amber"}, {}, "1 distinct positives do not fill a batch"),
+        ("same", lambda row: row | {"fact": "amber"}, {}, "1 distinct positive does not fill a batch"),
     ],
 )  # fmt: skip
 def test_bad_questions_get_one_clear_message(name, change, settings, message, data, tmp_path):
