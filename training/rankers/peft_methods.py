@@ -116,12 +116,14 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
         model = prepare(model, use_gradient_checkpointing=False)
     try:
         adapted = peft.get_peft_model(model, config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        # torch raises RuntimeError for a size that is negative, or that no memory holds.
+        line = str(error).splitlines()[0]
+        modules = "target_modules from " + ", ".join(_linear_names(model))
         raise ConfigError(
-            f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
-            where="peft.options",
-            expected="target_modules from " + ", ".join(_linear_names(model)),
-        ) from error
+            f"{name} does not fit this backbone: {line}", where="peft.options",
+            expected=modules if "module" in line.lower() else "",
+        ) from error  # fmt: skip
     _require_heads_learn(adapted, backbone, name)
     return adapted
 
