@@ -22,6 +22,7 @@ from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.cluster import Cluster
 from kaggle_rag.runtime.console import Bar, overall
 from kaggle_rag.runtime.faults import Gathered
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.runtime.crew import Crew
@@ -108,7 +109,7 @@ class _Answering:
         """Answer what is missing, and write the ranker's file."""
         count, made_by = len(self.store.questions), made_by_of(self.settings, self.solution, 0)
         if np.isfinite(self.store.load(self.name, made_by)).all():
-            stage.note = f"{self.name}: all {count:,} answers were there already"
+            stage.note = f"{self.name}: all {counted(count, 'answer was', 'answers were')} there already"
             return
         unread = make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
         size = _READ_ONCE_BATCH if is_read_once(unread) else _BATCH

@@ -12,11 +12,15 @@ _FLAGS = ("questions", "index", "contexts_file", "out", "encoder", "encoders", "
 
 
 def solution_flags(
-    parser: argparse.ArgumentParser, *, files: bool = True, out: str = "the file to write"
+    parser: argparse.ArgumentParser, *, files: bool = True, index: bool = True, out: str = "the file to write"
 ) -> None:
-    """Add the flags of `Solution`; ``files``: those of its questions and of ``out`` that is written too."""
+    """Add the flags of `Solution`; ``files``: those of its questions and of ``out`` that is written too.
+
+    Without ``index`` there is no flag of the index, for a command that searches none.
+    """
     parser.add_argument("--config", metavar="YAML", help="solution.yaml; flags override it")
-    parser.add_argument("--index", help="folder written by python -m wiki_index build")
+    if index:
+        parser.add_argument("--index", help="folder written by python -m wiki_index build")
     parser.add_argument("--encoder", action="append", metavar="FOLDER", help=ENCODER_HELP)
     parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
     parser.add_argument("--ram", metavar="SIZE", help="refuse a stage that would need more, e.g. 13GB")

@@ -15,6 +15,7 @@ from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.submission import TOP, is_submission, top_letters, write_submission
 from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.words import counted
 
 # Beyond it, sums of weighted probabilities lose the small weights.
 _MOST = 1e6
@@ -42,7 +43,7 @@ class BlendReport:
             f"{run}: weight {weight:g}, {', '.join(names)}; answered {answered:,} of {self.questions:,}"
             for run, names, weight, answered in self.runs
         ]
-        return "\n".join([*lines, f"{self.out}: {self.questions:,} predictions"])
+        return "\n".join([*lines, f"{self.out}: {counted(self.questions, 'prediction')}"])
 
 
 def blend_runs(
@@ -65,7 +66,8 @@ def blend_runs(
     weights = list(weights or [1.0] * len(runs))
     if len(weights) != len(runs):
         raise ConfigError(
-            f"{len(weights)} weights for {len(runs)} runs", where="--weights", expected="one for each run"
+            f"{counted(len(weights), 'weight')} for {counted(len(runs), 'run')}", where="--weights",
+            expected="one for each run",
         )
     if not all(0 <= weight <= _MOST for weight in weights) or not any(weights):
         told = ", ".join(f"{weight:g}" for weight in weights)
@@ -127,7 +129,8 @@ def _aligned(
     rows = {mark: row for row, mark in enumerate(other.marks)}
     if missing := [key for key, mark in zip(first.ids, first.marks) if mark not in rows]:
         raise InputError(
-            f"{len(missing):,} questions of the first run are not in it, such as {missing[0]!r}", where=run,
+            f"{counted(len(missing), 'question')} of the first run {'is' if len(missing) == 1 else 'are'} "
+            f"not in it, such as {missing[0]!r}", where=run,
             expected="runs on the same questions, identified by prompt and options",
         )  # fmt: skip
     order = [rows[mark] for mark in first.marks]

@@ -22,15 +22,17 @@ from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space
 from kaggle_rag.runtime.limits import Need, require
+from kaggle_rag.runtime.settings import at_fault
+from kaggle_rag.runtime.words import counted
 
 # Bytes on disk: of a token of a context, with the evidence it came from; of a ranker's answer to a question
 # of 26 options.
 _BYTES_A_TOKEN, _BYTES_A_PREDICTION = 30, 26 * 4
 
 
-def given(solution: Solution, *keys: str) -> None:
-    """Raise ``ConfigError`` unless every key is set."""
-    if missing := [key for key in keys if getattr(solution, key) is None]:
+def given(solution: Solution, *keys: str, faults: Sequence[KitError] = ()) -> None:
+    """Raise ``ConfigError`` unless every key is set, or is a fault already."""
+    if missing := [key for key in keys if getattr(solution, key) is None and not at_fault(faults, key)]:
         raise ConfigError(
             "not given: " + ", ".join(missing),
             expected=", ".join(f"--{key}" for key in missing) + " or the same keys in solution.yaml",
@@ -64,7 +66,7 @@ def check_contexts(
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "index", "out")
+        given(solution, "questions", "index", "out", faults=faults)
     if solution.out:
         with gathered.check():
             check_out(solution, {".parquet"})
@@ -113,9 +115,9 @@ def check_submit(
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "out")
+        given(solution, "questions", "out", faults=faults)
     with gathered.check():
-        _check_source(solution, without_contexts)
+        _check_source(solution, without_contexts, faults)
     if solution.out:
         with gathered.check():
             check_out(solution, {".csv"}, [sample] if sample else [])
@@ -152,8 +154,8 @@ def check_predict(
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "out")
-    if not without_contexts and solution.contexts_file is None:
+        given(solution, "questions", "out", faults=faults)
+    if not (without_contexts or solution.contexts_file or at_fault(faults, "contexts_file")):
         gathered.faults.append(
             ConfigError(
                 "nothing to answer from", expected="--contexts-file, or --without-contexts",
@@ -200,7 +202,7 @@ def check_ask(solution: Solution, faults: Sequence[KitError] = ()) -> None:
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "index")
+        given(solution, "index", faults=faults)
     check_models(gathered, solution, search=True, encodes=True)
     _check_ram(gathered, solution, search=True)
     check_rankers(gathered, solution)
@@ -234,7 +236,8 @@ def fitting_stack(solution: Solution) -> Stack:
     stack = Stack.load(solution.stack)
     if len(stack.rankers) != len(solution.rankers):
         raise ConfigError(
-            f"this stack combines {len(stack.rankers)} rankers, the settings name {len(solution.rankers)}",
+            f"this stack combines {counted(len(stack.rankers), 'ranker')}, the settings name "
+            f"{len(solution.rankers)}",
             where=solution.stack,
             expected="the cross-validated rankers, in this order: " + ", ".join(stack.rankers),
         )
@@ -251,8 +254,9 @@ def active_rankers(solution: Solution) -> list[RankerSettings]:
     return [each for each in solution.rankers if each.weight or solution.stack]
 
 
-def _check_source(solution: Solution, without_contexts: bool) -> None:
-    if not without_contexts and solution.contexts_file is None and solution.index is None:
+def _check_source(solution: Solution, without_contexts: bool, faults: Sequence[KitError]) -> None:
+    sources = ("contexts_file", "index")
+    if not without_contexts and not any(getattr(solution, key) or at_fault(faults, key) for key in sources):
         raise ConfigError(
             "nothing to answer from", expected="--index, --contexts-file, or --without-contexts"
         )
@@ -262,7 +266,7 @@ def _require_same_ids(questions: Questions, sample: Path) -> None:
     expected, ids = set(read_ids(sample)), {id_text(key) for key in questions.ids}
     if expected != ids:
         raise InputError(
-            f"{len(ids - expected)} questions are not in the sample submission, "
+            f"{counted(len(ids - expected), 'question is', 'questions are')} not in the sample submission, "
             f"{len(expected - ids)} of its ids are not in the questions",
             where=sample,
             expected="the same ids",

@@ -25,6 +25,8 @@ from kaggle_rag.runtime.errors import ConfigError, KitError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
 from kaggle_rag.runtime.limits import require, stage
+from kaggle_rag.runtime.settings import at_fault
+from kaggle_rag.runtime.words import counted
 
 # What does not change an answer.
 _IRRELEVANT = {"batch_tokens", "model"}
@@ -53,7 +55,7 @@ class Ready(NamedTuple):
         """What will be asked, in words."""
         lengths = sorted(len(prompt.ids) for prompt in self.prompts)
         return (
-            f"{len(lengths):,} prompts of {lengths[0]:,} to {lengths[-1]:,} tokens "
+            f"{counted(len(lengths), 'prompt')} of {lengths[0]:,} to {lengths[-1]:,} tokens "
             f"(median {lengths[len(lengths) // 2]:,}, at most {self.generator.max_tokens:,})"
         )
 
@@ -63,9 +65,9 @@ def check(solution: Solution, *, without_contexts: bool = False, faults: Sequenc
     gathered = Gathered()
     gathered.faults += faults
     with gathered.check():
-        given(solution, "questions", "out")
+        given(solution, "questions", "out", faults=faults)
     with gathered.check():
-        if solution.generate.model is None:
+        if solution.generate.model is None and not at_fault(faults, "generate.model"):
             raise ConfigError("no model is given", expected="--model FOLDER, or generate.model")
     if solution.out:
         with gathered.check():
@@ -136,7 +138,8 @@ def _inputs(solution: Solution, *, without_contexts: bool) -> Inputs:
         return Inputs(questions, [*read_contexts(solution.contexts_file, questions)], left_out)
     if bare := sum(context is None for context in questions.contexts):
         raise ConfigError(
-            f"{bare:,} of {len(questions):,} questions have no context", where=solution.questions,
+            f"{bare:,} of {counted(len(questions), 'question has', 'questions have')} no context",
+            where=solution.questions,
             expected="--contexts-file, questions with a context, or --without-contexts",
             cure="find them: python -m inference contexts --questions Q --index I --out C"
             + ("" if questions.width else " --open"),
@@ -184,9 +187,12 @@ def _tell(out: Path, asked: int, left_out: int) -> None:
     """How the answers ended, and whether some are missing."""
     ended = Counter(answer.ended for answer in AnswersFile.read(out).answers)
     if long := ended["length"]:
-        say(f"note: {long:,} of {asked:,} answers were cut at max_new_tokens: raise it, or give a stop text")
+        say(
+            f"note: {long:,} of {counted(asked, 'answer was', 'answers were')} cut at max_new_tokens: "
+            "raise it, or give a stop text"
+        )
     if left_out:
         print(
-            f"PARTIAL: {out} answers only the first {asked:,} of {asked + left_out:,} questions",
+            f"PARTIAL: {out} answers only the first {asked:,} of {counted(asked + left_out, 'question')}",
             file=sys.stderr,
         )

@@ -18,6 +18,7 @@ examples:
   python -m inference generate --questions dev-v2.0.json --model flan-t5-base/ --max-new-tokens 16 \\
       --out squad.parquet
   python -m inference generate --config solution.yaml --stop '\\n' --beams 4 --check
+  python -m inference generate --config solution.yaml --template '{context}\\n\\nQ: {prompt}\\nA:' --check
 
 QUESTIONS is a .csv, .parquet or .jsonl file with id and prompt (and options, if it has them), a SQuAD .json,
 or Natural Questions as .jsonl. docs/open-answers.md documents the settings of generate."""
@@ -51,11 +52,17 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
         "--stop", action="append", default=[], metavar="TEXT",
         help="a text that ends an answer; \\n is a line break; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--template", metavar="TEXT",
+        help="the prompt, with {context}, {prompt} and, of questions with options, {options}; \\n is a line "
+        "break",
+    )  # fmt: skip
     parser.add_argument("--chat", action="store_true", help="ask by the tokenizer's chat template")
     parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, e.g. generate.template"
-    )
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting, e.g. generate.load_in_4bit=true",
+    )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="report every fault; answer nothing")
     parser.set_defaults(encoder=None, ram=None)
 
@@ -107,9 +114,15 @@ def _changes(arguments: argparse.Namespace) -> list[str]:
     given: dict[str, Any] = {name: getattr(arguments, name) for name in _SETTINGS}
     changes = [f"generate.{name}={value}" for name, value in given.items() if value is not None]
     if arguments.stop:
-        texts = [text.replace("\\n", "\n") for text in arguments.stop]
-        changes.append(f"generate.stop={json.dumps(texts)}")
+        changes.append(f"generate.stop={json.dumps([_text(each) for each in arguments.stop])}")
+    if arguments.template is not None:
+        changes.append(f"generate.template={json.dumps({'first': _text(arguments.template)})}")
     return [*changes, "generate.chat=true"] if arguments.chat else changes
+
+
+def _text(word: str) -> str:
+    """A word of the command line as text: no shell writes a line break into one easily."""
+    return word.replace("\\n", "\n")
 
 
 def _flag(name: str) -> str:

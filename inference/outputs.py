@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kaggle_rag.data.submission import is_submission
 from kaggle_rag.data.tables import READERS
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.files import require_writable
 
 
 def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()) -> None:
@@ -31,7 +31,7 @@ def check_out(solution: Solution, endings: set[str], inputs: Sequence[Path] = ()
         raise ConfigError("this is inside the index", where=out, cure="choose another --out")
     if out.exists() and not out.is_file():
         raise ConfigError("not a file that could be written", where=out, cure="choose another --out")
-    _require_writable(out.parent)
+    require_writable(out.parent)
 
 
 def check_out_folder(out: Path) -> None:
@@ -43,7 +43,7 @@ def check_out_folder(out: Path) -> None:
         )  # fmt: skip
     if out.exists() and not out.is_dir():
         raise ConfigError("a file exists where a folder is needed", where=out, cure="choose another --out")
-    _require_writable(out if out.exists() else out.parent)
+    require_writable(out if out.exists() else out.parent)
 
 
 def refuse_other_file(out: Path) -> None:
@@ -52,15 +52,3 @@ def refuse_other_file(out: Path) -> None:
         raise InputError(
             "a file that is not a submission already exists", where=out, cure="choose another --out"
         )
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        # The system would name the temporary file.
-        error.filename = str(folder)
-        raise InputError(
-            f"cannot write here ({error.strerror})", where=folder, cure="choose another --out"
-        ) from error

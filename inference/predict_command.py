@@ -6,6 +6,7 @@ import argparse
 
 from inference.arguments import note_unused, solution_flags, solution_of
 from kaggle_rag.runtime.cluster import cluster_flags, cluster_of
+from kaggle_rag.runtime.words import counted
 
 EXAMPLES = """\
 examples:
@@ -23,7 +24,7 @@ A killed run resumes, with Ray or without."""
 
 def flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``predict``."""
-    solution_flags(parser, out="the folder to write, such as teacher.predictions")
+    solution_flags(parser, index=False, out="the folder to write, such as teacher.predictions")
     parser.add_argument("--contexts-file", help="the contexts.parquet of these questions")
     parser.add_argument("--without-contexts", action="store_true", help="answer from the question text alone")
     cluster_flags(parser, "answer")
@@ -40,5 +41,5 @@ def run(arguments: argparse.Namespace) -> int:
     from inference.answering import predictions_to_folder
 
     predictions_to_folder(solution, inputs, without_contexts=blind, cluster=cluster)
-    print(f"{solution.out}: {len(inputs.questions):,} questions answered")
+    print(f"{solution.out}: {counted(len(inputs.questions), 'question')} answered")
     return 0

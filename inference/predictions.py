@@ -60,7 +60,7 @@ class PredictionStore:
         self.questions, self.keep = questions, keep
         kind, what = (_KeptFolder, "folder of predictions") if keep else (_Folder, "submission")
         self.work = kind(
-            folder, key, what, file=KEY, cure="wait until it ends, or choose another --out"
+            folder, key, what, file=KEY, cure="choose another --out, or remove this folder"
         )  # fmt: skip
 
     def load(self, name: str, made_by: Mapping[str, Any]) -> Probabilities:

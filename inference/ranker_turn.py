@@ -24,6 +24,7 @@ from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.console import duration, overall
 from kaggle_rag.runtime.limits import require
+from kaggle_rag.runtime.words import counted
 
 # Bytes of a ranker's weights above which the index is closed first: reopening it takes a second.
 _LARGE = 200_000_000
@@ -62,7 +63,7 @@ class RankerTurn(NamedTuple):
             rows = self.gate.order(so_far, rows)
         stage.questions = len(table) - len(rows)
         if not len(rows):
-            stage.note = f"{self.name}: all {len(table):,} answers were there already"
+            stage.note = f"{self.name}: all {counted(len(table), 'answer was', 'answers were')} there already"
             return
         # The first ranker answers a few questions in any case: without them there is no submission.
         if so_far is not None and clock.left() <= 0:
@@ -86,7 +87,7 @@ class RankerTurn(NamedTuple):
                 f"{self.name} was skipped: the {duration(max(clock.left() - self.until, 0))} that it could "
                 "take are too short for any question: limits.time"
             )
-        of_all = f"{answered:,} least certain of {len(self.questions):,} questions"
+        of_all = f"{answered:,} least certain of {counted(len(self.questions), 'question')}"
         return f"{self.name} answered the {of_all}: limits.time"
 
     def _opened(self, resources: Resources, store: PredictionStore | None) -> Ranker:
@@ -136,7 +137,8 @@ class RankerTurn(NamedTuple):
         fits = int(max(clock.left() - self.until, 0) / max(pace, 1e-9))
         then = "all fit" if fits >= count else f"about {fits:,} of them fit, {self.gate}"
         print(
-            f"{self.name}: about {duration(pace * count)} for {count:,} questions; {then}", file=sys.stderr
+            f"{self.name}: about {duration(pace * count)} for {counted(count, 'question')}; {then}",
+            file=sys.stderr,
         )
 
 

@@ -26,6 +26,7 @@ from kaggle_rag.evaluation.metrics import (
     ranks_of_answers,
 )
 from kaggle_rag.runtime.errors import InputError, KitError
+from kaggle_rag.runtime.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class ScoreReport:
         interval = self.map_at_3
         lines = [
             f"MAP@3 {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 %), "
-            f"accuracy {self.accuracy:.4f}, {self.questions:,} questions",
+            f"accuracy {self.accuracy:.4f}, {counted(self.questions, 'question')}",
             "",
             f"{'k':>3}{'MAP@k':>9}{'precision@k':>14}",
         ]

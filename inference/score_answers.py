@@ -25,6 +25,7 @@ from kaggle_rag.evaluation.answers import (
 from kaggle_rag.evaluation.metrics import Interval, bootstrap
 from kaggle_rag.runtime.console import progress, say
 from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.words import counted
 
 # Questions whose tokens' vectors are in memory at once.
 _AT_ONCE = 256
@@ -86,10 +87,12 @@ class AnswersReport:
         if self.unsupported:
             lines.append(("tokens not in the context", self.unsupported))
         width = max(len(name) for name, _ in lines)
-        head = f"{self.questions:,} questions" + (f", {self.empty:,} answers are empty" if self.empty else "")
+        empty = f", {counted(self.empty, 'answer is', 'answers are')} empty" if self.empty else ""
+        head = counted(self.questions, "question") + empty
         notes = [f"BERTScore: {self.bert_of}"] if self.bert else []
         if self.unknown:
-            notes.append(f"{self.unknown:,} questions have no known answer and were left out")
+            unknown = counted(self.unknown, "question has", "questions have")
+            notes.append(f"{unknown} no known answer: left out")
         return "\n".join([head, "", *(f"{name:<{width}}  {value}" for name, value in lines), *notes])
 
 
@@ -166,7 +169,7 @@ def _bert(
                 scores.append(max((_matched(*pair, weights) for pair in pairs), key=lambda s: s.f1))
             bar.update(len(some))
     if encoder.shortened:
-        say(f"note: {encoder.shortened:,} texts were longer than the encoder and lost their ends")
+        say(f"note: {counted(encoder.shortened, 'text was', 'texts were')} longer than the encoder, and cut")
     named = f"{settings.encoder}, layer {encoder.layer}" + (", idf" if settings.idf else "")
     columns = zip(BertScore._fields, zip(*scores))
     return {name: bootstrap(values) for name, values in columns}, named

@@ -11,6 +11,7 @@ from inference.submit import SEARCHING
 from kaggle_rag.evaluation.metrics import Interval
 from kaggle_rag.runtime.console import duration
 from kaggle_rag.runtime.errors import show_size
+from kaggle_rag.runtime.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ class SubmissionPlan:
         if self.scores is None:
             rows = [row[:-2] for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [f"{self.questions:,} questions, {duration(self.starting)} to start"]
+        lines = [f"{counted(self.questions, 'question')}, {duration(self.starting)} to start"]
         for row in rows:
             cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:])]
             lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]).rstrip())
@@ -137,7 +138,7 @@ class SubmissionPlan:
             short = [turn for turn in self.schedule() if turn.questions < self.questions]
             notes.append(f"limits.time: {duration(self.limit)}" + ("" if short else "; everything fits"))
             notes += [
-                f"  {stage.name}: only {count:,} of {self.questions:,} questions"
+                f"  {stage.name}: only {count:,} of {counted(self.questions, 'question')}"
                 + (", the least certain ones" if stage in self.asking[1:] else "")
                 for stage, count in short
             ]

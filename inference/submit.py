@@ -21,6 +21,8 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.repair import shown
 from kaggle_rag.data.submission import top_letters, validate, write_submission
 from kaggle_rag.runtime.errors import InputError, KitError
+from kaggle_rag.runtime.files import made_folder
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.rankers.resources import Resources
@@ -76,20 +78,21 @@ def submit(
     )  # fmt: skip
     if inputs.bad_rows:
         print(
-            f"note: {len(inputs.bad_rows):,} rows are no questions, and are answered by what can be read of "
-            f"them (--strict refuses them):\n{shown(inputs.bad_rows)}",
+            f"note: {counted(len(inputs.bad_rows), 'row is no question', 'rows are no questions')}, answered "
+            f"by what can be read of a row (--strict refuses it):\n{shown(inputs.bad_rows)}",
             file=sys.stderr,
         )
     assert solution.out
     submission = _Submission(solution.out, inputs.questions, solution.top)
-    new = submission.guess()
-    try:
-        _check_rankers(solution, without_contexts)
-    except KitError:
-        # Nothing was answered, and what has to be fixed is said: a guess would only hide it.
-        if new:
-            solution.out.unlink(missing_ok=True)
-        raise
+    with made_folder(solution.out.parent):
+        new = submission.guess()
+        try:
+            _check_rankers(solution, without_contexts)
+        except KitError:
+            # Nothing was answered, and what has to be fixed is said: a guess would only hide it.
+            if new:
+                solution.out.unlink(missing_ok=True)
+            raise
     search = inputs.contexts is None and not without_contexts
     seen = seen_of(solution, inputs.questions, search=search)
     log = RunLog(Clock(solution.limits.time), strict=strict)
@@ -140,8 +143,8 @@ def _answer(
             stage.questions = sum(each is not None for each in contexts)
             if stage.questions < len(inputs.questions):
                 stage.note = (
-                    f"contexts were found for {stage.questions:,} of {len(inputs.questions):,} questions: "
-                    "limits.time"
+                    f"contexts were found for {stage.questions:,} of "
+                    f"{counted(len(inputs.questions), 'question')}: limits.time"
                 )
     predict(resources, inputs.questions, contexts, log=log, store=store, after=submission.write)
 
@@ -176,7 +179,8 @@ def _report(out: Path, questions: int, left_out: int, log: RunLog) -> None:
         )  # fmt: skip
     if left_out:
         print(
-            f"PARTIAL: {out} answers only the first {questions:,} of {questions + left_out:,} "
-            "questions. The competition will reject it: rerun the same command without --limit.",
+            f"PARTIAL: {out} answers only the first {questions:,} of "
+            f"{counted(questions + left_out, 'question')}. The competition will reject it: rerun the same "
+            "command without --limit.",
             file=sys.stderr,
         )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from inference.arguments import solution_flags, solution_of
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.flags import OldName, count_of
+from kaggle_rag.runtime.flags import OldName, count_of, note_idle
 from kaggle_rag.runtime.report import show
+from kaggle_rag.runtime.words import counted
 
 EXAMPLES = """\
 examples:
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "--contexts-file and --without-contexts contradict each other", cure="remove one of them"
             )
         )
+    if not arguments.dry_run:
+        note_idle(arguments, ("questions_expected", "json"), "without --dry-run")
     options = {"without_contexts": arguments.without_contexts, "sample": arguments.sample}
     if arguments.check or faults:
         check(solution, **options, faults=faults)
@@ -67,5 +70,5 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         return 0
     count = submit(solution, **options, strict=arguments.strict)
-    print(f"{solution.out}: {count:,} predictions")
+    print(f"{solution.out}: {counted(count, 'prediction')}")
     return 0

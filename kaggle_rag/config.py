@@ -190,7 +190,9 @@ class GenerationSettings(Section):
     )  # fmt: skip
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stop: tuple[str, ...] = Field((), description="texts that end an answer, and are no part of it")
-    beams: int = Field(1, ge=1, description="beams of a beam search (1: the most likely token each time)")
+    beams: int = Field(
+        1, ge=1, le=1000, description="beams of a beam search (1: the most likely token each time)"
+    )
     temperature: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="sample at this temperature (0: do not sample)"
     )
@@ -308,13 +310,26 @@ def absolute(solution: Solution) -> Solution:
 
 
 def _fitting(values: dict[str, Any]) -> Solution:
-    """The settings without the invalid ones."""
+    """The settings without the invalid ones.
+
+    Of a section whose settings contradict each other, its files and models stay: they are checked too.
+    """
     values = copy.deepcopy(values)
     while True:
         try:
             return Solution.model_validate(values)
         except ValidationError as error:
             for fault in error.errors():
+                name = str(fault["loc"][0])
+                section = values.get(name) if len(fault["loc"]) == 1 else None
                 drop(values, fault["loc"])
+                files = _files_of(name, section) if isinstance(section, dict) else {}
+                if files and files != section:
+                    values[name] = files
 
 
+def _files_of(name: Any, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The files and models that a section names."""
+    paths, models = keys_of(Solution)
+    own = [inner for outer, _, inner in (key.partition(".") for key in (*paths, *models)) if outer == name]
+    return {key: section[key] for key in own if key in section}

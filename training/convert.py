@@ -19,6 +19,8 @@ from transformers import AutoModel
 
 from kaggle_rag.models.description import config_of, tokenizer_of
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, show_size
+from kaggle_rag.runtime.files import require_new, whole_folder
+from kaggle_rag.runtime.words import counted
 from training.fetch import INDEX
 
 _SHARD = "5GB"
@@ -51,17 +53,13 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
     ArtifactError : ``out`` exists, or something differs.
     CheckpointError : no weights, a damaged file, or one that contains more than tensors.
     """
-    if out.exists():
-        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
+    require_new(out)
     config, tokenizer = config_of(folder), tokenizer_of(folder)
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(
             "transformers has no fast tokenizer of this type", where=folder, expected="tokenizer.json"
         )
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
+    with whole_folder(out) as aside:
         count = _write_weights(folder, aside)
         tokenizer.save_pretrained(aside)
         for name in _BESIDE:
@@ -69,9 +67,6 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
                 shutil.copyfile(folder / name, aside / name)
         texts = _same_tokens(folder, tokenizer, aside)
         answers = _same_answers(folder, aside, config, tokenizer)
-        aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return {"tensors": count, "texts": texts, "answers": answers}
 
 
@@ -166,7 +161,8 @@ def _same_tensors(folder: Path, aside: Path) -> int:
     unwritten = {name: tensor for name, tensor in originals.items() if name not in written}
     lost = [name for name, tensor in unwritten.items() if tensor.data_ptr() not in shared]
     if lost:
-        raise ArtifactError(f"{len(lost)} tensors were not written ({lost[0]})", where=aside)
+        what = f"{counted(len(lost), 'tensor was', 'tensors were')} not written ({lost[0]})"
+        raise ArtifactError(what, where=aside)
     return len(written)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from kaggle_rag.models.checkpoints import hub_faults
-from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, KitError
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError, KitError
+from kaggle_rag.runtime.files import made_folder, require_new
+from kaggle_rag.runtime.words import counted
 
 # Read besides the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
 _TEXTS = ("*.json", "*.txt", "*.model", "[0-9]*_*/*.json")
@@ -58,22 +60,21 @@ def fetch(name: str, out: Path, *, online: bool) -> dict[str, Any]:
     ArtifactError : ``out`` exists.
     CheckpointError : no such model, no connection, or a repository without weights.
     """
-    if out.exists():
-        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
+    require_new(out)
     aside = out.with_name(f".{out.name}.part")
-    aside.mkdir(parents=True, exist_ok=True)
-    try:
-        cached = None if online else _cached(name)
-        if cached:
-            _copy(cached, _wanted(name, _listed(cached)), aside)
-        else:
-            _download(name, aside)
-        _require_complete(aside)
-    except KitError:
-        _drop_empty(aside)
-        raise
-    shutil.rmtree(aside / ".cache", ignore_errors=True)
-    aside.rename(out)
+    with made_folder(aside):
+        try:
+            cached = None if online else _cached(name)
+            if cached:
+                _copy(cached, _wanted(name, _listed(cached)), aside)
+            else:
+                _download(name, aside)
+            _require_complete(aside)
+        except KitError:
+            _drop_empty(aside)
+            raise
+        shutil.rmtree(aside / ".cache", ignore_errors=True)
+        aside.rename(out)
     files = _listed(out)
     return {
         "files": len(files),
@@ -161,7 +162,7 @@ def _require_complete(folder: Path) -> None:
         shards = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
         if missing := sorted(part for part in shards if not (folder / part).is_file()):
             raise CheckpointError(
-                f"{len(missing)} of {len(shards)} shards are missing ({missing[0]})",
+                f"{len(missing)} of {counted(len(shards), 'shard is', 'shards are')} missing ({missing[0]})",
                 where=folder,
                 expected=f"every *{ending} that {name} lists",
                 cure="rerun the same command with --online",

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.runtime.errors import show_size
+from kaggle_rag.runtime.words import counted
 
 FETCH = """\
 examples:
@@ -40,7 +41,10 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     from training.fetch import fetch
 
     result = fetch(arguments.name, arguments.out, online=arguments.online)
-    print(f"{arguments.out}: {result['files']} files, {show_size(result['bytes'])}, from {result['source']}")
+    print(
+        f"{arguments.out}: {counted(result['files'], 'file')}, {show_size(result['bytes'])}, from "
+        f"{result['source']}"
+    )
     if result["lacks"]:
         print(
             f"It has no {' and no '.join(result['lacks'])} yet. To write a folder that does: "
@@ -54,8 +58,8 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
     result = convert(arguments.folder, arguments.out)
     print(
-        f"{arguments.out}: compared {result['tensors']:,} tensors and the tokens of {result['texts']} texts, "
-        f"all identical; {result['answers']}"
+        f"{arguments.out}: compared {counted(result['tensors'], 'tensor')} and the tokens of "
+        f"{counted(result['texts'], 'text')}, all identical; {result['answers']}"
     )
     return 0
 

@@ -134,7 +134,7 @@ def _already_built(plan: Plan, settings: dict[str, Any]) -> bool:
     stored = {name: value for name, value in dataclasses.asdict(manifest).items() if name in settings}
     if other := differing(settings, stored, _BuildFolder.nested):
         raise ArtifactError(
-            f"an index with a different {other} already exists",
+            f"an index already exists, and differs in {other}",
             where=plan.out,
             cure="choose another OUT, or remove that folder first",
         )

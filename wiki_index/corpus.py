@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import sha256
+from kaggle_rag.runtime.words import counted
 from wiki_index.readers import ENDINGS, READERS, Article, Reader, Skip, format_of, why_no_articles
 from wiki_index.readers.folders import ZIM_PART, gaps, refuse_twice, require_all_parts, visible, zim_parts
 from wiki_index.readers.zim import Zim
@@ -186,7 +187,8 @@ def _without_articles(root: Path, faults: dict[Path, InputError], files: int) ->
     names = [f"{file.relative_to(root)} ({fault.what})" for file, fault in faults.items()]
     more = f" and {len(names) - _SHOWN_FAULTS} more" if len(names) > _SHOWN_FAULTS else ""
     return InputError(
-        f"{len(faults)} of {files} files hold no articles: " + "; ".join(names[:_SHOWN_FAULTS]) + more,
+        f"{len(faults)} of {counted(files, 'file holds', 'files hold')} no articles: "
+        + "; ".join(names[:_SHOWN_FAULTS]) + more,
         where=root,
         expected=first.expected,
         cure="add --skip-others to skip them, or move them out of the folder",

@@ -19,6 +19,7 @@ from kaggle_rag.retrieval.hybrid import HybridRetriever
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.console import over, progress
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 K = 10
 # Weights are tried in steps of 1 / _STEPS.
@@ -87,7 +88,8 @@ def fit(index: Index, encoders: Mapping[str, Encoder], questions: Questions, gol
     answerable = [case for case in cases if case.right.any()]
     if len(answerable) < max(10, len(cases) // 10):
         raise InputError(
-            f"only {len(answerable)} of {len(cases)} questions have their passage among the {_HITS} best",
+            f"only {len(answerable)} of {counted(len(cases), 'question has', 'questions have')} their "
+            f"passage among the {_HITS} best",
             expected="a column that holds passages of this index",
             cure="check --gold, or index the text that the passages come from",
         )

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 
 def from_words(prompt: str, options: list[str]) -> Questions:
     """A question from its prompt and options."""
     if len(options) > len(LETTERS):
-        raise InputError(f"{len(options)} options", expected=f"2 to {len(LETTERS)}")
+        raise InputError(counted(len(options), "option"), expected=f"2 to {len(LETTERS)}")
     if not prompt.strip() or sum(bool(option.strip()) for option in options) < 2:
         raise InputError("too little to rank", expected="a question and at least two options")
     return Questions.from_rows([{"id": "asked", "prompt": prompt, **dict(zip(LETTERS, options))}], "ask")

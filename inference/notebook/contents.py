@@ -17,6 +17,7 @@ from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.rankers.folders import located
 from kaggle_rag.runtime.places import plain
+from kaggle_rag.runtime.words import counted
 
 KIT = Path(kaggle_rag.__file__).resolve().parent.parent
 _PACKAGES = ("kaggle_rag", "training", "wiki_index", "inference")
@@ -203,7 +204,7 @@ def _index(folder: Path) -> Part:
     manifest = Manifest.read(folder)
     files = {f"index/{name}": folder / name for name in [MANIFEST, *manifest.files]}
     sums = {f"index/{name}": str(seal["sha256"]) for name, seal in manifest.files.items()}
-    return Part("index", f"{manifest.articles:,} articles, searched for evidence", files, sums)
+    return Part("index", f"{counted(manifest.articles, 'article')}, searched for evidence", files, sums)
 
 
 def _sealed_ranker(folder: Path, place: str) -> Part:

@@ -20,6 +20,7 @@ from kaggle_rag.data.questions import NO_ANSWER, Questions, id_text
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256, whole_file
+from kaggle_rag.runtime.words import counted
 
 # The page names its maker in its first bytes.
 _HEAD = 4096
@@ -89,9 +90,13 @@ def _answered(
     taken = dataclasses.replace(taken, answers=answers)
     mixes = {name: table[:count] for name, table in run.mixed(taken.present).items()}
     shown = taken.take(range(count))
-    notes = [f"only the first {count:,} of {len(rows):,} questions (--limit)"] if count < len(rows) else []
+    notes = []
+    if count < len(rows):
+        notes.append(f"only the first {count:,} of {counted(len(rows), 'question')} (--limit)")
     if len(rows) < total:
-        notes.append(f"the run answers {len(rows):,} of the {total:,} questions of {questions_file.name}")
+        notes.append(
+            f"the run answers {len(rows):,} of the {counted(total, 'question')} of {questions_file.name}"
+        )
     notes += [run.unsaid] if run.unsaid else []
     if seen := len(run.seen.intersection(map(id_text, shown.ids))):
         notes.append(f"a model of the run was trained on {seen:,} of these questions: the score is too high")

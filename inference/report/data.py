@@ -10,6 +10,7 @@ from inference.run_log import Stage
 from kaggle_rag.evaluation.calibration import Bin
 from kaggle_rag.evaluation.metrics import Comparison, Interval
 from kaggle_rag.evaluation.slices import Slice
+from kaggle_rag.runtime.words import counted
 
 # Flags of a question by their short names: what the page calls them, and what they mean.
 FLAGS = {
@@ -178,7 +179,7 @@ class ReportData:
 
     def text(self) -> str:
         """The figures at the top of the page."""
-        lines = [f"{self.name}: {len(self.questions):,} questions, chance {self.chance:.3f}"]
+        lines = [f"{self.name}: {counted(len(self.questions), 'question')}, chance {self.chance:.3f}"]
         for each in (self.mix, *self.rankers):
             found = f"MAP@3 {each.scores.map3}" if each.scores else "the right answers are not known"
             lines.append(f"  {each.name}: {each.answered:,} answered, {found}")

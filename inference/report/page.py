@@ -8,6 +8,7 @@ from inference.report.charts import ranker_table, reliability_chart, slice_chart
 from inference.report.data import ReportData, RunComparison
 from inference.report.document import document, own_file
 from inference.report.items import questions_html
+from kaggle_rag.runtime.words import counted
 
 GENERATOR = "kaggle-rag report"
 _KINDS = {"submission": "Submission", "cross-validation": "Cross-validation"}
@@ -49,7 +50,7 @@ def _comparison(found: RunComparison) -> str:
     facts = [("First options changed", f"{found.changed:,} of {found.shared:,}")]
     if gap := found.difference:
         facts += [
-            (f"MAP@3, this run minus the other, {found.known:,} questions", str(gap)),
+            (f"MAP@3, this run minus the other, {counted(found.known, 'question')}", str(gap)),
             ("Questions that score more", f"{found.better:,}"),
             ("Questions that score less", f"{found.worse:,}"),
         ]
@@ -116,5 +117,5 @@ def _controls(data: ReportData) -> str:
         f"<details><summary>What the flags mean</summary><dl>{meanings}</dl></details>\n"
         "<form id=controls hidden><label>Search <input type=search id=search></label>\n"
         f"<label>Order <select id=order>{choices}</select></label>\n{flags}"
-        f"<p role=status id=count>{len(data.questions):,} questions</p></form>\n"
+        f"<p role=status id=count>{counted(len(data.questions), 'question')}</p></form>\n"
     )

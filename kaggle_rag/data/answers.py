@@ -17,6 +17,7 @@ from kaggle_rag.data.questions import Questions, check_ids, id_text
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import counted
 
 ENDINGS = (".jsonl", ".parquet")
 
@@ -87,8 +88,8 @@ class AnswersFile:
         missing = [key for key in keys if key not in place]
         if missing or (len(keys) < len(place) and not some):
             raise InputError(
-                f"{len(missing):,} of {len(keys):,} questions have no answer here, and "
-                f"{len(place.keys() - set(keys)):,} answers are to other questions",
+                f"{len(missing):,} of {counted(len(keys), 'question has', 'questions have')} no answer here, "
+                f"and {counted(len(place.keys() - {*keys}), 'answer is', 'answers are')} to other questions",
                 where=path, expected=f"an answer to each question, such as {(missing or keys)[0]!r}",
                 cure="name the questions that were answered; --limit N takes only the first of them",
             )  # fmt: skip

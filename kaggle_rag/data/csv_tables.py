@@ -17,6 +17,7 @@ from typing import Any
 from kaggle_rag.data.columns import refuse_repeated
 from kaggle_rag.data.texts import text_lines
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 _SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t]*\s*", re.IGNORECASE)
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -34,9 +35,9 @@ def csv_rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, An
             where = f"{path}, line {before + reader.line_num}"
             if len(cells) < len(header) or any(cells[len(header) :]):
                 raise InputError(
-                    f"the row has {len(cells)} cells",
+                    f"the row has {counted(len(cells), 'cell')}",
                     where=where,
-                    expected=f"{len(header)} cells: {', '.join(header)}",
+                    expected=f"{counted(len(header), 'cell')}: {', '.join(header)}",
                     cure="put cells that hold commas or line breaks in double quotes",
                 )
             _refuse_nameless(cells, nameless, where)

@@ -17,6 +17,7 @@ from kaggle_rag.data.cells import LARGEST_WHOLE, text_of
 from kaggle_rag.data.columns import refuse_contexts, refuse_misspelt, require_columns
 from kaggle_rag.data.tables import Row, read_rows
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 LETTERS = string.ascii_uppercase
 NO_ANSWER = -1
@@ -202,7 +203,7 @@ def require_answers(answers: npt.NDArray[np.int64]) -> None:
     """Raise ``InputError`` if a question has no answer."""
     if (missing := np.flatnonzero(answers == NO_ANSWER)).size:
         raise InputError(
-            f"{missing.size:,} of {len(answers):,} questions have no answer",
+            f"{missing.size:,} of {counted(len(answers), 'question has', 'questions have')} no answer",
             where=f"row {missing[0] + 1}",
             expected="the right option of every question",
             cure="leave out the questions without an answer",

@@ -17,6 +17,7 @@ from kaggle_rag.data.questions import LETTERS, check_ids, id_text
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import counted
 
 TOP = 3
 HEADER = ("id", "prediction")
@@ -108,7 +109,7 @@ def validate(
     known = set(wanted)
     if unknown := [key for key in predictions if key not in known]:
         raise InputError(
-            f"{len(unknown)} ids are not in the questions, the first is {unknown[0]!r}",
+            f"{counted(len(unknown), 'id is', 'ids are')} not in the questions, the first is {unknown[0]!r}",
             where=path,
             expected=f"ids such as {wanted[0]!r}",
             cure="score it against the questions it was made from",
@@ -116,7 +117,8 @@ def validate(
     wanted = wanted[:limit]
     if missing := [key for key in wanted if key not in predictions]:
         raise InputError(
-            f"{len(missing)} of {len(wanted)} questions have no row, the first is {missing[0]!r}",
+            f"{len(missing)} of {counted(len(wanted), 'question has', 'questions have')} no row, "
+            f"the first is {missing[0]!r}",
             where=path,
             expected="one row per question",
         )

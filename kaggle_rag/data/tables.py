@@ -56,6 +56,8 @@ def read_rows(
 def _reader_of(path: Path, ending: str | None) -> tuple[Path, Reader]:
     ending = ending or Path(inner_name(path)).suffix
     reader = READERS.get(ending)
+    if path.is_dir():
+        _require_file(path)
     if reader is None or (ending == ".parquet" and path.suffix.lower() in COMPRESSED):
         raise InputError(
             f"cannot tell the format from the ending {path.suffix!r}",

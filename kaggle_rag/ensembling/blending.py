@@ -12,6 +12,7 @@ from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import require_answers
 from kaggle_rag.evaluation.metrics import Comparison, average_precisions, paired_bootstrap
 from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.words import counted
 
 
 def by_probability(table: Probabilities) -> npt.NDArray[np.float64]:
@@ -154,7 +155,8 @@ def fit_weights(
     if len(tables) == 1:
         return FittedWeights(equal, None, None, None, "one ranker needs no weights", even)
     if len(answers) < least:
-        reason = f"{len(answers):,} questions are too few for {len(tables)} weights (at least {least:,})"
+        too_few = f"{counted(len(answers), 'question')}: too few for {counted(len(tables), 'weight')}"
+        reason = f"{too_few} (at least {least:,})"
         return FittedWeights(equal, None, None, None, reason, even)
     fitted = _held_out(tables, answers, present, rule, folds_or_random(len(answers), seed, folds))
     score = paired_bootstrap(
@@ -198,7 +200,7 @@ def check_tables(
                 expected="probabilities of the present options in every row",
             )
     if answers.shape != present.shape[:1]:
-        raise InputError(f"{len(answers):,} answers for {len(present):,} questions")
+        raise InputError(f"{counted(len(answers), 'answer')} for {counted(len(present), 'question')}")
     require_answers(answers)
 
 

@@ -18,6 +18,7 @@ from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import NO_ANSWER
 from kaggle_rag.evaluation.metrics import average_precisions
 from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.words import counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,7 +124,8 @@ class OutOfFold:
         stored = Predictions.read(path)
         if len(stored.tables) != rankers:
             raise ConfigError(
-                f"out-of-fold predictions of {len(stored.tables)} rankers, the settings name {rankers}",
+                f"out-of-fold predictions of {counted(len(stored.tables), 'ranker')}, the settings name "
+                f"{rankers}",
                 where=path, expected="those of the solution's rankers, in their order",
                 cure="cross-validate with --final writes both; or remove out_of_fold",
             )  # fmt: skip

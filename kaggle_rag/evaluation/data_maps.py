@@ -6,6 +6,7 @@ Source: Swayamdipta et al. 2020, Dataset Cartography, https://aclanthology.org/2
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -154,8 +155,18 @@ def read_data_map(path: Path, questions: Questions) -> Dynamics:
 
 def _numbers(cells: dict[str, object], where: str) -> list[float]:
     try:
-        return [float(str(cells[name])) for name in _NUMBERS]
+        confidence, variability, correctness, epochs = (float(str(cells[name])) for name in _NUMBERS)
     except ValueError:
         raise InputError(
             "a cell is not a number", where=where, expected="numbers in " + ", ".join(_NUMBERS)
         ) from None
+    shares = {"confidence": confidence, "variability": variability, "correctness": correctness}
+    if wrong := [name for name, share in shares.items() if not 0 <= share <= 1]:
+        raise InputError(
+            f"{shares[wrong[0]]} is no share", where=f"{where}, column {wrong[0]}", expected="0 to 1"
+        )
+    if not (1 <= epochs < math.inf and epochs == int(epochs)):
+        raise InputError(
+            f"{epochs} is no number of epochs", where=f"{where}, column epochs", expected="1 or more"
+        )
+    return [confidence, variability, correctness, epochs]

@@ -18,6 +18,7 @@ from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import counted
 
 Folds = npt.NDArray[np.int64]
 
@@ -69,7 +70,8 @@ def read_folds(path: Path, questions: Questions) -> Folds:
         fold_by_id[key] = int(fold)
     if missing := [key for key in hashes if key not in fold_by_id]:
         raise InputError(
-            f"{len(missing):,} of {len(hashes):,} questions have no fold (id {missing[0]})", where=path,
+            f"{len(missing):,} of {counted(len(hashes), 'question has', 'questions have')} no fold "
+            f"(id {missing[0]})", where=path,
             expected="a fold for every question",
             cure="pass the folds.parquet of a cross-validation of these questions",
         )  # fmt: skip

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from kaggle_rag.evaluation.duplicates import Pair
 from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.words import counted
 
 Labels = npt.NDArray[np.int64]
 
@@ -181,7 +182,7 @@ def group_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, folds: int, seed: 
     number = int(group_of.max(initial=-1)) + 1
     if folds < 2 or number < folds:
         raise ConfigError(
-            f"{folds} folds of {number:,} groups",
+            f"{counted(folds, 'fold')} of {counted(number, 'group')}",
             expected="at least two folds, and no more than there are groups of questions",
             cure="ask for fewer folds, or loosen what counts as a duplicate",
         )

@@ -15,6 +15,7 @@ from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, id_text, re
 from kaggle_rag.evaluation.metrics import Interval, bootstrap
 from kaggle_rag.evaluation.nearness import plain
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -47,7 +48,7 @@ def slices_of(
     InputError : not one evidence score per question.
     """
     counts = questions.present.sum(axis=1)
-    masks = {f"{count} options": counts == count for count in np.unique(counts)}
+    masks = {counted(int(count), "option"): counts == count for count in np.unique(counts)}
     masks |= {f"answer {letter}": questions.answers == at for at, letter in enumerate(questions.letters)}
     masks |= _thirds(np.array([len(prompt) for prompt in questions.prompts], dtype=np.float64), "prompt")
     masks["instruction"] = ~questions.is_question

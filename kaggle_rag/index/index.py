@@ -26,6 +26,7 @@ from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.runtime.console import progress as bar_of
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import verify
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.index.encoder import Encoder
@@ -161,7 +162,7 @@ class Index:
         if len(set(counts.values())) > 1:
             raise ArtifactError(
                 "the parts of the index disagree: "
-                + ", ".join(f"{name} {count:,} rows" for name, count in counts.items()),
+                + ", ".join(f"{name} {counted(count, 'row')}" for name, count in counts.items()),
                 where=self.folder,
                 cure="parts of two builds were mixed: rebuild the index",
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kaggle_rag.runtime.errors import ConfigError, LimitError
+from kaggle_rag.runtime.words import counted
 
 # Vectors that a k-means centroid is learned from: FAISS warns below 39, and gains little above this.
 VECTORS_A_LIST = 64
@@ -169,7 +170,7 @@ def choose(rows: int, dim: int, ram: int, base: int) -> str:
     if not fitting:
         least = min(base + ram_of(name, rows, dim) for name in KINDS if not unfit(name, rows, dim))
         raise LimitError(
-            f"no index of {rows:,} vectors of {dim} dimensions fits",
+            f"no index of {counted(rows, 'vector')} of {dim} dimensions fits",
             expected=f"at least {math.ceil(least / 1e7) / 100:.2f} GB; {ram / 1e9:.2f} GB were given",
             cure=f"pass --ram {math.ceil(least / 1e8) / 10}GB, or make fewer passages (--unit window:254/64)",
         )
@@ -181,10 +182,12 @@ def unfit(name: str, rows: int, dim: int) -> str:
     kind = kind_of(name)
     if kind.described:
         least = max(lists_of(name, rows) if kind.lists else 0, _LEAST_FOR_CODES)
-        few = f"{rows:,} vectors are too few to learn it from ({least:,} at least)" if rows < least else ""
+        too_few = f"{counted(rows, 'vector is', 'vectors are')} too few to learn it from ({least:,} at least)"
+        few = too_few if rows < least else ""
         return impossible(name, dim) or few
     if kind.lists and rows < _LEAST_FOR_LISTS:
-        return f"{rows:,} vectors are too few to learn lists from ({_LEAST_FOR_LISTS:,} at least)"
+        too_few = f"{counted(rows, 'vector is', 'vectors are')} too few to learn lists from"
+        return f"{too_few} ({_LEAST_FOR_LISTS:,} at least)"
     if "{quarter}" in kind.factory and dim % 8:
         return f"{dim} dimensions do not divide into pairs of 4-dimensional codes"
     return ""

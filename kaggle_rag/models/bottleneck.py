@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from kaggle_rag.models.own_adapters import require_names
 from kaggle_rag.runtime.errors import ConfigError
 
 # The layers whose output is added to the residual: BERT's, Llama's and T5's.
@@ -40,8 +41,11 @@ class BottleneckConfig:
     WHY_NOT_MERGED: ClassVar[str] = "bottleneck layers are not a change of weights"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"size: an integer of at least 1, not {self.size!r}")
+        if isinstance(self.dropout, bool) or not 0 <= float(self.dropout) < 1:
+            raise ValueError(f"dropout: a number of at least 0 and below 1, not {self.dropout!r}")
+        require_names(self, "target_modules", "modules_to_save")
 
     def attach(self, model: Any, folder: Path | None) -> None:
         """Hook the adapters onto the ends of attention and feed-forward.

@@ -20,6 +20,7 @@ from torch import nn
 
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.description import config_of, described, max_positions
+from kaggle_rag.models.own_adapters import require_names
 from kaggle_rag.models.text_encoder import encoder_of, load_text_encoder
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 
@@ -57,6 +58,9 @@ class KnowledgeConfig:
                 raise ValueError(f"{name}: an integer of at least 1, not {value!r}")
         if isinstance(self.vicreg, bool) or not 0 <= float(self.vicreg) < float("inf"):
             raise ValueError(f"vicreg: a number of at least 0, not {self.vicreg!r}")
+        if not isinstance(self.encoder, str):
+            raise ValueError(f"encoder: a folder or a name, not {self.encoder!r}")
+        require_names(self, "modules_to_save")
 
     def attach(self, model: Any, folder: Path | None) -> None:
         """Add the encoder and its projections to a decoder; ``folder`` has those of a trained prefix.

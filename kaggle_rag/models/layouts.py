@@ -127,6 +127,10 @@ def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layo
         raise ConfigError(f"a template has no key {unknown[0]!r}", where="template", expected=keys)
     for name in ("first", "second", "answer"):
         if not isinstance(template.get(name, ""), str):
-            raise ConfigError("not a text", where=f"template.{name}", expected="such as {context}")
+            raise ConfigError(
+                "not a text", where=f"template.{name}",
+                expected="such as {context}, in quotes: bare braces are a mapping in YAML",
+                cure=f"on a command line: --set '...template.{name}=\"...\"'",
+            )  # fmt: skip
     # A custom template that leaves out the second segment or the answer keeps the default's.
     return dataclasses.replace(default, **template)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from safetensors.torch import load_file, save_file
 
-from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import write_json
 
 
@@ -39,6 +39,16 @@ _KINDS = {
 }
 
 
+def require_names(config: OwnAdapter, *keys: str) -> None:
+    """Raise ``ValueError`` unless these settings are lists of names, or not set."""
+    for key in keys:
+        names = getattr(config, key)
+        if names is not None and not (
+            isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+        ):
+            raise ValueError(f"{key}: a list of names, not {names!r}")
+
+
 def own_adapter(model: Any) -> OwnAdapter | None:
     """The settings of the adapter that a model has, if it is one of the kit's own."""
     return getattr(model, "own_adapter", None)
@@ -54,7 +64,13 @@ def attach(model: Any, config: OwnAdapter, folder: Path | None = None) -> Any:
     model.requires_grad_(False)
     config.attach(model, folder)
     for name in getattr(config, "modules_to_save", None) or ():
-        model.get_submodule(name).requires_grad_(True)
+        try:
+            model.get_submodule(name).requires_grad_(True)
+        except AttributeError:
+            raise ConfigError(
+                f"the model has no module {name!r}", where="peft.options.modules_to_save",
+                expected="one of " + ", ".join(dict(model.named_children())) + ", or a path such as a.b",
+            ) from None  # fmt: skip
     model.own_adapter = config
     # transformers' trainer trains 4-bit weights only behind an adapter, and knows peft's alone.
     model._hf_peft_config_loaded = bool(getattr(model, "is_quantized", False))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.layouts import PRESETS
 from kaggle_rag.models.writer import Writer
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.rankers.trained import TrainedRanker
@@ -19,14 +20,15 @@ def notes_of(ranker: TrainedRanker, writer: Writer, items: Sequence[Item]) -> li
     widest = 1 + max(item.places[-1] for item in items)
     if card.form == "letters" and 0 < card.options < widest:
         notes.append(
-            f"{name} was trained on questions of at most {card.options} options, and is "
+            f"{name} was trained on questions of at most {counted(card.options, 'option')}, and is "
             f"asked some of {widest}: their further letters were never an answer"
         )
     if ranker.unpacked:
         notes.append(f"{name} reads each option in a separate row: {ranker.unpacked}")
     if writer.shortened:
         notes.append(
-            f"{writer.shortened:,} rows lost words of the question: max_tokens {ranker.max_tokens} is too low"
+            f"{counted(writer.shortened, 'row')} lost words of the question: "
+            f"max_tokens {ranker.max_tokens} is too low"
         )
     if ranker.bare and not ranker.template:
         notes.append(

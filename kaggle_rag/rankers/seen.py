@@ -17,6 +17,7 @@ from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.rankers.registry import takes_index
 from kaggle_rag.runtime.errors import CheckpointError
+from kaggle_rag.runtime.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Seen:
     def notes(self) -> list[str]:
         """One line per model."""
         return [
-            f"{name} was trained on {count:,} of these {self.questions:,} questions: its score is too high"
+            f"{name} was trained on {count:,} of these {counted(self.questions, 'question')}: its score "
+            "is too high"
             for name, count in self.models.items()
         ]
 

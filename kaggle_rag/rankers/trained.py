@@ -34,6 +34,7 @@ from kaggle_rag.rankers.notes import notes_of
 from kaggle_rag.rankers.options import require_counts, require_switches
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 from kaggle_rag.runtime.limits import Need, release
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
@@ -228,7 +229,7 @@ class TrainedRanker:
             raise self._no_numbers(lost, len(items))
         self.notes = notes_of(self, writer, items)
         if len(again):
-            overflowed = f"{len(again):,} questions overflowed in {self.precision} and were answered in fp32"
+            overflowed = f"{counted(len(again), 'question')} overflowed in {self.precision}: answered in fp32"
             self.notes = [*self.notes, overflowed]
         return softmax(logits, questions.present)
 
@@ -248,7 +249,7 @@ class TrainedRanker:
             raise self._no_numbers(lost, len(items))
         self.notes = notes_of(self, writer, items)
         if lost:
-            overflowed = f"{lost:,} questions overflowed in {self.precision} and are left to other rankers"
+            overflowed = f"{counted(lost, 'question')} overflowed in {self.precision}: left to other rankers"
             self.notes = [*self.notes, overflowed]
         table = np.full(questions.present.shape, np.nan, np.float32)
         table[answered] = softmax(logits[answered], questions.present[answered])
@@ -272,7 +273,7 @@ class TrainedRanker:
 
     def _no_numbers(self, lost: int, count: int) -> CheckpointError:
         return CheckpointError(
-            f"the answers to {lost:,} of {count:,} questions are not numbers",
+            f"the answers to {lost:,} of {counted(count, 'question')} are not numbers",
             where=self.folder,
             cure="some of its weights are not numbers: copy the folder again, or retrain it",
         )

@@ -17,6 +17,7 @@ from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.pairmodel import HEADS, PairModel
 from kaggle_rag.models.sentence_model import literal
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError
+from kaggle_rag.runtime.words import counted
 
 Scores = npt.NDArray[np.float32]
 
@@ -124,7 +125,8 @@ def _load(folder: Path, device: str, dtype: torch.dtype) -> PairModel:
     literal(model.tokenizer)
     if count != 1:
         raise CheckpointError(
-            f"this model returns {count} scores per pair", where=folder, expected="a re-ranker with one"
+            f"this model returns {counted(count, 'score')} per pair", where=folder,
+            expected="a re-ranker with one",
         )
     return model
 

@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from kaggle_rag.runtime.errors import ArtifactError, InputError, LimitError, show_size
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError, LimitError, show_size
 
 _BLOCK = 1 << 20
 
@@ -32,16 +33,48 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise InputError(
             "not a file that could be written atomically", where=path, cure="choose another path"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with made_folder(path.parent):
+        _remove_leftovers(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            yield aside
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder next to ``path``; rename it to ``path`` when the block succeeds.
+
+    If the block raises, nothing is left; what a killed writer left is removed by the next one.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    with made_folder(path.parent):
+        aside.mkdir()
+        try:
+            yield aside
+            aside.rename(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; if the block raises, remove those of them that are new and empty."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield aside
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except BaseException:
+        for each in new:
+            # One that holds something stays.
+            with suppress(OSError):
+                each.rmdir()
+        raise
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -71,14 +104,45 @@ def sha256(path: str | Path, on_bytes: Callable[[int], object] | None = None) ->
 
 def require_space(folder: Path, needed: int) -> None:
     """Raise before the first byte if the disk of ``folder`` has fewer than ``needed`` bytes free."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(existing_part(folder)).free
     if free < needed:
         raise LimitError(
             f"needs about {show_size(needed)} of disk, but only {show_size(free)} is free",
             where=folder,
             cure="free some space or write to another disk",
         )
+
+
+def require_new(path: Path, what: str = "OUT") -> None:
+    """Raise ``KitError``, before any work, unless ``path`` is free and can be written; make nothing."""
+    if path.exists():
+        raise ArtifactError(f"{what} already exists", where=path, cure="choose another name, or remove it")
+    require_writable(path.parent)
+
+
+def require_apart(*paths: Path | None) -> None:
+    """Raise ``ConfigError`` if two of the outputs are one file, however their paths are spelt."""
+    told: set[Path] = set()
+    for path in filter(None, paths):
+        if path.resolve() in told:
+            raise ConfigError("two files of one name would be written", where=path, cure="choose another")
+        told.add(path.resolve())
+
+
+def require_writable(folder: Path) -> None:
+    """Raise ``InputError`` if nothing can be written to ``folder``, which need not exist; make nothing."""
+    try:
+        tempfile.TemporaryFile(dir=existing_part(folder)).close()
+    except OSError as error:
+        raise InputError(
+            f"cannot write here ({error.strerror})", where=existing_part(folder), cure="choose another path"
+        ) from error
+
+
+def existing_part(folder: Path) -> Path:
+    """The folder, or the innermost of its parents that exists."""
+    # A link to nothing exists too: no folder can be made in its place.
+    return next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
 
 
 def seal(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:

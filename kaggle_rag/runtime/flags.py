@@ -1,4 +1,4 @@
-"""Shared by the programs' command lines: old names of flags, counts, encoders that moved."""
+"""Shared by the programs' command lines: old names of flags, counts, what has no effect."""
 
 from __future__ import annotations
 
@@ -56,3 +56,17 @@ def count_of(what: str) -> Callable[[str], int]:
         return int(text)
 
     return count
+
+
+def seed_number(text: str) -> int:
+    """The type of a flag that takes a seed: 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed, a whole number of 0 or more")
+    return int(text)
+
+
+def note_idle(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Say on standard error which of these flags were given, though they have no effect: ``why``."""
+    for name in names:
+        if getattr(arguments, name) != arguments.default_of(name):
+            print(f"note: --{name.replace('_', '-')} has no effect {why}", file=sys.stderr)

@@ -47,12 +47,13 @@ class Program(NamedTuple):
         )  # fmt: skip
         commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
         for name, command in self.commands.items():
-            command.flags(
-                commands.add_parser(
-                    name, help=command.summary, description=command.summary, epilog=command.examples,
-                    formatter_class=raw,
-                )
+            own = commands.add_parser(
+                name, help=command.summary, description=command.summary, epilog=command.examples,
+                formatter_class=raw,
             )  # fmt: skip
+            command.flags(own)
+            # For `kaggle_rag.runtime.flags.note_idle`.
+            own.set_defaults(default_of=own.get_default)
         return parser
 
     def main(self) -> int:

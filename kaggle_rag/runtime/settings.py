@@ -160,6 +160,21 @@ def drop(values: dict[str, Any], location: Sequence[Any]) -> None:
     inside.pop(key, None)
 
 
+class InvalidSettings(ConfigError):
+    """Settings that are invalid, each with its key; ``keys`` as in ``contexts.per``."""
+
+    def __init__(self, lines: Sequence[str], keys: Iterable[str], where: str | Path) -> None:
+        count = f"{len(lines)} setting{'s are' if len(lines) > 1 else ' is'} invalid"
+        super().__init__(f"{count}:\n  " + "\n  ".join(lines), where=where)
+        self.keys = frozenset(keys)
+
+
+def at_fault(faults: Iterable[Exception], key: str) -> bool:
+    """Whether one of the faults is that the setting was given and is invalid: then it is not missing."""
+    invalid = (each for fault in faults if isinstance(fault, InvalidSettings) for each in fault.keys)
+    return any(key == each or key.startswith(each + ".") for each in invalid)
+
+
 def validated(model: type[Settings], values: Mapping[str, Any], where: str | Path) -> Settings:
     """The settings of a mapping; raise ``ConfigError`` with all its faults."""
     values = by_new_names(values, model.OLD_KEYS)
@@ -170,10 +185,8 @@ def validated(model: type[Settings], values: Mapping[str, Any], where: str | Pat
         # A list whose only item is at fault also counts as empty: the inner fault is clearer.
         inner = {fault["loc"][:depth] for fault in faults for depth in range(1, len(fault["loc"]))}
         lines = _merged([_fault(fault, model, values) for fault in faults if fault["loc"] not in inner])
-        raise ConfigError(
-            f"{len(lines)} setting{'s are' if len(lines) > 1 else ' is'} invalid:\n  " + "\n  ".join(lines),
-            where=where,
-        ) from None
+        keys = {".".join(map(str, _location(fault, values))) for fault in faults}
+        raise InvalidSettings(lines, keys, where) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -223,7 +236,10 @@ def _set(values: dict[str, Any], change: str) -> None:
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {change!r}: the value is not YAML") from error
+        raise ConfigError(
+            f"--set {change!r}: the value is not YAML", expected=f"a text with : {{ }} [ ] or # in quotes, "
+            f"inside those of the shell: --set '{key}=\"...\"'",
+        ) from error
 
 
 def _merged(faults: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from kaggle_rag.runtime.errors import ArtifactError
-from kaggle_rag.runtime.files import write_json
+from kaggle_rag.runtime.files import made_folder, write_json
 
 LOCK = ".lock"
 
@@ -72,7 +72,7 @@ class WorkFolder:
         other = differing(self.key, stored, self.nested)
         if other and self.worth_keeping():
             raise ArtifactError(
-                f"{_a(self.state + self.what)} with another {other} already exists", where=self.folder,
+                f"{_a(self.state + self.what)} already exists, and differs in {other}", where=self.folder,
                 cure=self.cure,
             )  # fmt: skip
 
@@ -85,7 +85,20 @@ class WorkFolder:
         ArtifactError : it holds other work, or a process is working there.
         """
         self.require_ours()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with made_folder(self.folder):
+            lock = self._locked()
+            try:
+                # Between the first check and the lock another process may have started.
+                self.require_ours()
+                if differing(self.key, self.stored_key() or {}, self.nested):
+                    self._start_over()
+                yield self.folder
+            finally:
+                lock.release()
+                if self.is_empty():
+                    shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _locked(self) -> BaseFileLock:
         lock = FileLock(self.folder / LOCK, timeout=0)
         try:
             lock.acquire()
@@ -94,16 +107,7 @@ class WorkFolder:
                 f"another {self.what} is running here", where=self.folder,
                 cure="wait until it ends, or choose another folder",
             ) from None  # fmt: skip
-        try:
-            # Between the first check and the lock another process may have started.
-            self.require_ours()
-            if differing(self.key, self.stored_key() or {}, self.nested):
-                self._start_over()
-            yield self.folder
-        finally:
-            lock.release()
-            if self.is_empty():
-                shutil.rmtree(self.folder, ignore_errors=True)
+        return lock
 
     def publish(self, made: Path, out: Path) -> None:
         """Give ``made``, the folder itself or something in it, its final name; remove everything else."""
@@ -136,7 +140,7 @@ def differing(
             names += [inner for inner in new if new[inner] != old.get(inner)]
         elif new != old:
             names.append(key)
-    return ", ".join(names)
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

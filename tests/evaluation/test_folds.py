@@ -120,7 +120,7 @@ def test_no_fold_is_empty_and_no_group_parted(groups, folds):
 
 
 def test_what_cannot_be_folded_is_refused():
-    with pytest.raises(ConfigError, match="1 folds"):
+    with pytest.raises(ConfigError, match="1 fold of"):
         group_folds([0, 1], [0, 0], 1)
     with pytest.raises(InputError, match="one of each per question"):
         group_folds([0, 1], [0], 2)

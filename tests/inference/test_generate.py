@@ -80,7 +80,7 @@ def test_unfinished_answers_of_another_model_are_not_thrown_away(questions, mode
     command = generate(questions, model, tmp_path / "a.jsonl", "--batch-tokens", "120")
     assert kill_generation(1, *map(str, command)) == -signal.SIGKILL
     code, _, err = run(*command, "--beams", "2")
-    assert code == 2 and "an unfinished generation with another settings already exists" in err
+    assert code == 2 and "an unfinished generation already exists, and differs in settings" in err
     assert run(*command)[0] == 0
 
 
@@ -175,7 +175,26 @@ def test_a_multiple_choice_file_is_answered_in_words(model, tmp_path, run):
     template = 'generate.template={first: "{context} {prompt} {options} Answer:"}'
     assert run(*generate(questions, model, out, "--set", template))[0] == 0
     code, text, _ = run("score-answers", out, questions)
-    assert code == 0 and "1 questions" in text
+    assert code == 0 and text.startswith("1 question\n")
+
+
+def test_a_template_on_the_command_line_is_that_of_a_file(questions, model, tmp_path, run):
+    text = "{context}\n\nQ: {prompt} #1\nA:"
+    (tmp_path / "s.yaml").write_text(json.dumps({"generate": {"template": {"first": text}}}))
+    for name, more in [
+        ("file", ["--config", tmp_path / "s.yaml"]),
+        ("flag", ["--template", text.replace("\n", "\\n")]),
+        ("lines", ["--template", text]),
+        ("set", ["--set", f"generate.template.first={json.dumps(text)}"]),
+    ]:
+        code, _, err = run(*generate(questions, model, tmp_path / f"{name}.jsonl", "--limit", "3", *more))
+        assert code == 0, err
+    made = {(tmp_path / f"{name}.jsonl").read_bytes() for name in ("file", "flag", "lines", "set")}
+    assert len(made) == 1
+    for bare, said in [(text, "the value is not YAML"), ("{prompt}", "template.first: not a text")]:
+        change = f"generate.template.first={bare}"
+        code, _, err = run(*generate(questions, model, tmp_path / "a.jsonl", "--set", change))
+        assert code == 2 and said in err and "in quotes" in err and '="..."' in err
 
 
 def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run):
@@ -185,7 +204,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run
         "generate", "--questions", bare, "--out", tmp_path / "a.csv", "--model", encoder
     )  # fmt: skip
     assert code == 2 and "3 things must be fixed" in err
-    for told in ("wrong extension", "1 of 1 questions have no context", "cannot generate"):
+    for told in ("wrong extension", "1 of 1 question has no context", "cannot generate"):
         assert told in err
     code, _, err = run("generate", "--questions", bare, "--model", model)
     assert code == 2 and "not given: out" in err
@@ -213,18 +232,39 @@ def test_settings_that_cannot_work(flags, told, questions, model, tmp_path, run)
 
 
 def test_a_check_tells_the_prompts_and_answers_nothing(questions, model, tmp_path, run):
-    code, out, err = run(*generate(questions, model, tmp_path / "a.jsonl", "--check", "--set", "top=5"))
+    code, out, err = run(*generate(questions, model, tmp_path / "new/a.jsonl", "--check", "--set", "top=5"))
     assert code == 0 and "12 prompts of" in out and "at most 120" in out
     assert "top has no effect: generate does not read top" in err
     assert {path.name for path in tmp_path.iterdir()} == {"q.jsonl"}
 
 
 @pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--beams", "4", "--temperature", "1"], ["beams search", "no-such", "wrong extension"]),
+        (["--top-k", "5", "--max-new-tokens", "x"], ["max_new_tokens", "no-such", "wrong extension"]),
+        (["--set", "generate.model=5"], ["generate.model: should be text", "wrong extension"]),
+        (["--set", "generate.modle=x", "--set", "questions=[a]", "--without-contexts"],
+         ["did you mean 'model'", "questions: should be a path", "no-such", "wrong extension"]),
+        (["--set", "generate=5"], ["generate: should be key: value lines", "wrong extension"]),
+    ],
+)  # fmt: skip
+def test_a_check_tells_every_fault_and_no_consequence_of_one(more, told, questions, tmp_path, run):
+    given = [] if "questions=[a]" in more else ["--questions", questions]
+    if "generate=5" not in more and "generate.model=5" not in more:
+        given += ["--model", tmp_path / "no-such"]
+    code, _, err = run("generate", "--check", *given, "--out", tmp_path / "a.csv", *more)
+    assert code == 2 and all(each in err for each in told), err
+    assert err.count("\n* ") == len(told) - (told[0].startswith("did you mean"))
+    assert "no model is given" not in err and "not given" not in err and "have no context" not in err
+
+
+@pytest.mark.parametrize(
     ("answers", "golds", "told"),
     [
         ([{"id": 0, "answer": "x"}], [None], "no question has a right answer"),
-        ([{"id": 7, "answer": "x"}], ["x"], "1 of 1 questions have no answer here, and 1 answers are"),
-        ([{"id": 0, "answer": "x"}, {"id": 1, "answer": "x"}], ["x"], "0 of 1 questions"),
+        ([{"id": 7, "answer": "x"}], ["x"], "1 of 1 question has no answer here, and 1 answer is"),
+        ([{"id": 0, "answer": "x"}, {"id": 1, "answer": "x"}], ["x"], "0 of 1 question has"),
         ([{"id": 0, "answer": "x"}, {"id": "0", "answer": "y"}], ["x"], "appears in two rows"),
         ([{"id": 0, "said": "x"}], ["x"], "column 'answer' is missing"),
     ],

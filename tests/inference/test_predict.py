@@ -113,8 +113,8 @@ def test_predictions_of_something_else_are_never_replaced(small, predict, place,
     before = (tmp_path / "p.predictions" / "similarity.parquet").read_bytes()
     for flags, more, said in [
         (rankers("best_option"), {}, "other settings already exist"),
-        (rankers("novel"), {"contexts": ["--without-contexts"]}, "another contexts already exists"),
-        ((*rankers("novel"), "--limit", "9"), {}, "another limit already exists"),
+        (rankers("novel"), {"contexts": ["--without-contexts"]}, "already exists, and differs in contexts"),
+        ((*rankers("novel"), "--limit", "9"), {}, "already exists, and differs in limit"),
     ]:
         code, error = predict(*flags, **more)
         assert code == 2 and said in error and error.count("error:") == 1, error

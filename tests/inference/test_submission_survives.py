@@ -346,7 +346,7 @@ def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
     assert [answered for *_, answered in report.runs] == [20, 20] and "weight 3" in report.text()
     whole = (tmp_path / "both.csv").read_bytes()
     for weights, said in (
-        ([1], "1 weights for 2 runs"), ([float("nan"), 2], "by the weights nan, 2"),
+        ([1], "1 weight for 2 runs"), ([float("nan"), 2], "by the weights nan, 2"),
         ([0, 0], "not all of them 0"), ([float("inf"), 2], "inf"), ([1e308, 1e308], "1e\\+308"),
         ([-1, 2], "-1, 2"),
     ):  # fmt: skip
@@ -385,7 +385,7 @@ def test_a_bad_row_is_answered_by_what_can_be_read(run, tmp_path, row):
     path = tmp_path / "bad.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in (good, row)), encoding="utf-8")
     code, said = run("--questions", path)
-    assert code == 0 and "note: 1 rows are no questions" in said and "bad.jsonl, row 2" in said
+    assert code == 0 and "note: 1 row is no question," in said and "bad.jsonl, row 2" in said
     answered = validate(run.out, ["good", row["id"]])
     assert answered[0][0] == 0 and len(answered[1]) >= 2
     for flag in ("--strict", "--check"):

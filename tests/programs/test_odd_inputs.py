@@ -36,6 +36,11 @@ def test_what_is_no_file_is_called_what_it_is(make, said, tmp_path):
         read_rows(tmp_path / "q.csv")
 
 
+def test_a_folder_is_called_one_whatever_its_name(tmp_path):
+    with pytest.raises(InputError, match="a folder, not a table"):
+        read_rows(tmp_path)
+
+
 @pytest.mark.parametrize(
     "act, said",
     [(lambda path: path.read_text(), "this is a folder, not a file"),

@@ -20,7 +20,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval.retriever import Retriever
 from kaggle_rag.runtime.errors import ArtifactError, InputError, run_program
-from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.files import require_new, whole_file, whole_folder
 
 
 def write(path, rows):
@@ -122,6 +122,55 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     with whole_file(tmp_path / "s.csv") as aside:
         aside.write_text("whole")
     assert not left.exists() and mine.exists()
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_of_what_fails_no_new_folder_is_left_and_no_old_one_is_lost(whole, tmp_path):
+    (tmp_path / "old").mkdir()
+    for place in ("old/out", "old/new/inner/out"):
+        with pytest.raises(ZeroDivisionError), whole(tmp_path / place) as aside:
+            (aside / "file" if aside.is_dir() else aside).write_text("half")
+            raise ZeroDivisionError
+        assert [path.name for path in tmp_path.rglob("*")] == ["old"]
+    # What somebody else has put there meanwhile stays.
+    with pytest.raises(ZeroDivisionError), whole(tmp_path / "new/inner/out"):
+        (tmp_path / "new/theirs").write_text("x")
+        raise ZeroDivisionError
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "old", "theirs"]
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    require_new(tmp_path / "new/folder/out.csv")
+    assert not (tmp_path / "new").exists()
+    for name in ("file/out.csv", "gone/out.csv", "file/new/out.csv"):
+        with pytest.raises(InputError, match="cannot write here"):
+            require_new(tmp_path / name)
+    with pytest.raises(ArtifactError, match="OUT already exists"):
+        require_new(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "more", "code"),
+    [
+        ("submit", "s.csv", ["--check"], 0),
+        ("submit", "s.csv", ["--dry-run"], 0),
+        ("submit", "s.csv", ["--sample", "none.csv"], 2),
+        ("submit", "s.csv", ["--set", "rankers=[{kind: similarity, options: {score: zz}}]"], 2),
+        ("contexts", "c.parquet", ["--limit", "0"], 2),
+        ("predict", "p.predictions", ["--limit", "x"], 2),
+        ("predict", "p.predictions", ["--without-contexts", "--ram", "1MB"], 2),
+    ],
+)
+def test_a_check_and_a_refused_run_leave_nothing_on_disk(
+    stage, name, more, code, facts_index, questions, tmp_path, monkeypatch, capsys
+):
+    flags = ["--questions", questions, "--out", tmp_path / "new/folder" / name]
+    flags += ["--index", facts_index] if stage != "predict" else []
+    before = sorted(tmp_path.rglob("*"))
+    assert call(stage, *flags, *more, monkeypatch=monkeypatch) == code, capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_killed_contexts_stage_goes_on_with_the_batch_it_was_at(facts_index, encoder, questions, tmp_path):

@@ -30,15 +30,21 @@ def test_the_same_key_goes_on_and_nothing_done_leaves_nothing(tmp_path):
     assert {path.name for path in again.iterdir()} - {LOCK} == {"a", "b", "key.json"}
 
 
+def test_of_work_that_fails_at_its_start_no_new_folder_is_left(tmp_path):
+    with pytest.raises(ZeroDivisionError), folder_of(tmp_path / "new/inner", {"seed": 1}).claimed():
+        raise ZeroDivisionError
+    assert not any(tmp_path.iterdir())
+
+
 def test_work_of_another_key_is_refused_by_what_differs_and_untouched(tmp_path):
     folder = begin(tmp_path, {"seed": 1, "asked": {"kind": "flat", "ram": 3}}, "a")
     before = {path.name: path.read_text() for path in folder.iterdir()}
-    with pytest.raises(ArtifactError, match="an unfinished build with another seed, asked already exists"):
+    with pytest.raises(ArtifactError, match="unfinished build already exists, and differs in seed and asked"):
         begin(tmp_path, {"seed": 2, "asked": {"kind": "ivf", "ram": 3}})
     assert {path.name: path.read_text() for path in folder.iterdir()} == before
     wanted = {"asked": {"kind": "ivf", "ram": 3}}
     inner = differing(wanted, json.loads(before["key.json"]), frozenset({"asked"}))
-    assert inner == "kind, seed"
+    assert inner == "kind and seed"
 
 
 def test_work_that_is_not_worth_keeping_starts_over(tmp_path):

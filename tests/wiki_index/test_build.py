@@ -342,7 +342,7 @@ def test_the_command_line_goes_the_whole_way_and_says_when_nothing_is_to_do(
     assert "nothing to do" in capsys.readouterr().out
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     assert call(*command[:-1], monkeypatch=monkeypatch) == 2
-    assert "different title_in_text already exists" in capsys.readouterr().err
+    assert "differs in title_in_text" in capsys.readouterr().err
     assert call("check", tmp_path / "out", monkeypatch=monkeypatch) == 0
     assert "60 articles, 360 passages" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.flags import OldName, count_of
+from kaggle_rag.runtime.flags import OldName, count_of, seed_number
 from kaggle_rag.runtime.report import show
 from training.crossval.settings import WITHHELD
 
@@ -87,7 +87,9 @@ def cross_validate_flags(parser: argparse.ArgumentParser) -> None:
 
 def _fold_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, default=_FOLDS, metavar="N", help="number of folds (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the folds (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="N", help="seed of the folds (default: 0)"
+    )
     parser.add_argument(
         "--alike", choices=(_ALIKE, "words"), default=_ALIKE,
         help="how near-duplicates are detected (default: words+vectors, which embeds every question)",

@@ -18,6 +18,7 @@ from kaggle_rag.evaluation.metrics import (
     paired_bootstrap,
 )
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
+from kaggle_rag.runtime.words import counted
 from training.crossval.experiment import OOF, read_run
 from training.crossval.settings import BLEND
 
@@ -82,7 +83,7 @@ class ComparisonReport:
         wide = max(len(str(run.folder)) for run in self.runs)
         lines = [f"{'run':<{wide}}  questions  MAP@3 of {self.ranker:<14}  against the first"]
         for run in self.runs:
-            against = f"{run.against} on {run.shared:,} questions" if run.against else "-"
+            against = f"{run.against} on {counted(run.shared, 'question')}" if run.against else "-"
             if run.against and run.against.smallest is not None:
                 against += f"; detectable from ±{run.against.smallest:.3f}"
             if run.other_answers:

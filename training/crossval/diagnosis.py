@@ -32,6 +32,7 @@ from kaggle_rag.evaluation.metrics import chance_map_at_k, map_at_k, ranks_of_an
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import counted
 from training.crossval.experiment import FOLDS, OOF, Experiment, read_run
 from training.crossval.mixing import calibrated
 from training.crossval.ranker_spec import RankerSpec
@@ -77,7 +78,8 @@ class DiagnosisReport:
     def text(self) -> str:
         """Counts and means, and the worst questions for each reason."""
         lines = [
-            f"{len(self.questions):,} questions; V-usable information {self.bits.mean():.3f} bits per "
+            f"{counted(len(self.questions), 'question')}; V-usable information "
+            f"{self.bits.mean():.3f} bits per "
             f"question (withheld: {self.withheld}, {WITHHELD[self.withheld].partition(' (')[0]})"
         ]
         if self.dynamics:

@@ -16,6 +16,7 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256, write_json
+from kaggle_rag.runtime.words import counted
 from kaggle_rag.runtime.work_folder import WorkFolder
 from training.crossval.ranker_spec import RankerSpec, RunPaths, specs_of
 from training.crossval.settings import CrossValidationSettings
@@ -181,7 +182,8 @@ def _require_folds(settings: CrossValidationSettings) -> None:
 def _require_fewer_folds(settings: CrossValidationSettings, questions: int) -> None:
     if settings.folds > questions:
         raise ConfigError(
-            f"--folds {settings.folds} of {questions:,} questions", expected="no more folds than questions"
+            f"--folds {settings.folds} of {counted(questions, 'question')}",
+            expected="no more folds than questions",
         )
 
 

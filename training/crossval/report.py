@@ -12,6 +12,7 @@ from kaggle_rag.evaluation.metrics import Comparison, Interval
 from kaggle_rag.evaluation.scaling import Calibration
 from kaggle_rag.evaluation.slices import PositionBias, Slice
 from kaggle_rag.rankers.seen import Seen
+from kaggle_rag.runtime.words import counted
 from training.crossval.settings import BLEND, STACKED
 
 _DIGITS = 4
@@ -199,7 +200,7 @@ class CrossValidationReport:
     def _scores(self) -> list[str]:
         wide = max(map(len, self.scores))
         lines = [
-            f"{self.run}: {sum(self.folds):,} questions in {len(self.folds)} folds, "
+            f"{self.run}: {counted(sum(self.folds), 'question')} in {counted(len(self.folds), 'fold')}, "
             f"chance {self.chance:.3f}",
             "",
             f"{'MAP@3':<{wide}}  {'all folds':<22}accuracy  log loss  calibration error",
@@ -260,11 +261,13 @@ class DryRun:
 
     def text(self) -> str:
         sizes = ", ".join(f"{count:,}" for count in self.folds)
-        lines = [f"folds of {sizes} questions; {self.near_duplicates:,} near-duplicates stay together"]
+        alike = counted(self.near_duplicates, "near-duplicate stays", "near-duplicates stay")
+        lines = [f"folds of {sizes} questions; {alike} together"]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{name}: about {seconds / 60:.0f} minutes" for name, seconds in self.seconds.items()]
         minutes = sum(self.seconds.values()) / 60
-        return "\n".join([*lines, f"{self.runs} runs, about {minutes:.0f} minutes. Nothing was written."])
+        runs = counted(self.runs, "run")
+        return "\n".join([*lines, f"{runs}, about {minutes:.0f} minutes. Nothing was written."])
 
 
 def _rounded(interval: Interval) -> dict[str, float]:

@@ -13,6 +13,7 @@ from kaggle_rag.evaluation.leaks import LeakReport, leak_report
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import sha256, write_json
+from kaggle_rag.runtime.words import counted
 from training.crossval.experiment import Experiment
 from training.crossval.report import LeakCounts
 
@@ -94,7 +95,7 @@ def _vectors(experiment: Experiment, questions: Questions) -> Any:
         return None
     from kaggle_rag.index.encoder import Encoder
 
-    say(f"embedding {len(questions):,} questions")
+    say(f"embedding {counted(len(questions), 'question')}")
     return Encoder(DEFAULT_ENCODER, device=experiment.solution.device).encode_passages(
         embedding_texts(questions)
     )

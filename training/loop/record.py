@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from kaggle_rag.runtime.console import duration
+from kaggle_rag.runtime.words import all_counted, counted
 from training.loop.settings import CALIBRATED_LOSS
 
 
@@ -18,13 +19,13 @@ def show_record(record: dict[str, Any], *, dry: bool, as_json: bool) -> None:
     _table({name: result[name] for name in ("before", "after") if result.get(name)})
     steps = result["steps"]
     if dry:
-        print(", ".join(f"{count:,} {name}" for name, count in result["notes"].items()))
+        print(all_counted(result["notes"]))
         if "memory" in result:
             print(f"memory, for a batch of typical length: {result['memory']}")
-        print(f"{steps:,} steps, about {duration(result['seconds'])}. Nothing was written.")
+        print(f"{counted(steps, 'step')}, about {duration(result['seconds'])}. Nothing was written.")
         return
     best = f", the best at {result['best step']:,}" if result["before"] else ""
-    print(f"{steps:,} steps, {duration(result['seconds'])} since this start{best}")
+    print(f"{counted(steps, 'step')}, {duration(result['seconds'])} since this start{best}")
     # A ranker has no choice of metric.
     if (metric := record["plan"].get("metric", CALIBRATED_LOSS)) in result["after"]:
         gain = result["after"][metric] - result["before"][metric]

@@ -80,7 +80,7 @@ class Run:
             raise ArtifactError("OUT contains something else", where=self.out, cure="choose another OUT")
         if changed := differing(self.plan, record["plan"]):
             raise ArtifactError(
-                f"OUT already holds a model trained with different settings: {changed}",
+                f"OUT already holds a trained model, which differs in {changed}",
                 where=self.out,
                 cure="choose another OUT, or delete that folder first",
             )

@@ -8,6 +8,7 @@ from kaggle_rag.runtime.faults import Gathered
 from training.loop.checks import require_own
 from training.loop.run_folder import Run
 from training.rankers.dataset import RankerDataset
+from training.rankers.peft_methods import require_options
 from training.rankers.settings import RankerRun
 from training.rankers.teacher import require_teacher
 
@@ -17,6 +18,8 @@ def require_ranker(command: str, settings: RankerRun, *, dry: bool) -> None:
     faults = Gathered()
     with faults.check():
         settings.check_inputs()
+    with faults.check():
+        require_options(settings.peft.method, settings.peft.options)
     with faults.check():
         resolve(settings.model)
     with faults.check():

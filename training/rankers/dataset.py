@@ -17,6 +17,7 @@ from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 from training.rankers.harder import Changes, Lent
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class RankerDataset:
         table = table.take(range(min(limit or len(table), len(table))))
         if missing := [str(key) for key, answer in zip(table.ids, table.answers) if answer == NO_ANSWER]:
             raise InputError(
-                f"{len(missing):,} of {len(table):,} questions have no answer (id {', '.join(missing[:3])}"
-                f"{', ...' if len(missing) > 3 else ''})",
+                f"{len(missing):,} of {counted(len(table), 'question has', 'questions have')} no answer "
+                f"(id {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})",
                 where=f"{questions}, column answer",
                 expected="the letter of the right option in every row",
                 cure="leave these rows out"
@@ -61,7 +62,8 @@ class RankerDataset:
             )
         if len(table) > 1 and len(set(table.answers.tolist())) == 1:
             raise InputError(
-                f"all {len(table):,} answers are {LETTERS[int(table.answers[0])]}: there is nothing to learn",
+                f"all {counted(len(table), 'answer is', 'answers are')} {LETTERS[int(table.answers[0])]}: "
+                "there is nothing to learn",
                 where=f"{questions}, column answer",
                 cure="shuffle the options, or check how the file was made",
             )
@@ -73,8 +75,8 @@ class RankerDataset:
         if not brought or self.contexts is not None:
             return ""
         return (
-            f"note: {brought:,} questions bring a context, which is not read without --contexts-file; "
-            "create that file with python -m inference contexts, which keeps it"
+            f"note: {counted(brought, 'question brings', 'questions bring')} a context, which is not read "
+            "without --contexts-file; create that file with python -m inference contexts, which keeps it"
         )
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 # Names that a cross-validation gives to its mixes, the best first.
 _MIXES = ("stack", "blend")
@@ -52,7 +53,8 @@ def read_teacher(path: Path, name: str, questions: Questions) -> Probabilities:
             cure="make one: python -m inference submit, or cross-validate, with these questions",
         )  # fmt: skip
     if answered < len(questions):
-        say(f"note: the teacher answers {answered:,} of {len(questions):,} questions; the others have none")
+        asked = counted(len(questions), "question")
+        say(f"note: the teacher answers {answered:,} of {asked}; the others have none")
     return found
 
 

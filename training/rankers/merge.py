@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.devices import device_of, half_of
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError
+from kaggle_rag.runtime.files import require_new, whole_folder
 
 if TYPE_CHECKING:
     from kaggle_rag.models.loading import Backbone
@@ -43,8 +43,7 @@ def merge(folder: Path, out: Path, *, base: str | None = None, device: str | Non
     CheckpointError : the folder contains no adapter.
     ArtifactError : ``out`` exists, or the answers differ (then nothing is written).
     """
-    if out.exists():
-        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
+    require_new(out)
     if not RankerCard.read(folder).base:
         raise CheckpointError("this ranker has no adapter: its weights are complete", where=folder)
     from kaggle_rag.models.loading import load_ranker
@@ -105,10 +104,8 @@ def _write(merged: Backbone, card: RankerCard, out: Path, known: Learnt) -> None
     """Publish the folder in one rename."""
     from training.rankers.saving import save_weights
 
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    save_weights(merged.model, aside)
-    merged.tokenizer.save_pretrained(aside)
-    dataclasses.replace(card, base="", base_sha256="", nf4=False).write(aside)
-    learnt.write(aside, known)
-    aside.rename(out)
+    with whole_folder(out) as aside:
+        save_weights(merged.model, aside)
+        merged.tokenizer.save_pretrained(aside)
+        dataclasses.replace(card, base="", base_sha256="", nf4=False).write(aside)
+        learnt.write(aside, known)

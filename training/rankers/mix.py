@@ -13,8 +13,9 @@ import numpy as np
 from kaggle_rag.data.contexts import OWN, Context, QuestionContexts, write_contexts
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.evaluation.duplicates import find_shared
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError
-from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.files import require_apart, require_new, whole_file
+from kaggle_rag.runtime.words import counted
 from training.loop.checks import require_distinct
 from training.rankers.dataset import RankerDataset
 
@@ -65,9 +66,12 @@ def mix_sets(
     ArtifactError : an output exists.
     """
     _require_fitting(sets, contexts_out)
-    for path in (out, contexts_out):
-        if path and path.exists():
-            raise ArtifactError("a file already exists", where=path, cure="choose another name, or remove it")
+    require_apart(out, contexts_out)
+    for path, ending in ((out, ".csv"), (contexts_out, ".parquet")):
+        if path and path.suffix != ending:
+            raise ConfigError(f"cannot be written as {path.suffix!r}", where=path, expected=ending)
+        if path:
+            require_new(path, "a file")
     read = [RankerDataset.read(*each) for each in sets]
     kept = _without_copies([each.questions for each in read], [Questions.read(path) for path in exclude])
     counts = shares([len(rows) for rows in kept], temperature, most)
@@ -114,7 +118,7 @@ def _require_fitting(sets: Sequence[QuestionSet], contexts_out: Path | None) -> 
     given = [each for each in sets if each.contexts]
     if (given and len(given) < len(sets)) or bool(given) != bool(contexts_out):
         raise ConfigError(
-            f"{len(given)} contexts files for {len(sets)} sets", where="--contexts",
+            f"{counted(len(given), 'contexts file')} for {counted(len(sets), 'set')}", where="--contexts",
             expected="one for each set, in their order, and --contexts-out; or none",
         )  # fmt: skip
 

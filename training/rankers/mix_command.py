@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.flags import note_idle, seed_number
+from kaggle_rag.runtime.words import counted
 
 EXAMPLES = """\
 examples:
@@ -35,7 +37,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--exclude", type=Path, nargs="+", default=[], metavar="FILE",
         help="question files whose near-duplicates are left out",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the draw (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,7 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
             expected="0 or more, and at least a question of each set",
         )  # fmt: skip
     if contexts and len(contexts) != len(sets):
-        raise ConfigError(f"{len(contexts)} contexts files for {len(sets)} sets", where="--contexts")
+        raise ConfigError(
+            f"{counted(len(contexts), 'contexts file')} for {counted(len(sets), 'set')}", where="--contexts"
+        )
+    if arguments.most is None:
+        note_idle(arguments, ("temperature", "seed"), "without --most: every question is taken")
     pairs = [QuestionSet(path, contexts[n] if contexts else None) for n, path in enumerate(sets)]
     found = mix_sets(
         pairs, arguments.out, arguments.contexts_out, temperature=arguments.temperature, most=arguments.most,

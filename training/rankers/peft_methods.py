@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_rag.models.answering.forms import DECODER, ENCODER_DECODER
 from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.settings import InvalidSettings
 
 # The configurations of the methods that peft does not have.
 _BOTTLENECK = "kaggle_rag.models.bottleneck:BottleneckConfig"
@@ -97,12 +99,9 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
     ConfigError : a setting that the method lacks, modules that the model lacks, or a method that this form
         cannot take.
     """
+    require_options(name, options)
     method, model = METHODS[name], backbone.model
     if not method.config:
-        if options:
-            raise ConfigError(
-                "training all weights has no settings", where="peft.options", cure="set peft.method"
-            )
         return model
     _require_fit(name, backbone)
     config = _configuration(_class_of(method), backbone, {**method.defaults, **options})
@@ -117,14 +116,47 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
         model = prepare(model, use_gradient_checkpointing=False)
     try:
         adapted = peft.get_peft_model(model, config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        # torch raises RuntimeError for a size that is negative, or that no memory holds.
+        line = str(error).splitlines()[0]
+        modules = "target_modules from " + ", ".join(_linear_names(model))
         raise ConfigError(
-            f"{name} does not fit this backbone: {str(error).splitlines()[0]}",
-            where="peft.options",
-            expected="target_modules from " + ", ".join(_linear_names(model)),
-        ) from error
+            f"{name} does not fit this backbone: {line}", where="peft.options",
+            expected=modules if "module" in line.lower() else "",
+        ) from error  # fmt: skip
     _require_heads_learn(adapted, backbone, name)
     return adapted
+
+
+def require_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` with every fault of a method's settings that shows without the backbone."""
+    method = METHODS[name]
+    if not method.config:
+        if options:
+            raise ConfigError(
+                "training all weights has no settings", where="peft.options", cure="set peft.method"
+            )
+        return
+    kind = _class_of(method)
+    known = list(inspect.signature(kind).parameters)
+    found = {key: _fault(kind, method.defaults, key, value, known) for key, value in options.items()}
+    if lines := [f"{key}: {fault}" for key, fault in found.items() if fault]:
+        raise InvalidSettings(lines, (f"peft.options.{key}" for key in found if found[key]), "peft.options")
+
+
+def _fault(
+    kind: Callable[..., Any], defaults: Mapping[str, Any], key: str, value: Any, known: list[str]
+) -> str:
+    """What is wrong with one setting of a method by itself; empty if nothing is."""
+    if key not in known:
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+        return f"{getattr(kind, '__name__', kind)} has no such setting; {hint}"
+    try:
+        kind(**{**defaults, key: value})
+    except (ValueError, TypeError) as error:
+        return str(error).splitlines()[0].removeprefix(f"{key}: ")
+    return ""
 
 
 def _class_of(method: Method) -> Any:
@@ -174,12 +206,6 @@ def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
 
 def _configuration(kind: Callable[..., Any], backbone: Backbone, options: dict[str, Any]) -> Any:
     known = inspect.signature(kind).parameters
-    if unknown := sorted(set(options) - set(known)):
-        raise ConfigError(
-            f"{kind.__name__} has no setting {unknown[0]!r}",
-            where="peft.options",
-            expected="one of " + ", ".join(known),
-        )
     if "modules_to_save" in known:
         options["modules_to_save"] = sorted({*backbone.new, *(options.get("modules_to_save") or ())}) or None
     if kind.__name__ == "IA3Config" and not options.get("target_modules"):

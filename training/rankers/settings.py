@@ -198,32 +198,34 @@ class RankerRun(TrainingSettings):
 
     @model_validator(mode="after")
     def _evaluated(self) -> RankerRun:
-        if (self.folds is None) != (self.fold is None):
-            raise ValueError("folds and fold belong together: set both, or neither")
         require_evaluation(self, self.schedule)
-        if self.drop_weight and not self.drop:
-            raise ValueError("drop_weight needs drop")
-        if self.validation_contexts and not self.validation:
-            raise ValueError("validation_contexts needs validation")
-        if self.validation and self.contexts_file and not self.validation_contexts:
-            raise ValueError("validation needs validation_contexts if contexts are read")
-        if self.weaker_contexts and not self.contexts_file:
-            raise ValueError("weaker_contexts needs contexts_file")
-        if (self.frozen_layers or self.frozen_embeddings) and self.peft.method != "full":
-            raise ValueError(
-                "frozen_layers and frozen_embeddings need peft.method full: an adapter freezes everything"
-            )
-        if METHODS[self.peft.method].reads and not self.contexts_file:
-            raise ValueError(f"peft.method {self.peft.method} needs contexts_file: it reads the snippets")
-        if self.others and self.form != "binary":
-            raise ValueError("others applies only to the form binary")
-        if self.marginal.kind == "token" and self.form != "options":
-            raise ValueError("marginal.kind token applies only to the form options")
-        if self.marginal.kind != "none" and self.loss not in (None, "cross-entropy"):
-            raise ValueError("marginal needs the loss cross-entropy: probabilities are mixed")
-        if self.marginal.kind != "none" and not self.contexts_file:
-            raise ValueError("marginal needs contexts_file: it mixes the snippets of contexts")
+        if faults := list(self._contradictions()):
+            raise ValueError("; ".join(faults))
         return self
+
+    def _contradictions(self) -> Iterator[str]:
+        if (self.folds is None) != (self.fold is None):
+            yield "folds and fold belong together: set both, or neither"
+        if self.drop_weight and not self.drop:
+            yield "drop_weight needs drop"
+        if self.validation_contexts and not self.validation:
+            yield "validation_contexts needs validation"
+        if self.validation and self.contexts_file and not self.validation_contexts:
+            yield "validation needs validation_contexts if contexts are read"
+        if self.weaker_contexts and not self.contexts_file:
+            yield "weaker_contexts needs contexts_file"
+        if (self.frozen_layers or self.frozen_embeddings) and self.peft.method != "full":
+            yield "frozen_layers and frozen_embeddings need peft.method full: an adapter freezes everything"
+        if METHODS[self.peft.method].reads and not self.contexts_file:
+            yield f"peft.method {self.peft.method} needs contexts_file: it reads the snippets"
+        if self.others and self.form != "binary":
+            yield "others applies only to the form binary"
+        if self.marginal.kind == "token" and self.form != "options":
+            yield "marginal.kind token applies only to the form options"
+        if self.marginal.kind != "none" and self.loss not in (None, "cross-entropy"):
+            yield "marginal needs the loss cross-entropy: probabilities are mixed"
+        if self.marginal.kind != "none" and not self.contexts_file:
+            yield "marginal needs contexts_file: it mixes the snippets of contexts"
 
     def teachers(self) -> list[Path]:
         return [teacher_folder(self.teacher_ranker)] if self.teacher_ranker else []

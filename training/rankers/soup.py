@@ -27,7 +27,8 @@ from kaggle_rag.models.checkpoints import weights
 from kaggle_rag.rankers.seen import seen_by
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.console import say
-from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, ConfigError, InputError
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError, InputError
+from kaggle_rag.runtime.files import made_folder, require_new, whole_folder
 from training.loop.run_folder import RECORD
 
 # Directions closer than this are averaged in a straight line: the arc between them has no length.
@@ -74,8 +75,7 @@ def soup(
     ConfigError : too few rankers, or too many for SLERP, or a greedy soup without a judge.
     CheckpointError : they do not fit together.
     """
-    if out.exists():
-        raise ArtifactError("OUT already exists", where=out, cure="choose another OUT")
+    require_new(out)
     _require_count(folders, how)
     _require_alike(folders)
     for folder in folders:
@@ -154,18 +154,19 @@ def _greedy(folders: Sequence[Path], out: Path, judge: Judge, device: str | None
     first, *rest = sorted(folders, key=lambda folder: alone[folder])
     say(f"{first}: log loss {alone[first]:.4f}")
     kept, least, trial = [first], alone[first], out.with_name(f".{out.name}.trial")
-    try:
-        for folder in rest:
+    with made_folder(out.parent):
+        try:
+            for folder in rest:
+                shutil.rmtree(trial, ignore_errors=True)
+                _written([*kept, folder], trial, _mean)
+                loss = judge.log_loss(trial, device)
+                taken = loss <= least
+                say(f"and {folder}: log loss {loss:.4f}, {'taken' if taken else 'left out'}")
+                if taken:
+                    kept, least = [*kept, folder], loss
+        finally:
             shutil.rmtree(trial, ignore_errors=True)
-            _written([*kept, folder], trial, _mean)
-            loss = judge.log_loss(trial, device)
-            taken = loss <= least
-            say(f"and {folder}: log loss {loss:.4f}, {'taken' if taken else 'left out'}")
-            if taken:
-                kept, least = [*kept, folder], loss
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
-    _written(kept, out, _mean, judge.marks())
+        _written(kept, out, _mean, judge.marks())
     return {"ingredients": [str(folder) for folder in kept], "log loss": least}
 
 
@@ -178,30 +179,39 @@ def _written(
     ``marks`` are those of the questions that it was chosen by.
     """
     first = folders[0]
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
     paths = weights(first)
     own = {CARD, RECORD, learnt.FILE, *(path.name for path in paths)}
-    shutil.copytree(first, aside, ignore=lambda *_: own)
-    with ExitStack() as opened:
-        readers = [dict(_readers(folder, opened)) for folder in folders]
-        for path in paths:
-            with safe_open(path, framework="pt") as file:
-                names, metadata = list(file.keys()), file.metadata()
-            made = {name: _one([each[name](name) for each in readers], average) for name in names}
+    with whole_folder(out) as aside:
+        shutil.copytree(first, aside, ignore=lambda *_: own, dirs_exist_ok=True)
+        for path, tensors, metadata in _averaged(folders, average):
             target = aside / path.relative_to(first)
             target.parent.mkdir(parents=True, exist_ok=True)
-            save_file(made, target, metadata)
-    cards = [RankerCard.read(folder) for folder in folders]
+            save_file(tensors, target, metadata)
+        _card([RankerCard.read(folder) for folder in folders]).write(aside)
+        learnt.write(aside, learnt.union([learnt.read(folder) for folder in folders], marks))
+
+
+def _averaged(
+    folders: Sequence[Path], average: Callable[[list[torch.Tensor]], torch.Tensor]
+) -> Iterator[tuple[Path, dict[str, torch.Tensor], dict[str, str] | None]]:
+    """Each weights file of the first folder, its tensors averaged with those of the others, its metadata."""
+    with ExitStack() as opened:
+        readers = [dict(_readers(folder, opened)) for folder in folders]
+        for path in weights(folders[0]):
+            with safe_open(path, framework="pt") as file:
+                names, metadata = list(file.keys()), file.metadata()
+            averaged = {name: _one([each[name](name) for each in readers], average) for name in names}
+            yield path, averaged, metadata
+
+
+def _card(cards: Sequence[RankerCard]) -> RankerCard:
+    """That of the first, for the widest questions of all."""
     marginal = cards[0].marginal
     if marginal:
         # Of temperatures, the mean of the logarithms.
         logs = [math.log(each.marginal["temperature"]) for each in cards if each.marginal]
         marginal = {**marginal, "temperature": math.exp(sum(logs) / len(logs))}
-    options = max(each.options for each in cards)
-    dataclasses.replace(cards[0], marginal=marginal, options=options).write(aside)
-    learnt.write(aside, learnt.union([learnt.read(folder) for folder in folders], marks))
-    aside.rename(out)
+    return dataclasses.replace(cards[0], marginal=marginal, options=max(each.options for each in cards))
 
 
 def _readers(folder: Path, opened: ExitStack) -> Iterator[tuple[str, Callable[[str], torch.Tensor]]]:

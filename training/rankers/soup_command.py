@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from kaggle_rag.runtime.flags import note_idle
+
 EXAMPLES = """\
 examples:
   python -m training soup seed-0/ seed-1/ seed-2/ --out soup/
@@ -34,6 +36,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from training.rankers.soup import Judge, soup
 
+    if arguments.how != "greedy":
+        note_idle(
+            arguments, ("questions", "contexts_file", "device"),
+            f"with --how {arguments.how}: only a greedy soup is judged",
+        )  # fmt: skip
     judge = Judge(arguments.questions, arguments.contexts_file) if arguments.questions else None
     found = soup(arguments.rankers, arguments.out, arguments.how, judge, arguments.device)
     loss = f", log loss {found['log loss']:.4f}" if "log loss" in found else ""

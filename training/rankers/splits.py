@@ -16,6 +16,7 @@ from kaggle_rag.evaluation.fold_table import articles_of, read_folds
 from kaggle_rag.evaluation.folds import group, group_folds
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 from training.rankers.dataset import RankerDataset
 from training.rankers.distillation import read_teacher
 from training.rankers.settings import RankerRun
@@ -69,8 +70,8 @@ def _held_out(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     groups = group(len(dataset), find_duplicates(questions), articles_of(dataset.contexts), most=most)
     if (distinct := len(np.unique(groups.labels))) < 2:
         raise InputError(
-            f"none of the {len(dataset):,} questions can be held out: all are near-duplicates of each other, "
-            "or about one article",
+            f"none of the {counted(len(dataset), 'question')} can be held out: all are near-duplicates of "
+            "each other, or about one article",
             where="held_out",
             cure="set validation (another file), or held_out: 0",
         )
@@ -91,7 +92,7 @@ def _outside_fold(questions: Questions, table: Path, fold: int) -> Mask:
             f"no question is in fold {fold}", where=table,
             expected="one of " + ", ".join(map(str, np.unique(folds))),
         )  # fmt: skip
-    say(f"fold {fold}: setting aside its {int(aside.sum()):,} questions")
+    say(f"fold {fold}: setting aside its {counted(int(aside.sum()), 'question')}")
     return np.asarray(~aside, dtype=np.bool_)
 
 
@@ -102,7 +103,7 @@ def _weights(questions: Questions, drop: Path | None, weight: float) -> npt.NDAr
     weights = sample_weights(len(questions), read_suspects(drop, questions), weight)
     count = int((weights < 1).sum())
     effect = f"get weight {weight}" if weight else "are dropped"
-    say(f"{drop}: {count:,} questions (label errors, contradictions) {effect}; the others stay")
+    say(f"{drop}: {counted(count, 'question')} (label errors, contradictions) {effect}; the others stay")
     return weights
 
 
@@ -111,7 +112,8 @@ def _trainable(dataset: RankerDataset, exclude: Sequence[Path]) -> Mask:
     trainable = np.ones(len(dataset), dtype=bool)
     for path in exclude:
         shared = sorted({pair.left for pair in find_shared(dataset.questions, Questions.read(path))})
-        say(f"{path}: {len(shared):,} questions are near-duplicates of its rows, and are not trained on")
+        alike = counted(len(shared), "question is a near-duplicate", "questions are near-duplicates")
+        say(f"{path}: {alike} of its rows, and not trained on")
         trainable[shared] = False
     if dataset.weights is not None:
         trainable &= dataset.weights > 0

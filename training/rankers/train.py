@@ -26,6 +26,7 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError, show_size
 from kaggle_rag.runtime.limits import Usage, measured, release
 from kaggle_rag.runtime.processes import is_first, processes
+from kaggle_rag.runtime.words import counted
 from training.loop.loop import train
 from training.loop.run_folder import Run, require_room
 from training.loop.trainer import seconds_per_step, show
@@ -54,7 +55,7 @@ def train_ranker(command: str, settings: RankerRun) -> dict[str, Any]:
         return record
     training, held = split_questions(settings)
     with run.begun() as work:
-        say(f"{len(training):,} questions to train on, {len(held):,} held out")
+        say(f"{counted(len(training), 'question')} to train on, {len(held):,} held out")
         training = with_teacher(settings, training, work)
         start = time.perf_counter()
         trainer, before = _fitted(settings, training, held, work, run)
@@ -209,7 +210,7 @@ def _trainer(
         vectors=training.vectors, numbered=settings.data_map,
     )  # fmt: skip
     if settings.borrowed_options:
-        say(f"{questions.lent.borrowers():,} of {len(items):,} questions have others about their article")
+        say(f"questions: {questions.lent.borrowers():,} of {len(items):,} have others about their article")
     # The widest question shows at once whether the form can handle so many options.
     backbone.form.encode(questions.writer, max(questions.items, key=lambda item: len(item.options)))
     card = dataclasses.replace(card, options=1 + max(item.places[-1] for item in questions.items))

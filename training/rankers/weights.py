@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.words import counted
 
 # bert.encoder.layer.3.…, model.layers.3.…, encoder.block.3.…
 _LAYER = re.compile(r"\.(?:layer|layers|block|blocks|h)\.(\d+)\.")
@@ -76,7 +77,9 @@ def freeze(model: Any, layers: int, *, embeddings: bool) -> None:
     depths = depths_of(model)
     count = layers_of(depths)
     if layers > count:
-        raise ConfigError(f"the backbone has {count} layers", where="frozen_layers", expected=f"0 to {count}")
+        raise ConfigError(
+            f"the backbone has {counted(count, 'layer')}", where="frozen_layers", expected=f"0 to {count}"
+        )
     for name, weight in model.named_parameters():
         if (depths[name] == 0 and embeddings) or 0 < depths[name] <= layers:
             weight.requires_grad_(False)

@@ -13,6 +13,7 @@ from kaggle_rag.evaluation import learnt
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import all_counted, counted
 from kaggle_rag.text.normalise import same
 from training.retrieval.columns import rows_of
 from training.retrieval.corpus import PassagePool, encode_queries, open_corpus
@@ -79,13 +80,14 @@ def make_dataset(
     InputError : a fault in a file, or too little to train on.
     """
     questions = read_queries(settings.questions, settings.positive, settings.forms)[: settings.limit]
-    total = len(questions)
+    total, ids = len(questions), {each.id for each in questions}
     excluded_files = [*settings.exclude, *([settings.validation] if settings.validation else [])]
     questions = without(questions, excluded_files)
     remaining = len(questions)
     table = read_support(settings.supported) if settings.supported else {}
     if settings.supported:
-        questions = with_support(questions, table, settings.supported)
+        excluded = ids.difference(each.id for each in questions)
+        questions = with_support(questions, table, settings.supported, excluded)
     evaluated: list[RetrievalQuery] = []
     if settings.validation:
         evaluated = read_queries(settings.validation, settings.positive, settings.forms)
@@ -180,21 +182,34 @@ def _evaluation(
 def _require_enough(
     settings: RetrieverSettings | RerankerSettings, examples: Sequence[Example], notes: dict[str, int]
 ) -> None:
-    counts = ", ".join(f"{count:,} {name}" for name, count in notes.items())
+    counts = all_counted(notes)
     kind = _loss(settings)
     rows = len(rows_of(kind.rows, examples)["query"]) if examples else 0
     if rows < settings.batch:
         raise InputError(
-            f"{rows:,} examples do not fill a batch of {settings.batch} ({counts})",
+            f"{counted(rows, 'example does', 'examples do')} not fill a batch of {settings.batch} ({counts})",
             where=settings.questions,
-            cure="use a smaller --batch" if kind.denoises
-            else "use more questions, a lower --support or a smaller --batch",
+            cure=_more(settings, notes),
         )
     distinct = len({same(example.positive) for example in examples})
     if kind.distinct and distinct < settings.batch:
         raise InputError(
-            f"{distinct:,} distinct positives do not fill a batch of {settings.batch}, which may contain "
-            f"each only once ({counts})",
+            f"{counted(distinct, 'distinct positive does', 'distinct positives do')} not fill a batch of "
+            f"{settings.batch}, which may contain each only once ({counts})",
             where=settings.questions,
             cure="use a smaller --batch, or another --loss",
         )
+
+
+def _more(settings: RetrieverSettings | RerankerSettings, notes: Mapping[str, int]) -> str:
+    """What gives more examples: a setting that has no effect here would be no help."""
+    ways = ["a smaller --batch"]
+    if not _loss(settings).denoises:
+        if notes["held out"] and not settings.validation:
+            ways.insert(0, "a lower --held-out")
+        if settings.supported:
+            ways.insert(0, f"more questions that {settings.supported} has")
+        else:
+            ways[:0] = ["more questions"] if settings.positive else ["more questions", "a lower --support"]
+    *first, last = ways
+    return "use " + (", ".join(first) + " or " if first else "") + last

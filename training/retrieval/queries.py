@@ -16,6 +16,7 @@ from kaggle_rag.evaluation.duplicates import find_duplicates, find_shared
 from kaggle_rag.evaluation.folds import group
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 from kaggle_rag.text.normalise import same
 
 
@@ -54,7 +55,7 @@ def read_queries(path: Path, positive: str | None, forms: Sequence[str]) -> list
     table = Questions.from_rows(rows, str(path)) if rows else Questions.read(path)
     if missing := np.flatnonzero(table.answers == NO_ANSWER).tolist():
         raise InputError(
-            f"{len(missing):,} of {len(rows):,} questions have no answer",
+            f"{len(missing):,} of {counted(len(rows), 'question has', 'questions have')} no answer",
             where=f"{path}, row {missing[0] + 1}, column answer",
             expected="the letter of the right option in every row",
             cure="train on questions with answers",

@@ -26,6 +26,7 @@ from kaggle_rag.rankers.base import Ranker
 from kaggle_rag.runtime.console import bar
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.words import counted
 from training.retrieval.mining import Example
 from training.retrieval.queries import RetrievalQuery
 from training.retrieval.teacher import probability
@@ -52,8 +53,8 @@ class SupportReport:
 
     def text(self) -> str:
         return (
-            f"{self.helped:,} of {self.questions:,} questions have a passage that makes the right option "
-            f"likelier; {self.passages:,} passages are listed"
+            f"{self.helped:,} of {counted(self.questions, 'question has', 'questions have')} a passage that "
+            f"makes the right option likelier; {counted(self.passages, 'passage is', 'passages are')} listed"
         )
 
 
@@ -142,21 +143,33 @@ def read_support(path: Path) -> dict[str, list[str]]:
 
 
 def with_support(
-    questions: Sequence[RetrievalQuery], found: Mapping[str, Sequence[str]], path: Path
+    questions: Sequence[RetrievalQuery], found: Mapping[str, Sequence[str]], path: Path, excluded: set[str]
 ) -> list[RetrievalQuery]:
     """The questions that the table has, each with its best passage as the positive.
+
+    ``excluded`` are the ids of questions that are not to be trained on.
 
     Raises
     ------
     InputError : it has none of them.
     """
     kept = [dataclasses.replace(each, positive=found[each.id][0]) for each in questions if each.id in found]
-    if not kept:
+    if kept:
+        return kept
+    if left_out := sum(key in excluded for key in found):
         raise InputError(
-            "this table has passages of none of the questions", where=path, expected="ids of QUESTIONS",
-            cure="make one of these questions: python -m training support",
+            "of the questions to train on, this table has only some that are left out "
+            f"({left_out:,}): they repeat others", where=path,
+            expected="questions that neither exclude nor validation repeats",
+            cure="use another validation or exclude, or a table of more questions",
         )  # fmt: skip
-    return kept
+    has, asked = next(iter(found), "none"), next((each.id for each in questions), "none")
+    raise InputError(
+        f"none of its {counted(len(found), 'id')} (such as {has!r}) is among the ids of the "
+        f"{counted(len(questions), 'question')} (such as {asked!r})", where=path,
+        expected="a table made of the same questions file",
+        cure="make it: python -m training support --questions QUESTIONS --contexts-file CONTEXTS --out TABLE",
+    )  # fmt: skip
 
 
 def with_others(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError
+from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.files import require_new
 
 EXAMPLES = """\
 examples:
@@ -38,10 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.out.suffix != ".parquet":
         raise ConfigError("not a .parquet file", where=f"--out {arguments.out}", cure="name it NAME.parquet")
-    if arguments.out.exists():
-        raise ArtifactError(
-            "a file already exists", where=arguments.out, cure="choose another --out, or remove it"
-        )
+    require_new(arguments.out, "a file")
     device = arguments.device
     if arguments.ranker:
         options = {"folder": arguments.ranker, **({"device": device} if device else {})}

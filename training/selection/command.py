@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.runtime.flags import count_of
+from kaggle_rag.runtime.flags import count_of, note_idle, seed_number
 from kaggle_rag.runtime.report import show
 
 EXAMPLES = """\
@@ -83,7 +83,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the selected questions with contradicted labels: .csv",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the turns and of random draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="of the turns and of random draws (default: 0)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="report what would be left; write nothing")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -91,6 +93,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from training.selection.select import SelectionSettings, select
 
+    _note_idle(arguments)
     settings = SelectionSettings(
         tuple(arguments.pool), arguments.out, tuple(arguments.specifications), arguments.data_map,
         arguments.keep, arguments.budget, arguments.share, arguments.how, arguments.by, arguments.least,
@@ -98,3 +101,16 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     show(select(settings, dry=arguments.dry_run), as_json=arguments.json)
     return 0
+
+
+def _note_idle(arguments: argparse.Namespace) -> None:
+    ranking = ("by", "least", "encoder", "device")
+    if arguments.data_map:
+        note_idle(arguments, ("how", *ranking, "seed"), "with --data-map: the map ranks the questions")
+        return
+    if arguments.how == "random":
+        note_idle(arguments, ranking, "with --how random: nothing is ranked")
+    elif arguments.by == "words":
+        note_idle(arguments, ("encoder", "device"), "with --by words: nothing is encoded")
+    if arguments.how not in ("random", "round-robin"):
+        note_idle(arguments, ("seed",), f"with --how {arguments.how}: nothing is drawn")

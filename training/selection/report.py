@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_rag.runtime.console import duration
+from kaggle_rag.runtime.words import counted
 from training.selection.pool import Disagreement, Pool, Rows, Sifted
 from training.selection.rules import Choice
 
@@ -41,7 +42,7 @@ class SelectionReport:
 
     def covered(self) -> int:
         """How many specifications chose a question."""
-        return len(np.unique(self.choice.specification)) if self.choice and self.specifications else 0
+        return len({*self.choice.specification.tolist()} - {-1}) if self.choice else 0
 
     def disagreements(self) -> dict[str, tuple[Disagreement, ...]]:
         return {
@@ -51,7 +52,8 @@ class SelectionReport:
 
     def as_json(self) -> dict[str, Any]:
         left, chosen = self.pool.counts(self.sifted.rows), self.pool.counts(self.rows)
-        scores = self.choice.scores if self.choice else ()
+        # What was drawn at random has none.
+        scores = self.choice.scores[~np.isnan(self.choice.scores)] if self.choice else ()
         return {
             "sets": {
                 name: {"questions": size, "left": left[name], "selected": chosen[name]}
@@ -87,9 +89,12 @@ class SelectionReport:
         elif told["scores"]:
             low, high = told["scores"]
             lines.append(f"{self.budget:,} selected, {self.by} from {low:.3f} to {high:.3f}")
-        if self.choice and self.specifications:
+        elif self.choice:
+            lines.append(f"{self.budget:,} selected, at random")
+        if self.covered():
             lines.append(
-                f"{self.covered():,} of {len(self.specifications):,} specifications chose at least one"
+                f"{self.covered():,} of {counted(len(self.specifications), 'specification')} chose at "
+                "least one"
             )
         for name, found in self.disagreements().items():
             if found:

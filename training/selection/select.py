@@ -20,8 +20,9 @@ from kaggle_rag.evaluation.duplicates import embedding_texts
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.runtime.console import say
-from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
-from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.files import existing_part, require_apart, require_new, whole_file
+from kaggle_rag.runtime.words import counted
 from training.selection.pool import Pool, Rows, Sifted, sift
 from training.selection.report import SelectionReport
 from training.selection.rules import RULES, Choice, Ranking
@@ -85,15 +86,10 @@ class SelectionSettings:
                 raise ConfigError(f"cannot write a table as {path.suffix!r}", where=path, expected=".csv")
         if not math.isfinite(self.least):
             raise ConfigError(f"not a number: {self.least}", where="--least", expected="a score such as 0.3")
-        if self.suspects and self.suspects.absolute() in (self.out.absolute(), self.why.absolute()):
-            raise ConfigError(
-                "two files of one name", where=f"--suspects {self.suspects}", cure="choose another"
-            )
+        require_apart(self.out, self.why, self.suspects)
         for path in (self.out, self.why, self.suspects):
-            if path and path.exists():
-                raise ArtifactError(
-                    "a file already exists", where=path, cure="choose another name, or remove it"
-                )
+            if path:
+                require_new(path, "a file")
 
 
 def select(settings: SelectionSettings, *, dry: bool = False) -> SelectionReport:
@@ -135,7 +131,8 @@ def _budget(settings: SelectionSettings, left: int) -> int:
     budget = settings.budget_of(left)
     if budget > left:
         raise InputError(
-            f"the budget is {budget:,}, and {left:,} questions may be selected", where=settings.pool[0],
+            f"the budget is {budget:,}, and {counted(left, 'question')} may be selected",
+            where=settings.pool[0],
             expected="a pool of more questions than the budget, without near-duplicates and excluded ones",
             cure="add a table, or lower --budget",
         )  # fmt: skip
@@ -152,14 +149,14 @@ def choose(
     texts = embedding_texts(questions.take(rows))
     encoder = functools.partial(Encoder, settings.encoder, device=settings.device)
     # On the disk of OUT, as the vectors of a large pool may not fit where the system keeps small files.
-    disk = next(parent for parent in settings.out.absolute().parents if parent.is_dir())
+    disk = existing_part(settings.out.parent)
     with tempfile.TemporaryDirectory(dir=disk, prefix=".select.") as folder:
         search = SEARCHES[settings.by](found.texts, texts, encoder, Path(folder))
         hits = above(search.nearest(budget), settings.least, found.names)
         choice = RULES[settings.how](Ranking(hits, search, len(rows), budget, settings.seed))
     if len(choice.rows) < budget:
         raise InputError(
-            f"the budget is {budget:,}, and the specifications match {len(choice.rows):,} questions",
+            f"the budget is {budget:,}, and the specifications match {counted(len(choice.rows), 'question')}",
             where=settings.pool[0], expected="a budget that they can fill",
             cure=f"lower --budget or --least ({settings.least}), or add specifications",
         )  # fmt: skip
@@ -203,7 +200,10 @@ def _require_told(found: Dynamics, region: str, path: Path) -> None:
     """Say how many questions a map lacks; raise ``InputError`` where it cannot tell ambiguous ones."""
     known = found.epochs > 0
     if lacking := int((~known).sum()):
-        say(f"note: {lacking:,} of {len(known):,} questions are not in the data map, and cannot be selected")
+        say(
+            f"note: {lacking:,} of {counted(len(known), 'question is', 'questions are')} not in the data "
+            "map, and cannot be selected"
+        )
     if region == "ambiguous" and not (found.variability[known] > 0).any():
         raise InputError(
             "this data map has seen no question change", where=path, expected="a training of several epochs",

@@ -21,6 +21,7 @@ import sentencex
 
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.check.language import is_foreign
 from wiki_index.corpus import Corpus, Page, Skip
@@ -196,7 +197,7 @@ def lint(corpus: Corpus, language: str = "en", every: int = 1) -> Linter:
 def as_table(linter: Linter) -> str:
     """The findings, one check per line, each followed by an example if it has one."""
     skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(linter.skipped.items()))
-    lines = [f"{linter.articles:,} articles" + (f"; left out: {skipped}" if skipped else ""), ""]
+    lines = [f"{counted(linter.articles, 'article')}" + (f"; left out: {skipped}" if skipped else ""), ""]
     width = max(len(check.name) for check in linter.checks)
     lines.append(f"{'':{width}}  {'found':>11}  {'of':>11}    share")
     for check in linter.checks:

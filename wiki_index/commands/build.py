@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kaggle_rag.index.kinds import describe
 from kaggle_rag.runtime.cluster import cluster_flags
 from kaggle_rag.runtime.flags import count_of
+from kaggle_rag.runtime.words import counted
 from wiki_index.commands.build_plan import plan_of
 from wiki_index.commands.shared import RECALL, language_code, show_other_kinds, skip_others_flag
 
@@ -139,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.out}: {outcome}")
     show_other_kinds(manifest)
     if arguments.limit:
-        print(f"PARTIAL: holds only the first {arguments.limit:,} articles (--limit)", file=sys.stderr)
+        print(f"PARTIAL: only the first {counted(arguments.limit, 'article')} (--limit)", file=sys.stderr)
     return 0
 
 
@@ -151,8 +152,9 @@ def _print_forecast(plan: Plan) -> None:
     f = forecast(plan)
     spread = f" with one worker (Ray has room for {f.workers} now)" if plan.cluster else ""
     print(
-        f"{f.articles:,} articles, about {f.passages:,} passages; about {f.seconds / 60:.0f} min "
-        f"on {next(iter(plan.encoders.values())).device}{spread}, {show_size(f.disk)} of disk, "
+        f"{counted(f.articles, 'article')}, about {counted(f.passages, 'passage')}; "
+        f"about {f.seconds / 60:.0f} min on {next(iter(plan.encoders.values())).device}{spread}, "
+        f"{show_size(f.disk)} of disk, "
         f"{show_size(f.ram)} of RAM, index kind {', '.join(f.kinds.values())}. Nothing was written."
     )
     require_space(plan.work, f.disk)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.flags import ENCODER_HELP
+from kaggle_rag.runtime.words import counted
 from wiki_index.commands.shared import (
     language_code,
     load_encoders,
@@ -53,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = index.manifest
     load_encoders(index, arguments)
     print(
-        f"{arguments.index}: intact. {manifest.articles:,} articles, {len(index):,} passages "
-        f"({manifest.unit}); checksums, row counts and encoders agree."
+        f"{arguments.index}: intact. {counted(manifest.articles, 'article')}, "
+        f"{counted(len(index), 'passage')} ({manifest.unit}); checksums, row counts and encoders agree."
     )
     for name, dense in index.dense.items():
         card = dense.card

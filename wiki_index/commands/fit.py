@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.flags import ENCODER_HELP, count_of
+from kaggle_rag.runtime.words import counted
 from wiki_index.commands.shared import load_encoders, questions_of
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(fitted), indent=2))
         return 0
-    print(f"{fitted.questions:,} questions; on the held-out half:")
+    print(f"{counted(fitted.questions, 'question')}; on the held-out half:")
     for name, (ndcg, recall) in fitted.held_out.items():
         print(f"  {name:20} nDCG@10 {ndcg:.4f}  recall@10 {recall:.4f}")
     print(f"fitted: nDCG@10 {fitted.gain} (95% interval) on that half")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kaggle_rag.data.compressed import COMPRESSED
 from kaggle_rag.runtime.errors import InputError
+from kaggle_rag.runtime.words import counted
 
 # What file managers, archivers and notebooks leave next to a user's files.
 _REMAINS = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
@@ -115,7 +116,7 @@ def _missing_shards(key: tuple[str, ...], parts: list[tuple[int, ...]]) -> str:
     missing = [number for number in range(first, first + total) if number not in present]
     names = ", ".join(f"{number:0{len(key[2])}d}" for number in missing[:_SHOWN])
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    return f"{len(missing)} of {total} shards ({names}{more})" if missing else ""
+    return f"{len(missing)} of {counted(total, 'shard')} ({names}{more})" if missing else ""
 
 
 def _missing_pages(parts: list[tuple[int, ...]]) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.flags import count_of
+from kaggle_rag.runtime.flags import count_of, seed_number
 from kaggle_rag.runtime.limits import parse_duration, parse_size
 from kaggle_rag.runtime.report import show
 
@@ -30,7 +30,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="one case: odd")
     _environment_flags(parser)
     _limit_flags(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the hidden test sets (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the hidden test sets (default: 0)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the files of the runs there")
     parser.add_argument(
         "--dry-run", action="store_true", help="list the cases and what is enforced; run none"

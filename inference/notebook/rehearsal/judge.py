@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inference.notebook.rehearsal.verdict import ErrorClass, Fault
+from kaggle_rag.runtime.words import counted
 
 ID, PREDICTION = "id", "prediction"
 NAME = "submission.csv"
@@ -31,7 +32,7 @@ def judge(path: Path, ids: Sequence[str], letters: str, top: int) -> Fault | Non
     header, rows = table
     if header != [ID, PREDICTION] and sorted(header) != sorted([ID, PREDICTION]):
         return Fault(
-            ErrorClass.SCORING, f"{len(header)} columns ({', '.join(header)}) instead of 2",
+            ErrorClass.SCORING, f"{counted(len(header), 'column')} ({', '.join(header)}) instead of 2",
             f"write {ID} and {PREDICTION} alone (pandas: index=False)", NAME,
         )  # fmt: skip
     at_id, at_prediction = header.index(ID), header.index(PREDICTION)
@@ -56,7 +57,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]] | Fault:
         return Fault(ErrorClass.FORMAT, f"no column {missing[0]!r}; found {found!r}", cure, NAME)
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
-            cause = f"{len(row)} cells, and {len(header)} columns"
+            cause = f"{counted(len(row), 'cell')}, and {counted(len(header), 'column')}"
             return Fault(ErrorClass.FORMAT, cause, cure, f"{NAME}, row {number}")
     return header, rows
 
@@ -68,12 +69,14 @@ def _wrong_ids(found: Sequence[str], ids: Sequence[str]) -> Fault | None:
     unknown = [key for key in found if key not in known]
     missing = [key for key in ids if key not in there]
     if unknown:
-        cause = f"{len(unknown):,} ids are not in the test set, the first is {unknown[0]!r}"
+        found_ids = counted(len(unknown), "id is", "ids are")
+        cause = f"{found_ids} not in the test set, the first is {unknown[0]!r}"
     elif len(there) < len(found):
         twice = next(key for key in found if found.count(key) > 1)
-        cause = f"{len(found) - len(there):,} ids have two rows, the first is {twice!r}"
+        cause = f"{counted(len(found) - len(there), 'id has', 'ids have')} two rows, the first is {twice!r}"
     elif missing:
-        cause = f"{len(missing):,} of {len(ids):,} questions have no row, the first is {missing[0]!r}"
+        asked = counted(len(ids), "question has", "questions have")
+        cause = f"{len(missing):,} of {asked} no row, the first is {missing[0]!r}"
         cure = "answer every row of test.csv: the hidden one has another number of them than the visible one"
     else:
         return None
@@ -91,7 +94,7 @@ def _wrong_values(predictions: Sequence[tuple[str, str]], letters: str, top: int
             cause = f"{strange[0]!r} is no option"
             cure = f"write letters of {letters} separated by spaces, the most likely first, such as 'B A D'"
         elif len(words) > top:
-            cause = f"{len(words)} letters, and the competition takes {top}"
+            cause = f"{counted(len(words), 'letter')}, and the competition takes {top}"
             cure = f"write the {top} most likely ones (if it takes more: --top {len(words)})"
         elif len(set(words)) < len(words):
             cause, cure = f"a letter is repeated in {text!r}", "write every letter once"

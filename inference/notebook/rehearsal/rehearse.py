@@ -33,6 +33,7 @@ from kaggle_rag.runtime.console import duration, progress, say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space
+from kaggle_rag.runtime.words import counted
 
 # The judge's machine without and with GPUs (Kaggle, 2026-11), in bytes.
 RAM, RAM_WITH_GPU, GPU_MEMORY = 30 * 10**9, 29 * 10**9, 15 * 10**9
@@ -232,7 +233,7 @@ class _Runs:
             count, so_far = _size(case, self.visible), self.pace()
             left = self._expected([_size(each, self.visible) for each in cases[number:]])
             ahead = f", about {duration(left)} to go" if left else ""
-            say(f"case {number + 1} of {len(cases)}: {case.name}, {count:,} questions{ahead}")
+            say(f"case {number + 1} of {len(cases)}: {case.name}, {counted(count, 'question')}{ahead}")
             if so_far and so_far.seconds(count) > self.caps.seconds:
                 results.append(CaseResult(case, count, None, _too_long(so_far, count, self.caps.seconds)))
             else:
@@ -287,7 +288,8 @@ def _name_of(visible: Visible, bundle: OpenedBundle) -> str:
 
 def _too_long(line: Pace, count: int, limit: float) -> Fault:
     cause = (
-        f"{count:,} questions would take {duration(line.seconds(count))}, and {duration(limit)} are allowed"
+        f"{counted(count, 'question')} would take {duration(line.seconds(count))}, and {duration(limit)} "
+        "are allowed"
     )
     return Fault(ErrorClass.TIMEOUT, cause, FASTER)
 
@@ -296,7 +298,7 @@ def _overrun(forecast: Forecast | None) -> Fault | None:
     if forecast is None or not forecast.overruns:
         return None
     cause = (
-        f"{forecast.questions:,} questions would take {duration(forecast.slow_seconds)} with a slow start "
-        f"and slow storage, and {duration(forecast.limit)} are allowed"
+        f"{counted(forecast.questions, 'question')} would take {duration(forecast.slow_seconds)} with a "
+        f"slow start and slow storage, and {duration(forecast.limit)} are allowed"
     )
     return Fault(ErrorClass.TIMEOUT, cause, FASTER)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kaggle_rag.runtime.console import duration
 from kaggle_rag.runtime.errors import show_size
+from kaggle_rag.runtime.words import counted
 
 # Imports and models come from slow storage, on a machine that has just been started.
 SLOW_START = 7
@@ -96,8 +97,8 @@ class Forecast:
     def text(self) -> str:
         """It as readable lines."""
         line = (
-            f"{self.questions:,} questions would take {duration(self.seconds)} on a machine like this one "
-            f"({duration(self.pace.start)} to start, {_short(self.pace.each)} a question), and "
+            f"{counted(self.questions, 'question')} would take {duration(self.seconds)} on a machine like "
+            f"this one ({duration(self.pace.start)} to start, {_short(self.pace.each)} a question), and "
             f"{duration(self.slow_seconds)} with a start {SLOW_START} times as slow and "
             f"{show_size(self.bytes)} read at {show_size(self.storage)} a second; allowed: "
             f"{duration(self.limit)}"

@@ -15,6 +15,7 @@ from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.layouts import OPTION, Layout, layout_of
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError, InputError
+from kaggle_rag.runtime.words import counted
 
 OPEN = dataclasses.replace(OPTION, answer="")
 CLOSED = Layout("Question: {prompt}\nAnswer:")
@@ -123,7 +124,7 @@ class PromptWriter:
         row = self._writer.question(item.shared_context(), item.prompt, item.options, 0)
         if self._writer.shortened > before:
             raise InputError(
-                f"the question alone is longer than the {self._writer.max_tokens:,} tokens of a prompt",
+                f"the question alone is longer than a prompt of {counted(self._writer.max_tokens, 'token')}",
                 where=where, expected="a question that leaves room for a context",
                 cure="shorten it, or raise max_tokens (--max-tokens) if the model has room",
             )  # fmt: skip

@@ -148,11 +148,11 @@ def test_a_changed_setting_is_never_answered_by_the_old_run(tmp_path):
     run(path, out=tmp_path / "run")
     path.write_text(path.read_text().replace("epochs: 1", "epochs: 2"))
     written = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(ArtifactError, match="a model trained with different settings: epochs"):
+    with pytest.raises(ArtifactError, match="a trained model, which differs in epochs"):
         run(path, out=tmp_path / "run")
     # What was refused is not what the folder says it holds.
     assert written == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(ArtifactError, match="a cross-validation with another folds, seed"):
+    with pytest.raises(ArtifactError, match="already exists, and differs in folds and seed"):
         run(path, out=tmp_path / "run", folds=3, seed=1)
     with pytest.raises(ArtifactError, match="something other than a cross-validation"):
         run(path, out=tmp_path)

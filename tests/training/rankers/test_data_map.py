@@ -114,7 +114,7 @@ def test_a_killed_run_keeps_the_epochs_before(told, tmp_path, monkeypatch):
 
 def test_a_run_without_a_map_is_not_taken_for_one_with_it(told, tmp_path):
     trained(told, tmp_path / "out", epochs=1)
-    with pytest.raises(ArtifactError, match="different settings: data_map"):
+    with pytest.raises(ArtifactError, match="which differs in data_map"):
         trained(told, tmp_path / "out", epochs=1, data_map=True)
 
 

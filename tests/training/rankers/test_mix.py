@@ -90,12 +90,13 @@ def test_a_draw_depends_on_the_seed_alone(sets, tmp_path, monkeypatch):
     "change, message",
     [
         (lambda words, folder: words[:1] * 2 + words[2:], "two sets are called 'first'"),
-        (lambda words, folder: [*words, "--contexts", words[0]], "1 contexts files for 2 sets"),
+        (lambda words, folder: [*words, "--contexts", words[0]], "1 contexts file for 2 sets"),
         (lambda words, folder: [*words, "--most", "1"], "at least a question of each set"),
         (lambda words, folder: [*words, "--temperature", "-1"], "out of range"),
         (lambda words, folder: [*words, "--contexts-out", folder / "c.parquet"], "0 contexts files for"),
         (lambda words, folder: [folder / "no.csv", *words], "no such file"),
         (lambda words, folder: [*words[:-1], words[0]], "a file already exists"),
+        (lambda words, folder: [*words[:-1], folder / "all.txt"], "cannot be written as '.txt'"),
     ],
 )
 def test_what_does_not_fit_is_one_message_and_nothing_is_written(
@@ -103,7 +104,7 @@ def test_what_does_not_fit_is_one_message_and_nothing_is_written(
 ):
     _, tables, _, _ = sets
     before = sorted(path.name for path in tmp_path.iterdir())
-    words = change([*tables, "--out", tmp_path / "all.csv"], tmp_path)
+    words = change([*tables, "--out", tmp_path / "new/all.csv"], tmp_path)
     assert run(monkeypatch, *words) == 2
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == before

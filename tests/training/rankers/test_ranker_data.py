@@ -103,7 +103,7 @@ def test_the_same_snippets_are_left_out_for_all_options():
 
 def test_contexts_that_the_questions_bring_and_nothing_reads_are_told(tmp_path):
     rows = [{"id": n, "prompt": f"p{n}", "A": "x", "B": "y", "answer": "AB"[n % 2]} for n in range(4)]
-    for brought, said in (("why", "1 questions bring a context"), ("", "")):
+    for brought, said in (("why", "1 question brings a context"), ("", "")):
         path = tmp_path / "q.jsonl"
         told = [json.dumps({**row, "context": brought * (row["id"] == 1)}) for row in rows]
         path.write_text("\n".join(told))

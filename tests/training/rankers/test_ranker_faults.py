@@ -87,13 +87,18 @@ def test_the_command_that_fits_a_backbone_is_told(
         ("multiple-choice", "bert", ["--form", "letters"], "does not support the form 'letters'"),
         ("multiple-choice", "bert", ["--form", "lettres"], "expected one of choice, bi-encoder, binary"),
         ("causal", "llama", ["--set", "peft.options.target_modules=[kv_proj]"], "q_proj"),
-        ("causal", "llama", ["--set", "peft.options.rank=3"], "LoraConfig has no setting 'rank'"),
+        ("causal", "llama", ["--set", "peft.options.rank=3"], "LoraConfig has no such setting"),
+        ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.modules_to_save=[heap]"],
+         "the model has no module 'heap'"),
         ("causal", "llama", ["--set", "peft.method=lore"], "no such method, expected one of full, lora"),
         ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.size=0"],
          "size: an integer"),
         ("causal", "llama", ["--set", "peft.method=adapters", "--set", "peft.options.target_modules=[x]"],
          "down_proj"),
         ("causal", "llama", ["--set", "peft.method=full", "--set", "peft.options.r=3"], "has no settings"),
+        ("causal", "llama", ["--set", "peft.method=prefix", "--set", "peft.options.num_virtual_tokens=-1"],
+         "prefix does not fit this backbone: Trying to create tensor with negative dimension"),
+        ("causal", "llama", ["--set", "peft.options.r=abc"], "lora does not fit this backbone: '<='"),
         ("causal", "llama", ["--set", "peft.method=knowledge", "--set", "peft.options.encoder={bert}",
          "--set", "peft.options.snippet_tokens=65"], "this encoder reads at most 64 tokens, not 65"),
         ("causal", "llama", ["--set", "peft.method=knowledge", "--set", "peft.options.encoder={bert}",
@@ -116,6 +121,36 @@ def test_settings_that_do_not_fit(command, kind, more, message, told, tmp_path, 
         told, capsys, monkeypatch, command, tmp_path / "out", *more, model=told["models"][kind]
     )
     assert code == 2 and message in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "method, options, faults",
+    [
+        ("lora", {"rr": 3, "lora_alpa": 4, "init_lora_weights": "x", "r": 8},
+         ["rr: LoraConfig has no such setting", "lora_alpa: LoraConfig has no such setting; did you mean"]),
+        ("adapters", {"size": 0, "dropout": 2, "target_modules": "o_proj", "widht": 4},
+         ["size: an integer", "dropout: a number", "target_modules: a list", "widht: BottleneckConfig"]),
+        ("knowledge", {"tokens": 0, "vicreg": "much", "snippet_tokens": 1.5, "encoder": 5},
+         ["tokens: an integer", "vicreg: could not convert", "snippet_tokens: an int", "encoder: a folder"]),
+    ],
+)  # fmt: skip
+def test_all_faults_of_a_method_are_told_at_once_with_those_of_the_files(
+    method, options, faults, told, tmp_path, capsys, monkeypatch
+):
+    more = [f"peft.method={method}", *(f"peft.options.{key}={value}" for key, value in options.items())]
+    words = [word for change in more for word in ("--set", change)]
+    code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out", *words,
+                       model=told["models"]["llama"], exclude=tmp_path / "no.csv")  # fmt: skip
+    assert code == 2 and "2 things must be fixed" in said and "no.csv" in said, said
+    assert f"peft.options: {len(faults)} settings are invalid" in said.replace("\n", " "), said
+    assert all(fault in said for fault in faults) and said.count("size: ") <= 1, said
+
+
+def test_settings_that_contradict_each_other_are_all_told(told, tmp_path, capsys, monkeypatch):
+    code, said = train(told, capsys, monkeypatch, "causal", tmp_path / "out", "--fold", 1, "--others", "true",
+                       "--form", "letters", "--drop-weight", 0.5, model=told["models"]["llama"])  # fmt: skip
+    parts = ("folds and fold belong", "others applies only", "drop_weight needs")
+    assert code == 2 and all(part in said for part in parts), said
 
 
 def test_all_faults_of_a_training_are_told_at_once(told, tmp_path, capsys, monkeypatch):

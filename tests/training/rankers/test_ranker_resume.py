@@ -180,10 +180,10 @@ def test_a_lost_loss_stops_the_run_and_keeps_the_last_good_checkpoint(told, tmp_
 def test_folders_of_other_runs_are_left_alone(told, whole, tmp_path, monkeypatch):
     out, record = whole("bert")
     assert train(told, out)["result"] == record["result"]
-    with pytest.raises(ArtifactError, match="different settings: epochs"):
+    with pytest.raises(ArtifactError, match="which differs in epochs"):
         train(told, out, epochs=5)
     interrupted(told, tmp_path / "out", monkeypatch, 5)
-    with pytest.raises(ArtifactError, match="unfinished training run with another peft already exists"):
+    with pytest.raises(ArtifactError, match="unfinished training run already exists, and differs in peft"):
         train(told, tmp_path / "out", peft={"method": "lora"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")

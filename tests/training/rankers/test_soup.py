@@ -54,8 +54,11 @@ def log_loss(folder, told):
     return -np.log([row[answer] for row, answer in zip(found, questions.answers)]).mean()
 
 
-def test_the_uniform_soup_is_the_mean_of_every_weight(rankers, told, tmp_path, monkeypatch):
-    assert soup(monkeypatch, *rankers, "--out", tmp_path / "soup") == 0
+def test_the_uniform_soup_is_the_mean_of_every_weight(rankers, told, tmp_path, monkeypatch, capsys):
+    words = ["--questions", told["held"], "--device", "cpu"]
+    assert soup(monkeypatch, *rankers, "--out", tmp_path / "soup", *words) == 0
+    said = capsys.readouterr().err
+    assert said.count("has no effect with --how uniform") == 2 and "--questions" in said
     tables = [load_file(folder / "model.safetensors") for folder in rankers]
     made = load_file(tmp_path / "soup" / "model.safetensors")
     assert made.keys() == tables[0].keys()
@@ -138,10 +141,10 @@ def test_what_does_not_fit_is_refused(rankers, told, tmp_path, monkeypatch, caps
         shutil.copytree(rankers[0], tmp_path / "cut")
         (tmp_path / "cut" / "learnt.json").write_text("{")
     folders = [rankers[each] if isinstance(each, int) else tmp_path / each for each in which]
-    assert soup(monkeypatch, *folders, *words, "--out", tmp_path / "soup") == 2
+    assert soup(monkeypatch, *folders, *words, "--out", tmp_path / "new/soup") == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
-    assert not [path for path in tmp_path.iterdir() if "soup" in path.name]
+    assert not [path for path in tmp_path.iterdir() if path.name == "new"]
 
 
 def test_a_soup_is_not_written_into_what_it_is_made_of(rankers, monkeypatch, capsys):

@@ -12,8 +12,10 @@ from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.runtime.errors import InputError
 from training.retrieval.cross_encoder import train_reranker
 from training.retrieval.dataset import make_dataset
+from training.retrieval.mining import Example
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 from training.retrieval.support import read_support, supported, write_support
+from training.retrieval.teacher import soft_labels
 
 ROWS = [
     {"id": "m", "prompt": "Which metal melts first?", "A": "tin", "B": "iron", "C": "gold", "answer": "A"},
@@ -111,8 +113,12 @@ def test_tables_that_do_not_fit_are_named(task, tmp_path):
         RetrieverSettings(**given, out="o", positive="fact")
     other = tmp_path / "other.parquet"
     pq.write_table(pa.Table.from_pylist([{**rows[0], "id": "nobody"}]), other)
-    with pytest.raises(InputError, match="passages of none of the questions"):
+    with pytest.raises(InputError, match=r"none of its 1 id \(such as 'nobody'\) is among the ids of"):
         make_dataset(RetrieverSettings(**{**given, "supported": other}, out="o"))
+    # Of every question, the validation set has one that repeats it.
+    repeated = {**given, "validation": given["questions"]}
+    with pytest.raises(InputError, match="this table has only some that are left out"):
+        make_dataset(RetrieverSettings(**repeated, out="o"))
     for damage, message in (({"score": None}, "not a probability"), ({"passage": " "}, "passage is empty")):
         pq.write_table(pa.Table.from_pylist([{**rows[0], **damage}]), other)
         with pytest.raises(InputError, match=message) as told:
@@ -122,3 +128,33 @@ def test_tables_that_do_not_fit_are_named(task, tmp_path):
     pq.write_table(pa.Table.from_pylist([{"id": "q0-0", "passage": "x"}]), bare)
     with pytest.raises(InputError, match="column 'score' is missing"):
         read_support(bare)
+
+
+def test_too_few_examples_are_helped_by_what_has_an_effect(task):
+    given = {key: value for key, value in task[0].items() if key != "validation"}
+    mined = {key: value for key, value in given.items() if key != "supported"}
+    listed = f"use more questions that {given['supported']} has"
+    for settings, cure in [
+        ({**given, "held_out": 0}, f"{listed} or a smaller --batch"),
+        ({**given, "held_out": 0.3}, f"{listed}, a lower --held-out or a smaller --batch"),
+        ({**mined, "held_out": 0}, "use more questions, a lower --support or a smaller --batch"),
+    ]:
+        with pytest.raises(InputError, match="do not fill a batch of 9999") as told:
+            make_dataset(RetrieverSettings(**settings, out="o", batch=9999))
+        assert cure in str(told.value)
+
+
+def test_scores_that_match_nothing_say_which_half_does_not(tmp_path, capsys):
+    examples = [Example("q1", "ask 1", "iron"), Example("q2", "ask 2", "gold", ("tin",))]
+    for rows, told in [
+        ([("z1", "iron", 0.5), ("z1", "tin", 0.5)], r"none of its 1 id \(such as 'z1'\) .* the 2 questions"),
+        ([("q2", "lead", 0.5), ("z9", "gold", 1)], "1 of the 2 questions .* has 'lead', training has 'gold'"),
+    ]:
+        table = [{"id": key, "passage": text, "score": score} for key, text, score in rows]
+        pq.write_table(pa.Table.from_pylist(table), tmp_path / "t.parquet")
+        with pytest.raises(InputError, match=told):
+            soft_labels(str(tmp_path / "t.parquet"), examples, None)
+    one = [{"id": "q2", "passage": "Tin ", "score": 0.2}]
+    pq.write_table(pa.Table.from_pylist(one), tmp_path / "t.parquet")
+    assert soft_labels(str(tmp_path / "t.parquet"), examples, None) == {("ask 2", "tin"): 0.2}
+    assert "has scores of 1 of 3 pairs of a query and a passage" in capsys.readouterr().err

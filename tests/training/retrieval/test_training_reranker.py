@@ -102,7 +102,7 @@ def test_a_student_comes_to_score_as_its_teacher(data, trained, tmp_path):
         ({"id": "1", "passage": "gold shines"}, "column 'score' is missing"),
         ({"id": "1", "passage": "gold shines", "score": "7"}, "'7' is not a probability"),
         ({"id": "1", "passage": "gold shines", "score": "high"}, "'high' is not a probability"),
-        ({"id": "9", "passage": "gold shines", "score": "0.5"}, "no score matches a question"),
+        ({"id": "9", "passage": "gold shines", "score": "0.5"}, "none of its 1 id"),
     ],
 )
 def test_a_teachers_table_that_does_not_fit_is_named(row, message, tmp_path):

@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on_in_a_folder_that_was_moved(trained, data, tmp_path
 
 def test_a_finished_run_is_not_run_again_and_a_strangers_folder_is_left_alone(trained, data, tmp_path):
     assert train(data, trained[0])["result"] == trained[1]["result"]
-    with pytest.raises(ArtifactError, match="different settings: epochs"):
+    with pytest.raises(ArtifactError, match="which differs in epochs"):
         train(data, trained[0], epochs=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
@@ -146,7 +146,7 @@ def test_a_finished_run_is_not_run_again_and_a_strangers_folder_is_left_alone(tr
 
 def test_an_unfinished_run_with_other_settings_is_left_alone(data, tmp_path, monkeypatch):
     interrupted(data, tmp_path / "out", monkeypatch, 5)
-    with pytest.raises(ArtifactError, match="unfinished training run with another seed"):
+    with pytest.raises(ArtifactError, match="unfinished training run already exists, and differs in seed"):
         train(data, tmp_path / "out", seed=1)
 
 
@@ -328,7 +328,7 @@ def bad(tmp_path, name, change):
         ("column", dict, {"positive": "gold"}, "column 'gold' is missing"),
         ("empty", lambda row: row | {"fact": " "}, {}, "row 1, column fact: the positive is empty"),
         ("few", dict, {"batch": 500}, "192 examples do not fill a batch of 500"),
-        ("same", lambda row: row | {"fact": "amber"}, {}, "1 distinct positives do not fill a batch"),
+        ("same", lambda row: row | {"fact": "amber"}, {}, "1 distinct positive does not fill a batch"),
     ],
 )  # fmt: skip
 def test_bad_questions_get_one_clear_message(name, change, settings, message, data, tmp_path):

@@ -5,6 +5,8 @@ import json
 import random
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from crossval_toys import write_rows
 
@@ -221,7 +223,9 @@ def text(folder, content):
         (lambda w, f: [w[0], *w], "two tables are called 'one'"),
         (lambda w, f: [*w, "--out", w[0]], "a file already exists"),
         (lambda w, f: [*w, "--out", f / "o.parquet"], "cannot write a table as '.parquet'"),
-        (lambda w, f: [*w, "--suspects", f / "o.csv"], "two files of one name"),
+        (lambda w, f: [*w, "--suspects", f / "new/o.csv"], "two files of one name"),
+        (lambda w, f: [*w, "--suspects", f / "x/../new/o.csv"], "two files of one name"),
+        (lambda w, f: [*w, "--suspects", f / "new/o.why.csv"], "two files of one name"),
         (lambda w, f: [*w, "--least", "nan"], "not a number: nan"),
         (
             lambda w, f: [w[0], *w[4:], "--data-map", still_map(f, w), "--keep", "ambiguous"],
@@ -240,13 +244,74 @@ def text(folder, content):
 def test_what_cannot_be_is_one_message_and_nothing_is_written(
     change, message, pool, topics, tmp_path, monkeypatch, capsys
 ):
-    words = [*pool, "--specifications", topics, "--budget", 3, "--by", "words", "--out", tmp_path / "o.csv"]
-    words = change(words, tmp_path)
+    words = [*pool, "--specifications", topics, "--budget", 3, "--by", "words"]
+    words = change([*words, "--out", tmp_path / "new/o.csv"], tmp_path)
     before = sorted(tmp_path.iterdir())
     assert run(monkeypatch, *words) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("error:") == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "words, idle",
+    [
+        (["--how", "best", "--seed", 4], ["seed"]),
+        (["--how", "random", "--seed", 4, "--least", 0.2, "--device", "cpu"], ["by", "least", "device"]),
+        (["--how", "round-robin", "--seed", 4, "--encoder", "x"], ["encoder"]),
+    ],
+)
+def test_flags_without_effect_are_told(words, idle, pool, topics, tmp_path, monkeypatch, capsys):
+    flags = ["--specifications", topics, "--budget", 3, "--by", "words", "--out", tmp_path / "o.csv"]
+    assert run(monkeypatch, *pool, *flags, *words) == 0
+    said = capsys.readouterr().err
+    assert [line.split()[1] for line in said.splitlines() if "has no effect" in line] == [
+        f"--{name}" for name in idle
+    ]
+
+
+def test_a_data_map_needs_no_ranking(mapped, tmp_path, monkeypatch, capsys):
+    table, path = mapped
+    words = ["--data-map", path, "--keep", "hard", "--budget", 2, "--out", tmp_path / "o.csv"]
+    assert run(monkeypatch, table, *words, "--how", "mean", "--encoder", "x", "--seed", 4) == 0
+    said = capsys.readouterr().err
+    assert all(f"note: --{name} has no effect with --data-map" in said for name in ("how", "encoder", "seed"))
+    assert said.count("has no effect") == 3
+
+
+def test_a_random_draw_has_no_scores_and_covers_nothing(pool, topics, tmp_path, monkeypatch, capsys):
+    flags = [*pool, "--specifications", topics, "--budget", 3, "--how", "random", "--out"]
+    assert run(monkeypatch, *flags, tmp_path / "o.csv") == 0
+    said = capsys.readouterr().out
+    assert "3 selected, at random" in said and "nan" not in said and "chose" not in said
+    assert run(monkeypatch, *flags, tmp_path / "p.csv", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["scores"] == [] and told["specifications that chose"] == 0
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "x"])
+def test_a_seed_that_is_none_is_told(seed, pool, topics, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *pool, "--specifications", topics, "--budget", 3, "--out", "o.csv", f"--seed={seed}")
+    assert f"'{seed}' is not a seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"confidence": float("nan")}, "row 1, column confidence: nan is no share"),
+        ({"variability": -0.1}, "column variability: -0.1 is no share"),
+        ({"correctness": 7.0}, "column correctness: 7.0 is no share"),
+        ({"epochs": -2}, "column epochs: -2.0 is no number of epochs"),
+    ],
+)
+def test_a_damaged_data_map_is_refused(change, message, mapped, tmp_path, monkeypatch, capsys):
+    table, path = mapped
+    rows = pq.read_table(path).to_pylist()
+    pq.write_table(pa.Table.from_pylist([{**row, **change} for row in rows]), tmp_path / "map.parquet")
+    words = ["--data-map", tmp_path / "map.parquet", "--keep", "hard", "--budget", 1]
+    assert run(monkeypatch, table, *words, "--out", tmp_path / "o.csv") == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "o.csv").exists()
 
 
 def test_questions_without_answers_teach_nothing(topics, tmp_path, monkeypatch, capsys):

@@ -138,7 +138,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, monkeypatch, capsy
     path = dump(tmp_path / "a.xml", "It melts at {{x|1811}} K.", "#REDIRECT [[a]]")
     assert call("--corpus", path, "--json", tmp_path / "out.json", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr().out
-    assert "1 articles; left out: 1 redirect" in said and "100.00%" in said and "1811 of" in said
+    assert "1 article; left out: 1 redirect" in said and "100.00%" in said and "1811 of" in said
     written = json.loads((tmp_path / "out.json").read_text())
     numbers = next(check for check in written["checks"] if "number" in check["name"])
     assert (numbers["found"], numbers["of"], numbers["share"]) == (1, 1, 1.0)

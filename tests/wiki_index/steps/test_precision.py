@@ -183,12 +183,12 @@ def test_a_build_goes_on_in_its_precision_on_a_machine_that_would_choose_another
     monkeypatch.setattr("kaggle_rag.index.encoder.is_faster", lambda full, half: False)
     command = ["build", plan.corpus.files[0], plan.out, "--encoder", half.card.name]
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
-    assert "an unfinished build with another precision already exists" in capsys.readouterr().err
+    assert "an unfinished build already exists, and differs in precision" in capsys.readouterr().err
     assert call(*command, monkeypatch=monkeypatch) == 0 and same(plan.out, whole)
     assert call(*command, monkeypatch=monkeypatch) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert call(*command, "--precision", "fp32", monkeypatch=monkeypatch) == 2
-    assert "an index with a different precision already exists" in capsys.readouterr().err
+    assert "an index already exists, and differs in precision" in capsys.readouterr().err
 
 
 def test_the_manifest_says_it_and_one_that_does_not_was_made_in_float32(plan, whole):

@@ -42,7 +42,7 @@ SCORING, FORMAT = ErrorClass.SCORING, ErrorClass.FORMAT
     "text, error, said",
     [
         # The planted ones.
-        (SOUND.replace("x-1", "x-2"), SCORING, "1 ids are not in the test set, the first is 'x-2'"),
+        (SOUND.replace("x-1", "x-2"), SCORING, "1 id is not in the test set, the first is 'x-2'"),
         (SOUND.replace("x-1,E\n", ""), SCORING, "1 of 3 questions have no row, the first is 'x-1'"),
         (SOUND.replace("D A", ""), SCORING, "the prediction is empty ('')"),
         (SOUND.replace("D A", "nan"), SCORING, "the prediction is empty ('nan')"),
@@ -50,7 +50,7 @@ SCORING, FORMAT = ErrorClass.SCORING, ErrorClass.FORMAT
         # Ids that pandas made numbers, and a row twice.
         (SOUND.replace("003", "3"), SCORING, "the first is '3'"),
         (SOUND.replace("7,", "7.0,"), SCORING, "the first is '7.0'"),
-        (SOUND + "7,A\n", SCORING, "1 ids have two rows, the first is '7'"),
+        (SOUND + "7,A\n", SCORING, "1 id has two rows, the first is '7'"),
         (SOUND.replace("D A", "D D"), SCORING, "a letter is repeated in 'D D'"),
         (SOUND.replace("D A", "F"), SCORING, "'F' is no option"),
         (SOUND.replace("D A", "DA"), SCORING, "'DA' is no option"),
