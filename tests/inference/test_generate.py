@@ -218,7 +218,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(model, tmp_path, run
         (["--beams", "2", "--temperature", "1"], "give one"),
         (["--top-k", "5"], "give a temperature too"),
         (["--max-new-tokens", "0"], "generate.max_new_tokens"),
-        (["--max-tokens", "5"], "question 1: the question alone is longer than the 5 tokens"),
+        (["--max-tokens", "5"], "question 1: the question alone is longer than a prompt of 5 tokens"),
         (["--precision", "fp8"], "generate.precision"),
         (["--chat"], "no chat template"),
         (["--contexts-file", "c.parquet", "--without-contexts"], "contradict"),

@@ -13,7 +13,7 @@ import numpy as np
 from kaggle_rag.data.contexts import OWN, Context, QuestionContexts, write_contexts
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.evaluation.duplicates import find_shared
-from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.runtime.files import require_apart, require_new, whole_file
 from kaggle_rag.runtime.words import counted
 from training.loop.checks import require_distinct
@@ -63,6 +63,7 @@ def mix_sets(
     Raises
     ------
     ConfigError : two sets of one name; contexts for some sets only.
+    InputError : the excluded files leave no question.
     ArtifactError : an output exists.
     """
     _require_fitting(sets, contexts_out)
@@ -74,6 +75,11 @@ def mix_sets(
             require_new(path, "a file")
     read = [RankerDataset.read(*each) for each in sets]
     kept = _without_copies([each.questions for each in read], [Questions.read(path) for path in exclude])
+    if not any(map(len, kept)):
+        raise InputError(
+            "every question repeats one of the excluded files", where=", ".join(map(str, exclude)),
+            expected="questions that they do not hold", cure="leave one of them out of --exclude",
+        )  # fmt: skip
     counts = shares([len(rows) for rows in kept], temperature, most)
     rng = np.random.default_rng(seed)
     taken = [

@@ -19,6 +19,9 @@ Several question sets as one, for python -m training multiple-choice: near-dupli
 out, and with --most small sets get a larger part than their size. Rows are called SET/ID; columns other than
 those of questions are left out."""
 
+# Beyond it, the largest set is taken before any other is.
+_HOTTEST = 10
+
 
 def flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags to a parser."""
@@ -44,11 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     from training.rankers.mix import QuestionSet, mix_sets
 
     sets, contexts = arguments.sets, arguments.contexts
-    if arguments.temperature < 0 or (arguments.most is not None and arguments.most < len(sets)):
+    # nan is in no range.
+    if not 0 <= arguments.temperature <= _HOTTEST:
         raise ConfigError(
-            "out of range", where="--temperature or --most",
-            expected="0 or more, and at least a question of each set",
-        )  # fmt: skip
+            f"out of range: {arguments.temperature}", where="--temperature", expected=f"0 to {_HOTTEST}"
+        )
+    if arguments.most is not None and arguments.most < len(sets):
+        raise ConfigError(
+            f"out of range: {arguments.most}", where="--most", expected="at least a question of each set"
+        )
     if contexts and len(contexts) != len(sets):
         raise ConfigError(
             f"{counted(len(contexts), 'contexts file')} for {counted(len(sets), 'set')}", where="--contexts"
