@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from inference import (
-    blend_command,
-    contexts_command,
-    demo_command,
-    open_answers,
-    predict_command,
-    score_command,
-    submit_command,
+from inference.commands import (
+    ask,
+    blend,
+    bundle,
+    contexts,
+    demo,
+    generate,
+    predict,
+    rehearse,
+    report,
+    score,
+    score_answers,
+    submit,
 )
-from inference.asking import command as asking
-from inference.notebook import command as bundle_command
-from inference.notebook.rehearsal import command as rehearsal
-from inference.report import command as report_command
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.program import Command, Program
 
@@ -33,48 +34,34 @@ PROGRAM = Program(
     "inference", "Answer questions from an index.", _OVERVIEW,
     {
         "contexts": Command(
-            "find and write the context of each question",
-            contexts_command.run, contexts_command.flags, contexts_command.EXAMPLES,
+            "find and write the context of each question", contexts.run, contexts.flags, contexts.EXAMPLES
         ),
         "submit": Command(
-            "answer questions and write submission.csv",
-            submit_command.run, submit_command.flags, submit_command.EXAMPLES,
+            "answer questions and write submission.csv", submit.run, submit.flags, submit.EXAMPLES
         ),
         "predict": Command(
             "answer any number of questions and keep the probabilities",
-            predict_command.run, predict_command.flags, predict_command.EXAMPLES,
+            predict.run, predict.flags, predict.EXAMPLES,
         ),
-        "generate": Command(
-            "answer questions in words", open_answers.generate, open_answers.generate_flags,
-            open_answers.GENERATE,
-        ),
-        "score": Command(
-            "compute MAP@k and precision@k of a submission", score_command.run, score_command.flags
-        ),
+        "generate": Command("answer questions in words", generate.run, generate.flags, generate.EXAMPLES),
+        "score": Command("compute MAP@k and precision@k of a submission", score.run, score.flags),
         "score-answers": Command(
-            "compute exact match, F1, accuracy and BERTScore of answers in words", open_answers.score,
-            open_answers.score_flags, open_answers.SCORE,
+            "compute exact match, F1, accuracy and BERTScore of answers in words",
+            score_answers.run, score_answers.flags, score_answers.EXAMPLES,
         ),
         "report": Command(
-            "show why a run answered as it did, as one HTML page",
-            report_command.run, report_command.flags, report_command.EXAMPLES,
+            "show why a run answered as it did, as one HTML page", report.run, report.flags, report.EXAMPLES
         ),
-        "ask": Command("ask questions and see the evidence", asking.run, asking.flags, asking.EXAMPLES),
+        "ask": Command("ask questions and see the evidence", ask.run, ask.flags, ask.EXAMPLES),
         "blend": Command(
-            "mix the predictions of several runs into one submission",
-            blend_command.run, blend_command.flags, blend_command.EXAMPLES,
+            "mix the predictions of several runs into one submission", blend.run, blend.flags, blend.EXAMPLES
         ),
-        "bundle": Command(
-            "package a solution for Kaggle",
-            bundle_command.run, bundle_command.flags, bundle_command.EXAMPLES,
-        ),
+        "bundle": Command("package a solution for Kaggle", bundle.run, bundle.flags, bundle.EXAMPLES),
         "rehearse": Command(
             "run a bundle's notebook as the judge will, and harder",
-            rehearsal.run, rehearsal.flags, rehearsal.EXAMPLES,
+            rehearse.run, rehearse.flags, rehearse.EXAMPLES,
         ),
-        "demo": Command(
-            "run every stage on the embedded sample competition", demo_command.run, demo_command.flags
-        ),
+        "demo": Command("run every stage on the embedded sample competition", demo.run, demo.flags),
     },
 )  # fmt: skip
 main = PROGRAM.main

@@ -1,17 +1,14 @@
-"""``generate`` and ``score-answers``: their flags, and what they call."""
+"""``python -m inference generate``: its flags, and from them answers in words."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from inference.arguments import note_unused, solution_of
-from kaggle_rag.runtime.flags import count_of
-from kaggle_rag.runtime.report import show
 
-GENERATE = """\
+EXAMPLES = """\
 examples:
   python -m inference generate --questions test.csv --contexts-file contexts.parquet --model phi-3/ --chat \\
       --out answers.jsonl
@@ -23,23 +20,15 @@ examples:
 QUESTIONS is a .csv, .parquet or .jsonl file with id and prompt (and options, if it has them), a SQuAD .json,
 or Natural Questions as .jsonl. docs/open-answers.md documents the settings of generate."""
 
-SCORE = """\
-examples:
-  python -m inference score-answers answers.jsonl test.csv
-  python -m inference score-answers squad.parquet dev-v2.0.json --encoder roberta-large/ --layer 17 --idf
-
-ANSWERS has id and answer. The share of tokens that are not from the context is measured where ANSWERS has
-what was read (generate writes it), or with --contexts-file. docs/open-answers.md says what a figure is."""
-
-# Flags of `generate` that are settings of the section by that name, with their types' names in --help.
+# Flags that are settings of the section by that name, with their types' names in --help.
 _SETTINGS = {
     "model": "FOLDER", "max_tokens": "N", "max_new_tokens": "N", "snippets": "N", "beams": "N",
     "temperature": "X", "top_k": "N", "top_p": "X", "seed": "N", "precision": "NAME", "batch_tokens": "N",
 }  # fmt: skip
 
 
-def generate_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `generate` to a parser."""
+def flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags to a parser."""
     parser.add_argument("--config", metavar="YAML", help="solution.yaml; flags override it")
     parser.add_argument("--questions", help="the questions")
     parser.add_argument("--contexts-file", help="contexts.parquet (default: the questions' own contexts)")
@@ -67,23 +56,7 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(encoder=None, ram=None)
 
 
-def score_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `score-answers` to a parser."""
-    parser.add_argument("answers", type=Path, metavar="ANSWERS")
-    parser.add_argument("questions", type=Path, metavar="QUESTIONS", help="questions with their answers")
-    parser.add_argument("--contexts-file", type=Path, help="the contexts that were read")
-    parser.add_argument("--encoder", metavar="FOLDER", help="compute BERTScore with this model's tokens")
-    parser.add_argument(
-        "--layer", type=int, metavar="N", help="whose output it compares (0: embeddings; default: the last)"
-    )
-    parser.add_argument("--idf", action="store_true", help="weigh BERTScore's tokens by their rarity")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
-    parser.add_argument("--limit", type=count_of("questions"), metavar="N", help="score only the first N")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def generate(arguments: argparse.Namespace) -> int:
-    """Run ``generate``."""
+def run(arguments: argparse.Namespace) -> int:
     arguments.set += _changes(arguments)
     solution, faults = solution_of(arguments)
     note_unused(solution, arguments)
@@ -96,16 +69,6 @@ def generate(arguments: argparse.Namespace) -> int:
         return 0
     wrote = generate(solution, **without)
     print(f"{solution.out}: " + ("ready" if wrote else "already complete for these inputs; nothing to do"))
-    return 0
-
-
-def score(arguments: argparse.Namespace) -> int:
-    """Run ``score-answers``."""
-    from inference.score_answers import BertSettings, score
-
-    bert = BertSettings.of(arguments.encoder, arguments.layer, idf=arguments.idf, device=arguments.device)
-    report = score(arguments.answers, arguments.questions, arguments.contexts_file, bert, arguments.limit)
-    show(report, as_json=arguments.json)
     return 0
 
 

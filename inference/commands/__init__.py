@@ -1,0 +1,1 @@
+"""The commands of ``python -m inference``: a file for each, with its flags and its help."""
