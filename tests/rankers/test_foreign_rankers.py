@@ -268,7 +268,7 @@ def _small(module):
         torch.nn.init.constant_(weight, 0.01)
 
 
-@pytest.mark.parametrize("bits", ["32", "4"])
+@pytest.mark.parametrize("bits", ["32", pytest.param("4", marks=pytest.mark.slow)])
 def test_the_estimate_is_near_what_is_used(bits, middling):
     if bits == "4":
         pytest.importorskip("bitsandbytes")

@@ -100,6 +100,7 @@ def stopped_behind(shards, plan, monkeypatch):
     assert marks(plan) == shards
 
 
+@pytest.mark.slow
 @needs_loopback
 def test_begun_without_ray_then_on_two_nodes_one_of_them_killed_the_index_is_the_same(
     cluster, plan, plain, tmp_path, monkeypatch
@@ -133,6 +134,7 @@ def test_interrupted_on_ray_and_ended_without_the_index_is_the_same(cluster, pla
     assert same(plan.out, plain)
 
 
+@pytest.mark.slow
 @needs_loopback
 def test_what_goes_wrong_on_a_node_is_one_message_that_names_the_node(cluster, plan, tmp_path):
     from kaggle_rag.index.encoder import Encoder
