@@ -20,6 +20,7 @@ from kaggle_rag.runtime.errors import CheckpointError, show_size
 from kaggle_rag.runtime.files import require_space, whole_file
 from kaggle_rag.runtime.limits import release
 from kaggle_rag.runtime.processes import is_first, processes, rank, wait_for_all
+from kaggle_rag.runtime.words import counted
 from training.rankers.dataset import RankerDataset
 from training.rankers.preparing import own_device
 from training.rankers.settings import RankerRun
@@ -128,7 +129,8 @@ class _Teacher:
                 found[again] = self._asked([items[row] for row in again], dataset.questions.width)
         if lost := len(_overflowed(found)):
             raise CheckpointError(
-                f"its vectors of {lost:,} of {len(items):,} questions are not numbers", where=self.folder,
+                f"its vectors of {lost:,} of {counted(len(items), 'question')} are not numbers",
+                where=self.folder,
                 cure="some of its weights are not numbers: copy the folder again, or retrain it",
             )  # fmt: skip
         return found.astype(np.float16)
