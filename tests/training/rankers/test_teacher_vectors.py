@@ -257,7 +257,7 @@ def test_killed_in_either_stage_it_ends_with_the_same_weights(told, whole, tmp_p
 def test_another_teacher_is_another_run(told, whole, tmp_path):
     out, record = whole
     assert len(record["plan"]["teacher_ranker"]) == 64
-    with pytest.raises(ArtifactError, match="trained with different settings: teacher_ranker"):
+    with pytest.raises(ArtifactError, match="holds a trained model, which differs in teacher_ranker"):
         train(told, out, teacher_cosine=1.0, teacher_ranker=str(told["teachers"]["binary"]))
     # The same one in another place is the same run.
     shutil.copytree(told["teachers"]["choice"], tmp_path / "moved")
