@@ -17,6 +17,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 
+from kaggle_rag.models.card import CARD
 from kaggle_rag.models.description import config_of, tokenizer_of
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, show_size
 from kaggle_rag.runtime.files import require_new, whole_folder
@@ -51,9 +52,14 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError : ``out`` exists, or something differs.
-    CheckpointError : no weights, a damaged file, or one that contains more than tensors.
+    CheckpointError : no weights, a damaged file, one that contains more than tensors, or a trained ranker.
     """
     require_new(out)
+    if (folder / CARD).is_file():
+        raise CheckpointError(
+            f"this is a trained ranker: {CARD}, and what it learnt from, would be lost", where=folder,
+            expected="a model folder as stored on the hub", cure="use it as it is: it has safetensors",
+        )  # fmt: skip
     config, tokenizer = config_of(folder), tokenizer_of(folder)
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(

@@ -90,6 +90,8 @@ def test_a_name_of_the_readme_by_its_steps(kind, shards, told, program, cache, t
     assert code == 0, said
     found = asked(tmp_path / "ranker", told)
     assert found.shape == (8, 3) and found.std() > 0
+    code, said = program("convert", tmp_path / "ranker", tmp_path / "again")
+    assert code == 2 and "this is a trained ranker" in said and not (tmp_path / "again").exists()
 
 
 def _require_alike(kind, folder, whole):
