@@ -30,7 +30,7 @@ def test_few_questions_are_refused_before_a_fit():
     right, present = questions(59)
     found = fit_weights([ranker(right, s, s) for s in (5, 0, 1)], right, present)
     assert found.tried is None and found.weights == pytest.approx([1 / 3] * 3)
-    assert "59 questions are too few for 3 weights (at least 60)" in found.refused
+    assert "59 questions: too few for 3 weights (at least 60)" in found.refused
     assert fit_weights([ranker(right, 1, 1)], right, present).weights == (1.0,)
 
 

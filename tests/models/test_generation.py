@@ -213,7 +213,7 @@ def test_a_chat_is_asked_in_the_words_of_its_template(folders, tmp_path):
 
 def test_questions_that_are_too_long_are_told_by_their_place(folders):
     long = Questions.open_of([{"id": 1, "prompt": "amber"}, {"id": 2, "prompt": "birch " * 40}], "test")
-    with pytest.raises(InputError, match=r"q\.jsonl, question 2: .* longer than the 30 tokens"):
+    with pytest.raises(InputError, match=r"q\.jsonl, question 2: .* longer than a prompt of 30 tokens"):
         prompts_of(generator(folders["llama"], max_tokens=30), long, [None, None])
 
 

@@ -66,7 +66,7 @@ def test_a_part_of_a_corpus_is_built_and_is_not_taken_for_the_whole(
     assert run_program(program.main) == 0 and "PARTIAL" in capsys.readouterr().err
     assert Index(tmp_path / "out").manifest.articles == 3
     monkeypatch.setattr(sys, "argv", command)
-    assert run_program(program.main) == 2 and "different corpus" in capsys.readouterr().err
+    assert run_program(program.main) == 2 and "differs in corpus" in capsys.readouterr().err
 
 
 def case(dense, words, right):

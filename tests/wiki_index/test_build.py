@@ -98,7 +98,7 @@ def test_killed_before_its_renaming_it_is_renamed(plan, whole):
 def test_killed_before_its_renaming_another_build_does_not_take_it_for_its_own(plan, tiny, tmp_path):
     finished_but_for_its_name(plan)
     other = plan_of(["Wood is soft. Air is thin."], tiny, tmp_path)
-    with pytest.raises(ArtifactError, match="another corpus"):
+    with pytest.raises(ArtifactError, match="differs in corpus"):
         build(other)
 
 
@@ -109,7 +109,7 @@ def test_an_unfinished_build_with_other_settings_is_refused_and_untouched(change
     mark.touch()
     (plan.work / SETTINGS).write_text(json.dumps(plan.settings()))
     before = set(names(plan.work))
-    with pytest.raises(ArtifactError, match="unfinished build with another"):
+    with pytest.raises(ArtifactError, match="unfinished build already exists, and differs in"):
         build(Plan(**{**vars(plan), **change}))
     assert set(names(plan.work)) - {LOCK} == before
 

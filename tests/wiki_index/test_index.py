@@ -98,7 +98,7 @@ def test_the_same_command_on_a_finished_index_does_nothing(index, corpus, encode
 
 
 def test_an_output_that_holds_something_else_is_refused_and_untouched(index, corpus, encoder, tmp_path):
-    with pytest.raises(ArtifactError, match="different unit"):
+    with pytest.raises(ArtifactError, match="differs in unit"):
         build(Plan(Corpus.open(corpus), index, {"minilm": encoder}, Unit("article")))
     for folder in (tmp_path / "out", tmp_path / "next.building"):
         folder.mkdir()

@@ -192,7 +192,7 @@ def test_folders_of_other_runs_are_left_alone(told, whole, tmp_path, monkeypatch
 
 
 def test_a_run_that_failed_before_it_learnt_leaves_nothing_in_the_way(told, tmp_path):
-    with pytest.raises(ConfigError, match="no setting 'rank'"):
+    with pytest.raises(ConfigError, match="rank: LoraConfig has no such setting"):
         train(told, tmp_path / "out", peft={"method": "lora", "options": {"rank": 4}})
     assert train(told, tmp_path / "out", epochs=0.5, peft={"method": "lora"})["result"]["steps"] == 3
 

@@ -216,5 +216,5 @@ def test_reused_vectors_decide_the_precision_and_no_other_is_mixed_in(
     assert index.manifest.encoder == half.card
     assert np.array_equal(index.vectors(np.arange(360)), Index(plan.out).vectors(np.arange(360)))
     plain = dataclasses.replace(plan, encoders={"model": Encoder(half.card.name, device="cpu")})
-    with pytest.raises(ArtifactError, match="different precision"):
+    with pytest.raises(ArtifactError, match="differs in precision"):
         build(plain)
