@@ -70,8 +70,8 @@ def one(way: str, tokens: int, folder: Path, size: str) -> dict[str, float]:
         changes["peft"]["options"] = {"encoder": str(folder / "encoder"), "snippet_tokens": _SNIPPET}
     longest = (tokens if way == "in the row" else 0) + _QUESTION
     settings = RankerRun(
-        questions=folder, out=folder, model=str(folder / "decoder"), device=device, form="binary", batch=4,
-        epochs=1, max_tokens=longest, **changes,
+        questions=folder, contexts_file=folder, out=folder, model=str(folder / "decoder"), device=device,
+        form="binary", batch=4, epochs=1, max_tokens=longest, **changes,
     )  # fmt: skip
     backbone, card = prepared(settings)
     items, writer = questions(8, tokens), Writer(backbone.tokenizer, card.layout, longest)
