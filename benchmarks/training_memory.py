@@ -68,7 +68,8 @@ def make_tokenizer(folder: Path) -> int:
 def make_model(folder: Path, size: str) -> None:
     """A checkpoint of random weights with that tokenizer."""
     tokens = make_tokenizer(folder)
-    config = LlamaConfig(**{"vocab_size": tokens, **SIZES[size]}, pad_token_id=0, eos_token_id=1)
+    shape = {"vocab_size": tokens, "max_position_embeddings": 4_096, **SIZES[size]}
+    config = LlamaConfig(**shape, pad_token_id=0, eos_token_id=1)
     set_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
