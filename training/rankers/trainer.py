@@ -90,7 +90,8 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         if "teacher_vectors" not in inputs:
             logits = self.backbone.form.logits(model, inputs)
             return logits, self._loss(logits, inputs)
-        logits, vectors = self.backbone.form.with_vectors(model, inputs)
+        form: Any = self.backbone.form
+        logits, vectors = form.with_vectors(model, inputs)
         distance = cosine_distance(vectors, inputs)
         return logits, self._loss(logits, inputs) + self.settings.teacher_cosine * distance
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, TypeVar
 
 from training.loop.checks import require_packages
 from training.loop.flags import settings_flags, settings_of
 from training.loop.record import show_record
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
+
+Settings = TypeVar("Settings", RetrieverSettings, RerankerSettings)
 
 RETRIEVER = """\
 examples:
@@ -41,34 +44,42 @@ def reranker_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_retriever(arguments: argparse.Namespace) -> int:
-    from training.retrieval.checks import require_finder
-
-    settings = settings_of(arguments, RetrieverSettings)
-    require_packages(settings.packages())
-    require_finder("retriever", settings, dry=arguments.dry_run)
+    settings = _checked(arguments, "retriever", RetrieverSettings)
     from training.retrieval.bi_encoder import train_retriever
 
     record = train_retriever(settings, dry=arguments.dry_run)
-    show_record(record, dry=arguments.dry_run, as_json=arguments.json)
-    if not arguments.dry_run and not arguments.json:
-        print(
-            f"{settings.out}: encoder sha256 {record['result']['sha256']}\n"
-            "An index built with another encoder must be rebuilt: "
-            f"python -m wiki_index build CORPUS INDEX --encoder {settings.out}"
-        )
-    return 0
+    told = (
+        "encoder sha256 {sha256}\nAn index built with another encoder must be rebuilt: "
+        f"python -m wiki_index build CORPUS INDEX --encoder {settings.out}"
+    )
+    return _shown(arguments, settings, record, told)
 
 
 def run_reranker(arguments: argparse.Namespace) -> int:
-    from training.retrieval.checks import require_finder
-
-    settings = settings_of(arguments, RerankerSettings)
-    require_packages(settings.packages())
-    require_finder("reranker", settings, dry=arguments.dry_run)
+    settings = _checked(arguments, "reranker", RerankerSettings)
     from training.retrieval.cross_encoder import train_reranker
 
     record = train_reranker(settings, dry=arguments.dry_run)
+    return _shown(arguments, settings, record, "cross-encoder sha256 {sha256}")
+
+
+def _checked(arguments: argparse.Namespace, command: str, model: type[Settings]) -> Settings:
+    """The settings, and that all they need is here: before torch is imported."""
+    from training.retrieval.checks import require_finder
+
+    settings = settings_of(arguments, model)
+    require_packages(settings.packages())
+    require_finder(command, settings, dry=arguments.dry_run)
+    return settings
+
+
+def _shown(
+    arguments: argparse.Namespace,
+    settings: RetrieverSettings | RerankerSettings,
+    record: dict[str, Any],
+    told: str,
+) -> int:
     show_record(record, dry=arguments.dry_run, as_json=arguments.json)
     if not arguments.dry_run and not arguments.json:
-        print(f"{settings.out}: cross-encoder sha256 {record['result']['sha256']}")
+        print(f"{settings.out}: " + told.replace("{sha256}", record["result"]["sha256"]))
     return 0

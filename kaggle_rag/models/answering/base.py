@@ -83,13 +83,6 @@ class AnswerForm(ABC):
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         """``(batch, options)`` float32, absent options at the lowest float; a softmax gives probabilities."""
 
-    def with_vectors(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same, and the vector of each option of the same pass, ``(batch, options, d)`` float32.
-
-        Only where `option_vector` says that there is one; those of absent options mean nothing.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no vectors of options")
-
     def logits_in_slices(self, model: Any, batch: Batch, tokens: int) -> torch.Tensor:
         """The same, in calls of at most ``tokens`` tokens where `sliced` says that there are such."""
         return self.logits(model, batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,16 @@ from kaggle_rag.runtime.errors import ConfigError
 # What an option's vector is in a form: only vectors of one kind can be compared.
 HEAD = "the vector that its head scores"
 TEXTS = "the vectors of its texts that are compared"
+
+
+class TellsVectors(Protocol):
+    """A form with vectors of options: its `AnswerForm.option_vector` says what they are."""
+
+    def with_vectors(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits ``(b, k)``, and the vector of each option of the same pass, ``(b, k, d)`` float32.
+
+        Vectors of absent options mean nothing.
+        """
 
 
 @contextmanager

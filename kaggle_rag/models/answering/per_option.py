@@ -23,6 +23,7 @@ class _RowAnOption(AnswerForm):
         return item.labelled({key: [row[key] for row in rows] for key in rows[0]})
 
     def with_vectors(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `kaggle_rag.models.answering.option_vectors.TellsVectors`."""
         with scored_vectors(model) as seen:
             logits = self.logits(model, batch)
         return logits, seen[0].float().view(*batch["present"].shape, -1)
