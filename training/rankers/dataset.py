@@ -9,36 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
-from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.words import counted
 from training.rankers.harder import Changes, Lent
+from training.rankers.supervision import ANSWERS_ALONE, Supervision
 
 if TYPE_CHECKING:
     from kaggle_rag.models.answering.base import AnswerForm
-    from training.rankers.teacher_vectors import TeacherVectors
 
 
 @dataclasses.dataclass(frozen=True)
 class RankerDataset:
-    """Questions with their answers and contexts (``None`` if none are read).
-
-    ``weights`` ``(n,)``: how much each question counts in the loss; ``None``: all equally. ``soft``
-    ``(n, k)``: a teacher's probabilities, see `training.rankers.distillation`. ``vectors``: a teacher's
-    vectors of the options, see `training.rankers.teacher_vectors`.
-    """
+    """Questions with their answers and contexts (``None`` if none are read), and what is learnt beside."""
 
     questions: Questions
     contexts: list[QuestionContexts] | None
-    weights: npt.NDArray[np.float64] | None = None
-    soft: Probabilities | None = None
-    vectors: TeacherVectors | None = None
+    supervision: Supervision = ANSWERS_ALONE
 
     @classmethod
     def read(cls, questions: Path, contexts: Path | None, limit: int | None = None) -> RankerDataset:
@@ -85,10 +76,11 @@ class RankerDataset:
     def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> RankerDataset:
         chosen = [int(row) for row in rows]
         contexts = [self.contexts[row] for row in chosen] if self.contexts is not None else None
-        weights = self.weights[chosen] if self.weights is not None else None
-        soft = self.soft[chosen] if self.soft is not None else None
-        vectors = self.vectors.take(chosen) if self.vectors is not None else None
-        return RankerDataset(self.questions.take(chosen), contexts, weights, soft, vectors)
+        return RankerDataset(self.questions.take(chosen), contexts, self.supervision.take(chosen))
+
+    def supervised(self, **kinds: Any) -> RankerDataset:
+        """The same questions with these kinds of `training.rankers.supervision.Supervision` added."""
+        return dataclasses.replace(self, supervision=dataclasses.replace(self.supervision, **kinds))
 
     def items(self, snippets: int, form: AnswerForm) -> list[Item]:
         contexts = self.contexts or repeat(None)
@@ -117,14 +109,11 @@ class EpochQuestions:
         *,
         weaker: Sequence[Item] | None = None,
         articles: Sequence[str | None] = (),
-        weights: npt.NDArray[np.float64] | None = None,
-        soft: Probabilities | None = None,
-        vectors: TeacherVectors | None = None,
+        supervision: Supervision = ANSWERS_ALONE,
         numbered: bool = False,
     ) -> None:
-        self.items, self.weaker, self.weights, self.soft = items, weaker, weights, soft
+        self.items, self.weaker, self.supervision = items, weaker, supervision
         self.form, self.writer, self.changes, self.numbered = form, writer, changes, numbered
-        self.vectors = vectors
         self.lent = Lent(items, weaker, articles)
         self.epoch = 0
 
@@ -137,14 +126,5 @@ class EpochQuestions:
         feature = self.form.encode(self.writer, made.item)
         if self.numbered:
             feature["number"] = row if made.whole else -1
-        if self.weights is not None:
-            feature["weight"] = float(self.weights[row])
-        if self.soft is not None:
-            # Of an option that is gone the teacher's probability says nothing: zeros are no answer.
-            feature["soft"] = (self.soft[row, made.order] * made.same).tolist()
-        if self.vectors is not None:
-            # An option that was borrowed or replaced has none; its neighbours keep theirs.
-            known = [self.items[row].options[column] for column in made.order]
-            own = np.array([option == before for option, before in zip(made.item.options, known)])
-            feature["teacher_vectors"] = np.where(own[:, None], self.vectors[row][made.order], np.float32(0))
+        feature.update(self.supervision.features(row, self.items[row], made))
         return feature

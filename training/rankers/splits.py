@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,10 +36,10 @@ def split_questions(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     """
     dataset = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
     weights = _weights(dataset.questions, settings.drop, settings.drop_weight)
-    dataset = dataclasses.replace(dataset, weights=None if weights.min() == 1 else weights)
+    dataset = dataset.supervised(weights=None if weights.min() == 1 else weights)
     if settings.teacher:
         soft = read_teacher(settings.teacher, settings.teacher_name, dataset.questions)
-        dataset = dataclasses.replace(dataset, soft=soft)
+        dataset = dataset.supervised(soft=soft)
     if settings.folds is not None and settings.fold is not None:
         outside = _outside_fold(dataset.questions, settings.folds, settings.fold)
         dataset = dataset.take(np.flatnonzero(outside))
@@ -115,8 +114,9 @@ def _trainable(dataset: RankerDataset, exclude: Sequence[Path]) -> Mask:
         alike = counted(len(shared), "question is a near-duplicate", "questions are near-duplicates")
         say(f"{path}: {alike} of its rows, and not trained on")
         trainable[shared] = False
-    if dataset.weights is not None:
-        trainable &= dataset.weights > 0
+    weights = dataset.supervision.weights
+    if weights is not None:
+        trainable &= weights > 0
     return trainable
 
 

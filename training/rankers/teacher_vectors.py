@@ -90,7 +90,7 @@ def with_teacher(settings: RankerRun, training: RankerDataset, work: Path) -> Ra
         release()
     wait_for_all()
     stored = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
-    return dataclasses.replace(training, vectors=TeacherVectors(stored, np.arange(len(training))))
+    return training.supervised(vectors=TeacherVectors(stored, np.arange(len(training))))
 
 
 def forecast_teacher(settings: RankerRun, training: RankerDataset) -> RankerDataset:
@@ -106,7 +106,7 @@ def forecast_teacher(settings: RankerRun, training: RankerDataset) -> RankerData
     size = show_size(sample[0].nbytes * len(training))
     say(f"the teacher's vectors take about {duration(seconds)} once before training, and {size} of disk")
     nothing = np.broadcast_to(np.zeros_like(sample[:1]), (len(training), *sample.shape[1:]))
-    return dataclasses.replace(training, vectors=TeacherVectors([nothing], np.arange(len(training))))
+    return training.supervised(vectors=TeacherVectors([nothing], np.arange(len(training))))
 
 
 class _Teacher:

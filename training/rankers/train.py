@@ -206,8 +206,7 @@ def _trainer(
     articles = (articles_of(training.contexts) or ()) if settings.borrowed_options else ()
     questions = EpochQuestions(
         items, backbone.form, Writer(backbone.tokenizer, card.layout, card.max_tokens), _changes(settings),
-        weaker=weaker, articles=articles, weights=training.weights, soft=training.soft,
-        vectors=training.vectors, numbered=settings.data_map,
+        weaker=weaker, articles=articles, supervision=training.supervision, numbered=settings.data_map,
     )  # fmt: skip
     if settings.borrowed_options:
         say(f"questions: {questions.lent.borrowers():,} of {len(items):,} have others about their article")

@@ -44,7 +44,7 @@ def test_held_out_keeps_copies_and_articles_together(tmp_path):
         for old, copy in zip(made, copies):
             assert (old["id"] in ids(held)) == (copy["id"] in ids(held))
         assert len({row["id"] in ids(held) for row in made[20:30]}) == 1
-        assert len(held.contexts) == len(held) and learnt.weights is None
+        assert len(held.contexts) == len(held) and learnt.supervision.weights is None
 
 
 def test_one_large_group_is_not_what_is_held_out(tmp_path):
@@ -88,7 +88,7 @@ def test_suspects_are_dropped_or_count_for_less_but_are_still_judged_by(tmp_path
     run = settings(tmp_path, made, drop=listed, held_out=0)
     assert ids(split_questions(run)[0]) == {row["id"] for row in made} - {"0-1", "0-2"}
     learnt = split_questions(run.model_copy(update={"drop_weight": 0.25}))[0]
-    assert learnt.weights.tolist() == [1, 0.25, 0.25, *[1] * 17]
+    assert learnt.supervision.weights.tolist() == [1, 0.25, 0.25, *[1] * 17]
     halves = [
         split_questions(run.model_copy(update={"held_out": 0.5, "drop": drop}))[1] for drop in (listed, None)
     ]

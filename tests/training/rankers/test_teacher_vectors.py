@@ -32,6 +32,7 @@ from training.rankers.dataset import EpochQuestions, RankerDataset
 from training.rankers.distillation import cosine_distance
 from training.rankers.harder import Changes
 from training.rankers.settings import COMMANDS, MultipleChoiceRun
+from training.rankers.supervision import Supervision
 from training.rankers.teacher_vectors import TeacherVectors, _Teacher
 from training.rankers.train import dry_run, train_ranker
 
@@ -79,7 +80,8 @@ def test_an_option_keeps_its_vector_in_every_order_and_what_was_replaced_has_non
     ]
     changes = Changes(3, shuffle=True, borrowed=0.5, none_of_above=0.3, drop_snippets=0.2)
     writer = Writer(tokenizer("bert"), PAIR, 48)
-    dataset = EpochQuestions(items, CHOICE, writer, changes, vectors=numbered(items, 3), articles=["one"] * 5)
+    supervision = Supervision(vectors=numbered(items, 3))
+    dataset = EpochQuestions(items, CHOICE, writer, changes, supervision=supervision, articles=["one"] * 5)
     replaced = 0
     for epoch in range(40):
         dataset.epoch = epoch
@@ -212,7 +214,7 @@ def test_the_vectors_are_those_of_the_teacher_on_unshuffled_options(told, tmp_pa
     (dataset,) = kept
     card, teacher = load_ranker(told["teachers"]["choice"], device="cpu")
     teacher.model.eval()
-    assert [len(part) for part in dataset.vectors.parts] == [50, 50, 50, 10]
+    assert [len(part) for part in dataset.supervision.vectors.parts] == [50, 50, 50, 10]
     writer = Writer(teacher.tokenizer, card.layout, card.max_tokens)
     for row in (0, 49, 50, 159):
         item = dataset.items[row]
@@ -220,7 +222,7 @@ def test_the_vectors_are_those_of_the_teacher_on_unshuffled_options(told, tmp_pa
         with torch.no_grad():
             pooled = teacher.model.bert(**teacher.form.flat(rows)).pooler_output
         expected = torch.nn.functional.normalize(pooled, dim=-1).numpy()
-        np.testing.assert_allclose(dataset.vectors[row], expected, atol=1e-3)
+        np.testing.assert_allclose(dataset.supervision.vectors[row], expected, atol=1e-3)
         made = dataset.changes.made(item, None, dataset.lent, row, 0)
         np.testing.assert_allclose(dataset[row]["teacher_vectors"], expected[made.order], atol=1e-3)
 
