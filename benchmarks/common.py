@@ -19,7 +19,6 @@ import torch
 
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.data.tables import read_rows
 from kaggle_rag.rankers.scores import Scores
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, score_of
 from kaggle_rag.runtime.files import whole_file, write_json
@@ -99,11 +98,6 @@ def written_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
-
-
-def first_rows(path: Path, folder: Path, count: int) -> Path:
-    """Write the first rows of the table, for a quick run."""
-    return written_rows(list(read_rows(path))[:count], folder / path.name)
 
 
 def keep_within(gpu: str | None) -> None:

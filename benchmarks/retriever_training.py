@@ -1,15 +1,15 @@
-"""Finding the gold fact of OpenBookQA's dev questions: before and after training on its train questions.
+"""Finding the gold text of a set's dev questions: before and after training on its train questions.
 
 The retriever is trained by `python -m training retriever` with benchmarks/retriever_training.yaml, the
 re-ranker by `python -m training reranker` with benchmarks/reranker_training.yaml. Dev is excluded from
-both, by prompt. Every question looks for its one gold fact among the 1,326 facts of the open book.
+both, by prompt. Every question of `openbookqa` looks for its one fact among the 1,326 facts of the open
+book, every question of `qasc` for its two facts among those of all questions of the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import first_rows, parser, report
+from benchmarks.common import kit, parser, report, written_rows
+from benchmarks.open_book import SETS, rows_of
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.evaluation.metrics import paired_bootstrap
@@ -25,6 +26,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.retrieval.queries import queries_of
+from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.settings import read_settings
 from kaggle_rag.text.normalise import same
 from training.loop.run_folder import RECORD
@@ -36,22 +38,64 @@ HERE = Path(__file__).parent
 DEPTH = 50
 # A quick run shows that everything works; its numbers mean nothing.
 _QUICK = ("--epochs", "0.1", "--held-out", "0.05")
-QUICK_ROWS, QUICK_QUESTIONS, QUICK_FACTS = 150, 10, 60
+_QUICK_ROWS, _QUICK_QUESTIONS = 150, 10
 
 
-def train(kind: str, out: Path, data: Path, quick: bool) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Sets of `benchmarks.open_book.SETS` to learn from and to be judged by, and the column of the gold text.
+
+    ``book`` : the passages, relative to the data; empty: the gold texts of the whole file.
+    """
+
+    title: str
+    learnt: str
+    judged: str
+    gold: str
+    book: str = ""
+
+
+TASKS = {
+    "openbookqa": Task(
+        "The gold fact of OpenBookQA dev", "openbookqa_train", "openbookqa_dev", "fact", "openbook_facts.txt"
+    ),
+    "qasc": Task("The two facts of QASC dev", "qasc_train", "qasc", "support"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """What both trainings read, and the questions that judge them."""
+
+    learnt: Path
+    judged: Path
+    passages: Path
+    gold: str
+
+    @classmethod
+    def written(cls, task: Task, data: Path, folder: Path, most: int | None, quick: bool) -> Files:
+        folder.mkdir(parents=True, exist_ok=True)
+        learnt = [*rows_of(task.learnt, data, most=_QUICK_ROWS if quick else most).values()]
+        judged = [*rows_of(task.judged, data, most=_QUICK_QUESTIONS if quick else None).values()]
+        if task.book and not quick:
+            texts = (data / task.book).read_text(encoding="utf-8").splitlines()
+        else:
+            whole = [] if quick else read_rows(data / SETS[task.judged].file)
+            texts = [str(row[task.gold]) for row in (*learnt, *judged, *whole)]
+        passages = folder / "passages.txt"
+        with whole_file(passages) as aside:
+            aside.write_text("\n".join(dict.fromkeys(texts)) + "\n", encoding="utf-8")
+        tables = (written_rows(learnt, folder / "learnt.csv"), written_rows(judged, folder / "judged.csv"))
+        return cls(*tables, passages, task.gold)
+
+
+def train(kind: str, out: Path, files: Files, quick: bool) -> Path:
     """The model folder at ``out``, trained unless it exists; a killed training resumes."""
-    questions = data / "mcq/openbookqa_train.csv"
-    # Without --passages the facts of the questions are the passages.
-    size = ["--passages", str(data / "openbook_facts.txt")]
-    if quick:
-        questions, size = first_rows(questions, out.parent, QUICK_ROWS), [*_QUICK]
-    command = [
-        sys.executable, "-m", "training", kind, "--config", str(HERE / f"{kind}_training.yaml"),
-        "--questions", str(questions), "--exclude", str(data / "mcq/openbookqa_dev.csv"),
-        "--out", str(out), *size,
-    ]  # fmt: skip
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    kit(
+        "training", kind, "--config", HERE / f"{kind}_training.yaml", "--questions", files.learnt,
+        "--positive", files.gold, "--passages", files.passages, "--exclude", files.judged, "--out", out,
+        *(_QUICK if quick else ()),
+    )  # fmt: skip
     return out
 
 
@@ -88,23 +132,21 @@ def row_of(name: str, ranks: np.ndarray, before: np.ndarray, seen: np.ndarray) -
         **{f"recall@{k}": f"{(ranks <= k).mean():.3f}" for k in (1, 5, 10, 50)},
         "nDCG@10": f"{gains.mean():.3f}",
         "recall@5 against MiniLM": "" if ranks is before else str(paired_bootstrap(ranks <= 5, before <= 5)),
-        "facts not trained on": f"{(ranks <= 5)[~seen].mean():.3f}",
+        "texts not trained on": f"{(ranks <= 5)[~seen].mean():.3f}",
     }
 
 
-def seen_facts(data: Path) -> set[str]:
-    """The facts the retriever was trained on, with normalised spelling."""
-    flags = {"questions": data / "mcq/openbookqa_train.csv", "out": "unused"}
+def seen_texts(files: Files) -> set[str]:
+    """The gold texts the retriever was trained on, with normalised spelling."""
+    flags = {"questions": files.learnt, "positive": files.gold, "out": "unused"}
     settings = read_settings(RetrieverSettings, HERE / "retriever_training.yaml", (), flags)
-    questions = without(
-        read_queries(settings.questions, settings.positive, settings.forms), [data / "mcq/openbookqa_dev.csv"]
-    )
-    learnt, _ = split(questions, settings.held_out, settings.seed)
-    return {same(str(question.positive)) for question in learnt}
+    queries = read_queries(settings.questions, settings.positive, settings.forms)
+    learnt, _ = split(without(queries, [files.judged]), settings.held_out, settings.seed)
+    return {same(str(query.positive)) for query in learnt}
 
 
 def held_out_rows(folder: Path) -> list[dict[str, str]]:
-    """Metrics before and after on the train questions whose facts were held out, as the run recorded them."""
+    """Metrics before and after on the train questions whose texts were held out, as the run recorded them."""
     result = json.loads((folder / RECORD).read_text(encoding="utf-8"))["result"]
     return [
         {"trained": when, "questions": str(result["notes"]["held out"])}
@@ -117,58 +159,59 @@ def held_out_rows(folder: Path) -> list[dict[str, str]]:
 class Dev:
     """The dev questions, asked as prompt and options: the form with one query per question.
 
-    ``gold`` holds rows of ``facts``; ``seen`` marks questions whose fact was trained on with another one.
+    ``gold`` holds rows of ``passages``; ``seen`` marks questions whose text was trained on with another one.
     """
 
     queries: list[str]
-    facts: list[str]
+    passages: list[str]
     gold: np.ndarray
     seen: np.ndarray
 
     @classmethod
-    def read(cls, data: Path, quick: bool) -> Dev:
-        path = data / "mcq/openbookqa_dev.csv"
-        asked = queries_of(Questions.read(path), ("all",), ("all",))[: QUICK_QUESTIONS if quick else None]
-        golds = [same(str(row["fact"])) for row in read_rows(path)][: len(asked)]
-        facts = read_passages(data / "openbook_facts.txt")
-        if quick:
-            facts = [*facts[:QUICK_FACTS], *(fact for fact in facts[QUICK_FACTS:] if same(fact) in golds)]
-        place, learnt = {same(fact): row for row, fact in enumerate(facts)}, seen_facts(data)
+    def read(cls, files: Files) -> Dev:
+        asked = queries_of(Questions.read(files.judged), ("all",), ("all",))
+        golds = [same(str(row[files.gold])) for row in read_rows(files.judged)]
+        passages = read_passages(files.passages)
+        place, learnt = {same(text): row for row, text in enumerate(passages)}, seen_texts(files)
         return cls(
-            [each[0].text for each in asked], facts,
+            [each[0].text for each in asked], passages,
             np.array([place[gold] for gold in golds]), np.array([gold in learnt for gold in golds]),
         )  # fmt: skip
 
 
 def main() -> int:
     flags = parser(str(__doc__).splitlines()[0])
+    flags.add_argument("task", nargs="?", default="openbookqa", choices=TASKS, help="default: openbookqa")
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
-    flags.add_argument("--runs", type=Path, default=Path("runs/openbookqa"), help="folder for the models")
+    flags.add_argument("--learnt", type=int, metavar="N", help="questions to learn from (default: all)")
+    flags.add_argument("--runs", type=Path, help="folder for the models (default: runs/retrievers/TASK)")
     flags.add_argument("--without-reranker", action="store_true", help="train and test only the retriever")
     arguments = flags.parse_args()
-    runs = arguments.runs / "quick" if arguments.quick else arguments.runs
-    dev = Dev.read(arguments.data, arguments.quick)
-    retriever = train("retriever", runs / "retriever", arguments.data, arguments.quick)
+    task, runs = TASKS[arguments.task], arguments.runs or Path("runs/retrievers") / arguments.task
+    runs = runs / "quick" if arguments.quick else runs
+    files = Files.written(task, arguments.data, runs, arguments.learnt, arguments.quick)
+    dev = Dev.read(files)
+    retriever = train("retriever", runs / "retriever", files, arguments.quick)
     found = {
-        name: ranked(Encoder(where), dev.queries, dev.facts)
+        name: ranked(Encoder(where), dev.queries, dev.passages)
         for name, where in (("MiniLM", DEFAULT_ENCODER), ("MiniLM, trained", str(retriever)))
     }
     if not arguments.without_reranker:
-        reranker = train("reranker", runs / "reranker", arguments.data, arguments.quick)
-        again = reranked(CrossEncoder(str(reranker)), dev.queries, dev.facts, found)
+        reranker = train("reranker", runs / "reranker", files, arguments.quick)
+        again = reranked(CrossEncoder(str(reranker)), dev.queries, dev.passages, found)
         found |= {f"{name}, re-ranked": rows for name, rows in zip(list(found), again)}
     ranks = {name: ranks_of(rows, dev.gold) for name, rows in found.items()}
     report(
-        "The gold fact of OpenBookQA dev",
+        task.title,
         [row_of(name, each, ranks["MiniLM"], dev.seen) for name, each in ranks.items()],
         arguments.json,
-        f"{len(dev.queries)} dev questions, asked as prompt and options; {len(dev.facts):,} facts"
+        f"{len(dev.queries)} dev questions, asked as prompt and options; {len(dev.passages):,} texts"
         + ("" if arguments.without_reranker else f", of which the {DEPTH} nearest are re-ranked")
-        + f". The facts of {dev.seen.sum()} of these questions were trained "
+        + f". The texts of {dev.seen.sum()} of these questions were trained "
         f"on, with other questions; those of {(~dev.seen).sum()} were not. 95 % paired bootstrap intervals.",
     )
     report(
-        "The same on train questions whose facts were held out", held_out_rows(retriever), None,
+        "The same on train questions whose texts were held out", held_out_rows(retriever), None,
         "The retriever alone. The checkpoint was chosen on these questions, and so were the settings.",
     )  # fmt: skip
     return 0
