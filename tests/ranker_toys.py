@@ -3,6 +3,7 @@
 import csv
 import random
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -76,6 +77,18 @@ ENCODERS = ("deberta-v2", "electra", "roberta", "bert")
 DECODERS = ("llama", "mistral", "phi3", "qwen2", "gemma")
 # Of sliding attention; shorter than a row, so that a mask that forgets it shows.
 WINDOW = 8
+
+
+def some(kinds, *often):
+    """Families as a test's parameters; the fast tier tries these alone.
+
+    A mistral without a window is a llama.
+    """
+    return [
+        kind if kind in often else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in kinds
+        if kind != "mistral"
+    ]
 
 
 def asked(prompt, options, texts, answer):

@@ -3,19 +3,14 @@
 import collections
 
 import pytest
-from ranker_toys import DECODERS
+from ranker_toys import DECODERS, some
 from streaming_toys import MORE, checkpoint
 
 from kaggle_rag.models.streaming import shards
 
-# Two stand for the others, which CI tries too: a plain one, and one with all that a family may have.
-FAMILIES = [
-    kind if kind in ("llama", "gemma2") else pytest.param(kind, marks=pytest.mark.slow)
-    for kind in (*DECODERS, *MORE)
-]
 
-
-@pytest.fixture(scope="module", params=FAMILIES)
+# A plain one, and one with all that a family may have.
+@pytest.fixture(scope="module", params=some((*DECODERS, *MORE), "llama", "gemma2"))
 def folder(request, tmp_path_factory):
     return checkpoint(request.param, tmp_path_factory.mktemp("model"))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ranker_toys import DECODERS, WINDOW, WORDS, asked
+from ranker_toys import DECODERS, WINDOW, WORDS, asked, some
 from streaming_toys import MORE, checkpoint
 from test_packing import FORMS, questions
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Phi3Config
@@ -17,14 +17,9 @@ from kaggle_rag.models.packed_trial import can_be_lean, can_be_sliced, fitted
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import LimitError
 
-# Two stand for the others, which CI tries too: a plain one, and one with all that a family may have.
-FAMILIES = [
-    kind if kind in ("llama", "gemma2") else pytest.param(kind, marks=pytest.mark.slow)
-    for kind in (*DECODERS, *MORE)
-]
 
-
-@pytest.fixture(scope="module", params=FAMILIES)
+# A plain one, and one with all that a family may have.
+@pytest.fixture(scope="module", params=some((*DECODERS, *MORE), "llama", "gemma2"))
 def folder(request, tmp_path_factory):
     return str(checkpoint(request.param, tmp_path_factory.mktemp("model")))
 

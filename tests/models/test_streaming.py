@@ -22,14 +22,13 @@ from kaggle_rag.runtime.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rotations", [1, 3])
-def test_streamed_scores_are_those_of_the_model_in_memory(folder, form, rotations):
+def test_streamed_scores_are_those_of_the_model_in_memory(folder, form):
     assert len(list(folder.glob("model-*.safetensors"))) > 3
     packed, writer = resident(folder, form)
     items = questions(24, 0)
-    expected = packed.form.score(packed, writer, items, TOKENS, rotations=rotations)
+    expected = packed.form.score(packed, writer, items, TOKENS, rotations=3)
     with StreamedModel(folder, FORMS[form]()) as model:
-        scored = model.score(writer, items, TOKENS, rotations=rotations)
+        scored = model.score(writer, items, TOKENS, rotations=3)
     assert scored == pytest.approx(expected, abs=1e-5)
     assert len(np.unique(expected.round(6))) > 24
 
