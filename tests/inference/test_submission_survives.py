@@ -292,7 +292,7 @@ def killed(command, environment, moment, number):
     return running
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_same(
     facts_index, tmp_path, monkeypatch, kills
 ):

@@ -23,7 +23,9 @@ def demo(out):
     }
 
 
+# `make compat` runs it too, and so does CI with a notebook image's versions.
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_answers_better_with_evidence_and_training(tmp_path):
     said, scores = demo(tmp_path)
     for name, file in ROWS.items():

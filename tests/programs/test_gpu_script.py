@@ -57,6 +57,7 @@ def test_other_flags_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_step_runs_on_a_cpu():
     done = run("--quick", PYTHON=sys.executable, SECONDS_EACH="300")
     assert done.returncode == 0, done.stderr[-4000:]

@@ -22,6 +22,8 @@ from wiki_index.corpus import Corpus
 from wiki_index.plan import Plan
 
 pytestmark = pytest.mark.slow
+# Five thousand abstracts are encoded.
+long = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,7 @@ def mean_of(measure, k, rows, scifact):
     return np.mean([measure(row, relevant[query], k) for query, row in zip(queries, ids)])
 
 
+@long
 def test_scifact_ndcg_is_the_published_one(scifact, encoder):
     """MTEB: all-MiniLM-L6-v2 0.64508 nDCG@10, recall@100 0.925."""
     index, queries, _ = scifact
@@ -63,6 +66,7 @@ def test_scifact_ndcg_is_the_published_one(scifact, encoder):
     assert recall == pytest.approx(0.925, abs=0.01)
 
 
+@long
 def test_scifact_by_words_and_vectors_together_is_better_than_by_either(scifact, encoder):
     """Anserini's BM25 has 0.6789. The weights are equal: nothing was fitted."""
     index, queries, _ = scifact

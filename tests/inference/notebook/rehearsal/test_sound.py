@@ -56,14 +56,20 @@ def trained(parts, name, **options):
 
 # By what makes a bundle different: its settings.
 SOLUTIONS = {
-    "similarity": lambda p: {"index": p["facts"], "rankers": [SIMILARITY]},
-    "a trained ranker": lambda p: {"index": p["facts"], "rankers": [trained(p, "choice"), SIMILARITY]},
-    "an adapter and its backbone": lambda p: {"index": p["facts"], "rankers": [trained(p, "lora")]},
+    "a trained ranker, JSON lines": lambda p: {
+        "index": p["facts"], "rankers": [trained(p, "choice"), SIMILARITY],
+    },
+    "an adapter and its backbone, two options, GPU, no competition": lambda p: {
+        "index": p["facts"], "rankers": [trained(p, "lora")], "device": None,
+    },
     "a checkpoint without a card": lambda p: {
         "index": p["facts"], "rankers": [trained(p, "llama", form="options", max_tokens=48)],
     },
     "without an index": lambda p: {"rankers": [SIMILARITY]},
-    "contexts per option": lambda p: {"index": p["facts"], "contexts": {"per": "option"}, "blend": "ranks"},
+    "contexts per option, Parquet, one letter, a limit": lambda p: {
+        "index": p["facts"], "contexts": {"per": "option"}, "blend": "ranks", "top": 1,
+        "limits": {"time": "30m"},
+    },
     "two retrievers, words and a re-ranker": lambda p: {
         "index": str(p["folder"] / "hybrid"), "encoder": p["tiny"], "encoders": {"minilm": DEFAULT_ENCODER},
         "contexts": {
@@ -71,11 +77,8 @@ SOLUTIONS = {
             "reranker": str(p["folder"] / "cross" / "pairs"),
         },
     },
-    "JSON lines": lambda p: {"index": p["facts"]},
-    "Parquet, one letter, a limit": lambda p: {"index": p["facts"], "top": 1, "limits": {"time": "30m"}},
-    "two options, GPU, no competition": lambda p: {"index": p["facts"], "device": None},
 }  # fmt: skip
-ENDINGS = {"JSON lines": ".jsonl", "Parquet, one letter, a limit": ".parquet"}
+ENDINGS = {"JSON lines": ".jsonl", "Parquet": ".parquet"}
 
 
 def questions_file(path, width):
@@ -109,17 +112,18 @@ def bundled(settings, folder, monkeypatch, *flags):
 
 @pytest.mark.parametrize("make", SOLUTIONS)
 def test_a_sound_bundle_passes(parts, tmp_path, monkeypatch, make):
-    pair = make.startswith("two options")
+    pair, ending = "two options" in make, next((ENDINGS[kind] for kind in ENDINGS if kind in make), ".csv")
     flags = [] if pair else ["--competition", "the-exam"]
     bundle = bundled(SOLUTIONS[make](parts), tmp_path, monkeypatch, *flags)
-    questions = questions_file(tmp_path / f"test{ENDINGS.get(make, '.csv')}", 2 if pair else 5)
+    questions = questions_file(tmp_path / f"test{ending}", 2 if pair else 5)
     report = rehearse(Wanted(bundle, questions, quick=True, ram=4 * 10**9, tmp=10**8))
     assert report.passed and not report.results[0].warnings, report.text()
     assert report.results[0].questions == 20
 
 
 def test_a_sound_bundle_passes_every_case_and_without_namespaces(parts, tmp_path, monkeypatch):
-    bundle = bundled(SOLUTIONS["similarity"](parts), tmp_path, monkeypatch, "--competition", "the-exam")
+    similarity = {"index": parts["facts"], "rankers": [SIMILARITY]}
+    bundle = bundled(similarity, tmp_path, monkeypatch, "--competition", "the-exam")
     questions = questions_file(tmp_path / "test.csv", 5)
     report = rehearse(Wanted(bundle, questions, ram=4 * 10**9, tmp=10**8))
     assert report.passed, report.text()
