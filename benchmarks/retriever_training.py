@@ -25,6 +25,7 @@ from kaggle_rag.evaluation.metrics import paired_bootstrap
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
+from kaggle_rag.retrieval.fusion import RetrieverScores, reciprocal_ranks
 from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.settings import read_settings
@@ -118,6 +119,14 @@ def reranked(
     ]
 
 
+def merged(found: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """Two orders of the same passages as one, by reciprocal rank fusion, ``(n, 50)``."""
+    orders = [np.argsort(rows, axis=1) for rows in (found, again)]
+    scores = reciprocal_ranks([RetrieverScores(1, np.empty(0), order + 1.0) for order in orders])
+    best = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(np.sort(found, axis=1), best, axis=1)
+
+
 def ranks_of(found: np.ndarray, gold: np.ndarray) -> np.ndarray:
     """1-based rank of the gold row of each query; one past the last if it is not among them."""
     hits = found == gold[:, None]
@@ -199,7 +208,9 @@ def main() -> int:
     if not arguments.without_reranker:
         reranker = train("reranker", runs / "reranker", files, arguments.quick)
         again = reranked(CrossEncoder(str(reranker)), dev.queries, dev.passages, found)
-        found |= {f"{name}, re-ranked": rows for name, rows in zip(list(found), again)}
+        for name, rows in zip([*found], again):
+            found[f"{name}, re-ranked"] = rows
+            found[f"{name}, both orders merged"] = merged(found[name], rows)
     ranks = {name: ranks_of(rows, dev.gold) for name, rows in found.items()}
     report(
         task.title,
