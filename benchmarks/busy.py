@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.common import parser, report
 from benchmarks.trees import Ran, Tree, add_baseline, columns, peak_of, trees
 from kaggle_rag.runtime.errors import KitError, run_program
+from kaggle_rag.runtime.words import counted
 from kaggle_rag.sample import ARTICLES, TEST
 
 # How inference reports the stage: "rank: similarity: 3.6 s, peak ...".
@@ -87,8 +88,8 @@ def main() -> int:
                     for tree, command in commands.items():
                         ran.setdefault((state, tree.name), []).append(tree.run(*command))
     note = (
-        f"Seconds of the ranking stage alone, {rounds} round(s) in turns on {cores} core(s), beside so many "
-        "busy loops; the environment sets nothing of OpenMP."
+        f"Seconds of the ranking stage alone, {counted(rounds, 'round')} in turns on "
+        f"{counted(cores, 'core')}, beside so many busy loops; the environment sets nothing of OpenMP."
     )
     report("Busy machine", rows_of(ran, "idle"), arguments.json, note)
     return 0

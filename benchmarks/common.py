@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import shlex
 import statistics
@@ -18,11 +19,14 @@ import numpy as np
 import torch
 
 from kaggle_rag.data.contexts import QuestionContexts
+from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.scores import Scores
 from kaggle_rag.rankers.similarity import SCORES, SimilarityRanker, score_of
+from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.files import whole_file, write_json
 from kaggle_rag.runtime.limits import anonymous_memory, measured, parse_size
+from kaggle_rag.runtime.words import counted
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -30,6 +34,17 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="a small version, under a minute")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     return made
+
+
+def seeds_flag(flags: argparse.ArgumentParser) -> None:
+    """Differences over seeds need two of them at least."""
+
+    def count(text: str) -> int:
+        if int(text) < 2:
+            raise argparse.ArgumentTypeError("differences over seeds need 2 at least")
+        return int(text)
+
+    flags.add_argument("--seeds", type=count, default=3, metavar="N", help="trainings of each (default: 3)")
 
 
 def timed(name: str, work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float, float]:
@@ -52,7 +67,7 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None
     # The file of --json says nothing about the numbers.
     arguments = [a for i, a in enumerate(given) if a != "--json" and given[i - 1 : i] != ["--json"]]
     module = Path(sys.argv[0]).stem
-    print(f"\n### {title}\n\n`python -m benchmarks.{module} {shlex.join(arguments)}`\n")
+    print(f"\n### {title}\n\n`{shlex.join(['python', '-m', f'benchmarks.{module}', *arguments])}`\n")
     for cells in (names, ["-" * width for width in widths], *lines):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + " |")
     if note:
@@ -76,6 +91,22 @@ def score_tables(
 def kit(*command: Any) -> None:
     """Run a command as a user would type it."""
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
+
+
+def kept_answers(
+    ranker: Path, questions: Questions, contexts: Sequence[QuestionContexts], name: str
+) -> Probabilities:
+    """A trained ranker's probabilities ``(n, k)`` of a table's questions, kept beside its folder.
+
+    A ranker that was trained anew is asked anew.
+    """
+    notes = b"".join(path.read_bytes() for path in sorted(ranker.glob("*.json")))
+    kept = ranker.with_name(f"{ranker.name}.{name}.{hashlib.sha256(notes).hexdigest()[:12]}.npy")
+    if not kept.exists():
+        with TrainedRanker(str(ranker)) as opened:
+            np.save(kept, opened.probabilities(questions, contexts))
+    found: Probabilities = np.load(kept)
+    return found
 
 
 def index_of_texts(
@@ -110,7 +141,7 @@ def keep_within(gpu: str | None) -> None:
 def where() -> str:
     """The card, or the CPU's threads."""
     cuda = torch.cuda.is_available()
-    return torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name() if cuda else f"CPU, {counted(torch.get_num_threads(), 'thread')}"
 
 
 class Watch(threading.Thread):

@@ -19,6 +19,7 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.models.devices import dtype_of
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.limits import show_size
+from kaggle_rag.runtime.words import counted
 from kaggle_rag.sample import ARTICLES
 from kaggle_rag.text.units import Splitter, Unit
 
@@ -129,8 +130,8 @@ def main() -> int:
     work = operations(encoder, texts) / len(texts)
     limits = {precision: statistics.median(measured) / work for precision, measured in rates.items()}
     note = (
-        f"{len(texts):,} sentences on {encoder.device}, {torch.get_num_threads()} thread(s); cosines to the "
-        f"first row. The limit is {work / 1e9:.2f} billion operations a sentence at the rate of torch's "
+        f"{len(texts):,} sentences on {encoder.device}, {counted(torch.get_num_threads(), 'thread')}; "
+        f"cosines to the first row. The limit is {work / 1e9:.2f} billion operations a sentence at the rate of torch's "
         f"({_ROWS} × width) · (width × inner width) in the same run; each row is held to its precision's."
     )
     report("Encoding", rows_of(found, limits, len(texts)), arguments.json, note)

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.common import parser, report
 from benchmarks.ranker_training import TASKS
-from benchmarks.what_helps import PLAIN, Values, bench_of, run_flags, told, trained
+from benchmarks.what_helps import PLAIN, Values, bench_of, in_words, run_flags, trained
 from kaggle_rag.evaluation.metrics import Comparison, paired_bootstrap, paired_over_seeds
 from kaggle_rag.runtime.errors import run_program
 
@@ -73,7 +73,8 @@ def main() -> int:
     means = values.mean(axis=1)
     note = (
         f"{arguments.learnt or 'All'} questions of {bench.learnt.stem}, {values.shape[1]:,} judged; "
-        f"{bench.seeds} seeds with MAP@3 from {means.min():.3f} to {means.max():.3f}{told(bench.settings)}."
+        f"{bench.seeds} seeds with MAP@3 from {means.min():.3f} to {means.max():.3f}"
+        f"{in_words(bench.settings)}."
     )
     report(f"Trained alike: {bench.learnt.stem}", rows_of(values, arguments.pairs), arguments.json, note)
     return 0

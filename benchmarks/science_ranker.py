@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.common import kit, parser, report
+from benchmarks.common import kept_answers, kit, parser, report, seeds_flag
 from benchmarks.open_book import SETS, index_of
 from benchmarks.ranker_training import HERE, Part
 from kaggle_rag.data.contexts import read_contexts
@@ -81,6 +81,7 @@ class Files:
 
     def mixed(self, names: list[str], out: str) -> tuple[Path, Path]:
         """One table and contexts of the sets, without near-duplicates of what is judged."""
+        out = f"{out}-of-{self.arguments.most}"
         table, contexts = self.folder / f"{out}.csv", self.folder / f"{out}.mixed.parquet"
         if not table.exists():
             chosen = [self.learnt[name] for name in names]
@@ -96,7 +97,7 @@ class Files:
         table, contexts = self.mixed(names, out)
         made = []
         for seed in range(self.arguments.seeds):
-            made.append(self.folder / f"{out}-{seed}")
+            made.append(self.folder / f"{table.stem}-{seed}")
             kit(
                 "training", "multiple-choice", "--config", CONFIG, "--questions", table, "--contexts-file",
                 contexts, "--seed", seed, "--out", made[-1],
@@ -107,19 +108,15 @@ class Files:
 
     def answers(self, ranker: Path, table: Path, contexts: Path) -> Probabilities:
         """Probabilities of these questions, kept beside the ranker."""
-        kept = ranker.with_name(f"{ranker.name}.{table.stem}.npy")
-        if not kept.exists():
-            questions = Questions.read(table)
-            with TrainedRanker(str(ranker)) as opened:
-                np.save(kept, opened.probabilities(questions, read_contexts(contexts, questions)))
-        found: Probabilities = np.load(kept)
-        return found
+        questions = Questions.read(table)
+        return kept_answers(ranker, questions, read_contexts(contexts, questions), table.stem)
 
-    def weights(self, ranker: Path, table: Path, contexts: Path, encoder: Encoder) -> tuple[float, ...]:
+    def weights(
+        self, ranker: Path, seed: int, table: Path, contexts: Path, encoder: Encoder
+    ) -> tuple[float, ...]:
         """Of the training-free score and a ranker, by the questions that its training held out."""
-        told = read_settings(
-            MultipleChoiceRun, CONFIG, (), {"questions": table, "contexts_file": contexts, "out": ranker}
-        )
+        given = {"questions": table, "contexts_file": contexts, "out": ranker, "seed": seed}
+        told = read_settings(MultipleChoiceRun, CONFIG, (), given)
         _, held = split_questions(told)
         with TrainedRanker(str(ranker)) as opened:
             trained = opened.probabilities(held.questions, held.contexts)
@@ -136,7 +133,8 @@ def rows_of(files: Files) -> list[dict[str, Any]]:
     """A row a judged set: the science ranker against the training-free score and that of one set alone."""
     encoder = Encoder(DEFAULT_ENCODER)
     science = files.rankers([*files.learnt], "science")
-    weights = [files.weights(each, *files.mixed([*files.learnt], "science"), encoder) for each in science]
+    mixed = files.mixed([*files.learnt], "science")
+    weights = [files.weights(each, seed, *mixed, encoder) for seed, each in enumerate(science)]
     rows = []
     for name, (table, contexts) in files.judged.items():
         questions = Questions.read(table)
@@ -170,7 +168,7 @@ def main() -> int:
     flags = parser(str(__doc__))
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
     flags.add_argument("--most", type=int, default=8_000, metavar="N", help="questions drawn (default: 8000)")
-    flags.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (default: 3)")
+    seeds_flag(flags)
     flags.add_argument("--frozen-layers", type=int, metavar="N", help="train only the layers above N")
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles; without it, ARC is left out")

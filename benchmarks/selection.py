@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import kit, parser, report, written_rows
+from benchmarks.common import kit, parser, report, seeds_flag, written_rows
 from benchmarks.open_book import index_of
 from benchmarks.ranker_training import HERE, TASKS, prepared
-from benchmarks.what_helps import Bench, changes_of, told, training_flags
+from benchmarks.what_helps import Bench, changes_of, in_words, training_flags
 from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.evaluation.duplicates import embedding_texts
 from kaggle_rag.evaluation.metrics import bootstrap, paired_over_seeds
@@ -83,8 +83,8 @@ def recalls(data: Path, folder: Path, hidden: int, examples: int, seed: int) -> 
     ]
     pool, encoder, rows = Pool.read(tables), KeptVectors(), []
     for name, each in draws.items():
-        told = each.take(range(len(each) - examples, len(each)))
-        found = read_specifications([written(told, folder / "examples.csv")])
+        asking = each.take(range(len(each) - examples, len(each)))
+        found = read_specifications([written(asking, folder / "examples.csv")])
         sifted = sift(pool, found.tables, {})
         budget, texts = pool.counts(sifted.rows)[name], embedding_texts(pool.questions.take(sifted.rows))
         row = {
@@ -134,7 +134,8 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[st
         """``(seeds, n)``; a draw is another one for each seed."""
         found = []
         for seed in range(seeds):
-            table = folder / f"{how}-of-{seed if how == 'random' else 0}.csv"
+            name = f"{how}-{budget}"
+            table = folder / f"{name}-of-{seed if how == 'random' else 0}.csv"
             if not table.exists():
                 words = ["--specifications", examples, "--exclude", judged, "--budget", budget, "--how", how]
                 kit("training", "select", pool, *words, "--seed", seed, "--out", table)
@@ -142,7 +143,7 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[st
             changes = [word for change in task.contexts for word in ("--set", change)]
             kit("inference", "contexts", "--questions", table, "--index", index, "--out", ready, *changes)
             own = dataclasses.replace(bench, learnt=table, contexts=ready)
-            found.append(bench.values(bench.answers(own.trained(how, seed, ()))))
+            found.append(bench.values(bench.answers(own.trained(name, seed, ()))))
         return np.stack(found)
 
     base = values("random")
@@ -153,7 +154,7 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[st
     note = (
         f"{budget:,} questions of {len(Questions.read(pool)):,}, asked by {len(Questions.read(examples))} of "
         f"{learnt.stem}; {len(Questions.read(judged)):,} judged; {seeds} seeds, and as many draws"
-        f"{told(bench.settings)}. Differences over seeds and questions (Student's t), 95 % intervals."
+        f"{in_words(bench.settings)}. Differences over seeds and questions (Student's t), 95 % intervals."
     )
     return rows, note
 
@@ -179,7 +180,7 @@ def main() -> int:
     flags.add_argument(
         "--budget", type=int, default=1_000, metavar="N", help="questions to train on (default: 1000)"
     )
-    flags.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (default: 3)")
+    seeds_flag(flags)
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder for the trainings")
     arguments = flags.parse_args()

@@ -19,13 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from benchmarks.common import kit, parser, report
+from benchmarks.common import kept_answers, kit, parser, report, seeds_flag
 from benchmarks.ranker_training import HERE, TASKS, prepared
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_bootstrap, paired_over_seeds
-from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import run_program
 from training.loop.run_folder import RECORD
 
@@ -75,13 +74,9 @@ class Bench:
 
     def answers(self, ranker: Path) -> Probabilities:
         """Its probabilities of the judged questions, ``(n, k)``; kept beside it."""
-        kept = ranker.with_name(ranker.name + ".npy")
-        if not kept.exists():
-            questions = Questions.read(self.judged)
-            with TrainedRanker(str(ranker)) as made:
-                np.save(kept, made.probabilities(questions, read_contexts(self.judged_contexts, questions)))
-        found: Probabilities = np.load(kept)
-        return found
+        questions = Questions.read(self.judged)
+        contexts = read_contexts(self.judged_contexts, questions)
+        return kept_answers(ranker, questions, contexts, self.judged.stem)
 
     def values(self, table: Probabilities) -> Values:
         questions = Questions.read(self.judged)
@@ -126,7 +121,7 @@ def rows_of(bench: Bench, ways: Sequence[str]) -> list[dict[str, Any]]:
             # The ensemble has every seed in it: only questions are left to differ.
             rows.append(_row(way, mean[None], paired_bootstrap(mean, base.mean(axis=0)), ()))
         elif way == "soup":
-            out = bench.folder / "soup"
+            out = bench.folder / f"soup-of-{bench.seeds}"
             if not out.exists():
                 kit("training", "soup", *folders, "--out", out)
             values = bench.values(bench.answers(out))
@@ -150,7 +145,8 @@ def _row(way: str, values: Values, against: Any, folders: Sequence[Path]) -> dic
     }  # fmt: skip
 
 
-def told(settings: dict[str, Any]) -> str:
+def in_words(settings: dict[str, Any]) -> str:
+    """What every training is told, behind a note's other words."""
     return "".join(f", {key} {value}" for key, value in settings.items())
 
 
@@ -176,7 +172,7 @@ def run_flags(flags: argparse.ArgumentParser) -> None:
     """The flags that say what is trained, where, and from which data."""
     flags.add_argument("--learnt", type=int, metavar="N", help="questions to learn from (default: all)")
     training_flags(flags)
-    flags.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (default: 3)")
+    seeds_flag(flags)
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles, for the task extra")
     flags.add_argument("--runs", type=Path, default=Path("runs/what_helps"), help="folder for all outputs")
@@ -207,8 +203,8 @@ def main() -> int:
     learnt, count = len(Questions.read(bench.learnt)), len(Questions.read(bench.judged))
     note = (
         f"{arguments.learnt or learnt:,} questions of {bench.learnt.stem}, {count:,} judged; "
-        f"{bench.seeds} seeds{told(bench.settings)}. Differences over seeds and questions (Student's t); of "
-        "seeds and soup, paired bootstrap against the mean of the plain ones. 95 % intervals."
+        f"{bench.seeds} seeds{in_words(bench.settings)}. Differences over seeds and questions (Student's t); "
+        "of seeds and soup, paired bootstrap against the mean of the plain ones. 95 % intervals."
     )
     title = f"What helps: {bench.learnt.stem} to {bench.judged.stem}"
     report(title, rows_of(bench, ways), arguments.json, note)

@@ -105,10 +105,17 @@ def capability_of(device: torch.device) -> tuple[int, int] | None:
 
 @contextmanager
 def in_float32(model: Any) -> Iterator[None]:
-    """The model in float32, for what overflows in a half precision; it takes twice the memory meanwhile."""
-    dtype = model.dtype
-    model.float()
+    """The model in float32, for what overflows in a half precision; it takes twice the memory meanwhile.
+
+    Afterwards every tensor has its own precision again: the frequencies of rotary positions, T5's ``wo`` and
+    what reads snippets are in float32 from the start.
+    """
+    tensors = [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point()]
+    dtypes = [each.dtype for each in tensors]
+    for each in tensors:
+        each.data = each.data.float()
     try:
         yield
     finally:
-        model.to(dtype)
+        for each, dtype in zip(tensors, dtypes):
+            each.data = each.data.to(dtype)

@@ -110,7 +110,8 @@ class Writer:
         self.shortened += 1
         bare = {**fields, "prompt": ""}
         row = self._with_room(layout, bare, "prompt", fields["prompt"], keep_start=False)
-        return row or self._squeezed(layout, options, place)
+        row = row or self._squeezed(layout, options, place)
+        return row._replace(context="") if layout.cut == "context" else row
 
     def _squeezed(self, layout: Layout, options: Sequence[str | None], place: int) -> Written:
         """Halve the options repeatedly; as a last resort, keep only the end of the row."""
@@ -182,11 +183,12 @@ class Writer:
         """A row of one text, cut at its end if too long."""
         text = self._plain(text)
         ids = dict(self.tokenizer(text, verbose=False))
-        if len(ids["input_ids"]) > self.max_tokens:
-            spans = self._tokens(text)
-            special = len(ids["input_ids"]) - len(spans["input_ids"])
-            room = max(1, self.max_tokens - special)
-            return self.alone(text[: spans["offset_mapping"][room - 1][1]])
+        ends = [end for _, end in self._tokens(text)["offset_mapping"]]
+        count = len(ends)
+        # A cut inside of a character, or at a seam, may leave more tokens than it counted.
+        while count > 0 and (over := len(ids["input_ids"]) - self.max_tokens) > 0:
+            count -= over
+            ids = dict(self.tokenizer(text[: ends[count - 1]] if count > 0 else "", verbose=False))
         return ids
 
     def answer(self, prompt: str, options: Sequence[str | None], place: int) -> str:
@@ -211,7 +213,7 @@ class Writer:
                 return row._replace(context=piece) if name == "context" else row
             # Tokens at a seam do not always merge as they do in isolation.
             count -= over
-        return bare
+        return bare._replace(context="") if name == "context" else bare
 
     def _write(self, layout: Layout, fields: Mapping[str, str], side: str = "right", **cut: Any) -> Written:
         first, second = layout.filled(fields)

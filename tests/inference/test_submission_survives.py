@@ -276,7 +276,15 @@ def test_questions_that_overflow_in_half_precision_are_answered_in_float32(tmp_p
     for precision in ("fp32", "fp16"):
         options = {"form": "options", "max_tokens": 48, "device": "cpu", "precision": precision}
         with TrainedRanker(str(folder), **options) as ranker:
+            model = ranker._backbone.model
+            dtypes = {name: tensor.dtype for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+            # Not every tensor is in half precision: the frequencies of positions stay as exact as they were.
+            assert torch.float32 in dtypes.values()
             tables[precision] = ranker.probabilities(questions, None)
+            assert dtypes == {
+                name: tensor.dtype for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+            }
+            assert np.array_equal(ranker.probabilities(questions, None), tables[precision])
             assert any("overflowed in fp16" in note for note in ranker.notes) == (precision == "fp16")
     assert tables["fp16"].argmax(1).tolist() == tables["fp32"].argmax(1).tolist()
 

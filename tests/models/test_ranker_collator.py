@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranker_toys import SPECIAL, TEXT, WORDS, asked, backbone, tokenizer
+from ranker_toys import SPECIAL, TEXT, WORDS, asked, backbone, bytes_tokenizer, tokenizer
 
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.options import Options
@@ -138,6 +138,28 @@ def test_only_the_context_is_cut_while_question_and_options_fit(layout, context,
         assert says and says.replace(" ", "") in layout.answer.format(letter="B", option=choices[1]).replace(
             " ", ""
         )
+
+
+@pytest.mark.parametrize("long", [12, 40])
+def test_options_are_read_on_the_same_context_however_long_one_of_them_is(long):
+    """The longest leaves room for a word of the context, or for none and not even for the question."""
+    made = tokenizer("llama")
+    choices = ("amber", "birch", " ".join(["cedar"] * long))
+    rows = Writer(made, OPTION, 32).rows(["frost " * 40] * 3, "the right ?", choices, [0, 1, 2])
+    held = [made.convert_ids_to_tokens(row.ids["input_ids"]).count("frost") for row in rows]
+    assert len({row.context for row in rows}) == 1 and len(set(held)) == 1
+    assert held[0] == len(rows[0].context.split()) and (held[0] > 0) == (long == 12)
+
+
+@settings(max_examples=200)
+@given(st.text("ab 😀한글̈𝔸é", max_size=40), st.integers(1, 12))
+def test_a_text_alone_is_cut_even_where_a_character_is_several_tokens(text, longest):
+    made = bytes_tokenizer()
+    ids = Writer(made, OPTION, longest).alone(text)["input_ids"]
+    whole = made(text)["input_ids"]
+    assert len(ids) <= longest and ids == whole[: len(ids)]
+    # Only a character that does not fit is missing, in bytes and the merges around it.
+    assert len(ids) == len(whole) or len(ids) > longest - 16
 
 
 def test_a_question_that_is_too_long_loses_its_beginning_and_its_options_stay():

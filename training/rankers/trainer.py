@@ -71,12 +71,12 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         logits, loss = self._pass(model, inputs)
         if self.dynamics and "numbers" in inputs:
             self.dynamics.add(self.train_dataset.epoch, logits, inputs)
-        loss = loss + self._spread()
+        spread = self._spread()
         if not self.settings.r_drop:
-            return loss
+            return loss + spread
         again, second = self._pass(model, inputs)
-        loss = (loss + second) / 2
-        return loss + self.settings.r_drop * symmetric_divergence(logits, again, inputs)
+        apart = symmetric_divergence(logits, again, inputs)
+        return (loss + second) / 2 + self.settings.r_drop * apart + spread
 
     def _spread(self) -> torch.Tensor | float:
         """What keeps the vectors of a knowledge prefix's snippets apart."""

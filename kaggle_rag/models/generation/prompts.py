@@ -28,7 +28,10 @@ _HERE = "kaggle-rag-prompt"
 
 
 class Prompt(NamedTuple):
-    """The tokens that a model continues; ``context`` is what they hold of it, ``None`` if that is unknown."""
+    """The tokens that a model continues, and what they hold of the context.
+
+    ``context`` : ``None`` if there is none, or what is held of it is unknown.
+    """
 
     ids: list[int]
     context: str | None
@@ -121,7 +124,8 @@ class PromptWriter:
         """The prompt of a question; raise ``InputError`` if it is too long even without its context."""
         item = _item(question, contexts, self._snippets)
         before = self._writer.shortened
-        row = self._writer.question(item.shared_context(), item.prompt, item.options, 0)
+        context = item.shared_context()
+        row = self._writer.question(context, item.prompt, item.options, 0)
         if self._writer.shortened > before:
             raise InputError(
                 f"the question alone is longer than a prompt of {counted(self._writer.max_tokens, 'token')}",
@@ -131,7 +135,7 @@ class PromptWriter:
         ids = row.ids["input_ids"]
         if self._no_end is not None and ids[-1] == self._no_end:
             ids = ids[:-1]
-        return Prompt(ids, row.context)
+        return Prompt(ids, row.context if context else None)
 
     def all(
         self, questions: Sequence[Question], contexts: Sequence[QuestionContexts | None], where: str
