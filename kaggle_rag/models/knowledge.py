@@ -21,6 +21,7 @@ from torch import nn
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
 from kaggle_rag.models.description import config_of, described, max_positions
 from kaggle_rag.models.own_adapters import require_names
+from kaggle_rag.models.packing import by_kind
 from kaggle_rag.models.text_encoder import encoder_of, load_text_encoder
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 
@@ -184,10 +185,15 @@ def _with_prefix(decoder: Any, given: tuple[Any, ...], named: dict[str, Any]) ->
     cache = transformers.DynamicCache()
     for layer, (keys, values) in enumerate(prefix.states.to(dtype).repeat_interleave(rows, 2)):
         cache.update(keys, values, layer)
-    window = getattr(decoder.config.get_text_config(), "sliding_window", None)
-    seen = _seen(named["attention_mask"], prefix.present.repeat_interleave(rows, 0), window)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
-    return given, {**named, "attention_mask": mask[:, None], "past_key_values": cache, "use_cache": True}
+    present = prefix.present.repeat_interleave(rows, 0)
+
+    def mask(window: int | None) -> torch.Tensor:
+        seen = _seen(named["attention_mask"], present, window)
+        bars = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return bars.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+    masks = by_kind(decoder.config, mask)
+    return given, {**named, "attention_mask": masks, "past_key_values": cache, "use_cache": True}
 
 
 def _seen(attended: torch.Tensor, prefix: torch.Tensor, window: int | None) -> torch.Tensor:

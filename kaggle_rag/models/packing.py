@@ -9,7 +9,7 @@ https://arxiv.org/abs/2305.09781, there for drafts, here for options).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -121,21 +121,25 @@ def has_virtual_tokens(model: Any) -> bool:
     return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
 
 
+def by_kind(config: Any, mask: Callable[[int | None], Any]) -> Any:
+    """What ``mask`` makes of the window of a model's layers, or of that of each kind, where it has several.
+
+    A layer of full attention has none (``None``), whatever the model's window.
+    """
+    text = config.get_text_config()
+    window, kinds = getattr(text, "sliding_window", None), set(getattr(text, "layer_types", None) or ())
+    if "sliding_attention" in kinds:
+        return {kind: mask(window if kind == "sliding_attention" else None) for kind in kinds}
+    return mask(None if kinds else window)
+
+
 def inputs(model: Any, batch: Batch, keys: Batch | None = None) -> dict[str, Any]:
     """What the model is called with: tokens, positions and a mask, or a mask for each kind of layer.
 
     ``keys`` are the tokens with what is cached before them, see `kaggle_rag.models.packed_attention`.
     """
     own = inner(model)
-    config = own.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if "sliding_attention" in kinds:
-        masks: Any = {
-            kind: mask(own, batch, window if kind == "sliding_attention" else None, keys) for kind in kinds
-        }
-    else:
-        masks = mask(own, batch, None if kinds else window, keys)
+    masks = by_kind(own.config, lambda window: mask(own, batch, window, keys))
     return {
         "input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "attention_mask": masks,
         "use_cache": False,

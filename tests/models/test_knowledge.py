@@ -5,6 +5,7 @@ import pytest
 import ranker_toys
 import torch
 from ranker_toys import WORDS, asked, backbone
+from streaming_toys import MORE, checkpoint
 from transformers import BertConfig, CLIPConfig, DynamicCache
 
 from kaggle_rag.models import own_adapters
@@ -24,9 +25,11 @@ def encoder(tmp_path_factory):
     return str(backbone("bert", tmp_path_factory.mktemp("encoder"), seed=1))
 
 
-@pytest.fixture(scope="module", params=["llama", "phi3", "mistral, sliding"])
+@pytest.fixture(scope="module", params=["llama", "phi3", "mistral, sliding", "gemma2"])
 def decoder(request, tmp_path_factory):
-    return str(ranker_toys.decoder(request.param, tmp_path_factory.mktemp("decoder")))
+    """The last one has layers of both kinds: with a window, and without."""
+    made = checkpoint if request.param in MORE else ranker_toys.decoder
+    return str(made(request.param, tmp_path_factory.mktemp("decoder")))
 
 
 def prefixed(decoder, encoder, form="options", **settings):
