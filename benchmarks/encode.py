@@ -132,7 +132,8 @@ def main() -> int:
     note = (
         f"{len(texts):,} sentences on {encoder.device}, {counted(torch.get_num_threads(), 'thread')}; "
         f"cosines to the first row. The limit is {work / 1e9:.2f} billion operations a sentence at the rate "
-        f"of torch's ({_ROWS} × width) · (width × inner width) in the same run; each row is held to its precision's."
+        f"of torch's ({_ROWS} × width) · (width × inner width) in the same run; each row is held to its "
+        "precision's."
     )
     report("Encoding", rows_of(found, limits, len(texts)), arguments.json, note)
     return 0

@@ -17,6 +17,7 @@ from inference.ranker_turn import blended_as, is_read_once, made_by_of, unopened
 from inference.run_log import Clock, RunLog, Stage
 from inference.run_notes import key_of, mix_of, seen_of
 from kaggle_rag.config import RankerSettings, Solution
+from kaggle_rag.rankers.base import Note, summed
 from kaggle_rag.rankers.registry import make_ranker, numbered
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.cluster import Cluster
@@ -115,13 +116,13 @@ class _Answering:
         size = _READ_ONCE_BATCH if is_read_once(unread) else _BATCH
         batches = PredictionBatches(self.store, self.name, made_by, self.solution.contexts_file, size)
         with batches.work.claimed():
-            missing, last = batches.missing(), list[str]()
+            missing, told = batches.missing(), list[Note]()
             done = count - sum(len(batches.rows(start)) for start in missing)
             with overall(count, f"rank: {self.name}", "question", initial=done) as bar:
                 for start, notes in self._answers(batches, missing, bar):
                     bar.update(len(batches.rows(start)))
-                    last = notes
-            for note in last:
+                    told += notes
+            for note in summed(told):
                 print(f"note: {note}", file=sys.stderr)
             blended = blended_as(self.settings, self.solution)
             self.store.save(self.name, batches.table(), made_by, blended)
@@ -129,8 +130,8 @@ class _Answering:
 
     def _answers(
         self, batches: PredictionBatches, missing: list[int], bar: Bar
-    ) -> Iterator[tuple[int, list[str]]]:
-        """Batches that are on disk now, and the ranker's notes."""
+    ) -> Iterator[tuple[int, list[Note]]]:
+        """Batches that are on disk now, and the ranker's notes on them."""
         if not missing:
             return
         if self.crew:

@@ -18,7 +18,7 @@ from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.cascade import Gate
-from kaggle_rag.rankers.base import AnswersWithin, Ranker, TellsNeed, Workspace
+from kaggle_rag.rankers.base import AnswersWithin, Note, Ranker, TellsNeed, Workspace, summed
 from kaggle_rag.rankers.identity import identity
 from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.rankers.resources import Resources
@@ -69,14 +69,16 @@ class RankerTurn(NamedTuple):
         if so_far is not None and clock.left() <= 0:
             stage.note = self._note(stage.questions, clock)
             return
+        notes: list[Note] = []
         with self._opened(resources, store) as ranker:
             for batch, answers in self._answers(ranker, rows, clock):
+                notes += ranker.notes
                 table[batch] = answers
                 stage.questions = int(np.isfinite(table).all(axis=1).sum())
                 if store:
                     store.save(self.name, table, made_by, blended_as(self.settings, resources.solution))
-            for note in ranker.notes:
-                print(f"note: {note}", file=sys.stderr)
+        for note in summed(notes):
+            print(f"note: {note}", file=sys.stderr)
         if clock.limit is not None and stage.questions < len(table):
             stage.note = self._note(stage.questions, clock)
 

@@ -20,6 +20,7 @@ from inference.prediction_batches import PredictionBatches, write_answers
 from inference.ranker_turn import unopened
 from kaggle_rag.config import RankerSettings, Solution, absolute
 from kaggle_rag.data.contexts import write_contexts
+from kaggle_rag.rankers.base import Note
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.cluster import Cluster
 from kaggle_rag.runtime.console import Bar
@@ -60,12 +61,12 @@ class AnswerJob:
     name: str
     folder: Path
 
-    def open(self, share: Share) -> Callable[[int], list[str]]:
+    def open(self, share: Share) -> Callable[[int], list[Note]]:
         """Load the ranker, which stays; what is returned gives the ranker's notes on a batch."""
         resources, handed = Resources.open(_of_actor(self.solution, share)), HandedOut(self.folder)
         ranker = unopened(self.settings, resources).__enter__()
 
-        def answer(start: int) -> list[str]:
+        def answer(start: int) -> list[Note]:
             asked = handed.read(start)
             table = ranker.probabilities(asked.questions, asked.contexts)
             write_answers(batch_file(self.folder, start), self.name, asked.questions, table)
@@ -93,8 +94,8 @@ def find_contexts(crew: Crew, solution: Solution, batches: ContextBatches) -> No
 def answers(
     crew: Crew, solution: Solution, settings: RankerSettings, batches: PredictionBatches,
     missing: list[int], bar: Bar,
-) -> Iterator[tuple[int, list[str]]]:  # fmt: skip
-    """Answer the missing batches; yield each, and the ranker's notes, once it is on disk."""
+) -> Iterator[tuple[int, list[Note]]]:  # fmt: skip
+    """Answer the missing batches; yield each, and the ranker's notes on it, once it is on disk."""
     folder, settled = batches.work.folder.absolute(), absolute(solution)
     place = solution.rankers.index(settings)
     job = AnswerJob(settled, settled.rankers[place], batches.name, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -15,14 +15,40 @@ from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.limits import Need
+from kaggle_rag.runtime.words import counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """Something to know about answers, which may be about ``count`` of them.
+
+    ``one``, ``many`` : what is counted, before ``text``, as `kaggle_rag.runtime.words.counted` takes it.
+    """
+
+    text: str
+    count: int = 0
+    one: str = ""
+    many: str = ""
+
+    def __str__(self) -> str:
+        return f"{counted(self.count, self.one, self.many)} {self.text}" if self.one else self.text
+
+
+def summed(notes: Iterable[Note]) -> list[Note]:
+    """The notes on several batches as those on all of them: each once, with the sum of its counts."""
+    counts: dict[Note, int] = {}
+    for note in notes:
+        about = dataclasses.replace(note, count=0)
+        counts[about] = counts.get(about, 0) + note.count
+    return [dataclasses.replace(about, count=count) for about, count in counts.items()]
 
 
 @runtime_checkable
 class Ranker(Protocol):
     """A ranker holds a model from ``__enter__`` to ``__exit__``, and nothing otherwise."""
 
-    notes: Sequence[str]
-    """What the user should know about the last answers; usually nothing."""
+    notes: Sequence[Note]
+    """What the user should know about the answers of the last call; usually nothing."""
 
     def __enter__(self) -> Ranker: ...
 

@@ -8,32 +8,30 @@ from typing import TYPE_CHECKING
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.layouts import PRESETS
 from kaggle_rag.models.writer import Writer
+from kaggle_rag.rankers.base import Note
 from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.rankers.trained import TrainedRanker
 
 
-def notes_of(ranker: TrainedRanker, writer: Writer, items: Sequence[Item]) -> list[str]:
-    """A line for each thing that may make the answers worse or slower, once ``writer`` wrote the rows."""
+def notes_of(ranker: TrainedRanker, writer: Writer, items: Sequence[Item]) -> list[Note]:
+    """What may make the answers worse or slower, once ``writer`` wrote the rows of these questions."""
     notes, name, card = [], ranker.folder.name, ranker.card
-    widest = 1 + max(item.places[-1] for item in items)
-    if card.form == "letters" and 0 < card.options < widest:
-        notes.append(
-            f"{name} was trained on questions of at most {counted(card.options, 'option')}, and is "
-            f"asked some of {widest}: their further letters were never an answer"
-        )
+    wider = sum(item.places[-1] >= card.options for item in items)
+    if card.form == "letters" and card.options and wider:
+        most = counted(card.options, "option")
+        text = f"more than the {most} that {name} was trained on: their further letters were never an answer"
+        notes.append(Note(text, wider, "question has", "questions have"))
     if ranker.unpacked:
-        notes.append(f"{name} reads each option in a separate row: {ranker.unpacked}")
+        notes.append(Note(f"{name} reads each option in a separate row: {ranker.unpacked}"))
     if writer.shortened:
-        notes.append(
-            f"{counted(writer.shortened, 'row')} lost words of the question: "
-            f"max_tokens {ranker.max_tokens} is too low"
-        )
+        lost = f"lost words of the question: max_tokens {ranker.max_tokens} is too low"
+        notes.append(Note(lost, writer.shortened, "row"))
     if ranker.bare and not ranker.template:
-        notes.append(
+        notes.append(Note(
             f"{name} does not say which layout it was trained with, so that of its form "
             f"was used: first {writer.layout.first!r}, second {writer.layout.second!r}. Name it in "
             f"rankers.options.template: own (this one), {', '.join(PRESETS)}, or its texts"
-        )
+        ))  # fmt: skip
     return notes

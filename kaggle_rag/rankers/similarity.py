@@ -14,6 +14,7 @@ from kaggle_rag.data.questions import Question, Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import Vectors
+from kaggle_rag.rankers.base import Note
 from kaggle_rag.rankers.scores import (
     Scores,
     Views,
@@ -69,7 +70,7 @@ class SimilarityRanker:
     temperature : of the softmax; lower is more confident. `weighed` is calibrated at the default.
     """
 
-    notes: Sequence[str] = ()
+    notes: Sequence[Note] = ()
 
     def __init__(
         self,

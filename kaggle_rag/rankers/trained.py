@@ -26,7 +26,7 @@ from kaggle_rag.models.devices import (
     require_precision,
 )
 from kaggle_rag.models.writer import Writer
-from kaggle_rag.rankers.base import Answered, Workspace
+from kaggle_rag.rankers.base import Answered, Note, Workspace
 from kaggle_rag.rankers.folders import bare_card, located, require_positions
 from kaggle_rag.rankers.mixing import mixing_of
 from kaggle_rag.rankers.needs import need_in_memory
@@ -114,7 +114,7 @@ class TrainedRanker:
         self._given = (device and device_of(device), precision)
         self.snippets = self.card.snippets if snippets is None else snippets
         self.max_tokens = max_tokens or self.card.max_tokens
-        self.notes: Sequence[str] = ()
+        self.notes: Sequence[Note] = ()
         self._backbone: Backbone | None = None
         self._stream: StreamedModel | None = None
         self.unpacked = ""
@@ -220,6 +220,7 @@ class TrainedRanker:
         """See `Ranker.probabilities`: a softmax over the logits of the form."""
         writer, items = self._asked(questions, contexts)
         logits = self._scores(writer, items)
+        self.notes = notes_of(self, writer, items)
         again = np.flatnonzero((~np.isfinite(logits)).any(axis=1))
         whole = self._backbone is not None and not (self.load_in_4bit or self.card.nf4)
         if len(again) and self._backbone is not None and whole and self.precision != "fp32":
@@ -227,10 +228,9 @@ class TrainedRanker:
                 logits[again] = self._scores(writer, [items[row] for row in again])
         if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
             raise self._no_numbers(lost, len(items))
-        self.notes = notes_of(self, writer, items)
         if len(again):
-            overflowed = f"{counted(len(again), 'question')} overflowed in {self.precision}: answered in fp32"
-            self.notes = [*self.notes, overflowed]
+            overflowed = f"overflowed in {self.precision}: answered in fp32"
+            self.notes = [*self.notes, Note(overflowed, len(again), "question")]
         return softmax(logits, questions.present)
 
     def within(
@@ -249,8 +249,8 @@ class TrainedRanker:
             raise self._no_numbers(lost, len(items))
         self.notes = notes_of(self, writer, items)
         if lost:
-            overflowed = f"{counted(lost, 'question')} overflowed in {self.precision}: left to other rankers"
-            self.notes = [*self.notes, overflowed]
+            overflowed = f"overflowed in {self.precision}: left to other rankers"
+            self.notes = [*self.notes, Note(overflowed, lost, "question")]
         table = np.full(questions.present.shape, np.nan, np.float32)
         table[answered] = softmax(logits[answered], questions.present[answered])
         return Answered(table, asked)

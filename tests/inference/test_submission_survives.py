@@ -145,6 +145,25 @@ def test_batches_that_were_answered_before_a_kill_are_not_asked_again(run, monke
     assert sorted(asked_for) == sorted(run.questions.ids)
 
 
+@pytest.mark.parametrize(("command", "out"), [("submit", "s.csv"), ("predict", "p.predictions")])
+def test_what_a_ranker_says_of_any_batch_reaches_the_user(
+    run, command, out, facts_index, tmp_path, monkeypatch, capsys
+):
+    """Many rows are too long, and how they fall into batches changes nothing of what is said of them."""
+    options = {"folder": str(backbone("llama", tmp_path / "llama")), "form": "options", "max_tokens": 8}
+    rankers = "rankers=" + json.dumps([{"kind": "trained", "options": {**options, "device": "cpu"}}])
+    index = ("--index", facts_index) if command == "submit" else ("--without-contexts",)
+    said = []
+    for size in (512, 7):
+        monkeypatch.setattr("inference.ranker_turn._BATCH", size)
+        monkeypatch.setattr("inference.answering._BATCH", size)
+        words = ["--questions", tmp_path / "questions.jsonl", *index, "--out", tmp_path / f"{size}.{out}"]
+        monkeypatch.setattr(sys, "argv", ["inference", command, *map(str, words), "--set", rankers])
+        assert run_program(program.main) == 0
+        said.append([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")])
+    assert said[0] == said[1] and sum("rows lost words of the question" in line for line in said[0]) == 1
+
+
 @pytest.mark.parametrize("ending, answered", [("weighed", [20, 8, 0]), ("novel", [20, 20, 8])])
 def test_time_runs_out_while_a_ranker_answers(run, monkeypatch, ending, answered):
     """A clock that stands still until this ranker has answered once; the next one is not asked at all."""
@@ -283,7 +302,7 @@ def test_questions_that_overflow_in_half_precision_are_answered_in_float32(tmp_p
             tables[precision] = ranker.probabilities(questions, None)
             assert [each.dtype for each in (*model.parameters(), *model.buffers())] == dtypes
             assert np.array_equal(ranker.probabilities(questions, None), tables[precision])
-            assert any("overflowed in fp16" in note for note in ranker.notes) == (precision == "fp16")
+            assert any("overflowed in fp16" in str(note) for note in ranker.notes) == (precision == "fp16")
     assert tables["fp16"].argmax(1).tolist() == tables["fp32"].argmax(1).tolist()
 
 

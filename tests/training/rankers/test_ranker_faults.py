@@ -221,7 +221,7 @@ def test_a_ranker_tells_of_questions_that_it_could_not_read_whole(told, ranker):
     for tokens in (64, 6):
         with make_ranker("trained", {"folder": str(ranker), "device": "cpu", "max_tokens": tokens}) as made:
             made.probabilities(read, None)
-        notes.append(list(made.notes))
+        notes.append([*map(str, made.notes)])
     assert notes[0] == [] and "rows lost words of the question: max_tokens 6 is too low" in notes[1][0]
 
 
