@@ -121,7 +121,7 @@ def find_suspects(
 
     Raises
     ------
-    KitError : as `cross_validate`; no such ranker; nothing to withhold.
+    KitError : as `cross_validate`; no such ranker; nothing to withhold; a ranker that cannot be without.
     """
     experiment = Experiment.open(settings)
     withheld = withhold or ("contexts" if experiment.contexts is not None else "question")
@@ -130,6 +130,8 @@ def find_suspects(
     names = [spec.name for spec in experiment.specs]
     if ranker is not None and ranker not in names:
         raise ConfigError(f"no ranker {ranker!r}", where="--ranker", expected="one of " + ", ".join(names))
+    if withheld != "all":
+        _check_blind(experiment, ranker)
     report = cross_validate(dataclasses.replace(settings, fold=None))
     assert isinstance(report, CrossValidationReport)
     weights = {ranker: 1.0} if ranker else report.weights.by_ranker()
@@ -189,6 +191,21 @@ def settings_of(folder: Path) -> CrossValidationSettings:
     )  # fmt: skip
 
 
+def _check_blind(experiment: Experiment, ranker: str | None) -> None:
+    """Raise ``ConfigError``, before any training, for a ranker that cannot be trained without contexts."""
+    for spec in experiment.specs:
+        if spec.command is None or ranker not in (None, spec.name):
+            continue
+        try:
+            spec.untaught().run(experiment.paths._replace(contexts=None), None)
+        except ConfigError as error:
+            raise ConfigError(
+                f"the ranker {spec.name!r} cannot be trained without contexts", where="--withhold",
+                expected="rankers that can also answer from the question alone",
+                cure="--withhold all, for which nothing more is trained, or --ranker ANOTHER",
+            ) from error  # fmt: skip
+
+
 def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], withheld: str) -> Probabilities:
     """Out-of-fold probabilities of the same rankers without the input, ``(n, k)``."""
     present = experiment.questions.present
@@ -204,9 +221,13 @@ def _blind(experiment: Experiment, folds: Folds, weights: dict[str, float], with
 def _withheld(
     experiment: Experiment, folds: Folds, withheld: str, specs: tuple[RankerSpec, ...]
 ) -> Experiment:
-    """The same experiment with something withheld, in a subfolder of its own."""
+    """The same experiment with something withheld, in a subfolder of its own.
+
+    No ranker has its teacher there, who knew what is withheld.
+    """
     folder = experiment.folder / f"without-{withheld}"
     paths, questions = experiment.paths._replace(folder=folder, contexts=None), experiment.questions
+    specs = tuple(spec.untaught() for spec in specs)
     if withheld == "question":
         nothing = tuple(_NOTHING for _ in questions.prompts)
         questions = dataclasses.replace(questions, prompts=nothing)

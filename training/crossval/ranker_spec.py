@@ -29,6 +29,8 @@ _GIVEN = (
 )  # fmt: skip
 
 
+# Settings of what is read in contexts: without any they mean nothing.
+_OF_CONTEXTS = ("weaker_contexts", "weaker", "marginal")
 _MOST_SEEDS = 20
 
 
@@ -75,8 +77,13 @@ class RankerSpec:
         }  # fmt: skip
         if fold is not None:
             given |= {"folds": paths.folds, "fold": fold}
-        train = {key: value for key, value in self.train.items() if paths.contexts or "weaker" not in key}
+        train = {key: value for key, value in self.train.items() if paths.contexts or key not in _OF_CONTEXTS}
         return validated(COMMANDS[self.command], {**train, **given}, f"train of the ranker {self.name!r}")
+
+    def untaught(self) -> RankerSpec:
+        """The same ranker, trained without a teacher."""
+        train = {key: value for key, value in self.train.items() if not key.startswith("teacher")}
+        return dataclasses.replace(self, train=train)
 
     def check(self, paths: RunPaths) -> None:
         """Raise ``KitError`` for a fault in its settings, files or backbone, before any training."""

@@ -2,17 +2,20 @@
 
 import csv
 import dataclasses
+import json
 import random
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from crossval_toys import rows, solution, telling, trained
+from ranker_toys import backbone
 
 from kaggle_rag.evaluation.difficulty import Suspect
 from kaggle_rag.runtime.errors import ConfigError
 from training.__main__ import main
 from training.crossval.diagnosis import find_suspects, settings_of
+from training.crossval.run import cross_validate
 from training.crossval.settings import CrossValidationSettings
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.splits import split_questions
@@ -117,6 +120,34 @@ def test_the_question_can_be_withheld(tmp_path):
     blank = pq.read_table(tmp_path / "run" / "without-question" / "questions.parquet").to_pydict()
     assert set(blank["prompt"]) == {"?"} and blank["A"] == [row["A"] for row in made]
     assert len(found.bits) == 20 and abs(found.bits.mean()) < 1.6
+
+
+@pytest.mark.parametrize("withheld", ["contexts", "question"])
+def test_a_ranker_without_its_contexts_mixes_none_and_has_no_teacher(withheld, tmp_path):
+    """Its teacher has read what is withheld, and knows the questions by their prompts."""
+    made = rows(20, 0)
+    first = solution(tmp_path, made, telling(made), rankers=[{"kind": "similarity"}])
+    cross_validate(CrossValidationSettings(first, out=tmp_path / "teacher", folds=2, alike="words"))
+    taught = trained(epochs=1, marginal={"kind": "sequence"}, teacher=str(tmp_path / "teacher/oof.parquet"))
+    path = solution(tmp_path, made, telling(made), name="taught", rankers=[taught])
+    settings = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
+    assert len(find_suspects(settings, withheld).bits) == 20
+    (alone,) = (tmp_path / "run" / f"without-{withheld}").glob("*/fold-0/ranker.json")
+    (whole,) = (tmp_path / "run").glob("*/fold-0/ranker.json")
+    kinds = [json.loads(card.read_text())["marginal"] for card in (whole, alone)]
+    assert kinds[0] != kinds[1]
+
+
+def test_a_ranker_that_needs_contexts_is_refused_before_any_is_trained(tmp_path):
+    made = rows(20, 0)
+    reads = {"method": "knowledge", "options": {"encoder": str(backbone("bert", tmp_path / "encoder"))}}
+    model = str(backbone("llama", tmp_path / "llama"))
+    ranker = trained(command="causal", model=model, form="options", peft=reads)
+    path = solution(tmp_path, made, telling(made), rankers=[ranker])
+    settings = CrossValidationSettings(path, out=tmp_path / "run", folds=2, alike="words")
+    with pytest.raises(ConfigError, match="cannot be trained without contexts"):
+        find_suspects(settings, "contexts")
+    assert not list(tmp_path.glob("run/*/fold-*"))
 
 
 def test_what_cannot_be_diagnosed_is_told(tmp_path, monkeypatch):
