@@ -179,7 +179,9 @@ def _model_sum(folder: Path) -> dict[str, str]:
     """The checksums of all that a model's answers depend on."""
     from kaggle_rag.models.checkpoints import weights_sum
 
-    told = {path.name: sha256(path) for path in sorted(folder.glob("*.json"))}
+    # A chat template has a file of its own.
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.jinja")])
+    told = {path.name: sha256(path) for path in files}
     return {**told, "weights": weights_sum(folder)}
 
 

@@ -17,7 +17,7 @@ from kaggle_rag.runtime.files import made_folder, require_new
 from kaggle_rag.runtime.words import counted
 
 # Read besides the weights. Other formats (onnx, tf_model.h5, rust_model.ot, consolidated.*) are never read.
-_TEXTS = ("*.json", "*.txt", "*.model", "[0-9]*_*/*.json")
+_TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "[0-9]*_*/*.json")
 _NEVER = ("*.bin.index.json", "*.safetensors.index.json", "onnx/*", "openvino/*")
 # Weights in order of preference: one file, or shards with their index.
 _SAFE, _TORCH = "model", "pytorch_model"

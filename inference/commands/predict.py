@@ -16,10 +16,10 @@ examples:
       --contexts-file /nfs/contexts.parquet --out /nfs/teacher.predictions/ --workers ray --ray-address auto
   python -m inference blend teacher.predictions/ --out submission.csv
 
-OUT is a folder, into which each ranker writes one file of probabilities: a training takes it as its
-teacher, and submit takes the folder up if it is that beside its submission. With --workers ray, batches are
-answered wherever a cluster has room; OUT, the models and the kit must be at the same path on every node.
-A killed run resumes, with Ray or without."""
+OUT is a folder, into which each ranker writes one file of probabilities: a training takes one of these files
+as its teacher, and submit takes the folder up if it is that beside its submission. With --workers ray,
+batches are answered wherever a cluster has room; OUT, the models and the kit must be at the same path on
+every node. A killed run resumes, with Ray or without."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

@@ -163,10 +163,12 @@ def _numbers(cells: dict[str, object], where: str) -> list[float]:
     shares = {"confidence": confidence, "variability": variability, "correctness": correctness}
     if wrong := [name for name, share in shares.items() if not 0 <= share <= 1]:
         raise InputError(
-            f"{shares[wrong[0]]} is no share", where=f"{where}, column {wrong[0]}", expected="0 to 1"
+            f"{shares[wrong[0]]} is not between 0 and 1",
+            where=f"{where}, column {wrong[0]}",
+            expected="0 to 1",
         )
     if not (1 <= epochs < math.inf and epochs == int(epochs)):
         raise InputError(
-            f"{epochs} is no number of epochs", where=f"{where}, column epochs", expected="1 or more"
+            f"{epochs} is not a number of epochs", where=f"{where}, column epochs", expected="1 or more"
         )
     return [confidence, variability, correctness, epochs]

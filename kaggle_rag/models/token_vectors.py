@@ -56,11 +56,16 @@ class TokenEncoder:
                 f"no layer {layer}", where="--layer", expected=f"0 (the embeddings) to {layers} (the last)"
             )
         self.layer = layers if layer is None else layer
-        self.shortened = 0
+        self._cut: set[str] = set()
         self._device = device_of(device)
         self._longest = max_positions(config) or _LONGEST
         self._special = special_ids(self._tokenizer) | {self._tokenizer.pad_token_id}
         self._model = load_text_encoder(folder).to(self._device).eval()
+
+    @property
+    def shortened(self) -> int:
+        """How many different texts were longer than the model, and lost their ends."""
+        return len(self._cut)
 
     def __call__(self, texts: Sequence[str]) -> list[TokenVectors]:
         """The tokens of each text, in order; a text of nothing but special tokens has none."""
@@ -84,7 +89,7 @@ class TokenEncoder:
         ids = list(self._tokenizer(text.strip(), verbose=False)["input_ids"])
         if len(ids) <= self._longest:
             return ids
-        self.shortened += 1
+        self._cut.add(text)
         options: dict[str, Any] = {"truncation": True, "max_length": self._longest}
         return list(self._tokenizer(text.strip(), **options)["input_ids"])
 

@@ -1,6 +1,7 @@
 """`generate` and `score-answers`: from files to files, killed and resumed, and what they refuse."""
 
 import json
+import shutil
 import signal
 import sys
 
@@ -82,6 +83,16 @@ def test_unfinished_answers_of_another_model_are_not_thrown_away(questions, mode
     code, _, err = run(*command, "--beams", "2")
     assert code == 2 and "an unfinished generation already exists, and differs in settings" in err
     assert run(*command)[0] == 0
+
+
+def test_answers_behind_another_chat_template_are_other_answers(questions, model, tmp_path, run):
+    talker = shutil.copytree(model, tmp_path / "talker")
+    (talker / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    command = generate(questions, talker, tmp_path / "a.jsonl", "--chat")
+    assert run(*command)[0] == 0 and "already complete" in run(*command)[1]
+    (talker / "chat_template.jinja").write_text("the {{ messages[0].content }}")
+    code, _, err = run(*command)
+    assert code == 2 and "a file of other answers" in err
 
 
 def test_answers_are_written_as_parquet_too(questions, model, tmp_path, run):

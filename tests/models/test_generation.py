@@ -302,5 +302,9 @@ def test_token_vectors_are_those_of_the_model_text_by_text(layer, tmp_path):
         assert found.ids == row["input_ids"][0, 1:-1].tolist()
         if text:
             np.testing.assert_allclose(found.vectors, expected.numpy(), atol=1e-5)
+    long = " ".join(["amber"] * 200)
+    encoder = TokenEncoder(str(folder), layer, "cpu")
+    encoder.tokens(long)
+    assert len(encoder([long, long, *texts])[0].ids) < 100 and encoder.shortened == 1
     with pytest.raises(ConfigError, match=r"no layer 3(.|\n)*0 \(the embeddings\) to 2"):
         TokenEncoder(str(folder), 3, "cpu")

@@ -8,9 +8,11 @@ import torch
 from ranker_toys import backbone
 
 from kaggle_rag.data.contexts import Snippet
+from kaggle_rag.models import own_adapters
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import Mixing, marginal
-from kaggle_rag.models.loading import load_backbone, with_packing
+from kaggle_rag.models.knowledge import KnowledgeConfig
+from kaggle_rag.models.loading import load_backbone, with_knowledge, with_packing
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.mixing import MIXED
 from kaggle_rag.runtime.errors import ConfigError
@@ -164,6 +166,19 @@ def test_snippets_without_scores_count_alike():
     item = Item("the right ?", ("amber", "birch"), (texts, texts), 0)
     mixing = Mixing("sequence", T)
     np.testing.assert_allclose(np.exp(mixing.log_priors(mixing.apart(item))), [0.5, 0.5])
+
+
+def test_tokens_are_mixed_behind_a_prefix_only_where_its_form_reads_tokens(tmp_path):
+    decoder, encoder = backbone("llama", tmp_path / "llama"), backbone("bert", tmp_path / "bert")
+    for form in ("options", "binary"):
+        loaded = load_backbone(str(decoder), form, device="cpu")
+        own_adapters.attach(loaded.model, KnowledgeConfig(str(encoder)))
+        prefixed = with_knowledge(loaded).form
+        if form == "options":
+            assert marginal(prefixed, Mixing("token", 1.0)).mixing.kind == "token"
+        else:
+            with pytest.raises(ConfigError, match="token by token"):
+                marginal(prefixed, Mixing("token", 1.0))
 
 
 def test_tokens_are_mixed_only_where_options_are_read_by_tokens(tmp_path):

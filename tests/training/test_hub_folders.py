@@ -193,10 +193,11 @@ def test_the_files_of_real_repositories_that_are_read():
     assert not {"pytorch_model.generator.bin", "rust_model.ot", "tf_model.h5", "README.md"} & set(found)
     parts = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     torches = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
-    mistral = ["config.json", "consolidated.safetensors", *parts, "model.safetensors.index.json", *torches,
-               "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer.model"]  # fmt: skip
-    assert set(chosen(mistral)) == {"config.json", *parts, "model.safetensors.index.json", "tokenizer.json",
-                                    "tokenizer.model"}  # fmt: skip
+    mistral = ["chat_template.jinja", "config.json", "consolidated.safetensors", *parts, *torches,
+               "model.safetensors.index.json", "pytorch_model.bin.index.json", "tokenizer.json",
+               "tokenizer.model"]  # fmt: skip
+    assert set(chosen(mistral)) == {"chat_template.jinja", "config.json", *parts, "tokenizer.json",
+                                    "model.safetensors.index.json", "tokenizer.model"}  # fmt: skip
     minilm = ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json", "onnx/model.onnx",
               "pytorch_model.bin", "tokenizer.json", "vocab.txt"]  # fmt: skip
     assert set(minilm) - set(chosen(minilm)) == {"onnx/model.onnx", "pytorch_model.bin"}

@@ -28,7 +28,7 @@ from training.crossval.final import found_by, lines_of, train_all
 from training.crossval.mixing import mix
 from training.crossval.ranker_spec import RankerSpec
 from training.crossval.report import CrossValidationReport, DryRun, MissingFolds
-from training.crossval.settings import CrossValidationSettings
+from training.crossval.settings import BLEND, STACKED, CrossValidationSettings
 from training.crossval.splitting import count_leaks, keep_parts, make_parts
 
 METRICS = "metrics.json"
@@ -73,7 +73,8 @@ def cross_validate(settings: CrossValidationSettings) -> CrossValidationReport |
     if missing := missing_folds(parts.folds, tables):
         return MissingFolds(experiment.folder, tuple(missing))
     mixture = mix(experiment, parts.folds, tables)
-    Predictions.of(experiment.questions, parts.folds, mixture.tables, {}).write(experiment.folder / OOF)
+    notes = {"mix": STACKED if mixture.stacked else BLEND}
+    Predictions.of(experiment.questions, parts.folds, mixture.tables, notes).write(experiment.folder / OOF)
     report = evaluate(experiment, parts.folds, mixture, leaks, lines_of(found_by(experiment, mixture)))
     write_json(experiment.folder / METRICS, report.as_json())
     if not settings.final:

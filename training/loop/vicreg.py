@@ -1,4 +1,4 @@
-"""VICReg: keep the dimensions of vectors from collapsing or copying another, without comparing vectors.
+"""VICReg: keep the dimensions of vectors from collapsing or copying one another, without comparing vectors.
 
 Source: Bardes, Ponce & LeCun 2022, https://arxiv.org/abs/2105.04906.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_rag.models.answering.forms import FORMS
@@ -49,11 +50,17 @@ answers match the adapter's."""
 
 def training(command: str, summary: str) -> Command:
     """One of the commands that train a ranker, with a flag per setting."""
-    forms = "\n".join(f"  {name:<9} {', '.join(families)}" for name, families in FORMS.items())
-    methods = "\n".join(f"  {name:<9} {method.text}" for name, method in METHODS.items())
+    forms = _lines({name: ", ".join(families) for name, families in FORMS.items()})
+    methods = _lines({name: method.text for name, method in METHODS.items()})
     examples = _TRAINING.format(command=command, model=_MODELS[command], forms=forms, methods=methods)
     flags = functools.partial(settings_flags, model=COMMANDS[command])
     return Command(summary, _run_training, flags, examples)
+
+
+def _lines(texts: Mapping[str, str]) -> str:
+    """A line a name, the texts below each other."""
+    wide = max(map(len, texts))
+    return "\n".join(f"  {name:<{wide}}  {text}" for name, text in texts.items())
 
 
 def _run_training(arguments: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.words import counted
 
-# Names that a cross-validation gives to its mixes, the best first.
-_MIXES = ("stack", "blend")
+# What a cross-validation calls its mix unless its notes say otherwise, as those of older versions do not.
+_MIX = "blend"
 _TINY = 1e-12
 
 
@@ -64,7 +64,8 @@ def _table(stored: Predictions, name: str, path: Path) -> Probabilities:
             f"no predictions of {name!r}", where=path, expected="one of " + ", ".join(stored.tables),
             cure="set teacher_name to one of them, or leave it out",
         )  # fmt: skip
-    chosen = [name] if name else [mix for mix in _MIXES if mix in stored.tables][:1] or [*stored.tables]
+    mix = name or str(stored.notes.get("mix", _MIX))
+    chosen = [mix] if mix in stored.tables else [*stored.tables]
     return np.asarray(np.mean([stored.tables[each] for each in chosen], axis=0), dtype=np.float32)
 
 
@@ -103,8 +104,8 @@ def cosine_distance(vectors: torch.Tensor, batch: dict[str, torch.Tensor]) -> to
     return (terms * batch.get("weights", torch.ones_like(terms))).sum() / max(1, len(terms))
 
 
-def less_own(batch: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """The batch with labels that weigh less by ``share`` where the teacher answered, else in full."""
+def with_lighter_labels(batch: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """The batch with the weight of its labels lowered by ``share`` where the teacher answered."""
     answered = (batch["soft"].sum(1) > 0).float()
     weights = batch.get("weights", torch.ones_like(answered))
     return {**batch, "weights": weights * (1 - share * answered)}

@@ -33,8 +33,9 @@ class Method:
     """A way of training few weights.
 
     ``config`` is the configuration class, peft's unless it names its module; ``defaults`` what the kit
-    sets in it; ``virtual`` whether it prepends virtual tokens to a row, which a multiple-choice head
-    cannot take; ``reads`` whether these are made of the question's snippets.
+    sets in it; ``text`` what ``--help`` says of it; ``nf4`` whether the backbone is kept in 4 bits;
+    ``virtual`` whether it prepends virtual tokens to a row, which a multiple-choice head cannot take;
+    ``reads`` whether these are made of the question's snippets.
     """
 
     config: str

@@ -159,10 +159,10 @@ class RankerRun(TrainingSettings):
         "each other one",
     )
     teacher: Path | None = Field(
-        None, description="predictions.parquet of a stronger ranker or ensemble, whose probabilities are "
-        "learnt beside the answers",
+        None, description="predictions of a stronger ranker or ensemble, whose probabilities are learnt "
+        "beside the answers: oof.parquet of a cross-validation, or a file that predict or submit wrote",
     )  # fmt: skip
-    teacher_name: str = Field("", description="the table in it (default: its stack or blend, or the mean)")
+    teacher_name: str = Field("", description="the table in it (default: its mix, or the mean)")
     teacher_weight: float = Field(0.5, ge=0, le=1, description="share of the loss that is the teacher's")
     teacher_temperature: float = Field(2.0, gt=0, description="at which both are compared")
     teacher_ranker: ModelName | None = Field(
@@ -171,7 +171,8 @@ class RankerRun(TrainingSettings):
     )  # fmt: skip
     teacher_cosine: float = Field(
         0.14, gt=0, allow_inf_nan=False,
-        description="weight of their cosine distance (DistilBERT: 1 to 7 for teacher and labels together)",
+        description="weight of their cosine distance (DistilBERT: 1 against 7 for probabilities and labels "
+        "together)",
     )  # fmt: skip
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all options")
     r_drop: float = Field(

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import NO_ANSWER, Questions
-from kaggle_rag.evaluation import learnt
+from kaggle_rag.evaluation import data_maps, learnt
 from kaggle_rag.evaluation.metrics import log_losses
 from kaggle_rag.models.card import CARD, RankerCard
 from kaggle_rag.models.checkpoints import weights
@@ -79,7 +79,7 @@ def soup(
     _require_count(folders, how)
     _require_alike(folders)
     for folder in folders:
-        # What is damaged is told before anything is averaged.
+        # Damage is reported before anything is averaged.
         learnt.read(folder)
         if out.resolve().is_relative_to(folder.resolve()):
             raise ConfigError("OUT lies inside a ranker", where=out, cure="choose another --out")
@@ -95,7 +95,7 @@ def soup(
 
 
 def _require_count(folders: Sequence[Path], how: str) -> None:
-    if len(folders) < 2 or len(set(folders)) < len(folders):
+    if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError(
             "a soup has two or more different rankers", where=", ".join(map(str, folders)),
             cure="name each folder once",
@@ -180,7 +180,8 @@ def _written(
     """
     first = folders[0]
     paths = weights(first)
-    own = {CARD, RECORD, learnt.FILE, *(path.name for path in paths)}
+    # What the first one's training said is not the soup's.
+    own = {CARD, RECORD, learnt.FILE, data_maps.FILE, *(path.name for path in paths)}
     with whole_folder(out) as aside:
         shutil.copytree(first, aside, ignore=lambda *_: own, dirs_exist_ok=True)
         for path, tensors, metadata in _averaged(folders, average):

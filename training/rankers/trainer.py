@@ -32,7 +32,7 @@ from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves
 from training.loop.vicreg import spread_loss
 from training.rankers.adversarial import ADVERSARIES
 from training.rankers.dataset import EpochQuestions
-from training.rankers.distillation import cosine_distance, divergence, less_own
+from training.rankers.distillation import cosine_distance, divergence, with_lighter_labels
 from training.rankers.dynamics import TrainingDynamics
 from training.rankers.losses import loss_of, symmetric_divergence
 from training.rankers.saving import save_weights
@@ -99,7 +99,7 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         if "soft" not in inputs:
             return self.loss(logits, inputs)
         share = self.settings.teacher_weight
-        loss = self.loss(logits, less_own(inputs, share))
+        loss = self.loss(logits, with_lighter_labels(inputs, share))
         return loss + share * divergence(logits, inputs, self.settings.teacher_temperature)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
@@ -94,11 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     from training.selection.select import SelectionSettings, select
 
     _note_idle(arguments)
-    settings = SelectionSettings(
-        tuple(arguments.pool), arguments.out, tuple(arguments.specifications), arguments.data_map,
-        arguments.keep, arguments.budget, arguments.share, arguments.how, arguments.by, arguments.least,
-        arguments.encoder, arguments.device, tuple(arguments.exclude), arguments.suspects, arguments.seed,
-    )  # fmt: skip
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(SelectionSettings)}
+    several = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
+    settings = SelectionSettings(**{**given, **several})
     show(select(settings, dry=arguments.dry_run), as_json=arguments.json)
     return 0
 

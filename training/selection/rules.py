@@ -79,8 +79,9 @@ def best_rank(ranking: Ranking) -> Choice:
 
 
 def mean_score(ranking: Ranking) -> Choice:
-    """What is nearest to all specifications together; a minority of them is not covered."""
-    rows = np.argsort(-ranking.search.means(), kind="stable")[: ranking.budget]
+    """What is nearest to all specifications together, of what matches any; a minority is not covered."""
+    hits = np.unique(ranking.hits.rows[ranking.hits.rows >= 0])
+    rows = hits[np.argsort(-ranking.search.means()[hits], kind="stable")][: ranking.budget]
     scores = ranking.search.scores(rows)
     by = scores.argmax(axis=0)
     return Choice(rows, by, scores[by, np.arange(len(rows))])

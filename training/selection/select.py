@@ -73,7 +73,7 @@ class SelectionSettings:
         """Raise ``KitError`` for settings that do not go together, and for an OUT that exists."""
         if bool(self.specifications) == bool(self.data_map) or bool(self.data_map) != bool(self.keep):
             raise ConfigError(
-                "one thing decides which questions are selected",
+                "choose one way to select: by specifications or by a data map",
                 expected="--specifications FILE ..., or --data-map FILE with --keep " + "|".join(REGIONS),
             )
         one = (self.budget is None) != (self.share is None)
@@ -107,7 +107,7 @@ def select(settings: SelectionSettings, *, dry: bool = False) -> SelectionReport
     if settings.data_map and settings.keep:
         choice, by = _by_data_map(settings, settings.data_map, settings.keep, pool, sifted), settings.keep
         report = SelectionReport(
-            pool, sifted, choice, (), _MEANING[by], len(choice.rows), 0.0 if dry else None
+            pool, sifted, None if dry else choice, (), _MEANING[by], len(choice.rows), 0.0 if dry else None
         )
     else:
         budget = _budget(settings, len(sifted.rows))
@@ -190,7 +190,7 @@ def _by_data_map(settings: SelectionSettings, path: Path, region: str, pool: Poo
     order = ranked(found, region)
     order = order[np.isin(order, sifted.rows)]
     if not len(order):
-        raise InputError("no question that is left is in the data map", where=path)
+        raise InputError("none of the remaining questions is in the data map", where=path)
     rows = order[: _budget(settings, len(order))]
     scores = getattr(found, _MEANING[region])[rows]
     return Choice(rows, np.full(len(rows), -1), scores)
@@ -206,7 +206,7 @@ def _require_told(found: Dynamics, region: str, path: Path) -> None:
         )
     if region == "ambiguous" and not (found.variability[known] > 0).any():
         raise InputError(
-            "this data map has seen no question change", where=path, expected="a training of several epochs",
+            "in this data map no question ever changed", where=path, expected="a training of several epochs",
             cure="train with epochs of 2 or more, or --keep hard or easy",
         )  # fmt: skip
 

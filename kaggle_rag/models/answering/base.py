@@ -27,7 +27,7 @@ TOKENS = {"cpu": 2_048, "cuda": 16_384}
 # Tokens below which a smaller slice saves no memory that matters.
 _LEAST = 64
 # Keys of a batch that no backbone reads.
-_NOT_INPUTS = ("present", "labels", "weights", "numbers", "soft", "teacher_vectors", "rivals")
+NOT_INPUTS = ("present", "labels", "weights", "numbers", "soft", "teacher_vectors", "rivals")
 
 
 class ScoringBackbone(Protocol):
@@ -128,7 +128,7 @@ class AnswerForm(ABC):
 
     def inputs(self, batch: Batch) -> Batch:
         """The part of a batch that the backbone reads, ``(batch, rows, tokens)``."""
-        return {key: value for key, value in batch.items() if key not in (*_NOT_INPUTS, *self.own_keys)}
+        return {key: value for key, value in batch.items() if key not in (*NOT_INPUTS, *self.own_keys)}
 
     def flat(self, batch: Batch) -> Batch:
         """The same, with the rows of all questions stacked, ``(batch x rows, tokens)``."""

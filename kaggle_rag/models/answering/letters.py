@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +11,7 @@ from kaggle_rag.models import layouts
 from kaggle_rag.models.answering.base import AnswerForm, Batch, answer_ids, masked, start_token
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice, spread
 from kaggle_rag.models.answering.item import Feature, Item
+from kaggle_rag.models.packing import shared_start
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 
@@ -39,7 +39,7 @@ class Letters(AnswerForm):
         """One row up to where the letters diverge, and the token with which each continues (``choices``)."""
         context = item.shared_context()
         rows = [writer(context, item.prompt, item.options, p).ids["input_ids"] for p in item.places]
-        shared = _shared_start(rows)
+        shared = shared_start(rows)
         choices = _distinct_tokens([row[shared:] for row in rows])
         return item.labelled(
             {"input_ids": [rows[0][:shared]], "attention_mask": [[1] * shared], "choices": choices}
@@ -71,7 +71,7 @@ class DecodedLetters(AnswerForm):
         """The encoder's row, the decoder's tokens so far (``said``), and each letter's token."""
         row = writer.question(item.shared_context(), item.prompt, item.options, item.places[0]).ids
         answers = [answer_ids(writer, item, place) for place in item.places]
-        shared = _shared_start(answers)
+        shared = shared_start(answers)
         choices = _distinct_tokens([answer[shared:] for answer in answers])
         return item.labelled(
             {**{k: [v] for k, v in row.items()}, "said": answers[0][:shared], "choices": choices}
@@ -83,11 +83,6 @@ class DecodedLetters(AnswerForm):
         said = torch.cat([start, batch["said"]], dim=1)
         logits = model(**self.flat(batch), decoder_input_ids=said).logits[:, -1].float()
         return masked(logits.gather(1, batch["choices"]), batch)
-
-
-def _shared_start(rows: Sequence[Sequence[int]]) -> int:
-    """The number of leading tokens that all rows share."""
-    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows)))
 
 
 def _distinct_tokens(rests: Sequence[Sequence[int]]) -> list[int]:

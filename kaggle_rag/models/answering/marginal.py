@@ -15,16 +15,16 @@ import numpy.typing as npt
 import torch
 from scipy.special import log_softmax, logsumexp
 
-from kaggle_rag.models.answering.base import AnswerForm, Batch, ScoringBackbone, masked
+from kaggle_rag.models.answering.base import NOT_INPUTS, AnswerForm, Batch, ScoringBackbone, masked
 from kaggle_rag.models.answering.collators import DataCollatorForMultipleChoice
 from kaggle_rag.models.answering.item import Feature, Item
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
 
 _LOWEST = float(np.finfo(np.float32).min)
-# Keys of a batch that the form which is mixed does not know.
-_OWN = ("parts", "log_priors", "present", "labels", "weights", "numbers", "soft")
-_OF_QUESTION = ("labels", "weight")
+# Keys of a batch that the form which is mixed does not know, and of a feature that are its question's.
+_OWN = ("parts", "log_priors", *NOT_INPUTS)
+_OF_QUESTION = ("labels", "weight", "rivals")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +213,8 @@ def marginal(form: AnswerForm, mixing: Mixing) -> Marginal:
     ------
     ConfigError : tokens are to be mixed, and the form does not ask for any.
     """
-    if mixing.kind == "token" and not isinstance(form, TellsTokens):
+    # Behind a knowledge prefix it is the prefixed form that does or does not.
+    if mixing.kind == "token" and not isinstance(getattr(form, "form", form), TellsTokens):
         raise ConfigError(
             "this form does not read an option token by token", where="marginal.kind",
             expected="form: options", cure="set marginal.kind: sequence, or form: options",

@@ -13,7 +13,7 @@ from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import LETTERS, Questions
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ArtifactError, InputError
-from training.rankers.distillation import divergence, less_own, read_teacher
+from training.rankers.distillation import divergence, read_teacher, with_lighter_labels
 from training.rankers.losses import cross_entropy
 from training.rankers.settings import MultipleChoiceRun
 from training.rankers.train import train_ranker
@@ -21,8 +21,8 @@ from training.rankers.train import train_ranker
 SURE = 0.98
 
 
-def teacher_file(path, questions, tables, fold=0):
-    Predictions.of(questions, np.full(len(questions), fold, np.int64), tables, {}).write(path)
+def teacher_file(path, questions, tables, **notes):
+    Predictions.of(questions, np.zeros(len(questions), np.int64), tables, notes).write(path)
     return path
 
 
@@ -60,7 +60,7 @@ def test_without_the_teacher_s_answer_a_question_counts_in_full():
     ones = F.cross_entropy(logits, batch["labels"], reduction="none")
     for weights in ({}, {"weights": torch.tensor([0.5, 0.25, 1.0])}):
         counts = weights.get("weights", torch.ones(3)) * torch.tensor([0.25, 1, 1])
-        found = cross_entropy(logits, less_own({**batch, **weights}, 0.75), 0.0)
+        found = cross_entropy(logits, with_lighter_labels({**batch, **weights}, 0.75), 0.0)
         torch.testing.assert_close(found, (ones * counts).sum() / 3)
 
 
@@ -115,6 +115,16 @@ def test_the_teacher_s_table_is_found_by_the_questions(task, tmp_path):
     found = read_teacher(half, "", questions)
     np.testing.assert_allclose(found[:10], task["table"][:10], atol=1e-6)
     assert not found[10:].any()
+
+
+@pytest.mark.parametrize(
+    ("notes", "table"), [({}, "blend"), ({"mix": "stack"}, "stack"), ({"mix": "blend"}, "blend")]
+)
+def test_a_cross_validation_teaches_by_the_mix_that_it_would_submit(notes, table, task, tmp_path):
+    questions = Questions.read(task["settings"]["questions"])
+    tables = {"blend": task["table"], "stack": task["table"][:, [1, 2, 0]], "a": task["table"][:, [2, 0, 1]]}
+    made = teacher_file(tmp_path / "oof.parquet", questions, tables, **notes)
+    np.testing.assert_allclose(read_teacher(made, "", questions), tables[table], atol=1e-6)
 
 
 def test_a_teacher_of_something_else_is_refused(task, tmp_path):

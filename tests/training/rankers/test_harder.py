@@ -1,15 +1,21 @@
 """Harder training: an option that is none of the others, and two passes that must agree."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ranker_toys import WORDS, asked, backbone, files, rows
+from ranker_toys import WORDS, asked, backbone, files, rows, task
 
+from kaggle_rag.models.writer import Writer
+from training.rankers.dataset import EpochQuestions, RankerDataset
 from training.rankers.harder import Changes, Lent, with_borrowed_option, with_none_of_above
 from training.rankers.losses import symmetric_divergence
-from training.rankers.settings import MultipleChoiceRun
+from training.rankers.preparing import prepared
+from training.rankers.settings import MultipleChoiceRun, RankerRun
 from training.rankers.train import train_ranker
+from training.rankers.trainer import make_ranker_trainer
 
 NONE = "None of the above"
 
@@ -156,3 +162,23 @@ def test_a_run_with_both_learns(tmp_path):
         borrowed_options=0.2, rising=True, schedule="plateau", out=tmp_path / "out",
     ))  # fmt: skip
     assert record["result"]["after"]["map@3"] > 0.9
+
+
+def test_two_passes_weigh_what_keeps_snippets_apart_once(tmp_path):
+    """Without dropout both passes say the same: the loss is that of one pass, with all of its parts."""
+    decoder, encoder = backbone("llama", tmp_path / "llama"), backbone("bert", tmp_path / "bert")
+    reads = {"method": "knowledge", "options": {"encoder": str(encoder), "vicreg": 0.5}}
+    given = {**task(tmp_path, count=8, judged=4), "model": str(decoder), "form": "options", "peft": reads}
+    settings = RankerRun(**given, out=tmp_path / "out", r_drop=0.7)
+    made, card = prepared(settings)
+    items = RankerDataset.read(settings.questions, settings.contexts_file, None).items(0, made.form)
+    learnt = EpochQuestions(items, made.form, Writer(made.tokenizer, card.layout, 48), Changes(seed=0))
+    trainer = make_ranker_trainer(settings, made, card, learnt, [], tmp_path / "work", print)
+    made.model.eval()
+    batch, losses = made.collator()([learnt[n] for n in range(8)]), []
+    for changes in ({}, {"r_drop": 0.0}):
+        trainer.settings = settings.model_copy(update=changes)
+        losses.append(trainer.compute_loss(made.model, batch).item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    made.model.knowledge.config = dataclasses.replace(made.model.knowledge.config, vicreg=0.0)
+    assert trainer.compute_loss(made.model, batch).item() < losses[0] - 0.1

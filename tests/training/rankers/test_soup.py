@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.evaluation.data_maps import FILE
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import run_program
@@ -25,6 +26,7 @@ def told(tmp_path_factory):
     settings = {
         "model": str(backbone("bert", folder / "bert")), "questions": questions, "contexts_file": contexts,
         "held_out": 0.0, "max_tokens": 48, "batch": 16, "device": "cpu", "learning_rate": 1e-3,
+        "data_map": True,
     }  # fmt: skip
     return {"settings": settings, "held": held, "contexts": held_contexts}
 
@@ -58,6 +60,8 @@ def test_the_uniform_soup_is_the_mean_of_every_weight(rankers, told, tmp_path, m
     words = ["--questions", told["held"], "--device", "cpu"]
     assert soup(monkeypatch, *rankers, "--out", tmp_path / "soup", *words) == 0
     said = capsys.readouterr().err
+    # What one of the trainings said of its questions is not the soup's.
+    assert (rankers[0] / FILE).exists() and not (tmp_path / "soup" / FILE).exists()
     assert said.count("has no effect with --how uniform") == 2 and "--questions" in said
     tables = [load_file(folder / "model.safetensors") for folder in rankers]
     made = load_file(tmp_path / "soup" / "model.safetensors")
@@ -120,11 +124,12 @@ def test_adapters_are_averaged_too(told, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("which", "words", "said"),
-    [([0], [], "two or more"), ([0, 0], [], "two or more"), ([0, 1, 2], ["--how", "slerp"], "not through 3"),
+    [([0], [], "two or more"), ([0, 0], [], "two or more"), ([0, "link"], [], "two or more"),
+     ([0, 1, 2], ["--how", "slerp"], "not through 3"),
      ([0, 1], ["--how", "greedy"], "needs questions"), ([0, "none"], [], "no trained ranker"),
      ([0, "wide"], [], "missing"), ([0, "form"], [], "max_tokens"), ([0, "cut"], [], "cannot be read")],
-    ids=["one", "twice", "slerp of three", "no judge", "no ranker", "other tensors", "another card",
-         "damaged list of questions"],
+    ids=["one", "twice", "twice by another name", "slerp of three", "no judge", "no ranker", "other tensors",
+         "another card", "damaged list of questions"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(rankers, told, tmp_path, monkeypatch, capsys, which, words, said):
     if "wide" in which:
@@ -134,6 +139,8 @@ def test_what_does_not_fit_is_refused(rankers, told, tmp_path, monkeypatch, caps
         table.pop(sorted(table)[0])
         save_file(table, tmp_path / "wide" / "model.safetensors", {"format": "pt"})
         card.write(tmp_path / "wide")
+    if "link" in which:
+        (tmp_path / "link").symlink_to(rankers[0])
     if "form" in which:
         settings = {**told["settings"], "out": tmp_path / "form", "epochs": 1, "max_tokens": 40}
         train_ranker("multiple-choice", MultipleChoiceRun(**settings))

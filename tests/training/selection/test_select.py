@@ -219,6 +219,10 @@ def text(folder, content):
         (lambda w, f: [*w, "--specifications", text(f, "\n \n")], "spec.txt: the file is empty"),
         (lambda w, f: [*w, "--specifications", f / "no.txt"], "no.txt: no such file"),
         (lambda w, f: [*w, "--specifications", text(f, "heron nest"), "--budget", 20], "match 10 questions"),
+        (
+            lambda w, f: [*w, "--specifications", text(f, "heron nest"), "--budget", 20, "--how", "mean"],
+            "match 10 questions",
+        ),
         (lambda w, f: [unlike(f), *w], "column 'source' is not in"),
         (lambda w, f: [w[0], *w], "two tables are called 'one'"),
         (lambda w, f: [*w, "--out", w[0]], "a file already exists"),
@@ -229,11 +233,11 @@ def text(folder, content):
         (lambda w, f: [*w, "--least", "nan"], "not a number: nan"),
         (
             lambda w, f: [w[0], *w[4:], "--data-map", still_map(f, w), "--keep", "ambiguous"],
-            "has seen no question change",
+            "no question ever changed",
         ),
         (lambda w, f: [*w, "--suspects", f / "s.txt"], "cannot write a table as '.txt'"),
-        (lambda w, f: [*w, "--data-map", other_map(f), "--keep", "hard"], "one thing decides"),
-        (lambda w, f: [*w[:2], *w[4:], "--data-map", other_map(f)], "one thing decides"),
+        (lambda w, f: [*w, "--data-map", other_map(f), "--keep", "hard"], "choose one way to select"),
+        (lambda w, f: [*w[:2], *w[4:], "--data-map", other_map(f)], "choose one way to select"),
         (
             lambda w, f: [*w[:2], *w[4:], "--data-map", other_map(f), "--keep", "hard"],
             "a data map of other questions: 3 of its 3 are not among these",
@@ -299,10 +303,10 @@ def test_a_seed_that_is_none_is_told(seed, pool, topics, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"confidence": float("nan")}, "row 1, column confidence: nan is no share"),
-        ({"variability": -0.1}, "column variability: -0.1 is no share"),
-        ({"correctness": 7.0}, "column correctness: 7.0 is no share"),
-        ({"epochs": -2}, "column epochs: -2.0 is no number of epochs"),
+        ({"confidence": float("nan")}, "row 1, column confidence: nan is not between 0 and 1"),
+        ({"variability": -0.1}, "column variability: -0.1 is not between 0 and 1"),
+        ({"correctness": 7.0}, "column correctness: 7.0 is not between 0 and 1"),
+        ({"epochs": -2}, "column epochs: -2.0 is not a number of epochs"),
     ],
 )
 def test_a_damaged_data_map_is_refused(change, message, mapped, tmp_path, monkeypatch, capsys):
