@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.context_batches import ContextBatches
+from inference.run_notes import reranker_of
 from kaggle_rag.config import ContextSettings, Solution
 from kaggle_rag.data.context_files import ContextStream
 from kaggle_rag.data.contexts import read_notes
@@ -83,7 +84,10 @@ def _on_cluster(
 
 def _refuse_other(out: Path, existing: dict[str, Any], notes: dict[str, Any]) -> None:
     """Do not let a flag overwrite contexts that took hours."""
-    labels = {"questions": "questions", "index": "index", "contexts": "settings", "limit": "limit"}
+    labels = {
+        "questions": "questions", "index": "index", "contexts": "settings", "limit": "limit",
+        "reranker": "re-ranker",
+    }  # fmt: skip
     differing = [name for key, name in labels.items() if existing.get(key) != notes.get(key)]
     raise ArtifactError(
         f"contexts with other {' and '.join(differing or ['notes'])} already exist", where=out,
@@ -102,5 +106,6 @@ def _notes(solution: Solution) -> dict[str, Any]:
         "questions": sha256(solution.questions),
         "index": sha256(solution.index / MANIFEST),
         "contexts": settings,
+        **reranker_of(solution),
         **limit,
     }

@@ -11,6 +11,7 @@ from inference.predictions import names_of
 from kaggle_rag.config import Solution
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.manifest import MANIFEST
+from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.rankers.seen import Seen, models_of, seen_by
 from kaggle_rag.runtime.errors import KitError
 from kaggle_rag.runtime.files import sha256
@@ -26,7 +27,13 @@ def key_of(solution: Solution, without_contexts: bool) -> dict[str, Any]:
         return {**key, "contexts": sha256(solution.contexts_file)}
     assert solution.index
     settings = solution.contexts.model_dump(mode="json")
-    return {**key, "contexts": settings, "index": sha256(solution.index / MANIFEST)}
+    return {**key, "contexts": settings, "index": sha256(solution.index / MANIFEST), **reranker_of(solution)}
+
+
+def reranker_of(solution: Solution) -> dict[str, str]:
+    """The checksum of the re-ranker's weights, which its name stands for, if there is one."""
+    name = solution.contexts.reranker
+    return {"reranker": weights_sum(resolve(name).path)} if name else {}
 
 
 def mix_of(solution: Solution) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def paragraphs_as_snippets(text: str) -> tuple[Snippet, ...]:
 
     ``joined`` restores the exact text: blank lines stay at the end of the paragraph before them.
     """
-    blanks = (blank for blank in _BLANK_LINES.finditer(text) if text[: blank.start()].strip())
-    cuts = [0, *(blank.end() for blank in blanks)]
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    cuts = [0, *(blank.end() for blank in _BLANK_LINES.finditer(text, start, end))]
     parts = [text[start:end] for start, end in zip(cuts, [*(cut - 1 for cut in cuts[1:]), len(text)])]
     return tuple(Snippet("", part) for part in parts if part)
 

@@ -92,7 +92,7 @@ class Questions:
         return len(self) > 0 and bool((self.answers != NO_ANSWER).all())
 
     def fingerprints(self) -> list[str]:
-        """A short hash of each question's prompt and options, whatever file they came from."""
+        """A short hash of each question's prompt and options, in any table with as many option columns."""
         return [
             hashlib.blake2b(repr((prompt, options)).encode(), digest_size=8).hexdigest()
             for prompt, options in zip(self.prompts, self.options)
@@ -237,10 +237,15 @@ def _option_columns(columns: Sequence[str], where: str) -> str:
     return letters
 
 
+def is_visible(text: str) -> bool:
+    """Whether a text has a character that shows; a cell of others counts as empty."""
+    return _VISIBLE.search(text) is not None
+
+
 def _text(row: Row, column: str, where: str) -> str | None:
     """The text of a row's cell by the rule of `kaggle_rag.data.cells`; ``None`` if it is empty."""
     text = text_of(row.get(column), f"{where}, column {column}")
-    return _UNFIT.sub("\ufffd", text) if text and _VISIBLE.search(text) else None
+    return _UNFIT.sub("\ufffd", text) if text and is_visible(text) else None
 
 
 def _prompt(row: Row, where: str) -> str:
@@ -281,7 +286,7 @@ def _answer(row: Row, options: tuple[str | None, ...], letters: str, where: str)
 
 def _letter_meant(text: str, options: Sequence[str | None], letters: str) -> str:
     """How to turn an answer that is not a letter into one."""
-    if text.upper() in letters:
+    if len(text) == 1 and text != text.upper() and text.upper() in letters:
         return f"write answers in capitals: {text.upper()}"
     alike = [letter for letter, option in zip(letters, options) if option and option.strip() == text]
     if alike:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_rag.data.cells import text_of
-from kaggle_rag.data.questions import LETTERS, Questions
+from kaggle_rag.data.questions import LETTERS, Questions, is_visible
 from kaggle_rag.data.tables import Row, read_rows
 from kaggle_rag.runtime.errors import InputError
 
@@ -59,7 +59,7 @@ def _text(value: Any, column: str) -> str | None:
         text: str | None = text_of(value, column)
     except InputError:
         return None
-    return text if text and text.strip() else None
+    return text if text and is_visible(text) else None
 
 
 def shown(faults: Sequence[InputError], most: int = 5) -> str:

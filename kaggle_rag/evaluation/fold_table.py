@@ -67,7 +67,11 @@ def read_folds(path: Path, questions: Questions) -> Folds:
         fold = text_of(row["fold"], f"{where}, column fold") or ""
         if not fold.isdecimal():
             raise InputError(f"invalid fold {row['fold']!r}", where=where, expected="a number from 0")
-        fold_by_id[key] = int(fold)
+        if fold_by_id.setdefault(key, int(fold)) != int(fold):
+            raise InputError(
+                f"the question {key!r} is in two folds, {fold_by_id[key]} and {int(fold)}", where=where,
+                expected="one fold a question", cure="pass the folds.parquet of one cross-validation",
+            )  # fmt: skip
     if missing := [key for key in hashes if key not in fold_by_id]:
         raise InputError(
             f"{len(missing):,} of {counted(len(hashes), 'question has', 'questions have')} no fold "

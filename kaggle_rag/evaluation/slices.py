@@ -26,6 +26,8 @@ _NONE_OF = re.compile(
 # Permutations held in memory at once.
 _CHUNK = 100
 _ALIKE = 0.9
+# Characters of an option that are compared: the time grows with their square.
+_COMPARED = 2_000
 
 
 def slices_of(
@@ -92,8 +94,11 @@ def _is_all_or_none(option: str | None) -> bool:
 
 
 def _has_twins(options: Sequence[str | None]) -> bool:
-    """Whether two options share 90 % of their characters, in order (difflib's ratio)."""
-    texts = [option.casefold() for option in options if option is not None]
+    """Whether two options share 90 % of their characters, in order (difflib's ratio).
+
+    Of long ones the beginnings are compared.
+    """
+    texts = [option[:_COMPARED].casefold() for option in options if option is not None]
     for position, text in enumerate(texts):
         matcher = difflib.SequenceMatcher(None, "", text, autojunk=False)
         for other in texts[:position]:

@@ -204,15 +204,18 @@ class Encoder:
             print(f"note: {note}", file=sys.stderr)
 
     def _lengthen(self, window: int, prompt: str) -> None:
+        from kaggle_rag.models.description import max_positions
+
         extra = len(self.tokenizer(prompt)["input_ids"])
-        limit = getattr(self.model[0].auto_model.config, "max_position_embeddings", window + extra)
+        limit = max_positions(self.model[0].auto_model.config) or window + extra
         if window + extra > limit:
             raise ConfigError(
                 f"the encoder reads at most {limit} tokens; {window} and {extra} extra ones were requested",
                 where="--unit",
                 cure=f"use windows of {window + extra - limit} fewer tokens, or a longer encoder",
             )
-        self.model.max_seq_length = window + extra
+        # Shorter windows do not cut queries.
+        self.model.max_seq_length = max(window + extra, int(self.model.max_seq_length or 0))
 
     def _best_precision(self) -> str:
         """The best precision here for the vectors of an index: decided once, and stored in its card."""

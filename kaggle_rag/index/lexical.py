@@ -131,11 +131,11 @@ class Lexical:
             span = slice(product.indptr[query], product.indptr[query + 1])
             values, columns = product.data[span], product.indices[span]
             if len(values) > k:
-                top = np.argpartition(-values, k - 1)[:k]
+                # All that tie with the last one, of which the first of the corpus stay.
+                top = values >= np.partition(values, len(values) - k)[len(values) - k]
                 values, columns = values[top], columns[top]
             all_scores = np.concatenate([scores[query], values])
             all_rows = np.concatenate([rows[query], columns.astype(np.int64) + start_row])
-            # Equal scores in the order of the corpus, so that nothing depends on the partition above.
             order = np.lexsort((all_rows, -all_scores))[:k]
             scores[query], rows[query] = all_scores[order], all_rows[order]
 

@@ -28,7 +28,10 @@ _PACKAGES = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf", "t
 # The decoders of these start with the padding token (transformers' page on T5).
 _FROM_PADDING = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
 # The positions of these start after the padding index.
-_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
+_AFTER_PADDING = {
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer",
+    "data2vec-text", "ibert", "xmod",
+}  # fmt: skip
 _NAMED = ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token", "unk_token")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_rag.models.card import CARD
-from kaggle_rag.models.checkpoints import weights_sum
+from kaggle_rag.models.checkpoints import resolve, weights_sum
 from kaggle_rag.runtime.files import sha256
 
 # Where a ranker runs, and how many tokens it reads at once, does not change what it answers.
@@ -16,7 +16,7 @@ _ASIDE = ("device", "batch_tokens", "packed", "streamed", "attention")
 
 
 def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict[str, Any]:
-    """Kind, options, and encoder of a ranker, and the checksum of its weights if it has its own.
+    """Kind, options, and encoder of a ranker, and the checksums of the weights of both.
 
     Raises
     ------
@@ -24,6 +24,9 @@ def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict
     """
     known = {key: value for key, value in options.items() if key not in _ASIDE}
     made: dict[str, Any] = {"kind": kind, "options": known, "encoder": encoder}
+    if encoder:
+        # A name stands for other weights once it was trained anew.
+        made["encoder weights"] = weights_sum(resolve(encoder).path)
     if "folder" in options:
         from kaggle_rag.rankers.folders import located
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 
 from kaggle_rag.data.contexts import OWN, Evidence, QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
@@ -142,9 +143,20 @@ class SimilarityRanker:
             )  # fmt: skip
         return views
 
+    def _indexed(self, evidence: Sequence[Evidence]) -> npt.NDArray[np.bool_]:
+        """Which of them the index holds at their rows, ``(n,)``: contexts may come from another index."""
+        if self.index is None:
+            return np.zeros(len(evidence), dtype=bool)
+        count = len(self.index)
+        known = np.array([e.article_id != OWN and 0 <= e.row < count for e in evidence], dtype=bool)
+        places = np.flatnonzero(known).tolist()
+        held = self.index.passages.take(np.array([evidence[n].row for n in places], dtype=np.int64))
+        known[places] = [passage.text == evidence[n].text for n, passage in zip(places, held)]
+        return known
+
     def _evidence_vectors(self, evidence: Sequence[Evidence]) -> Vectors:
         """From the index for passages in it; other texts are encoded, each once."""
-        indexed = np.array([self.index is not None and e.article_id != OWN for e in evidence], dtype=bool)
+        indexed = self._indexed(evidence)
         out = np.empty((len(evidence), self.encoder.card.dim), dtype=np.float32)
         if self.index is not None and indexed.any():
             rows = np.array([e.row for e, known in zip(evidence, indexed) if known])

@@ -13,6 +13,7 @@ import torch
 from kaggle_rag.index.batches import of_like_length, without_surrogates
 from kaggle_rag.models import pairmodel
 from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.description import max_positions
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.pairmodel import HEADS, PairModel
 from kaggle_rag.models.sentence_model import literal
@@ -51,7 +52,7 @@ class CrossEncoder:
         half = self.device.startswith("cuda")
         self.model = _load(folder, self.device, torch.float16 if half else torch.float32)
         if max_tokens is not None:
-            _require_positions(self.model, max_tokens)
+            require_positions(self.model, max_tokens)
             pairmodel.shorten(self.model, max_tokens)
         self.model.eval()
 
@@ -131,8 +132,9 @@ def _load(folder: Path, device: str, dtype: torch.dtype) -> PairModel:
     return model
 
 
-def _require_positions(model: PairModel, wanted: int) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
+def require_positions(model: PairModel, wanted: int) -> None:
+    """Raise ``ConfigError`` for pairs that are longer than the model, or too short for two texts."""
+    limit = max_positions(model.config)
     if wanted < 8 or (limit and wanted > limit):
         raise ConfigError(
             f"cannot read pairs of {wanted} tokens", expected=f"8 to {limit or 'any number of'} tokens"

@@ -83,13 +83,14 @@ class LateInteraction:
         with contextlib.closing(prepared):
             for rows, features in prepared:
                 on_device = {key: value.to(self.device) for key, value in features.items()}
-                plain = on_device["attention_mask"].bool() & ~torch.isin(on_device["input_ids"], special)
+                read = on_device["attention_mask"].bool()
+                plain = read & ~torch.isin(on_device["input_ids"], special)
                 with torch.inference_mode():
                     vectors = self.model.forward(on_device)["token_embeddings"].float()
                     vectors = torch.nn.functional.normalize(vectors, dim=2)
-                for row, own, kept in zip(rows.tolist(), vectors, plain):
+                for row, own, whole, kept in zip(rows.tolist(), vectors, read, plain):
                     # A text of nothing but special tokens keeps them: it has to be comparable.
-                    found[row] = own[kept] if kept.any() else own
+                    found[row] = own[kept if kept.any() else whole]
                 if on_rows:
                     on_rows(len(rows))
         return found

@@ -27,10 +27,11 @@ class PairScorer(Protocol):
 
 
 class ContextQueries(NamedTuple):
-    """The queries of one context and their candidates."""
+    """The queries of one context and their candidates; ``asked`` is what a re-ranker reads beside these."""
 
     queries: Sequence[Query]
     candidates: Candidates
+    asked: str
 
 
 def reread(
@@ -38,14 +39,13 @@ def reread(
 ) -> list[Scores]:
     """Scores ``(m,)`` float64 of each context's candidates; the ``most`` best by the re-ranker.
 
-    The others follow them, in their order. The first of a context's queries is read: with all options,
-    or in an option's context with that option. All pairs are sorted by length together, so the model's
+    The others follow them, in their order. All pairs are sorted by length together, so the model's
     batches are full and hardly padded, and a pair that occurs twice is read once.
     """
     best = [np.argsort(-own, kind="stable")[:most] for own in scores]
     pairs = [
-        [(queries[0].text, candidates.text(int(position))) for position in chosen]
-        for (queries, candidates), chosen in zip(contexts, best)
+        [(asked, candidates.text(int(position))) for position in chosen]
+        for (_, candidates, asked), chosen in zip(contexts, best)
     ]
     index = {pair: number for number, pair in enumerate(dict.fromkeys(p for some in pairs for p in some))}
     reranked = reranker.scores([query for query, _ in index], [text for _, text in index])

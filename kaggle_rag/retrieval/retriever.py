@@ -28,7 +28,7 @@ from kaggle_rag.retrieval.assembly import Assembler, longest_prefix
 from kaggle_rag.retrieval.candidates import Candidates
 from kaggle_rag.retrieval.fusion import MERGES
 from kaggle_rag.retrieval.hybrid import HybridResults, HybridRetriever
-from kaggle_rag.retrieval.queries import Query, queries_of
+from kaggle_rag.retrieval.queries import FORMS, Query, queries_of, short_prompt
 from kaggle_rag.retrieval.rerank import exact_distances, nearest_distinct
 from kaggle_rag.retrieval.rereading import ContextQueries, PairScorer, reread
 from kaggle_rag.retrieval.retrievers import DenseResults
@@ -44,7 +44,7 @@ _EXACT_BATCH = 8_192
 # Questions whose pairs a re-ranker reads at once: enough to fill a GPU's batches with pairs of similar
 # length, without the candidates of a large batch all in RAM.
 _REREAD = 64
-_Retrieved = tuple[Sequence[Query], Candidates, Sequence["str | None"]]
+_Retrieved = tuple[Sequence[Query], Candidates, Question]
 
 
 def batch_size(index: Index, settings: ContextSettings, device: str) -> int:
@@ -114,7 +114,7 @@ class Retriever:
             else:
                 span = slice(start, start := start + len(group))
                 candidates = self._found(vectors[span], results, span)
-            retrieved.append((group, candidates, question.options))
+            retrieved.append((group, candidates, question))
             if self.reranker is None or len(retrieved) == _REREAD:
                 yield from self._contexts(retrieved)
                 retrieved = []
@@ -149,31 +149,38 @@ class Retriever:
             yield QuestionContexts(contexts[0], ()) if shared else QuestionContexts(None, contexts)
 
     def _parts(
-        self, queries: Sequence[Query], candidates: Candidates, options: Sequence[str | None]
+        self, queries: Sequence[Query], candidates: Candidates, question: Question
     ) -> list[ContextQueries | None]:
-        """Queries and candidates for the question's context, or for each option's; ``None`` if absent."""
+        """Queries and candidates for the question's context, or for each option's; ``None`` if absent.
+
+        A re-ranker reads the question with all options, or with the one, whichever forms were searched for.
+        """
+        prompt, options = short_prompt(question.prompt), question.options
         if self.settings.per == "question":
-            return [ContextQueries(queries, candidates)]
+            (asked,) = FORMS["all"](prompt, options)
+            return [ContextQueries(queries, candidates, asked.text)]
+        asked_of = {query.option: query.text for query in FORMS["each"](prompt, options)}
         parts: list[ContextQueries | None] = []
         for column, option in enumerate(options):
             rows = [i for i, query in enumerate(queries) if query.option == column]
             # With only the form "all", every option uses the question's evidence.
             rows = rows or list(range(len(queries)))
-            part = ContextQueries([queries[i] for i in rows], candidates.of_queries(rows))
-            parts.append(None if option is None else part)
+            of_option = [queries[i] for i in rows], candidates.of_queries(rows)
+            parts.append(None if option is None else ContextQueries(*of_option, asked_of[column]))
         return parts
 
     def _scores(self, parts: Sequence[ContextQueries]) -> list[Scores]:
         """The scores that order the candidates of each context, ``(m,)``."""
         merge = MERGES[self.settings.merge]
-        scores = [merge(c.scores) if len(c.rows) else np.zeros(0) for _, c in parts]
+        found = [part.candidates for part in parts]
+        scores = [merge(each.scores) if len(each.rows) else np.zeros(0) for each in found]
         if self.reranker is None:
             return scores
         return reread(self.reranker, parts, scores, self.settings.rerank)
 
     def _context(self, part: ContextQueries, scores: Scores) -> Context:
         """The best candidates, without near-duplicates of better ones, and the text they form."""
-        settings, (queries, candidates) = self.settings, part
+        settings, (queries, candidates, _) = self.settings, part
         chosen = nearest_distinct(-scores, candidates.vectors, settings.keep, settings.near_duplicate)
         evidence = [candidates.evidence(position, queries, float(scores[position])) for position in chosen]
         return Context(self._snippets(evidence, candidates), tuple(evidence))

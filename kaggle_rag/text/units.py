@@ -114,7 +114,9 @@ def _by_window(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> 
         stop = border if border > stop else full
         windows.append(text[spans[start][0] : spans[stop - 1][1]])
         border = _word_start(words, stop - splitter.unit.overlap)
-        start = border if border > max(start, stop - splitter.unit.size) else stop - splitter.unit.overlap
+        # Of a window that was cut short, the overlap may be more than all.
+        least = max(start, stop - splitter.unit.size)
+        start = border if border > least else max(start, stop - splitter.unit.overlap)
     return windows
 
 

@@ -107,6 +107,7 @@ BAD = {
     "id,prompt,A,B,is_question\n1,p,x,y,perhaps\n": "column is_question",
     GOOD + "2,\u200b\u2060,x,y,A\n": "row 2, column prompt",
     GOOD + "2,q,x,y,b\n": "write answers in capitals: B",
+    GOOD + "2,q,x,y,AB\n": "the one letter of the right option",
     GOOD + "2,q,x,y,1\n": "A is the first option",
     GOOD + "2,q,x,y,y\n": "it is the text of option B",
     GOOD + "2,q,x,y,A B\n": "the one letter of the right option",

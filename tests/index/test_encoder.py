@@ -1,6 +1,7 @@
 """The encoder equals sentence-transformers' own `encode`, whatever stands beside a text."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -84,12 +85,20 @@ def test_an_index_takes_its_encoder_from_another_place_but_no_other_encoder(tiny
 
 def test_a_window_is_read_to_its_end_behind_a_passage_prompt(tmp_path):
     model = tiny_model(tmp_path, prompts={"query": "query: ", "passage": "passage: "})
+    reads = json.loads((model / "sentence_bert_config.json").read_text())
+    (model / "sentence_bert_config.json").write_text(json.dumps({**reads, "max_seq_length": 16}))
     encoder = Encoder(str(model), device="cpu", window=20)
     text = "ironrustsinthewetai"  # one token a letter
     ends = encoder.encode_passages([f"{text}a", f"{text}b", f"{text}bc"])
     assert not np.allclose(ends[0], ends[1], atol=1e-4)
     assert encoder.card.max_tokens == 20 + len(encoder.model.tokenizer("passage: ")["input_ids"])
     assert np.allclose(ends[1], ends[2], atol=1e-6)
+
+
+def test_a_short_window_cuts_no_query(tmp_path):
+    encoder = Encoder(str(tiny_model(tmp_path)), device="cpu", window=8)
+    ends = encoder.encode_queries([f"ironrustsinthewetair{letter}" for letter in "ab"])
+    assert not np.allclose(ends[0], ends[1], atol=1e-4) and encoder.card.max_tokens == 64
 
 
 def test_an_empty_text_has_a_vector_where_the_tokenizer_adds_nothing(tmp_path):

@@ -40,6 +40,14 @@ def test_scores_and_order_are_those_of_bm25s_itself(one):
         assert (mine[places < 0] == 0).all()
 
 
+@pytest.mark.parametrize("copies", [3, 40])
+def test_of_equal_scores_the_first_of_the_corpus_are_found(tmp_path, copies):
+    texts = [f"Copper {n} conducts." if n % 5 else "It is found in Brazil." for n in range(5 * copies)]
+    write_part(tmp_path / part_name(0), iter(texts))
+    _, rows = Lexical(tmp_path, [len(texts)]).search(["found in Brazil", "copper"], 2)
+    assert rows.tolist() == [[0, 5], [1, 2]]
+
+
 def test_a_passage_of_another_part_is_found_at_its_own_row(tmp_path):
     write_part(tmp_path / part_name(0), iter(PASSAGES[:150]))
     write_part(tmp_path / part_name(1), iter(PASSAGES[150:]))

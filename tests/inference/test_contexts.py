@@ -104,6 +104,21 @@ def test_the_ranker_reads_vectors_from_the_index_or_makes_them_alike(index, enco
     assert table[1, 1] == 0 and table.argmax(axis=1).tolist() == [1, 2, 2]
 
 
+def test_rows_of_another_index_are_not_taken_for_this_one_s(index, encoder, questions):
+    """A contexts file may be of an earlier build: its texts then stand at other rows, or beyond the last."""
+    found = find(index, encoder, questions)
+
+    def moved(context, by):
+        return context._replace(evidence=tuple(e._replace(row=e.row + by) for e in context.evidence))
+
+    with SimilarityRanker(encoder) as ranker:
+        expected = ranker.probabilities(questions, found)
+    for by in (1, 10_000):
+        others = [each._replace(shared=moved(each.shared, by)) for each in found]
+        with make_ranker("similarity", {}, encoder=encoder, index=Index(index)) as ranker:
+            np.testing.assert_allclose(ranker.probabilities(questions, others), expected, atol=1e-4)
+
+
 def test_bad_ranker_settings_are_named(encoder):
     for kind, options, said in [("magic", {}, "similarity"), ("similarity", {"scor": 1}, "temperature"),
                                 ("similarity", {"score": "x"}, "novel"),

@@ -397,6 +397,7 @@ def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, mon
 BAD = [
     {"id": "empty", "prompt": " ", "A": "iron", "B": "copper", "C": "gold"},
     {"id": "one", "prompt": "Which melts first?", "A": "iron", "B": None, "C": None},
+    {"id": "unseen", "prompt": "\u200b\ufeff", "A": "\u2060", "B": "gold", "C": None},
     {"id": "none", "prompt": "Which melts first?", "A": None, "B": None, "C": None},
     {"id": "structure", "prompt": {"text": "?"}, "A": ["iron", {}], "B": "copper", "C": "gold"},
     {"id": "answer", "prompt": "Which melts first?", "A": "iron", "B": "copper", "C": "gold", "answer": "Z"},

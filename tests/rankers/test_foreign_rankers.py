@@ -120,7 +120,7 @@ def _asked(folder, told, **options):
     with make_ranker("trained", {"folder": str(folder), "device": "cpu", **bare, **options}) as ranker:
         table = ranker.probabilities(questions, contexts)
         model = ranker._backbone.model
-    return table, ranker.notes, model
+    return table, [*map(str, ranker.notes)], model
 
 
 def test_a_bare_checkpoint_says_by_which_layout_it_was_read(deberta, told):

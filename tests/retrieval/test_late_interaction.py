@@ -54,8 +54,12 @@ def test_the_scores_are_those_of_the_librarys_token_embeddings(late, library):
 
 
 def test_a_text_without_words_can_be_compared(late):
-    found = late.scores(["", "moon"], ["moon", ""])
+    # Longer ones beside it, to whose length it is padded.
+    found = late.scores(["", "which moon is it"], ["the moon of Mars", ""])
+    alone = [late.scores([query], [passage])[0] for query, passage in (("", "the moon of Mars"),
+                                                                      ("which moon is it", ""))]  # fmt: skip
     assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_a_text_alone_scores_as_among_others(late):

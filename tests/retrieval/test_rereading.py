@@ -58,6 +58,21 @@ def test_together_and_alone_give_the_same_evidence_and_scores(facts_index, encod
                 assert scores.shape[1] >= 3 and np.abs(scores[0] - scores[1]).max() < 1e-5
 
 
+@pytest.mark.parametrize(("per", "asked"), [
+    ("question", ["eyes? two five"]), ("option", ["eyes? two", "eyes? five"]),
+])  # fmt: skip
+@pytest.mark.parametrize("forms", [("each",), ("option", "all"), ("all", "each")])
+def test_a_question_is_read_with_its_options_whatever_was_searched_for(
+    facts_index, encoder, model, monkeypatch, forms, per, asked
+):
+    read, own = [], CrossEncoder.scores
+    monkeypatch.setattr(CrossEncoder, "scores", lambda self, q, p, **more: read.extend(q) or own(self, q, p))
+    settings = ContextSettings(forms=forms, per=per, hits=4, keep=4)
+    questions = Questions.from_rows([{"id": 1, "prompt": "eyes?", "A": "two", "B": "five"}], "test")
+    Retriever(Index(facts_index), encoder, settings, reranker=model)(questions)
+    assert [*dict.fromkeys(read)] == asked
+
+
 def test_the_evidence_is_the_same_however_many_questions_are_read_at_once(
     facts_index, encoder, model, monkeypatch
 ):

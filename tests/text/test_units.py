@@ -38,6 +38,17 @@ def test_any_text_can_be_cut_by_every_unit(encoder, text):
         assert all(piece.strip() for piece in pieces)
 
 
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=6), st.integers(2, 20), st.data())
+def test_words_longer_than_a_window_leave_no_window_empty(encoder, lengths, size, data):
+    """A border that moves back to the start of such a word cuts the window before it short."""
+    overlap = data.draw(st.integers(0, size - 1))
+    text = " ".join("x" * length for length in lengths)
+    windows = Splitter(Unit("window", size, overlap), tokenizer=encoder.model.tokenizer)(text)
+    assert all(windows) and windows[0] == text[: len(windows[0])] and text.endswith(windows[-1])
+    assert encoder.count_tokens(windows).max() <= 2 * size
+
+
 def test_text_without_spaces_is_not_cut_into_a_window_a_token():
     letters = "火山是地球内部的岩浆喷出地表形成"
     vocabulary = [("<unk>", 0.0), ("▁", -1.0)] + [(letter, -2.0) for letter in letters]

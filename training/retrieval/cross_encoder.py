@@ -14,7 +14,7 @@ from transformers import set_seed
 from kaggle_rag.models import pairmodel
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.pairmodel import PairModel
-from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head
+from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head, require_positions
 from kaggle_rag.runtime.console import bar, say
 from training.loop.library import BaseEvaluator
 from training.loop.run_folder import Run
@@ -90,7 +90,10 @@ def load(settings: RerankerSettings) -> PairModel:
     folder = resolve(settings.model).path
     if not has_head(folder):
         say(f"{settings.model} has no head that scores pairs: adding a new one")
-    return pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
+    model = pairmodel.load(folder, num_labels=1, max_length=settings.max_tokens, device=settings.device)
+    if settings.max_tokens:
+        require_positions(model, settings.max_tokens)
+    return model
 
 
 def _trainer(settings: RerankerSettings, model: PairModel, dataset: RetrievalDataset, folder: Path) -> Any:

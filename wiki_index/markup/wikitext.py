@@ -56,7 +56,7 @@ _OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|\n]{0,250}\|)?|\]\]|\{\{|\}\}")
 # "(; [gone])" and "Iron ( ) is": what is left of brackets when a template in them shows nothing.
 _EMPTY = re.compile(rf" ?\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}\)")
 _EMPTY_START = re.compile(rf"\((?:[ ,;:]{{0,9}}{_GONE})+[ ,;:]{{0,9}}")
-_EMPTY_END = re.compile(rf"(?:[ ,;:]{{0,9}}{_GONE})+ ?\)")
+_EMPTY_END = re.compile(rf"(?<![ ,;:{_GONE}])(?:[ ,;:]{{0,9}}{_GONE})+ ?\)")
 _BEFORE_STOP = re.compile(rf" {_GONE}+ ?(?=[,.;:)])")
 _LIST = re.compile(r"[*#:;]+[ \t]*")
 _LONE_FORMULA = re.compile(rf"(?:{_FORMULA}\d+{_STOP}[ ,.;]*)+")

@@ -85,7 +85,7 @@ def older(plan: Plan, name: str, precision: str | None = None) -> tuple[Index, s
         raise ArtifactError(
             f"no vectors by {card.name} to reuse ({reasons})", where=plan.reuse,
             expected="an index by the same encoder, prompts, length and precision",
-            cure="leave --reuse out, or pass another index",
+            cure=_precision_to_pass([*cards.values()], card) or "leave --reuse out, or pass another index",
         )  # fmt: skip
     stored = min(same.values(), key=_FINEST.index)
     raise ArtifactError(
@@ -93,6 +93,12 @@ def older(plan: Plan, name: str, precision: str | None = None) -> tuple[Index, s
         where=plan.reuse,
         cure=f"pass --vectors {stored}, or leave --reuse out",
     )
+
+
+def _precision_to_pass(stored: Sequence[EncoderCard], card: EncoderCard) -> str:
+    """The flag that helps, where an index by the same weights differs by its precision alone; else empty."""
+    found = [old.precision for old in stored if _differing(old, card) == "precision"]
+    return f"pass --precision {found[0]}, or leave --reuse out" if found else ""
 
 
 def _differing(old: EncoderCard, new: EncoderCard) -> str:

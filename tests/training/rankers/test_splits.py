@@ -120,6 +120,9 @@ def test_folds_of_other_questions_are_refused(tmp_path):
     path.write_text("id,fold\n0-0,first\n")
     with pytest.raises(InputError, match="invalid fold 'first'"):
         read_folds(path, questions)
+    path.write_text("id,fold\n0-0,1\n0-1,0\n0-2,1\n0-3,0\n0-0,0\n")
+    with pytest.raises(InputError, match="'0-0' is in two folds, 1 and 0"):
+        read_folds(path, questions)
     write_folds(tmp_path / "folds.parquet", questions, np.arange(4))
     other = Questions.read(write_rows(tmp_path / "b.csv", [row | {"prompt": "new"} for row in rows(4, 0)]))
     with pytest.raises(ArtifactError, match="another question with the id '0-0'"):
