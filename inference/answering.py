@@ -14,7 +14,7 @@ from inference.checks import Inputs, active_rankers
 from inference.prediction_batches import PredictionBatches, write_answers
 from inference.predictions import PredictionStore, names_of
 from inference.ranker_turn import blended_as, is_read_once, made_by_of, unopened
-from inference.run_log import Clock, RunLog, Stage
+from inference.run_log import RUN, Clock, RunLog, Stage
 from inference.run_notes import key_of, mix_of, seen_of
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.rankers.base import Note, summed
@@ -77,7 +77,7 @@ def predictions_to_folder(
             with log.stage(f"rank: {name}") as stage:
                 stage.questions = len(inputs.questions)
                 _Answering(solution, settings, name, store, crew).run(stage)
-        log.write(folder / "run.json", mix=mix_of(solution), seen=seen.as_json())
+        log.write(folder / RUN, mix=mix_of(solution), seen=seen.as_json())
 
 
 def _anywhere(solution: Solution) -> Solution:
@@ -109,7 +109,9 @@ class _Answering:
     def run(self, stage: Stage) -> None:
         """Answer what is missing, and write the ranker's file."""
         count, made_by = len(self.store.questions), made_by_of(self.settings, self.solution, 0)
-        if np.isfinite(self.store.load(self.name, made_by)).all():
+        blended, table = blended_as(self.settings, self.solution), self.store.load(self.name, made_by)
+        if np.isfinite(table).all():
+            self.store.blend_as(self.name, table, made_by, blended)
             stage.note = f"{self.name}: all {counted(count, 'answer was', 'answers were')} there already"
             return
         unread = make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
@@ -121,10 +123,10 @@ class _Answering:
             with overall(count, f"rank: {self.name}", "question", initial=done) as bar:
                 for start, notes in self._answers(batches, missing, bar):
                     bar.update(len(batches.rows(start)))
+                    self.store.keep_it()
                     told += notes
             for note in summed(told):
                 print(f"note: {note}", file=sys.stderr)
-            blended = blended_as(self.settings, self.solution)
             self.store.save(self.name, batches.table(), made_by, blended)
             shutil.rmtree(batches.work.folder)
 

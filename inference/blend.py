@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from inference.predictions import blendable
+from inference.predictions import CONTEXTS, blendable
+from inference.run_log import RUN
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.submission import TOP, is_submission, top_letters, write_submission
 from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.runtime.words import counted
+from kaggle_rag.runtime.work_folder import read_json
 
 # Beyond it, sums of weighted probabilities lose the small weights.
 _MOST = 1e6
@@ -95,7 +97,12 @@ def blend_runs(
 def _read(run: Path) -> tuple[Predictions, list[Probabilities], list[float]]:
     """Predictions of a run, with the tables of all of its rankers, and their weights."""
     files = sorted(run.glob("*.parquet")) if run.is_dir() else [run]
-    files = [path for path in files if path.name != "contexts.parquet"]
+    # Rankers that were taken out of the solution later leave their answers behind.
+    named = ((read_json(run / RUN) or {}).get("mix") or {}).get("rankers") if run.is_dir() else None
+    files = [
+        path for path in files
+        if path.name != f"{CONTEXTS}.parquet" and (not named or path.stem in named)
+    ]  # fmt: skip
     if not files or not all(path.is_file() for path in files):
         raise InputError(
             "no predictions here", where=run,

@@ -23,11 +23,18 @@ KEY = "key.json"
 CONTEXTS = "contexts"
 
 
+# In a folder of predictions that were asked for themselves.
+_KEPT = ".kept"
+
+
 class _Folder(WorkFolder):
-    """Predictions of other questions or contexts would never be blended with these: they are cleared away."""
+    """Predictions of other questions or contexts would never be blended with these: they are cleared away.
+
+    Those that ``predict`` wrote are not.
+    """
 
     def worth_keeping(self) -> bool:
-        return False
+        return (self.folder / _KEPT).exists()
 
 
 class _KeptFolder(WorkFolder):
@@ -91,11 +98,20 @@ class PredictionStore:
         self, name: str, table: Probabilities, made_by: Mapping[str, Any], settings: RankerSettings
     ) -> None:
         """Write a ranker's table as it is now, and how it is blended."""
-        notes = {
-            "made by": plain_json(made_by), "weight": settings.weight, **Calibration.of(settings).settings
-        }  # fmt: skip
         folds = np.full(len(self.questions), -1, np.int64)
+        notes = _notes(made_by, settings)
         Predictions.of(self.questions, folds, {name: table}, notes).write(self._path(name))
+
+    def blend_as(
+        self, name: str, table: Probabilities, made_by: Mapping[str, Any], settings: RankerSettings
+    ) -> None:
+        """Write how the stored answers of a ranker are blended, if that is not what is written already."""
+        if Predictions.read(self._path(name)).notes != _notes(made_by, settings):
+            self.save(name, table, made_by, settings)
+
+    def keep_it(self) -> None:
+        """Mark the folder as one that no submission clears away."""
+        (self.work.folder / _KEPT).touch()
 
     def unfinished(self, name: str) -> Path:
         """The folder in which a ranker keeps what it goes on from when it was killed."""
@@ -134,6 +150,10 @@ def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
     for kind, options in rankers:
         names.append(free_name(str(options.get("folder", kind)), kind, {CONTEXTS, *names}))
     return names
+
+
+def _notes(made_by: Mapping[str, Any], settings: RankerSettings) -> dict[str, Any]:
+    return {"made by": plain_json(made_by), "weight": settings.weight, **Calibration.of(settings).settings}
 
 
 def plain_json(value: Mapping[str, Any]) -> Any:

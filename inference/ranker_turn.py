@@ -56,8 +56,11 @@ class RankerTurn(NamedTuple):
         # A search that ran out of time leaves questions without a context; a later run may find them.
         lacking = sum(each is None for each in self.contexts or ())
         made_by = made_by_of(self.settings, resources.solution, lacking)
+        blended = blended_as(self.settings, resources.solution)
         if store:
             np.copyto(table, store.load(self.name, made_by))
+            if np.isfinite(table).any():
+                store.blend_as(self.name, table, made_by, blended)
         rows = np.flatnonzero(np.isnan(table).any(axis=1))
         if so_far is not None:
             rows = self.gate.order(so_far, rows)
@@ -76,7 +79,7 @@ class RankerTurn(NamedTuple):
                 table[batch] = answers
                 stage.questions = int(np.isfinite(table).all(axis=1).sum())
                 if store:
-                    store.save(self.name, table, made_by, blended_as(self.settings, resources.solution))
+                    store.save(self.name, table, made_by, blended)
         for note in summed(notes):
             print(f"note: {note}", file=sys.stderr)
         if clock.limit is not None and stage.questions < len(table):

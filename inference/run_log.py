@@ -17,6 +17,8 @@ from kaggle_rag.runtime.errors import show_size
 from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.limits import measured
 
+# The file of a run's folder that tells of its stages.
+RUN = "run.json"
 # The last stage stops this part of the time before its end: a submission still has to be written.
 SPARE = 0.03
 

@@ -12,7 +12,7 @@ import numpy as np
 from inference.checks import Inputs, check_submit
 from inference.idle import idle
 from inference.predictions import CONTEXTS, PredictionStore, predictions_beside
-from inference.run_log import Clock, RunLog
+from inference.run_log import RUN, Clock, RunLog
 from inference.run_notes import key_of, mix_of, seen_of
 from kaggle_rag.config import Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
@@ -100,7 +100,7 @@ def submit(
     store = PredictionStore(folder, inputs.questions, key)
     with store.work.claimed() as folder:
         _answer(solution, inputs, submission, store, log, search=search)
-        log.write(folder / "run.json", mix=mix_of(solution), seen=seen.as_json())
+        log.write(folder / RUN, mix=mix_of(solution), seen=seen.as_json())
     _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
 
@@ -138,6 +138,8 @@ def _answer(
     # The index stays closed when it is not searched: the rows of a contexts file may be of another index.
     resources = Resources.open(solution if search else solution.model_copy(update={"index": None}))
     if search:
+        # A search that fails found none: a rerun that finds some asks the rankers again.
+        contexts = [None] * len(inputs.questions)
         with log.stage("contexts") as stage:
             contexts = _search(resources, inputs.questions, store, log)
             stage.questions = sum(each is not None for each in contexts)

@@ -15,6 +15,7 @@ import psutil
 import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from transformers import AutoModel
 
 from kaggle_rag.models.card import CARD
@@ -71,6 +72,7 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
         for name in _BESIDE:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, aside / name)
+        count += _write_modules(folder, aside)
         texts = _same_tokens(folder, tokenizer, aside)
         answers = _same_answers(folder, aside, config, tokenizer)
     return {"tensors": count, "texts": texts, "answers": answers}
@@ -90,6 +92,23 @@ def _write_weights(folder: Path, aside: Path) -> int:
             # They are written readable by their owner only, and others often read the folder.
             path.chmod(0o644)
     return _same_tensors(folder, aside)
+
+
+def _write_modules(folder: Path, aside: Path) -> int:
+    """The modules of a sentence encoder behind its transformer, which may have weights; how many tensors."""
+    count = 0
+    for path in sorted(folder.glob("[0-9]*_*/*")):
+        target = aside / path.relative_to(folder)
+        if path.suffix not in (".json", ".safetensors") and path.name != "pytorch_model.bin":
+            continue
+        target.parent.mkdir(exist_ok=True)
+        if path.name != "pytorch_model.bin":
+            shutil.copyfile(path, target)
+        elif not path.with_name("model.safetensors").exists():
+            state = _torch_file(path)
+            save_file(state, target.with_name("model.safetensors"), {"format": "pt"})
+            count += len(state)
+    return count
 
 
 def _torch_files(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from inference.predictions import names_of
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST, EncoderCard, Manifest
 from kaggle_rag.models.card import CARD, RankerCard
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, is_quantized, resolve
 from kaggle_rag.rankers.folders import located
 from kaggle_rag.runtime.places import plain
 from kaggle_rag.runtime.words import counted
@@ -137,16 +137,22 @@ class _Packing:
         active = active_rankers(self.solution)
         if "rankers" not in self.settings:
             return
-        names = names_of([(each.kind, each.options) for each in active])
-        kept = []
-        for name, ranker in zip(names, active):
+        names = iter(names_of([(each.kind, each.options) for each in active]))
+        kept: list[dict[str, Any]] = []
+        for ranker in self.solution.rankers:
+            if ranker not in active:
+                if self.solution.out_of_fold:
+                    # Its predictions have a table for each ranker, in their order.
+                    kept.append({"kind": ranker.kind, "weight": 0.0})
+                continue
+            name = next(names)
             settings = ranker.model_dump(mode="json", exclude_unset=True)
             # How it was trained names files of that machine.
             settings.pop("train", None)
             if "folder" in ranker.options:
                 settings["options"] |= self._trained(name, ranker)
             kept.append(settings)
-        if len(kept) < len(self.solution.rankers):
+        if len(active) < len(self.solution.rankers):
             self.notes.append("rankers with weight 0 are left out")
         self.settings["rankers"] = kept
 
@@ -155,13 +161,14 @@ class _Packing:
         folder, options = located(plain(str(ranker.options["folder"]))), ranker.options
         place = f"rankers/{name}"
         options_there = {"folder": place}
-        quantized = bool(options.get("load_in_4bit"))
+        quantized = bool(options.get("load_in_4bit")) or is_quantized(folder)
         if (folder / CARD).is_file():
             card = RankerCard.read(folder)
             quantized |= card.nf4
             self.parts.append(_sealed_ranker(folder, place))
             if card.base:
                 base = str(options.get("base") or card.base)
+                quantized |= is_quantized(resolve(base).path)
                 options_there["base"] = self._model(base, f"the backbone of {place}")
         else:
             self.parts.append(_folder(folder, place, "a ranker: " + str(options.get("form"))))

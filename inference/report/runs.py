@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.predictions import KEY, blendable
-from inference.run_log import Stage
+from inference.run_log import RUN, Stage
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions, id_text
@@ -23,9 +23,9 @@ from kaggle_rag.runtime.work_folder import read_json
 # Files of a cross-validation, and its names of mixes, as in training/crossval.
 _OOF, _METRICS = "oof.parquet", "metrics.json"
 _BLEND, _STACK = "blend", "stack"
-_RUN, _CONTEXTS = "run.json", "contexts.parquet"
+_CONTEXTS = "contexts.parquet"
 _RANK = "rank: "
-_UNSAID = f"{_RUN} is missing or damaged: rankers are blended by their weights, and no stages are known"
+_UNSAID = f"{RUN} is missing or damaged: rankers are blended by their weights, and no stages are known"
 _MAKE = "python -m inference submit, or python -m training cross-validate"
 
 
@@ -145,8 +145,8 @@ class StoredRun:
 
 
 def _submission(folder: Path) -> StoredRun:
-    key, run = read_json(folder / KEY) or {}, read_json(folder / _RUN) or {}
-    stages = _stages(run, folder / _RUN)
+    key, run = read_json(folder / KEY) or {}, read_json(folder / RUN) or {}
+    stages = _stages(run, folder / RUN)
     stored = _rankers(folder, [each for each in stages if each.name.startswith(_RANK)])
     first = next(iter(stored.values()))
     for name, each in stored.items():
@@ -159,7 +159,7 @@ def _submission(folder: Path) -> StoredRun:
     return StoredRun(
         folder, "submission", first.ids, first.marks, first.answers,
         {name: blendable(each)[name] for name, each in stored.items()}, weights, {},
-        _mix(run.get("mix") or {}, folder / _RUN), stages, key.get("contexts"),
+        _mix(run.get("mix") or {}, folder / RUN), stages, key.get("contexts"),
         _seen(run), "" if run else _UNSAID,
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ def _cross_validation(folder: Path) -> StoredRun:
             "does not describe the predictions beside it" if metrics else "missing, or damaged",
             where=folder / _METRICS, cure="rerun python -m training cross-validate: it reuses what is there",
         ) from None  # fmt: skip
-    decided = (read_json(folder / _RUN) or {}).get("decided", {"contexts": ""})
+    decided = (read_json(folder / RUN) or {}).get("decided", {"contexts": ""})
     return StoredRun(
         folder, "cross-validation", predictions.ids, predictions.marks, predictions.answers, tables, weights,
         mixes, Mix(), (), decided.get("contexts"), _seen((metrics or {}).get("leaks") or {}),

@@ -117,6 +117,15 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def is_quantized(folder: Path) -> bool:
+    """Whether bitsandbytes saved these weights, in 4 or 8 bits: only it loads them."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(config["quantization_config"]["quant_method"] == "bitsandbytes")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def todays_name(name: str) -> str:
     """The current name of a weight: TensorFlow and transformers 5.0 write older ones for LayerNorms."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

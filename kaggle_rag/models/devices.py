@@ -112,9 +112,9 @@ def in_float32(model: Any) -> Iterator[None]:
     """
     tensors = [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point()]
     dtypes = [each.dtype for each in tensors]
-    for each in tensors:
-        each.data = each.data.float()
     try:
+        for each in tensors:
+            each.data = each.data.float()
         yield
     finally:
         for each, dtype in zip(tensors, dtypes):

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kaggle_rag.models.checkpoints import shards, weights
+from kaggle_rag.models.checkpoints import INDEX, shards, weights
 from kaggle_rag.runtime.errors import CheckpointError
 
 # Python with torch, transformers, the tables and what their allocators keep, as measured; bitsandbytes on
@@ -143,8 +143,13 @@ def require_whole(folder: Path) -> None:
             pass
 
 
+def _loaded(folder: Path) -> list[Path]:
+    """The files that loading reads; beside those of an index others may lie (consolidated.safetensors)."""
+    return shards(folder) if (folder / INDEX).is_file() else weights(folder)
+
+
 def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
-    for path in weights(folder):
+    for path in _loaded(folder):
         yield from header(path)
 
 
@@ -169,7 +174,7 @@ def is_linear(name: str, shape: Sequence[int]) -> bool:
 
 
 def _largest(folders: list[Path]) -> int:
-    return max((path.stat().st_size for folder in folders for path in weights(folder)), default=0)
+    return max((path.stat().st_size for folder in folders for path in _loaded(folder)), default=0)
 
 
 def _working(config: Any, reading: Reading, number: int) -> int:

@@ -35,7 +35,7 @@ _HEADS = {
     "ForTokenClassification": "a token classifier",
     "ForQuestionAnswering": "an extractive question-answering model",
 }
-_FAULTS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 def sentence_model(folder: Path, device: str, *, untrained: bool = False) -> SentenceTransformer:

@@ -11,6 +11,7 @@ from kaggle_rag.index.index import Index
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.models.devices import device_of
 from kaggle_rag.rankers.needs import require_limits
+from kaggle_rag.rankers.registry import takes_index
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.limits import release
 
@@ -32,7 +33,10 @@ class Resources:
     def open(cls, solution: Solution) -> Resources:
         require_limits(solution, search=solution.index is not None, device=device_of(solution.device))
         if solution.index is None:
-            return cls(solution, None, Encoder(solution.encoder or DEFAULT_ENCODER, device=solution.device))
+            # Trained rankers encode nothing: no encoder need be there.
+            encodes = any(takes_index(each.kind) for each in solution.rankers)
+            name, device = solution.encoder or DEFAULT_ENCODER, solution.device
+            return cls(solution, None, Encoder(name, device=device) if encodes else None)
         index = Index(solution.index)
         encoder = index.encoder(location=solution.encoder, device=solution.device)
         others = {

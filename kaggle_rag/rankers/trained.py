@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from kaggle_rag.models.streaming.model import StreamedModel
 
 
+_NO_ROOM = "there is no memory for the weights in fp32, so they are left to other rankers"
+
+
 class TrainedRanker:
     """Probabilities from a folder that ``python -m training`` wrote, or a checkpoint trained elsewhere.
 
@@ -217,21 +220,43 @@ class TrainedRanker:
     def probabilities(
         self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
     ) -> Probabilities:
-        """See `Ranker.probabilities`: a softmax over the logits of the form."""
+        """See `Ranker.probabilities`: a softmax over the logits of the form.
+
+        NaN in the rows of questions that overflow in half precision, where float32 has no room.
+        """
         writer, items = self._asked(questions, contexts)
         logits = self._scores(writer, items)
         self.notes = notes_of(self, writer, items)
         again = np.flatnonzero((~np.isfinite(logits)).any(axis=1))
         whole = self._backbone is not None and not (self.load_in_4bit or self.card.nf4)
+        there_is_room = True
         if len(again) and self._backbone is not None and whole and self.precision != "fp32":
-            with in_float32(self._backbone.model):
-                logits[again] = self._scores(writer, [items[row] for row in again])
-        if lost := int((~np.isfinite(logits)).any(axis=1).sum()):
-            raise self._no_numbers(lost, len(items))
+            found = self._in_float32(writer, [items[row] for row in again])
+            there_is_room = found is not None
+            logits[again] = np.nan if found is None else found
+        lost = np.asarray((~np.isfinite(logits)).any(axis=1))
+        if lost.any() and (there_is_room or lost.all()):
+            raise self._no_numbers(int(lost.sum()), len(items))
         if len(again):
-            overflowed = f"overflowed in {self.precision}: answered in fp32"
-            self.notes = [*self.notes, Note(overflowed, len(again), "question")]
-        return softmax(logits, questions.present)
+            how = "answered in fp32" if there_is_room else _NO_ROOM
+            self.notes = [
+                *self.notes, Note(f"overflowed in {self.precision}: {how}", len(again), "question")
+            ]  # fmt: skip
+        table = softmax(np.where(lost[:, None], 0.0, logits), questions.present)
+        table[lost] = np.nan
+        return table
+
+    def _in_float32(self, writer: Writer, items: Sequence[Item]) -> npt.NDArray[np.float64] | None:
+        """The logits of what overflowed; ``None`` where the weights do not fit in that precision."""
+        import torch
+
+        assert self._backbone is not None
+        try:
+            with in_float32(self._backbone.model):
+                return self._scores(writer, items)
+        except torch.OutOfMemoryError:
+            release()
+            return None
 
     def within(
         self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None,

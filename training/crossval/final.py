@@ -18,6 +18,7 @@ from kaggle_rag.runtime.settings import keys_of
 from training.crossval.experiment import Experiment
 from training.crossval.mixing import STACK, Mixture
 from training.crossval.ranker_spec import RankerSpec
+from training.loop.memory import forget_training
 
 SOLUTION, OUT_OF_FOLD = "solution.yaml", "out_of_fold.parquet"
 # What a notebook supplies itself: its own questions, and where to write.
@@ -100,6 +101,7 @@ def train_all(experiment: Experiment, mixture: Mixture, folds: Folds) -> Path:
         if spec.command:
             say(f"{spec.name}: training on all questions")
             train_ranker(spec.command, spec.run(experiment.paths, None))
+            forget_training()
     unchanged = experiment.solution.model_dump(mode="json", exclude_unset=True, exclude=_NOT_COPIED)
     at(unchanged, ["index", *keys_of(Solution)[1]], lambda path: _path(path, experiment.folder, there=False))
     lines = [

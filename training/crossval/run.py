@@ -19,9 +19,10 @@ from kaggle_rag.evaluation.fold_table import Folds, write_folds
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.rankers.seen import models_of, says_all, seen_by
 from kaggle_rag.runtime.console import duration, say
-from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.errors import ConfigError, LimitError
 from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.processes import processes
+from kaggle_rag.runtime.words import counted
 from training.crossval.evaluate import evaluate
 from training.crossval.experiment import OOF, Experiment
 from training.crossval.final import found_by, lines_of, train_all
@@ -30,6 +31,7 @@ from training.crossval.ranker_spec import RankerSpec
 from training.crossval.report import CrossValidationReport, DryRun, MissingFolds
 from training.crossval.settings import BLEND, STACKED, CrossValidationSettings
 from training.crossval.splitting import count_leaks, keep_parts, make_parts
+from training.loop.memory import forget_training
 
 METRICS = "metrics.json"
 
@@ -149,11 +151,17 @@ def _answer(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pr
 
         run = job.spec.run(experiment.paths, job.fold)
         earlier = float(train_ranker(job.spec.command, run)["result"]["seconds"])
+        forget_training()
         options["folder"] = str(run.out)
     questions = experiment.questions.take(job.rows)
     contexts = experiment.contexts and [experiment.contexts[row] for row in job.rows]
     with make_ranker(kind, options, **_shared(experiment, kind)) as ranker:
         table = ranker.probabilities(questions, contexts)
+    if lost := int(np.isnan(table).any(axis=1).sum()):
+        raise LimitError(
+            f"{job.spec.name} left {counted(lost, 'question')} without an answer",
+            expected="memory for what overflows in half precision", cure="set its option precision: fp32",
+        )  # fmt: skip
     # A finished run that is reused took its time earlier.
     seconds = round(max(earlier, time.perf_counter() - start), 1)
     fold = np.full(len(job.rows), -1 if job.fold is None else job.fold)

@@ -70,7 +70,8 @@ class TrainerMixin:
                 self._load_from_checkpoint(best)  # type: ignore[attr-defined]
 
     def _diverged(self, what: str) -> ConfigError:
-        good = sorted(Path(self.args.output_dir).glob("checkpoint-*"))
+        found = Path(self.args.output_dir).glob("checkpoint-*")
+        good = sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
         return ConfigError(
             f"{what} at step {self.state.global_step + 1:,}",
             expected="a loss that stays finite",

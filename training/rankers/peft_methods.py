@@ -106,6 +106,11 @@ def with_method(backbone: Backbone, name: str, options: Mapping[str, Any]) -> An
         return model
     _require_fit(name, backbone)
     config = _configuration(_class_of(method), backbone, {**method.defaults, **options})
+    if method.ours and method.nf4:
+        # As QLoRA has it: what is not in 4 bits is in float32, since no gradient scaler takes others.
+        for weight in model.parameters():
+            if weight.is_floating_point():
+                weight.data = weight.data.float()
     if method.ours:
         from kaggle_rag.models.own_adapters import attach
 

@@ -85,8 +85,19 @@ def _labels(settings: RankerRun) -> int:
 
 
 def own_device(wanted: str | None) -> str:
-    """The device that is wanted; each of several processes on a machine has its own GPU."""
+    """The device that is wanted; each of several processes on a machine has its own GPU.
+
+    Raises
+    ------
+    ConfigError : another GPU than the first, which the trainer would not take.
+    """
     device, rank = device_of(wanted), os.environ.get("LOCAL_RANK")
+    number = device.partition(":")[2]
+    if number not in ("", "0"):
+        raise ConfigError(
+            f"a training runs on the first GPU that it sees, not on {device}", where="device",
+            cure=f"CUDA_VISIBLE_DEVICES={number} before the command, and device: cuda",
+        )  # fmt: skip
     return f"cuda:{rank}" if device == "cuda" and rank else device
 
 

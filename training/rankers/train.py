@@ -98,6 +98,8 @@ def dry_run(settings: RankerRun) -> dict[str, Any]:
     backbone, card = prepared(settings)
     with tempfile.TemporaryDirectory() as folder, measured("dry run") as usage:
         trainer = _trainer(settings, backbone, card, training, held, Path(folder))
+        # In mixed precision, as a training prepares it.
+        trainer.accelerator.prepare_model(backbone.model, evaluation_mode=True)
         start = time.perf_counter()
         before = trainer.held_out_metrics() if held else {}
         evaluating = time.perf_counter() - start

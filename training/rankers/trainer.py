@@ -67,6 +67,11 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         epochs = math.ceil(settings.epochs)
         self.dynamics = TrainingDynamics(epochs, len(self.train_dataset)) if settings.data_map else None
 
+    def get_train_dataloader(self) -> Any:
+        # transformers 5.0 takes the batch of the checkpoint that it resumes from.
+        self._train_batch_size = self.args.train_batch_size
+        return super().get_train_dataloader()
+
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
         logits, loss = self._pass(model, inputs)
         if self.dynamics and "numbers" in inputs:

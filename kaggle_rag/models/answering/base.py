@@ -211,7 +211,8 @@ class Asked:
 def too_large() -> LimitError:
     """The error where even one question is too much."""
     return LimitError(
-        "one question does not fit into memory", cure="lower rankers.options.max_tokens or snippets"
+        "one question does not fit into memory",
+        cure="lower max_tokens or snippets (of a solution: in rankers.options)",
     )
 
 
