@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from transformers import AutoModel
 
 from kaggle_rag.models.card import CARD
-from kaggle_rag.models.description import config_of, tokenizer_of
+from kaggle_rag.models.description import config_of, max_positions, tokenizer_of
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, show_size
 from kaggle_rag.runtime.files import require_new, whole_folder
 from kaggle_rag.runtime.words import counted
@@ -242,7 +242,7 @@ def _same_answers(folder: Path, aside: Path, config: Any, tokenizer: Any) -> str
     free = psutil.virtual_memory().available
     if 1.5 * size > free:
         return f"answers not compared: this needs {show_size(1.5 * size)} of RAM, {show_size(free)} is free"
-    ids = torch.tensor([tokenizer(_PROBES[0])["input_ids"]])
+    ids = torch.tensor([tokenizer(_PROBES[0])["input_ids"][: max_positions(config)]])
     first, second = (_answer(path, config, ids) for path in (folder, aside))
     gap = float((first - second).abs().max())
     if not gap == 0.0:

@@ -1,10 +1,12 @@
 """``predict``: rankers over ready contexts, batch by batch, without a submission."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
+from model_toys import tiny_model
 from question_tables import first
 
 from inference import __main__ as program
@@ -52,9 +54,9 @@ def predict(place, tiny, tmp_path, monkeypatch, capsys):
 
     ready = ("--contexts-file", place / "c.parquet")
 
-    def call(*flags, command="predict", out="p.predictions", contexts=ready):
+    def call(*flags, command="predict", out="p.predictions", contexts=ready, encoder=tiny.card.name):
         words = [command, "--questions", place / "q.csv", "--out", tmp_path / out, *contexts, *flags]
-        words += ["--encoder", tiny.card.name, "--device", "cpu"]
+        words += ["--encoder", encoder, "--device", "cpu"]
         monkeypatch.setattr(sys, "argv", ["inference", *map(str, words)])
         code = run_program(program.main)
         return code, capsys.readouterr().err
@@ -119,6 +121,25 @@ def test_predictions_of_something_else_are_never_replaced(small, predict, place,
         code, error = predict(*flags, **more)
         assert code == 2 and said in error and error.count("error:") == 1, error
         assert (tmp_path / "p.predictions" / "similarity.parquet").read_bytes() == before
+
+
+def test_a_submission_clears_away_nothing_that_was_predicted(small, predict, place, tmp_path):
+    """``submit`` of other settings beside them would start its own folder over."""
+    assert predict(*rankers("novel"))[0] == 0
+    before = (tmp_path / "p.predictions" / "similarity.parquet").read_bytes()
+    code, said = predict(*rankers("novel"), command="submit", out="p.csv", contexts=["--without-contexts"])
+    assert code == 2 and "differs in contexts" in said, said
+    assert (tmp_path / "p.predictions" / "similarity.parquet").read_bytes() == before
+
+
+def test_an_encoder_that_was_trained_anew_answers_anew(small, predict, tiny, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny.card.name, tmp_path / "mine")
+    words = (*rankers("novel"), "--set", f"encoder={folder}")
+    assert predict(*words, command="submit", out="s.csv", encoder=folder)[0] == 0
+    assert "there already" in predict(*words, command="submit", out="s.csv", encoder=folder)[1]
+    other = tiny_model(tmp_path / "other", seed=5)
+    shutil.copyfile(other / "model.safetensors", folder / "model.safetensors")
+    assert "there already" not in predict(*words, command="submit", out="s.csv", encoder=folder)[1]
 
 
 def test_submit_and_blend_take_the_predictions_up(small, predict, place, tmp_path, monkeypatch, capsys):

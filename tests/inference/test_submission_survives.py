@@ -1,5 +1,6 @@
 """A submission always exists: killed, failing, out of time or out of memory, what is known so far stands."""
 
+import contextlib
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from kaggle_rag.models.writer import Writer
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.retrieval.retriever import Retriever
-from kaggle_rag.runtime.errors import ConfigError, LimitError, run_program
+from kaggle_rag.runtime.errors import CheckpointError, ConfigError, LimitError, run_program
 from kaggle_rag.runtime.limits import parse_duration
 
 
@@ -104,9 +105,64 @@ def test_where_every_ranker_fails_the_guess_stands_and_the_program_says_so(run, 
 
 
 def test_a_search_that_fails_leaves_rankers_the_words_of_the_questions(run, monkeypatch):
-    monkeypatch.setattr("inference.submit._search", lambda *given: 1 / 0)
-    code, said = run()
+    with monkeypatch.context() as broken:
+        broken.setattr("inference.submit._search", lambda *given: 1 / 0)
+        code, said = run()
     assert code == 0 and "FAILED: contexts (ZeroDivisionError" in said and run.valid()
+    closed = run.out.read_bytes()
+    # Once the search works, nothing of that is taken up.
+    code, said = run()
+    assert code == 0 and "there already" not in said and run.out.read_bytes() != closed
+
+
+def test_answers_that_stay_are_blended_as_the_solution_says_now(run, tmp_path):
+    """Weight and temperature of a ranker may be fitted after it has answered, and a ranker taken out."""
+    from inference.blend import blend_runs
+
+    folder = run.out.with_name("s.predictions")
+    assert run("--set", TWO)[0] == 0
+    weighed = TWO.replace("novel}", "novel}, weight: 3, temperature: 2.0")
+    code, said = run("--set", weighed)
+    assert code == 0 and said.count("all 20 answers were there already") == 2
+    blend_runs([folder], tmp_path / "blend.csv")
+    assert (tmp_path / "blend.csv").read_bytes() == run.out.read_bytes()
+    assert run("--set", TWO.replace(", {kind: similarity, options: {score: novel}}", ""))[0] == 0
+    blend_runs([folder], tmp_path / "one.csv")
+    assert (tmp_path / "one.csv").read_bytes() == run.out.read_bytes()
+    assert (folder / "similarity-2.parquet").exists()
+
+
+def test_overflow_without_memory_for_float32_is_left_to_other_rankers(tmp_path, monkeypatch):
+    import kaggle_rag.rankers.trained as trained
+
+    folder = backbone("llama", tmp_path / "model")
+    questions = Questions.from_rows(
+        [{"id": n, "prompt": f"which {w}", "A": "red", "B": "blue"} for n, w in enumerate(WORDS[:6])], "test"
+    )
+    options = {"form": "options", "max_tokens": 48, "device": "cpu", "precision": "fp16"}
+    scores, float32 = TrainedRanker._scores, trained.in_float32
+
+    def overflowing(self, writer, items):
+        logits = scores(self, writer, items)
+        logits[:2] = np.inf
+        return logits
+
+    @contextlib.contextmanager
+    def full(model):
+        with float32(model):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        yield
+
+    monkeypatch.setattr(TrainedRanker, "_scores", overflowing)
+    monkeypatch.setattr(trained, "in_float32", full)
+    with TrainedRanker(str(folder), **options) as ranker:
+        dtypes = [each.dtype for each in ranker._backbone.model.parameters()]
+        found = ranker.probabilities(questions, None)
+        assert np.isnan(found[:2]).all() and found[2:].sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert "left to other rankers" in str(ranker.notes[-1])
+        assert [each.dtype for each in ranker._backbone.model.parameters()] == dtypes
+        with pytest.raises(CheckpointError, match="are not numbers"):
+            ranker.probabilities(questions.take([0, 1]), None)
 
 
 def test_a_wrong_setting_leaves_no_guess_behind(run):

@@ -6,12 +6,17 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from conftest import ROOT
 from hub_toys import SOURCES, cached, hub_folder
+from model_toys import tiny_model
 from ranker_toys import task
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Dense, Pooling
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModel, AutoTokenizer
 
@@ -182,6 +187,21 @@ def test_a_shard_that_the_cache_lacks_is_told(program, cache, tmp_path):
     code, said = program("fetch", NAMES["llama"], tmp_path / "out")
     assert code == 2 and "1 of 3 shards are missing" in said and "--online" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sentence_encoder_keeps_its_modules(program, tmp_path):
+    """A pooling of its own kind, and a layer behind it in torch's format, as older encoders have them."""
+    made = SentenceTransformer(str(tiny_model(tmp_path)), device="cpu")
+    behind = Pooling(32, pooling_mode="cls"), Dense(32, 16, activation_function=torch.nn.Tanh())
+    made = SentenceTransformer(modules=[made[0], *behind], device="cpu")
+    made.save(str(tmp_path / "hub"), create_model_card=False)
+    dense = tmp_path / "hub" / "2_Dense"
+    torch.save(load_file(dense / "model.safetensors"), dense / "pytorch_model.bin")
+    (dense / "model.safetensors").unlink()
+    code, said = program("convert", tmp_path / "hub", tmp_path / "whole")
+    assert code == 0, said
+    again = SentenceTransformer(str(tmp_path / "whole"), device="cpu")
+    np.testing.assert_allclose(again.encode(["a word"]), made.encode(["a word"]), atol=1e-6)
 
 
 def test_the_files_of_real_repositories_that_are_read():

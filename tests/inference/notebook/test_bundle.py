@@ -222,6 +222,29 @@ def test_4_bits_and_old_tokenizers_call_for_their_packages(trained, tmp_path):
     assert contents_of(load(tmp_path / "s.yaml")).packages == {"sentencepiece", "protobuf", "tiktoken"}
 
 
+def test_weights_that_bitsandbytes_saved_call_for_it(trained, tmp_path):
+    shutil.copytree(trained / "llama", tmp_path / "small")
+    config = json.loads((tmp_path / "small" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "small" / "config.json").write_text(json.dumps(config))
+    options = {"folder": "small", "form": "options", "max_tokens": 48, "streamed": True}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"rankers": [{"kind": "trained", "options": options}]}))
+    assert {"bitsandbytes", "accelerate"} <= contents_of(load(tmp_path / "s.yaml")).packages
+
+
+def test_rankers_keep_their_places_in_the_predictions_of_all(trained, tmp_path):
+    """``out_of_fold`` has a table for each ranker of the solution, those without weight too."""
+    of = {"kind": "trained", "options": {"folder": str(trained / "lora")}}
+    rankers = [{"kind": "similarity", "weight": 0}, of]
+    (tmp_path / "oof.parquet").write_bytes(b"x")
+    for more in ({}, {"out_of_fold": "oof.parquet"}):
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump({"rankers": rankers, **more}))
+        told = contents_of(load(tmp_path / "s.yaml"))
+        kinds = [(each["kind"], each.get("weight", 1)) for each in told.settings["rankers"]]
+        assert kinds == [("similarity", 0), ("trained", 1)] if more else kinds == [("trained", 1)]
+        assert "rankers with weight 0 are left out" in told.notes
+
+
 def test_a_reranker_and_a_stack_come_with_an_index(place, tmp_path):
     reranker = tiny_cross_encoder(tmp_path / "cross")
     (tmp_path / "stack.npz").write_bytes(b"x")

@@ -153,6 +153,26 @@ def test_out_of_memory_halves_the_batch_and_goes_on(told, tmp_path, monkeypatch,
     assert result["after"] == plain["result"]["after"]
 
 
+def test_memory_that_runs_out_behind_a_checkpoint_halves_the_batch_too(told, tmp_path, monkeypatch, capsys):
+    """The checkpoint names the batch that it was made with, which the library takes up in some versions."""
+    forward, sizes = BertForMultipleChoice.forward, []
+
+    def shrinking(self, input_ids=None, **kwargs):
+        if torch.is_grad_enabled():
+            sizes.append(len(input_ids))
+            if len(input_ids) > 8 and sizes.count(16) > 5:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(BertForMultipleChoice, "forward", shrinking)
+    result = train(told, tmp_path / "out", batch=16, accumulate=1, adversarial="none", ema=0)["result"]
+    said = capsys.readouterr().err
+    assert "out of memory: continuing with batch 8, accumulate 2" in said and "resuming from" in said
+    assert (result["batch"], result["accumulate"]) == (8, 2)
+    left = sizes[sizes.index(8):]
+    assert max(left) == 8 and sizes[: sizes.index(8)].count(16) == 6
+
+
 def test_where_not_one_question_fits_there_is_one_message(told, tmp_path, monkeypatch):
     limited(monkeypatch, 0)
     with pytest.raises(ConfigError, match="a batch of 1 does not fit in memory") as caught:
