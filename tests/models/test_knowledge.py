@@ -15,6 +15,7 @@ from kaggle_rag.models.loading import load_backbone, with_knowledge
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from training.loop.vicreg import spread_loss
+from training.rankers.peft_methods import with_method
 
 FORMS = ("options", "binary", "reward", "letters")
 SNIPPETS = ["amber birch", "cedar", "delta ember frost grove heron amber", "", "birch birch cedar"]
@@ -131,6 +132,15 @@ def test_gradients_reach_encoder_and_projections_only(decoder, encoder):
     for name, weight in backbone.model.named_parameters():
         learns = name.startswith("knowledge.") and ".pooler." not in name
         assert (weight.grad is not None and bool(weight.grad.abs().sum() > 0)) == learns, name
+
+
+def test_a_decoder_in_4_bits_keeps_the_rest_in_float32(encoder, tmp_path):
+    """No gradient scaler takes weights in fp16, and the head of a score learns."""
+    loaded = load_backbone(str(backbone("llama", tmp_path)), "binary", device="cpu", nf4=True, precision="fp16")
+    model = with_method(loaded, "knowledge-4bit", {"encoder": encoder})
+    dtypes = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+    assert dtypes == {torch.float32} and any(weight.dtype == torch.uint8 for weight in model.parameters())
+    assert model.score.weight.requires_grad
 
 
 def test_a_batch_without_any_snippet_has_gradients_that_are_0(decoder, encoder):

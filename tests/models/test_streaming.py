@@ -14,6 +14,7 @@ from test_packing import questions
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, OPTConfig
 
 from kaggle_rag.models.answering.packed import PackedBinaryPrompt, PackedOptions
+from kaggle_rag.models.memory import weights_of
 from kaggle_rag.models.streaming import shards
 from kaggle_rag.models.streaming.model import StreamedModel
 from kaggle_rag.models.streaming.room import Room
@@ -247,6 +248,14 @@ def test_a_truncated_shard_is_named(tmp_path, when, monkeypatch):
     with pytest.raises(CheckpointError) as raised:
         (model or StreamedModel(folder, PackedOptions())).score(writer, questions(2, 0))
     assert cut.name in str(raised.value)
+
+
+def test_files_that_are_not_loaded_are_not_counted(tmp_path):
+    """Whole repositories of Mistral have their weights once more, in one file."""
+    folder = checkpoint("llama", tmp_path)
+    before = weights_of(folder, "fp16")
+    save_file(load_file(sorted(folder.glob("model-*.safetensors"))[0]), folder / "consolidated.safetensors")
+    assert before > 0 and weights_of(folder, "fp16") == before
 
 
 def rewritten(folder, change):

@@ -13,8 +13,9 @@ from transformers import AutoModelForMultipleChoice
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.registry import make_ranker
-from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.errors import ConfigError, run_program
 from training.__main__ import main
+from training.rankers.preparing import own_device
 
 
 @pytest.fixture(scope="module")
@@ -362,3 +363,12 @@ def test_a_ranker_knows_its_form_and_its_settings(told, ranker):
     assert "no precision 'int3'" in refused(told, ranker, precision="int3")
     assert "no attention 'flash'" in refused(told, ranker, attention="flash")
     assert "has no setting 'chunk'" in refused(told, ranker, chunk=3)
+
+
+def test_a_training_on_another_gpu_than_the_first_is_told_how(told, tmp_path, monkeypatch):
+    """The trainer takes the first that it sees, whatever it is told."""
+    monkeypatch.setattr("training.rankers.preparing.device_of", lambda wanted: wanted)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=1 before the command"):
+        own_device("cuda:1")
+    assert own_device("cuda:0") == "cuda:0" and own_device("cuda") == "cuda"
