@@ -136,7 +136,8 @@ def test_gradients_reach_encoder_and_projections_only(decoder, encoder):
 
 def test_a_decoder_in_4_bits_keeps_the_rest_in_float32(encoder, tmp_path):
     """No gradient scaler takes weights in fp16, and the head of a score learns."""
-    loaded = load_backbone(str(backbone("llama", tmp_path)), "binary", device="cpu", nf4=True, precision="fp16")
+    folder = str(backbone("llama", tmp_path))
+    loaded = load_backbone(folder, "binary", device="cpu", nf4=True, precision="fp16")
     model = with_method(loaded, "knowledge-4bit", {"encoder": encoder})
     dtypes = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     assert dtypes == {torch.float32} and any(weight.dtype == torch.uint8 for weight in model.parameters())
