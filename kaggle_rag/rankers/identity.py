@@ -9,6 +9,7 @@ from typing import Any
 
 from kaggle_rag.models.card import CARD
 from kaggle_rag.models.checkpoints import resolve, weights_sum
+from kaggle_rag.rankers.registry import takes_index
 from kaggle_rag.runtime.files import sha256
 
 # Where a ranker runs, and how many tokens it reads at once, does not change what it answers.
@@ -24,7 +25,7 @@ def identity(kind: str, options: Mapping[str, Any], encoder: str | None) -> dict
     """
     known = {key: value for key, value in options.items() if key not in _ASIDE}
     made: dict[str, Any] = {"kind": kind, "options": known, "encoder": encoder}
-    if encoder:
+    if encoder and takes_index(kind):
         # A name stands for other weights once it was trained anew.
         made["encoder weights"] = weights_sum(resolve(encoder).path)
     if "folder" in options:

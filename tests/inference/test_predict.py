@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from model_toys import tiny_model
 from question_tables import first
+from ranker_toys import backbone
 
 from inference import __main__ as program
 from inference import answering
@@ -140,6 +141,15 @@ def test_an_encoder_that_was_trained_anew_answers_anew(small, predict, tiny, tmp
     other = tiny_model(tmp_path / "other", seed=5)
     shutil.copyfile(other / "model.safetensors", folder / "model.safetensors")
     assert "there already" not in predict(*words, command="submit", out="s.csv", encoder=folder)[1]
+
+
+def test_trained_rankers_need_no_encoder(small, predict, place, tmp_path, monkeypatch):
+    """With contexts that are ready nothing is encoded, wherever the encoder is."""
+    monkeypatch.setattr("kaggle_rag.rankers.resources.Encoder", lambda *given, **more: 1 / 0)
+    options = {"folder": str(backbone("llama", tmp_path / "llama")), "form": "options", "max_tokens": 32}
+    ranker = "--set", f"rankers={json.dumps([{'kind': 'trained', 'options': {**options, 'device': 'cpu'}}])}"
+    code, said = predict(*ranker, command="submit", out="s.csv", encoder="nowhere/at-all")
+    assert code == 0 and "FAILED" not in said, said
 
 
 def test_submit_and_blend_take_the_predictions_up(small, predict, place, tmp_path, monkeypatch, capsys):
