@@ -31,7 +31,7 @@ from kaggle_rag.evaluation.leaks import shown
 from kaggle_rag.evaluation.metrics import chance_map_at_k, map_at_k, ranks_of_answers
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.runtime.files import whole_file
+from kaggle_rag.runtime.files import require_new, whole_file
 from kaggle_rag.runtime.words import counted
 from training.crossval.experiment import FOLDS, OOF, Experiment, read_run
 from training.crossval.mixing import calibrated
@@ -173,9 +173,13 @@ def _refused(seen: Probabilities, bits: npt.NDArray[np.float64], questions: Ques
 
 
 def check_out(path: Path) -> None:
-    """Raise ``ConfigError``, before any training, for a list that cannot be written."""
+    """Raise ``KitError``, before any training, for a list that cannot be written.
+
+    One that is there may have been worked on by hand: it is not overwritten.
+    """
     if path.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"cannot write a list as {path.suffix!r}", where=path, expected=".csv or .parquet")
+    require_new(path, "a file")
 
 
 def settings_of(folder: Path) -> CrossValidationSettings:

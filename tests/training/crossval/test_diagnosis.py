@@ -12,7 +12,7 @@ from crossval_toys import rows, solution, telling, trained
 from ranker_toys import backbone
 
 from kaggle_rag.evaluation.difficulty import Suspect
-from kaggle_rag.runtime.errors import ConfigError
+from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from training.__main__ import main
 from training.crossval.diagnosis import find_suspects, settings_of
 from training.crossval.run import cross_validate
@@ -160,3 +160,8 @@ def test_what_cannot_be_diagnosed_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["training", "diagnose", str(path), "--out", str(tmp_path / "s.txt")])
     with pytest.raises(ConfigError, match="cannot write a list as"):
         main()
+    (tmp_path / "s.csv").write_text("mine")
+    monkeypatch.setattr("sys.argv", ["training", "diagnose", str(path), "--out", str(tmp_path / "s.csv")])
+    with pytest.raises(ArtifactError, match="a file already exists"):
+        main()
+    assert (tmp_path / "s.csv").read_text() == "mine"
