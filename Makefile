@@ -17,7 +17,7 @@ IMAGE_PYTHON_2026-08 := 3.13
 # A process a core, a thread each: two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
-# Loading, training and answering: where libraries differ from version to version. The longest first.
+# Loading, training and answering: where libraries differ from version to version.
 SMOKE  := programs/demo index/encoder retrieval/crossencoder wiki_index/steps/precision wiki_index/retrievers \
           training/retrieval/training_losses training/retrieval/training_retriever \
           training/retrieval/training_reranker models/ranker_scoring models/sentence_bert \
@@ -33,9 +33,9 @@ test: $(READY)
 
 # All that takes minutes; CI leaves out what takes the most of them: make slow TIER="slow and not long".
 TIER   ?= slow
-# The longest files first, so that no worker is left alone with them at the end.
+# In the order of tests/conftest.py: the longest files first.
 slow: $(READY)
-	$(PYTEST) -m "$(TIER)" --no-loadscope-reorder $(wildcard tests/programs/test_*.py) tests/inference tests
+	$(PYTEST) -m "$(TIER)" --no-loadscope-reorder
 
 # compat-install makes the environment alone: its downloads can run beside something else.
 compat compat-install:

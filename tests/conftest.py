@@ -66,6 +66,11 @@ def facts_index(encoder, tmp_path_factory):
     return folder / "index"
 
 
+def pytest_collection_modifyitems(items):
+    """The files of whole programs first: no worker is to be left alone with them at the end."""
+    items.sort(key=lambda item: "programs" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def sample_index(encoder, tmp_path_factory, worker_id):
     """The index of the embedded encyclopedia, which takes ten seconds: one for all workers of a run."""
