@@ -129,7 +129,8 @@ def test_ten_thousand_questions_with_a_node_killed_half_way(whole, tiny, tmp_pat
     finally:
         cluster.close()
     assert (out / "similarity.parquet").read_bytes() == (predictions / "similarity.parquet").read_bytes()
-    assert {path.name for path in out.iterdir()} == {"similarity.parquet", "key.json", "run.json", ".lock", ".kept"}
+    names = {"similarity.parquet", "key.json", "run.json", ".lock", ".kept"}
+    assert {path.name for path in out.iterdir()} == names
 
 
 def test_a_node_that_does_not_see_the_files_says_which_and_makes_none(ready, tiny, tmp_path):
