@@ -200,6 +200,8 @@ def _check_blind(experiment: Experiment, ranker: str | None) -> None:
     for spec in experiment.specs:
         if spec.command is None or ranker not in (None, spec.name):
             continue
+        # A fault of its settings is told as such.
+        spec.run(experiment.paths, None)
         try:
             spec.untaught().run(experiment.paths._replace(contexts=None), None)
         except ConfigError as error:

@@ -148,6 +148,11 @@ def test_a_ranker_that_needs_contexts_is_refused_before_any_is_trained(tmp_path)
     with pytest.raises(ConfigError, match="cannot be trained without contexts"):
         find_suspects(settings, "contexts")
     assert not list(tmp_path.glob("run/*/fold-*"))
+    # Another fault is not taken for that.
+    path = solution(tmp_path, made, telling(made), name="wrong", rankers=[trained(epoch=1)])
+    with pytest.raises(ConfigError, match="epoch") as told:
+        find_suspects(CrossValidationSettings(path, out=tmp_path / "wrong", folds=2), "contexts")
+    assert "without contexts" not in str(told.value)
 
 
 def test_what_cannot_be_diagnosed_is_told(tmp_path, monkeypatch):
