@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kaggle_rag.config import Solution
 from kaggle_rag.index.manifest import EncoderCard, Manifest
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, resolve
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, is_quantized, resolve
 from kaggle_rag.models.memory import require_whole
 from kaggle_rag.rankers.registry import check_options, settings_of
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
@@ -148,6 +148,7 @@ def _check_folder(options: Mapping[str, Any], where: str) -> None:
     else:
         # A card would hold the checksum of every file.
         require_whole(folder)
+    _require(["bitsandbytes"] if is_quantized(folder) else [], where)
     if whole and options.get("base"):
         raise ConfigError(
             "this ranker has no separate backbone", where=f"{where}.options.base",

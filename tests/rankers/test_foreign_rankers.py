@@ -1,5 +1,6 @@
 """Checkpoints trained elsewhere: layouts, 4 bits, memory, and files that do not fit together."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from kaggle_rag.models.description import described
 from kaggle_rag.models.layouts import PRESETS, Layout, layout_of
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.models.writer import Writer, special_ids
+from kaggle_rag.rankers.checks import check_ranker
 from kaggle_rag.rankers.registry import make_ranker
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError, LimitError
@@ -342,3 +344,16 @@ def test_a_decoder_of_t5_begins_with_padding_and_of_others_as_they_say(tmp_path)
     (folder / "config.json").write_text(json.dumps({**told, "decoder_start_token_id": None}))
     with pytest.raises(CheckpointError, match="which token the decoder starts with"):
         load_backbone(str(folder), "letters", device="cpu")
+
+
+def test_weights_that_bitsandbytes_saved_are_not_asked_without_it(tmp_path, monkeypatch):
+    folder = backbone("llama", tmp_path / "small")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    options, find = {"folder": str(folder), "form": "options", "max_tokens": 48}, importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "bitsandbytes" else find(name, *more)
+    )
+    with pytest.raises(ConfigError, match="pip install bitsandbytes"):
+        check_ranker("trained", options, "rankers.0")
