@@ -20,6 +20,7 @@ import numpy.typing as npt
 from benchmarks.common import kept_answers, kit, parser, report, seeds_flag
 from benchmarks.open_book import SETS, index_of
 from benchmarks.ranker_training import HERE, Part
+from benchmarks.what_helps import changes_of, in_words, training_flags
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
@@ -101,8 +102,7 @@ class Files:
             kit(
                 "training", "multiple-choice", "--config", CONFIG, "--questions", table, "--contexts-file",
                 contexts, "--seed", seed, "--out", made[-1],
-                *(["--frozen-layers", self.arguments.frozen_layers, "--frozen-embeddings", "true"]
-                  if self.arguments.frozen_layers else []),
+                *(word for key, value in changes_of(self.arguments).items() for word in (f"--{key}", value)),
             )  # fmt: skip
         return made
 
@@ -169,7 +169,7 @@ def main() -> int:
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
     flags.add_argument("--most", type=int, default=8_000, metavar="N", help="questions drawn (default: 8000)")
     seeds_flag(flags)
-    flags.add_argument("--frozen-layers", type=int, metavar="N", help="train only the layers above N")
+    training_flags(flags)
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles; without it, ARC is left out")
     flags.add_argument("--runs", type=Path, default=Path("runs/science"), help="folder for all outputs")
@@ -178,7 +178,8 @@ def main() -> int:
         arguments.most, arguments.seeds = 40, 2
     files = Files(arguments)
     note = (
-        f"At most {arguments.most:,} questions of {', '.join(files.learnt)}; {arguments.seeds} seeds. "
+        f"At most {arguments.most:,} questions of {', '.join(files.learnt)}; {arguments.seeds} seeds"
+        f"{in_words(changes_of(arguments))}. "
         "Differences over seeds and questions (Student's t). 95 % intervals."
     )
     report("One science ranker", rows_of(files), arguments.json, note)

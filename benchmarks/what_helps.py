@@ -156,6 +156,7 @@ def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         **({"epochs": epochs} if epochs else {}),
         **({"frozen-layers": frozen, "frozen-embeddings": "true"} if frozen else {}),
+        **({"precision": arguments.precision} if arguments.precision else {}),
     }
 
 
@@ -166,6 +167,7 @@ def training_flags(flags: argparse.ArgumentParser) -> None:
         "--frozen-layers", type=int, metavar="N",
         help="train the layers above the lowest N alone, embeddings frozen too, in less time (default: all)",
     )  # fmt: skip
+    flags.add_argument("--precision", choices=("fp32", "bf16"), help="of the trainings (default: fp32)")
 
 
 def run_flags(flags: argparse.ArgumentParser) -> None:
