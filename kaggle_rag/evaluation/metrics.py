@@ -188,6 +188,20 @@ def detectable_difference(gaps: npt.ArrayLike) -> float | None:
 def paired_over_seeds(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Comparison:
     """The same for two ways of training, each with several seeds: would other seeds and questions agree?
 
+    Parameters
+    ----------
+    ours, theirs : ``(seeds, n)`` values by question, two seeds of each at least; they need not be the same.
+    """
+    one, other = (np.asarray(each, dtype=np.float64) for each in (ours, theirs))
+    means = [each.mean(axis=1) for each in (one, other)]
+    return paired_with_seeds(one.mean(axis=0), other.mean(axis=0), means)
+
+
+def paired_with_seeds(
+    ours: npt.ArrayLike, theirs: npt.ArrayLike, by_seed: Sequence[npt.ArrayLike]
+) -> Comparison:
+    """The same for two results that are means over seeds, from what each seed alone has.
+
     The standard error has the spread over questions of the mean difference, and that over seeds of both
     means; the interval is Student's t, with the degrees of freedom of Welch 1947
     (https://doi.org/10.1093/biomet/34.1-2.28). Why seeds belong in it: Bouthillier et al. 2021, Accounting
@@ -195,14 +209,14 @@ def paired_over_seeds(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Comparison:
 
     Parameters
     ----------
-    ours, theirs : ``(seeds, n)`` values by question, two seeds of each at least; they need not be the same.
+    ours, theirs : ``(n,)`` values by question.
+    by_seed : of each result, the mean value of each seed, ``(seeds,)``; fewer than two tell nothing of seeds.
     """
     from scipy.stats import t
 
-    one, other = (np.asarray(each, dtype=np.float64) for each in (ours, theirs))
-    gaps = one.mean(axis=0) - other.mean(axis=0)
-    parts = [(gaps.var(ddof=1) / len(gaps), len(gaps) - 1)]
-    parts += [(each.mean(axis=1).var(ddof=1) / len(each), len(each) - 1) for each in (one, other)]
+    gaps = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    spreads = [means for each in by_seed if len(means := np.asarray(each, dtype=np.float64)) > 1]
+    parts = [(float(each.var(ddof=1)) / len(each), len(each) - 1) for each in (gaps, *spreads)]
     variance = sum(part for part, _ in parts)
     mean, error = float(gaps.mean()), float(np.sqrt(variance))
     if not error:

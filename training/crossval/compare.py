@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,25 +17,31 @@ from kaggle_rag.evaluation.metrics import (
     average_precisions,
     bootstrap,
     paired_bootstrap,
+    paired_with_seeds,
 )
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError, InputError
 from kaggle_rag.runtime.words import counted
-from training.crossval.experiment import OOF, read_run
-from training.crossval.settings import BLEND
+from training.crossval.experiment import METRICS, OOF, read_run
+from training.crossval.settings import BLEND, STACKED
 
 
 class _Scored(NamedTuple):
-    """A run: its configuration, and AP@3 and right option of each question by fingerprint."""
+    """A run: its configuration, AP@3 and right option of each question by fingerprint, MAP@3 by seed.
+
+    ``single_seed`` : another seed would give it another score, and nothing tells how far off.
+    """
 
     folder: Path
     configuration: dict[str, Any]
     values: dict[str, float]
     answers: dict[str, int]
+    by_seed: list[float]
+    single_seed: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class ComparedRun:
-    """One run, compared with the first on the questions they share.
+    """One run, compared with the first on the questions they share, and over their seeds.
 
     Attributes
     ----------
@@ -65,17 +72,22 @@ class ComparedRun:
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonReport:
-    """Runs side by side: the settings that differ (one value per run), and the scores."""
+    """Runs side by side: the settings that differ (one value per run), and the scores.
+
+    ``single_seeds`` are runs with a ranker that was trained with one seed.
+    """
 
     ranker: str
     differences: dict[str, list[Any]]
     runs: tuple[ComparedRun, ...]
+    single_seeds: tuple[Path, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The table as plain JSON."""
         return {
             "ranker": self.ranker, "differences": self.differences,
             "runs": [run.as_json() for run in self.runs],
+            "single seeds": [str(folder) for folder in self.single_seeds],
         }  # fmt: skip
 
     def text(self) -> str:
@@ -89,6 +101,12 @@ class ComparisonReport:
             if run.other_answers:
                 against += f" ({run.other_answers:,} more have different answers)"
             lines.append(f"{run.folder!s:<{wide}}  {run.questions:>9,}  {run.score!s:<23}  {against}")
+        if self.single_seeds:
+            named = ", ".join(map(str, self.single_seeds))
+            lines.append(
+                f"note: trained with one seed: {named}; what another seed would change is not in these "
+                "intervals (train: {seeds: 3})"
+            )
         lines.append("")
         lines += [f"{key}: {' | '.join(map(str, each))}" for key, each in self.differences.items()]
         return "\n".join(lines if self.differences else [*lines, "the same configuration"])
@@ -113,12 +131,13 @@ def compare(folders: Sequence[Path], ranker: str = BLEND) -> ComparisonReport:
         ranker,
         {key: [each.get(key) for each in settings] for key in differing},
         tuple(_against(runs[0], run) for run in runs),
+        tuple(run.folder for run in runs if run.single_seed),
     )
 
 
 def _read(folder: Path, ranker: str) -> _Scored:
     configuration = read_run(folder)
-    if not (folder / OOF).is_file():
+    if not ((folder / OOF).is_file() and (folder / METRICS).is_file()):
         raise ArtifactError(
             "this cross-validation is not finished", where=folder, cure="rerun its command to resume it"
         )
@@ -130,12 +149,22 @@ def _read(folder: Path, ranker: str) -> _Scored:
         )  # fmt: skip
     table = predictions.tables[ranker]
     values = average_precisions(table, predictions.answers, np.isfinite(table) & (table > 0))
+    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    by_seed = metrics["scores"][ranker].get("by seed", [])
     splits = {"folds": configuration["decided"]["folds"], "seed": configuration["decided"]["seed"]}
     return _Scored(
         folder, configuration["configuration"] | splits,
         dict(zip(predictions.marks, values.tolist())),
         dict(zip(predictions.marks, predictions.answers.tolist())),
+        by_seed, _single_seed(configuration["configuration"]["rankers"], ranker, by_seed),
     )  # fmt: skip
+
+
+def _single_seed(rankers: dict[str, Any], ranker: str, by_seed: list[float]) -> bool:
+    mixed = ranker in (BLEND, STACKED)
+    named = rankers if mixed else {ranker: rankers[ranker]} if ranker in rankers else {}
+    trainings = [each["train"] for each in named.values() if each.get("train")]
+    return any(not by_seed or train.get("seeds", 1) == 1 for train in trainings)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -162,5 +191,8 @@ def _against(first: _Scored, run: _Scored) -> ComparedRun:
     if not same:
         raise InputError(f"no shared question has the same answer as in {first.folder}", where=run.folder)
     values, baseline = ([each.values[mark] for mark in same] for each in (run, first))
-    against = paired_bootstrap(values, baseline)
+    if run.by_seed or first.by_seed:
+        against = paired_with_seeds(values, baseline, [run.by_seed, first.by_seed])
+    else:
+        against = paired_bootstrap(values, baseline)
     return ComparedRun(run.folder, len(run.values), score, len(same), len(both) - len(same), against)

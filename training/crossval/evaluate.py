@@ -22,6 +22,7 @@ from kaggle_rag.evaluation.metrics import (
     detectable_difference,
     log_losses,
     paired_bootstrap,
+    paired_with_seeds,
     ranks_of_answers,
 )
 from kaggle_rag.evaluation.slices import Slice, position_bias, slice_scores, slices_of
@@ -47,7 +48,10 @@ def evaluate(
         experiment.folder,
         tuple(np.bincount(folds).tolist()),
         chance_map_at_k(present.sum(axis=1)),
-        {name: scores(questions, folds, table) for name, table in mixture.tables.items()},
+        {
+            name: scores(questions, folds, table, mixture.by_seed.get(name, ()))
+            for name, table in mixture.tables.items()
+        },
         _detectable(experiment, mixture),
         _weights(experiment, mixture),
         _stack(experiment, mixture),
@@ -58,8 +62,10 @@ def evaluate(
     )
 
 
-def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerScores:
-    """MAP@3 with its interval, over all and by fold; accuracy and log loss."""
+def scores(
+    questions: Questions, folds: Folds, table: Probabilities, by_seed: Sequence[Probabilities] = ()
+) -> RankerScores:
+    """MAP@3 with its interval, over all, by fold and with each seed alone; accuracy and log loss."""
     answers, present = questions.answers, questions.present
     values = average_precisions(table, answers, present)
     return RankerScores(
@@ -68,23 +74,35 @@ def scores(questions: Questions, folds: Folds, table: Probabilities) -> RankerSc
         float(log_losses(table, answers).mean()),
         tuple(bootstrap(values[folds == fold]) for fold in np.unique(folds)),
         calibration_error(table, answers, present),
+        tuple(float(average_precisions(each, answers, present).mean()) for each in by_seed),
     )
 
 
 def _detectable(experiment: Experiment, mixture: Mixture) -> dict[str, float]:
-    """The mean over pairs of rankers of the difference that these questions can show."""
+    """The mean over pairs of rankers of the difference that these questions, and seeds, can show."""
     questions = experiment.questions
     groups = {spec.name: spec.group or spec.name for spec in experiment.specs}
     values = {
         name: average_precisions(mixture.tables[name], questions.answers, questions.present)
         for name in groups
     }
-    found: dict[str, list[float]] = {}
-    for one, other in itertools.combinations(groups, 2):
-        kind = "two seeds" if groups[one] == groups[other] else "two rankers"
-        if (difference := detectable_difference(values[one] - values[other])) is not None:
-            found.setdefault(kind, []).append(difference)
-    return {kind: float(np.mean(some)) for kind, some in found.items()}
+    by_group = {
+        group: np.stack([values[name] for name, own in groups.items() if own == group])
+        for group in dict.fromkeys(groups.values())
+    }
+    found = {
+        "two seeds": [
+            detectable_difference(one - other)
+            for some in by_group.values()
+            for one, other in itertools.combinations(some, 2)
+        ],
+        "two rankers": [
+            paired_with_seeds(one.mean(0), other.mean(0), [one.mean(1), other.mean(1)]).smallest
+            for one, other in itertools.combinations(by_group.values(), 2)
+        ],
+    }
+    told = {kind: [each for each in some if each is not None] for kind, some in found.items()}
+    return {kind: float(np.mean(some)) for kind, some in told.items() if some}
 
 
 def _weights(experiment: Experiment, mixture: Mixture) -> WeightsReport:

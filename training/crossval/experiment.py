@@ -24,7 +24,7 @@ from training.loop.run_folder import Run
 from training.loop.settings import require_file
 from training.rankers.dataset import RankerDataset
 
-RUN, FOLDS, OOF = "run.json", "folds.parquet", "oof.parquet"
+RUN, FOLDS, OOF, METRICS = "run.json", "folds.parquet", "oof.parquet", "metrics.json"
 KIND = "kaggle-rag cross-validation"
 
 

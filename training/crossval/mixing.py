@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kaggle_rag.data.probabilities import Probabilities
-from kaggle_rag.ensembling.blending import FittedWeights, fit_weights
+from kaggle_rag.ensembling.blending import FittedWeights, blend, fit_weights
 from kaggle_rag.ensembling.stacking import FittedStack, fit_stack
 from kaggle_rag.evaluation.fold_table import Folds
 from kaggle_rag.evaluation.scaling import CALIBRATIONS, Calibration, cross_fitted
@@ -24,13 +24,15 @@ class Mixture:
     """Tables of the rankers, their blend and, if requested, their stack; and how these were fitted.
 
     A ranker's probabilities are blended as its calibration, which has the least log loss out of fold, makes
-    them. Those that differ by their seed alone share a calibration and a weight.
+    them. Those that differ by their seed alone share a calibration and a weight. ``by_seed`` : of each table
+    that is a mean over seeds, or a blend of such means, what it would be with one seed.
     """
 
     tables: Mapping[str, Probabilities]
     weights: FittedWeights
     calibrations: tuple[Calibration, ...]
     stack: FittedStack | None
+    by_seed: Mapping[str, tuple[Probabilities, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def stacked(self) -> bool:
@@ -119,19 +121,25 @@ def mix(experiment: Experiment, folds: Folds, tables: Mapping[str, Probabilities
     alike = calibrated(experiment, folds, tables)
     means = [_mean([alike[name] for name in group]) for group in groups]
     weights = fit_weights(means, answers, present, rule, folds=folds, seed=settings.seed)
-    seeds = {
-        f"{group[0]}, {len(group)} seeds": _mean([tables[name] for name in group])
+    by_seed = {
+        f"{group[0]}, {len(group)} seeds": tuple(tables[name] for name in group)
         for group in groups
         if len(group) > 1
     }
-    mixed = {**tables, **seeds, BLEND: weights.held_out}
+    means_of_seeds = {name: _mean(each) for name, each in by_seed.items()}
+    mixed = {**tables, **means_of_seeds, BLEND: weights.held_out}
+    if by_seed:
+        by_seed[BLEND] = tuple(
+            blend([alike[group[seed % len(group)]] for group in groups], weights.weights, present, rule)
+            for seed in range(max(map(len, groups)))
+        )
     stack = None
     if settings.stack:
         stack = fit_stack(tables, answers, present, kind=settings.stack, folds=folds, seed=settings.seed)
         stack.stack.save(experiment.folder / STACK)
         mixed[STACKED] = stack.held_out
     shared = _shared_out(weights, groups, [*tables])
-    return Mixture(mixed, shared, tuple(calibrations[name] for name in tables), stack)
+    return Mixture(mixed, shared, tuple(calibrations[name] for name in tables), stack, by_seed)
 
 
 def _mean(tables: Sequence[Probabilities]) -> Probabilities:

@@ -22,7 +22,8 @@ _DIGITS = 4
 class RankerScores:
     """Metrics of one ranker or mix on questions it was not fitted on.
 
-    ``log_loss`` is in nats, ``ece`` the expected calibration error.
+    ``log_loss`` is in nats, ``ece`` the expected calibration error. ``by_seed`` has the MAP@3 with each seed
+    alone, of a mean over seeds or a blend of such.
     """
 
     map3: Interval
@@ -30,12 +31,14 @@ class RankerScores:
     log_loss: float
     folds: tuple[Interval, ...]
     ece: Interval
+    by_seed: tuple[float, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
             "map@3": _rounded(self.map3), "accuracy": round(self.accuracy, _DIGITS),
             "log loss": round(self.log_loss, _DIGITS), "ece": _rounded(self.ece),
             "folds": [_rounded(fold) for fold in self.folds],
+            **({"by seed": list(self.by_seed)} if self.by_seed else {}),
         }  # fmt: skip
 
 
@@ -208,6 +211,9 @@ class CrossValidationReport:
         for name, score in self.scores.items():
             rest = f"{score.accuracy:>8.3f}{score.log_loss:>10.3f}  {score.ece}"
             lines.append(f"{name:<{wide}}  {score.map3!s:<22}{rest}")
+        for name, score in self.scores.items():
+            if score.by_seed:
+                lines.append(f"{name}, with one seed: " + "  ".join(f"{each:.3f}" for each in score.by_seed))
         if self.detectable:
             each = ", ".join(f"between {kind} {value:.3f}" for kind, value in self.detectable.items())
             lines += ["", f"minimum detectable difference (5 % level, 80 % power): {each}"]

@@ -24,7 +24,7 @@ from kaggle_rag.runtime.files import write_json
 from kaggle_rag.runtime.processes import processes
 from kaggle_rag.runtime.words import counted
 from training.crossval.evaluate import evaluate
-from training.crossval.experiment import OOF, Experiment
+from training.crossval.experiment import METRICS, OOF, Experiment
 from training.crossval.final import found_by, lines_of, train_all
 from training.crossval.mixing import mix
 from training.crossval.ranker_spec import RankerSpec
@@ -32,8 +32,6 @@ from training.crossval.report import CrossValidationReport, DryRun, MissingFolds
 from training.crossval.settings import BLEND, STACKED, CrossValidationSettings
 from training.crossval.splitting import count_leaks, keep_parts, make_parts
 from training.loop.memory import forget_training
-
-METRICS = "metrics.json"
 
 
 class FoldJob(NamedTuple):

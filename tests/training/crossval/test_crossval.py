@@ -9,6 +9,7 @@ import yaml
 from crossval_toys import contexts_of, rows, solution, telling, trained, write_rows
 from interrupts import stop_at
 from question_tables import first
+from scipy import stats
 
 from inference.checks import fitting_stack
 from inference.predict import predict
@@ -270,6 +271,7 @@ def test_two_seeds_are_not_distinguishable_and_a_broken_run_is(learnt, capsys):
         "rankers.tiny.train.seed": [None, 1, None],
     }
     assert "rankers.tiny.train.seed: None | 1 | None" in found.text()
+    assert found.single_seeds == tuple(folder / name for name in ("a", "b", "broken"))
     assert call("compare", str(folder / "a"), str(folder / "b"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["runs"][1]["shared"] == 200
 
@@ -284,7 +286,7 @@ def test_an_unfinished_run_is_not_compared(tmp_path):
         compare([tmp_path / "nothing"] * 2)
 
 
-def predictions(folder, prompts, answers, wrong=0):
+def predictions(folder, prompts, answers, wrong=0, by_seed=(), rankers=None):
     """A finished run whose ranker is right but for the first rows."""
     questions = Questions.from_rows(
         [
@@ -299,8 +301,11 @@ def predictions(folder, prompts, answers, wrong=0):
     Predictions.of(questions, np.zeros(len(questions), int), {"blend": table}, {}).write(
         folder / "oof.parquet"
     )
-    head = {"kind": "kaggle-rag cross-validation", "decided": {"folds": 2, "seed": 0}, "configuration": {}}
+    decided, configuration = {"folds": 2, "seed": 0}, {"rankers": rankers or {}}
+    head = {"kind": "kaggle-rag cross-validation", "decided": decided, "configuration": configuration}
     (folder / "run.json").write_text(json.dumps(head))
+    seeds = {"by seed": by_seed} if by_seed else {}
+    (folder / "metrics.json").write_text(json.dumps({"scores": {"blend": seeds}}))
     return folder
 
 
@@ -320,6 +325,43 @@ def test_runs_are_paired_by_prompt_and_options_and_by_answer(tmp_path):
         compare([first])
     with pytest.raises(ArtifactError, match="holds no cross-validation"):
         compare([first, tmp_path])
+
+
+def test_what_seeds_move_is_in_the_interval(tmp_path):
+    """By hand: Student's t, with the spread over questions and that over the seeds of both runs."""
+    names, answers = [f"p{n}" for n in range(40)], "AB" * 20
+    first = predictions(tmp_path / "a", names, answers, wrong=3, by_seed=[0.90, 0.94, 0.95])
+    other = predictions(tmp_path / "b", names, answers, wrong=1, by_seed=[0.97, 0.99])
+    alone = predictions(tmp_path / "c", names, answers, wrong=1)
+    _, with_seeds, without = compare([first, other, alone]).runs
+    gaps = np.zeros(40)
+    gaps[1:3] = 0.5
+    parts = [
+        (np.var(each, ddof=1) / len(each), len(each) - 1)
+        for each in (gaps, [0.90, 0.94, 0.95], [0.97, 0.99])
+    ]
+    for found, known in ((with_seeds, parts), (without, parts[:2])):
+        variance = sum(part for part, _ in known)
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in known)
+        low, high = stats.t.interval(0.95, freedom, loc=gaps.mean(), scale=variance**0.5)
+        assert found.against.difference.low == pytest.approx(low)
+        assert found.against.difference.high == pytest.approx(high)
+
+
+def test_a_run_with_one_seed_is_named(tmp_path):
+    seeded, once = ({"bert": {"train": train}} for train in ({"seeds": 3}, {"epochs": 1}))
+    untrained = {"similarity": {}}
+    runs = [
+        predictions(tmp_path / name, ["p0", "p1", "p2"], "ABA", by_seed=by_seed, rankers=rankers)
+        for name, by_seed, rankers in (
+            ("three", [0.8, 0.9, 0.7], seeded), ("one", (), once), ("free", (), untrained),
+            ("both", [0.8, 0.9, 0.7], {**seeded, "deberta": once["bert"]}),
+        )
+    ]  # fmt: skip
+    found = compare(runs)
+    assert found.single_seeds == (runs[1], runs[3])
+    assert f"trained with one seed: {runs[1]}, {runs[3]}" in found.text()
+    assert "one seed" not in compare([runs[0], runs[2]]).text()
 
 
 WRONG = {

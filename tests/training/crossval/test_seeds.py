@@ -15,6 +15,7 @@ from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import fit_weights
+from kaggle_rag.evaluation.metrics import average_precisions
 from kaggle_rag.evaluation.scaling import cross_fitted, fit_vector
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.rankers.trained import TrainedRanker
@@ -53,12 +54,20 @@ def test_each_seed_is_trained_and_their_mean_is_reported(made):
     ]
     assert [plan["seed"] for plan in plans] == [5, 6] and "seeds" not in plans[0]
     assert np.abs(tables["tiny"] - tables["tiny-2"]).max() > 1e-5
-    assert "tiny, 2 seeds" in report.as_json()["scores"]
+    questions, scores = Questions.read(folder / "solution.csv"), report.as_json()["scores"]
+    by_seed = [
+        average_precisions(tables[name], questions.answers, questions.present).mean()
+        for name in ("tiny", "tiny-2")
+    ]
+    np.testing.assert_allclose(scores["tiny, 2 seeds"]["by seed"], by_seed, atol=1e-9)
+    assert len(scores["blend"]["by seed"]) == 2 and "by seed" not in scores["tiny-3"]
+    told = "  ".join(f"{each:.3f}" for each in by_seed)
+    assert f"tiny, 2 seeds, with one seed: {told}" in report.text()
 
 
 def test_the_blend_counts_them_once(made):
     """By hand: both seeds at one temperature, their mean weighed against the other ranker."""
-    folder, _ = made
+    folder, report = made
     stored, tables = tables_of(folder)
     questions = Questions.read(folder / "solution.csv")
     answers, present, folds = questions.answers, questions.present, stored.folds
@@ -68,6 +77,9 @@ def test_the_blend_counts_them_once(made):
     other = cross_fitted(stored.tables["tiny-3"], answers, present, folds)
     fitted = fit_weights([(first + second) / 2, other], answers, present, folds=folds)
     np.testing.assert_allclose(tables["blend"], fitted.held_out, atol=1e-5)
+    each = [fitted.weights[0] * seed + fitted.weights[1] * other for seed in (first, second)]
+    values = [average_precisions(one, answers, present).mean() for one in each]
+    np.testing.assert_allclose(report.as_json()["scores"]["blend"]["by seed"], values, atol=1e-6)
     found = yaml.safe_load((folder / "run" / "solution.yaml").read_text())["rankers"]
     kept = [weight for weight in (fitted.weights[0] / 2, fitted.weights[0] / 2, fitted.weights[1]) if weight]
     assert [ranker["weight"] for ranker in found] == pytest.approx(kept, abs=1e-4)
