@@ -140,7 +140,7 @@ def _cases(index: Index, panel: HybridRetriever, questions: Questions, gold: Seq
                 first += len(each)
                 texts = [_plain(passage.text) for passage in index.passages.take(rows)]
                 yield Case(opinions, np.array([_plain(answer) in text for text in texts]))
-                bar.update()
+            bar.update(len(batch))
 
 
 def _plain(text: str) -> str:

@@ -55,7 +55,7 @@ def mine_positives(
             _, rows = corpus.search(queries, depth)
             for question, nearest in zip(batch, rows):
                 mined[question.id] = _supporting(question, [corpus.text(int(row)) for row in nearest], least)
-                counter.update()
+            counter.update(len(batch))
     filled = [dataclasses.replace(x, positive=x.positive or mined.get(x.id)) for x in questions]
     return [question for question in filled if question.positive is not None]
 
@@ -109,7 +109,8 @@ def mine_negatives(
                         negatives.setdefault(same(text), text)
                 gold = str(question.positive)
                 examples.append(Example(question.id, query, gold, tuple(negatives.values())))
-                counter.update()
+            # A batch is searched at once: the first of its queries would pay for all of them.
+            counter.update(len(batch))
     return examples
 
 
