@@ -108,7 +108,7 @@ class _Answering:
 
     def run(self, stage: Stage) -> None:
         """Answer what is missing, and write the ranker's file."""
-        count, made_by = len(self.store.questions), made_by_of(self.settings, self.solution, 0)
+        count, made_by = len(self.store.questions), made_by_of(self.settings, self.solution, ())
         blended, table = blended_as(self.settings, self.solution), self.store.load(self.name, made_by)
         if np.isfinite(table).all():
             self.store.blend_as(self.name, table, made_by, blended)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inference.batches import Batches
 from kaggle_rag.data.context_files import join_contexts
@@ -15,10 +16,8 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.runtime.console import Bar, progress
 from kaggle_rag.runtime.work_folder import WorkFolder
 
-if TYPE_CHECKING:
-    from kaggle_rag.retrieval.retriever import Retriever
-
 NOTES = "notes.json"
+Find = Callable[[Questions], Iterable[QuestionContexts]]
 
 
 class _BatchFolder(WorkFolder):
@@ -36,32 +35,69 @@ class ContextBatches(Batches):
     out : the contexts file to write.
     questions : all of them.
     notes : what determines the contexts; batches with other notes are deleted.
-    size : questions per batch, as the retriever prefers.
+    size : questions per batch.
+    together : questions that are searched together; their batches are stored one by one.
     """
 
-    def __init__(self, out: Path, questions: Questions, notes: Mapping[str, Any], size: int) -> None:
+    def __init__(
+        self, out: Path, questions: Questions, notes: Mapping[str, Any], size: int, together: int = 1
+    ) -> None:
         self.out, self.questions, self.notes = out, questions, dict(notes)
+        self.passes = max(together // size, 1)
         work = _BatchFolder(
             out.with_name(f".{out.name}.batches"), {**self.notes, "batch": size}, "contexts stage",
             file=NOTES, cure="wait until it ends",
         )  # fmt: skip
         super().__init__(work, len(questions), size)
 
-    def fill(self, retriever: Retriever, going_on: Callable[[float], bool] = lambda _: True) -> bool:
+    def fill(
+        self,
+        find: Find,
+        going_on: Callable[[float], bool] = lambda _: True,
+        faults: list[Exception] | None = None,
+    ) -> bool:
         """Find the contexts of every missing batch while ``going_on`` says so; whether all are there.
 
-        ``going_on`` is given the seconds that the batch before took, 0 at first.
+        Parameters
+        ----------
+        find : the contexts of questions, in order, and best one by one: `Retriever.stream`.
+        going_on : is given the seconds that such a batch took before, 0 at first.
+        faults : collects what batches raised, and the others go on, until two in a row have; ``None``: the
+            first fault is raised.
         """
-        took, missing = 0.0, self.missing()
-        with self.bar(missing) as bar:
-            for start in missing:
-                if not going_on(took):
-                    return False
-                began, batch = time.perf_counter(), self.batch(start)
-                write_contexts(self.path(start), batch, retriever(batch), {})
-                took = time.perf_counter() - began
-                bar.update(len(batch))
-        return True
+        waiting, failed = self.missing(), False
+        # The first batch of those that are searched together waits for the search of all.
+        took = {True: 0.0, False: 0.0}
+        with self.bar(waiting) as bar:
+            while waiting:
+                together = waiting[: self.passes]
+                found = self._searched(find, together)
+                for start in together:
+                    if not going_on(took[start == together[0]]):
+                        return False
+                    began, batch = time.perf_counter(), self.batch(start)
+                    try:
+                        write_contexts(self.path(start), batch, next(found), {})
+                    except Exception as fault:
+                        if faults is None:
+                            raise
+                        faults.append(fault)
+                        if failed:
+                            return False
+                        failed = True
+                        break
+                    failed = False
+                    took[start == together[0]] = time.perf_counter() - began
+                    bar.update(len(batch))
+                waiting = [each for each in waiting if each > start]
+        return not faults
+
+    def _searched(self, find: Find, starts: Sequence[int]) -> Iterator[list[QuestionContexts]]:
+        """The contexts of batches that are searched together, batch by batch."""
+        rows = [row for start in starts for row in self.rows(start)]
+        found = iter(find(self.questions.take(rows)))
+        for start in starts:
+            yield list(itertools.islice(found, len(self.rows(start))))
 
     def bar(self, missing: Sequence[int]) -> Bar:
         """Progress over the questions, of which only those of the missing batches are to be done."""

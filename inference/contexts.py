@@ -16,7 +16,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.rankers.resources import Resources
-from kaggle_rag.retrieval.retriever import batch_size
+from kaggle_rag.retrieval.retriever import BATCH, batch_size
 from kaggle_rag.runtime.cluster import Cluster
 from kaggle_rag.runtime.errors import ArtifactError
 from kaggle_rag.runtime.files import sha256
@@ -49,9 +49,9 @@ def contexts_to_file(solution: Solution, questions: Questions, cluster: Cluster 
         _on_cluster(cluster, solution, questions, notes)
         return True
     retriever = Resources.open(solution).retriever()
-    batches = ContextBatches(solution.out, questions, notes, retriever.batch)
+    batches = ContextBatches(solution.out, questions, notes, BATCH, retriever.together)
     with batches.work.claimed(), stage("contexts", quiet=False):
-        batches.fill(retriever)
+        batches.fill(retriever.stream)
         batches.join()
     return True
 

@@ -23,6 +23,7 @@ from kaggle_rag.rankers.identity import identity
 from kaggle_rag.rankers.registry import make_ranker, takes_index
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.console import duration, overall
+from kaggle_rag.runtime.files import fields_sha256
 from kaggle_rag.runtime.limits import require
 from kaggle_rag.runtime.words import counted
 
@@ -54,7 +55,7 @@ class RankerTurn(NamedTuple):
     ) -> None:  # fmt: skip
         """Fill in ``table`` ``(n, k)`` where it is NaN, the questions that are least certain so far first."""
         # A search that ran out of time leaves questions without a context; a later run may find them.
-        lacking = sum(each is None for each in self.contexts or ())
+        lacking = [row for row, each in enumerate(self.contexts or ()) if each is None]
         made_by = made_by_of(self.settings, resources.solution, lacking)
         blended = blended_as(self.settings, resources.solution)
         if store:
@@ -163,11 +164,12 @@ def unopened(settings: RankerSettings, resources: Resources, folder: Path | None
     return ranker
 
 
-def made_by_of(settings: RankerSettings, solution: Solution, lacking: int) -> dict[str, Any]:
-    """What decides a ranker's answers; ``lacking`` is the number of questions without a context."""
+def made_by_of(settings: RankerSettings, solution: Solution, lacking: Sequence[int]) -> dict[str, Any]:
+    """What decides a ranker's answers; ``lacking`` are the rows of questions without a context."""
     return {
-        **identity(settings.kind, settings.options, solution.encoder), "without context": lacking
-    }  # fmt: skip
+        **identity(settings.kind, settings.options, solution.encoder),
+        "without context": fields_sha256({"rows": [*lacking]}) if lacking else 0,
+    }
 
 
 def blended_as(settings: RankerSettings, solution: Solution) -> RankerSettings:

@@ -141,34 +141,45 @@ def _answer(
         # A search that fails found none: a rerun that finds some asks the rankers again.
         contexts = [None] * len(inputs.questions)
         with log.stage("contexts") as stage:
-            contexts = _search(resources, inputs.questions, store, log)
+            contexts, faults = _search(resources, inputs.questions, store, log)
             stage.questions = sum(each is not None for each in contexts)
             if stage.questions < len(inputs.questions):
                 stage.note = (
                     f"contexts were found for {stage.questions:,} of "
-                    f"{counted(len(inputs.questions), 'question')}: limits.time"
+                    f"{counted(len(inputs.questions), 'question')}" + ("" if faults else ": limits.time")
                 )
+            if faults:
+                raise faults[0]
     predict(resources, inputs.questions, contexts, log=log, store=store, after=submission.write)
 
 
 def _search(
     resources: Resources, questions: Questions, store: PredictionStore, log: RunLog
-) -> list[QuestionContexts | None]:
-    """Contexts of the questions, as far as the time goes; those of an earlier run are taken up."""
+) -> tuple[list[QuestionContexts | None], list[Exception]]:
+    """Contexts of the questions, as far as the time goes; those of an earlier run are taken up.
+
+    What the search of some raised is returned, unless the log is strict: the others keep theirs.
+    """
     from inference.context_batches import ContextBatches
+    from kaggle_rag.retrieval.retriever import BATCH
 
     path = store.work.folder / f"{CONTEXTS}.parquet"
     if path.is_file():
-        return [*read_contexts(path, questions)]
+        return [*read_contexts(path, questions)], []
     retriever = resources.retriever()
     until = log.clock.after(SEARCHING)
-    batches = ContextBatches(path, questions, store.work.key, retriever.batch)
+    batches = ContextBatches(path, questions, store.work.key, BATCH, retriever.together)
+    faults: list[Exception] = []
     with batches.work.claimed():
-        # A batch that would end late by more than half of it is not begun.
-        if batches.fill(retriever, lambda seconds: log.clock.left() - seconds / 2 > until):
+
+        def in_time(seconds: float) -> bool:
+            """A batch that would end late by more than half of it is not begun."""
+            return log.clock.left() - seconds / 2 > until
+
+        if batches.fill(retriever.stream, in_time, None if log.strict else faults):
             batches.join()
-            return [*read_contexts(path, questions)]
-        return batches.so_far()
+            return [*read_contexts(path, questions)], []
+        return batches.so_far(), faults
 
 
 def _report(out: Path, questions: int, left_out: int, log: RunLog) -> None:

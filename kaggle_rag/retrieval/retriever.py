@@ -38,7 +38,7 @@ from kaggle_rag.text.units import sentences
 
 Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts in RAM.
-_BATCH = 256
+BATCH = 256
 # In exact search each batch is a pass over all vectors, so batches are large.
 _EXACT_BATCH = 8_192
 # Questions whose pairs a re-ranker reads at once: enough to fill a GPU's batches with pairs of similar
@@ -49,7 +49,7 @@ _Retrieved = tuple[Sequence[Query], Candidates, Question]
 
 def batch_size(index: Index, settings: ContextSettings, device: str) -> int:
     """The number of questions to query together where the encoder is on a device."""
-    return _EXACT_BATCH if _is_exact(index, settings, device) else _BATCH
+    return _EXACT_BATCH if _is_exact(index, settings, device) else BATCH
 
 
 def _is_exact(index: Index, settings: ContextSettings, device: str) -> bool:
@@ -79,8 +79,8 @@ class Retriever:
         reranker: PairScorer | None = None,
     ) -> None:
         self.index, self.encoder, self.settings, self.reranker = index, encoder, settings, reranker
-        self.batch = batch_size(index, settings, encoder.device)
-        """The number of questions to query together."""
+        self.together = batch_size(index, settings, encoder.device)
+        """The number of questions whose queries are searched together."""
         self.hybrid = HybridRetriever(
             index, {index.manifest.default: encoder, **(others or {})}, settings.retrievers,
             fusion=settings.fusion, exact=_is_exact(index, settings, encoder.device), nprobe=settings.nprobe,
@@ -91,13 +91,17 @@ class Retriever:
     def __call__(self, questions: Questions, *, progress: bool = False) -> list[QuestionContexts]:
         """The contexts of every question, in order."""
         contexts: list[QuestionContexts] = []
-        rows = iter(questions)
         with bar_of(len(questions), "contexts", "question", disable=not progress) as bar:
-            while batch := list(itertools.islice(rows, self.batch)):
-                for question_contexts in self._batch(batch):
-                    contexts.append(question_contexts)
-                    bar.update()
+            for question_contexts in self.stream(questions):
+                contexts.append(question_contexts)
+                bar.update()
         return contexts
+
+    def stream(self, questions: Questions) -> Iterator[QuestionContexts]:
+        """The same, each as soon as it is put together: a search of many questions is stored bit by bit."""
+        rows = iter(questions)
+        while batch := list(itertools.islice(rows, self.together)):
+            yield from self._batch(batch)
 
     def _batch(self, questions: Sequence[Question]) -> Iterator[QuestionContexts]:
         queries = queries_of(questions, self.settings.forms, self.settings.instruction_forms)

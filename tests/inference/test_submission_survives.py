@@ -242,17 +242,69 @@ def test_time_runs_out_while_a_ranker_answers(run, monkeypatch, ending, answered
 
 def test_a_batch_of_contexts_that_would_end_too_late_is_not_begun(run, monkeypatch):
     """The search has half of the time, some 73 seconds: room for one batch of 50, not for most of two."""
-    monkeypatch.setattr("kaggle_rag.retrieval.retriever._BATCH", 8)
-    search, now = Retriever.__call__, [0.0]
+    monkeypatch.setattr("kaggle_rag.retrieval.retriever.BATCH", 8)
+    search, now = Retriever.stream, [0.0]
 
     def slowly(self, questions):
         now[0] += 50
         return search(self, questions)
 
-    monkeypatch.setattr(Retriever, "__call__", slowly)
+    monkeypatch.setattr(Retriever, "stream", slowly)
     monkeypatch.setattr(Clock, "elapsed", lambda self: now[0])
     monkeypatch.setattr("inference.context_batches.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     assert run("--time", "150s")[0] == 0 and now[0] == 50
+
+
+@pytest.mark.parametrize(("limit", "found"), [("120s", 8), ("150s", 16)])
+def test_questions_that_are_searched_together_end_in_time(run, monkeypatch, limit, found):
+    """All 20 go over the vectors at once, 30 seconds; each context then takes 5."""
+    monkeypatch.setattr("kaggle_rag.retrieval.retriever.BATCH", 8)
+    put_together, now, passes = Retriever._batch, [0.0], []
+
+    def slowly(self, questions):
+        passes.append(len(questions))
+        now[0] += 30
+        for each in put_together(self, questions):
+            now[0] += 5
+            yield each
+
+    monkeypatch.setattr(Retriever, "_batch", slowly)
+    monkeypatch.setattr(Clock, "elapsed", lambda self: now[0])
+    monkeypatch.setattr("inference.context_batches.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    code, said = run("--time", limit, "--set", "contexts.exact=true")
+    assert code == 0 and passes == [20] and f"contexts were found for {found} of 20" in said
+    stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
+    assert stages[0]["questions"] == found
+
+
+@pytest.mark.parametrize("exact", ["true", "false"])
+@pytest.mark.parametrize(("broken", "found"), [([9], 12), ([0, 19], 8), ([0, 8, 19], 0)])
+def test_a_question_that_breaks_the_search_costs_its_batch_alone(run, monkeypatch, exact, broken, found):
+    """Two batches that fail in a row end it; what was found before stays."""
+    monkeypatch.setattr("kaggle_rag.retrieval.retriever.BATCH", 8)
+    lost = {run.questions.ids[row] for row in broken}
+    put_together = Retriever._batch
+
+    def breaking(self, questions):
+        for question, each in zip(questions, put_together(self, questions)):
+            if question.id in lost:
+                raise RuntimeError("CUDA out of memory")
+            yield each
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Retriever, "_batch", breaking)
+        code, said = run("--set", f"contexts.exact={exact}")
+    assert code == 0 and run.valid() and "FAILED: contexts (RuntimeError: CUDA out of memory)" in said
+    assert f"contexts were found for {found} of 20 questions" in said
+    partly = run.out.read_bytes()
+    # Once it works, the others are found too, and everybody is asked again.
+    code, said = run("--set", f"contexts.exact={exact}")
+    assert code == 0 and "there already" not in said and "contexts were found for" not in said
+    whole = run.out.read_bytes()
+    assert whole != partly
+    monkeypatch.setattr(Retriever, "_batch", breaking)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        run("--set", f"contexts.exact={exact}", "--set", "contexts.keep=7", "--strict")
 
 
 def test_a_blend_is_over_those_that_answered():
