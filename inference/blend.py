@@ -25,15 +25,20 @@ _MOST = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class BlendReport:
-    """What was blended: of each run its rankers, its weight, and how many questions it answered."""
+    """What was blended: of each run its rankers, its weight, and how many questions it answered.
+
+    ``unanswered`` questions were answered by no run: their options are written in their order.
+    """
 
     out: Path
     questions: int
     runs: tuple[tuple[Path, tuple[str, ...], float, int], ...]
+    unanswered: int
 
     def as_json(self) -> dict[str, Any]:
         return {
             "out": str(self.out), "questions": self.questions,
+            "unanswered": self.unanswered,
             "runs": [
                 {"run": str(run), "rankers": list(names), "weight": weight, "answered": answered}
                 for run, names, weight, answered in self.runs
@@ -45,6 +50,9 @@ class BlendReport:
             f"{run}: weight {weight:g}, {', '.join(names)}; answered {answered:,} of {self.questions:,}"
             for run, names, weight, answered in self.runs
         ]
+        if self.unanswered:
+            unanswered = counted(self.unanswered, "question")
+            lines.append(f"warning: no run answered {unanswered}, whose options stand in their order")
         return "\n".join([*lines, f"{self.out}: {counted(self.questions, 'prediction')}"])
 
 
@@ -84,14 +92,14 @@ def blend_runs(
     read = [_read(run) for run in runs]
     first = read[0][0]
     aligned = [_aligned(first, each, run, tables) for run, (each, tables, _) in zip(runs, read)]
-    # Options that exist, by the probabilities that they were given.
-    present = np.any([np.nan_to_num(table) > 0 for tables in aligned for table in tables], axis=0)
-    mixes = [_mixed(tables, own, present, rule) for tables, (_, _, own) in zip(aligned, read)]
-    table = blend(mixes, weights, present, rule)
-    write_submission(out, first.ids, top_letters(table, present, TOP))
-    answered = [int(np.isfinite(mix).all(axis=1).sum()) for mix in mixes]
+    mixes = [_mixed(tables, own, first.present, rule) for tables, (_, _, own) in zip(aligned, read)]
+    table = blend(mixes, weights, first.present, rule)
+    write_submission(out, first.ids, top_letters(table, first.present, TOP))
+    answered = np.array([np.isfinite(mix).all(axis=1) for mix in mixes])
     names = [tuple(predictions.tables) for predictions, _, _ in read]
-    return BlendReport(out, len(first.ids), tuple(zip(runs, names, weights, answered)))
+    counts = answered.sum(axis=1).tolist()
+    unanswered = int((~answered[np.array(weights) > 0].any(axis=0)).sum())
+    return BlendReport(out, len(first.ids), tuple(zip(runs, names, weights, counts)), unanswered)
 
 
 def _read(run: Path) -> tuple[Predictions, list[Probabilities], list[float]]:

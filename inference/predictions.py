@@ -139,7 +139,7 @@ def blendable(stored: Predictions) -> dict[str, Probabilities]:
             cure="answer the questions again: python -m inference submit",
         ) from error
     return {
-        name: calibration(table, np.nan_to_num(table) > 0)
+        name: calibration(table, stored.present)
         for name, table in stored.tables.items()
     }
 

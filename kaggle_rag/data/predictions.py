@@ -30,7 +30,8 @@ class Predictions:
     ----------
     ids, marks : ids as text, and the questions' fingerprints.
     folds, answers : ``(n,)`` int64; the column of the right option, or -1.
-    tables : by ranker, ``(n, k)`` float32; absent options have 0.
+    present : ``(n, k)`` bool: which options exist.
+    tables : by ranker, ``(n, k)`` float32; absent options have 0, questions without an answer NaN.
     notes : how the probabilities were made.
     """
 
@@ -38,6 +39,7 @@ class Predictions:
     marks: tuple[str, ...]
     folds: npt.NDArray[np.int64]
     answers: npt.NDArray[np.int64]
+    present: npt.NDArray[np.bool_]
     tables: Mapping[str, Probabilities]
     notes: Mapping[str, Any]
 
@@ -50,16 +52,19 @@ class Predictions:
         notes: Mapping[str, Any],
     ) -> Predictions:
         ids = tuple(map(id_text, questions.ids))
-        return cls(ids, tuple(questions.fingerprints()), folds, questions.answers, tables, notes)
+        marks = tuple(questions.fingerprints())
+        return cls(ids, marks, folds, questions.answers, questions.present, tables, notes)
 
     def write(self, path: Path) -> None:
-        """Write ``id, question, fold, answer`` and a column per ranker and letter (``name.A``) as a file."""
+        """Write ``id, question, fold, answer, options`` and a column per ranker and letter (``name.A``)."""
         columns: dict[str, Any] = {
             "id": pa.array(self.ids, pa.string()),
             "question": pa.array(self.marks, pa.string()),
             "fold": self.folds,
             "answer": pa.array([None if a == NO_ANSWER else LETTERS[a] for a in self.answers], pa.string()),
         }
+        letters = np.array(list(LETTERS[: self.present.shape[1]]))
+        columns["options"] = pa.array(["".join(letters[row]) for row in self.present], pa.string())
         for name, table in self.tables.items():
             columns |= {f"{name}.{LETTERS[at]}": np.float32(table[:, at]) for at in range(table.shape[1])}
         metadata = json.dumps({"format": _FORMAT, "rankers": list(self.tables), "notes": self.notes})
@@ -80,10 +85,11 @@ class Predictions:
             if metadata["format"] != _FORMAT:
                 raise ValueError(metadata["format"])
             columns = {name: table[name].to_numpy() for name in table.column_names}
+            tables = {name: _group(columns, name) for name in metadata["rankers"]}
             return cls(
                 tuple(columns["id"]), tuple(columns["question"]), columns["fold"].astype(np.int64),
                 np.array([NO_ANSWER if a is None else LETTERS.index(a) for a in columns["answer"]]),
-                {name: _group(columns, name) for name in metadata["rankers"]}, metadata["notes"],
+                _present(columns, tables), tables, metadata["notes"],
             )  # fmt: skip
         except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
@@ -91,6 +97,17 @@ class Predictions:
                 expected="a file that python -m inference submit or python -m training cross-validate wrote",
                 cure="rerun that command: it resumes where it stopped",
             ) from error  # fmt: skip
+
+
+def _present(
+    columns: Mapping[str, npt.NDArray[Any]], tables: Mapping[str, Probabilities]
+) -> npt.NDArray[np.bool_]:
+    if "options" not in columns:
+        # The version before wrote none: an option exists if any ranker gave it something.
+        given = np.stack([np.nan_to_num(table) > 0 for table in tables.values()])
+        return np.asarray(given.any(axis=0))
+    width = max(table.shape[1] for table in tables.values())
+    return np.array([[letter in own for letter in LETTERS[:width]] for own in columns["options"]], dtype=bool)
 
 
 def _group(columns: Mapping[str, npt.NDArray[Any]], name: str) -> Probabilities:

@@ -128,7 +128,7 @@ class Questions:
     @classmethod
     def from_rows(cls, rows: Sequence[Row], where: str) -> Questions:
         """Build the table from dictionaries, checking every row; ``where`` names their source."""
-        return cls._of(rows, _option_columns(_columns(rows), where), where)
+        return cls._of(rows, option_letters(_columns(rows), where), where)
 
     @classmethod
     def open_of(cls, rows: Sequence[Row], where: str) -> Questions:
@@ -151,7 +151,7 @@ class Questions:
             ),
             contexts=tuple(_text(row, "context", f"{where}, row {n}") for n, row in enumerate(rows, 1)),
             is_question=np.array(
-                [_is_question(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)], dtype=bool
+                [truth_of(row, f"{where}, row {n}") for n, row in enumerate(rows, 1)], dtype=bool
             ),
         )
 
@@ -214,7 +214,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _option_columns(columns: Sequence[str], where: str) -> str:
+def option_letters(columns: Sequence[str], where: str) -> str:
+    """The letters of a table's options; raise ``InputError`` for columns that are no question's."""
     refuse_contexts(columns, where)
     require_columns(columns, ("id", "prompt", "A", "B"), where, _TABLE)
     letters = "".join(letter for letter in LETTERS if letter in columns)
@@ -296,7 +297,8 @@ def _letter_meant(text: str, options: Sequence[str | None], letters: str) -> str
     return "write the one letter of the right option, or leave the cell empty"
 
 
-def _is_question(row: Row, where: str) -> bool:
+def truth_of(row: Row, where: str) -> bool:
+    """Whether a row is a question, not an instruction; raise ``InputError`` for what says neither."""
     text = _text(row, "is_question", where)
     if text is None:
         return True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_rag.data.cells import text_of
-from kaggle_rag.data.questions import LETTERS, Questions, is_visible
+from kaggle_rag.data.questions import Questions, is_visible, option_letters, truth_of
 from kaggle_rag.data.tables import Row, read_rows
 from kaggle_rag.runtime.errors import InputError
 
@@ -26,32 +26,40 @@ def read_repaired(path: Path, on_fault: Callable[[InputError], None]) -> Questio
     InputError : a fault of the whole table: its format, its columns, or an id that is empty or repeated.
     """
     rows = list(read_rows(path))
-    columns = dict.fromkeys(name for row in rows for name in row)
+    if not rows:
+        return Questions.read(path)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    letters = option_letters(columns, str(path))
     try:
         return Questions.from_rows(rows, str(path))
     except InputError:
         repaired = [
-            _repaired(row, columns, f"{path}, row {number}", on_fault) for number, row in enumerate(rows, 1)
+            _repaired(dict.fromkeys(columns) | row, letters, f"{path}, row {number}", on_fault)
+            for number, row in enumerate(rows, 1)
         ]
     return Questions.from_rows(repaired, str(path))
 
 
-def _repaired(
-    row: Row, columns: dict[str, None], where: str, on_fault: Callable[[InputError], None]
-) -> Row:
-    whole = {**dict.fromkeys(columns), **row}
+def _repaired(row: Row, letters: str, where: str, on_fault: Callable[[InputError], None]) -> Row:
     try:
-        Questions.from_rows([whole], where)
+        Questions.from_rows([row], where)
         return row
     except InputError as fault:
-        readable = {name: _text(value, name) for name, value in whole.items()}
-        # A fault of the id or the columns is not mended: the table says so again. It counts as row 1 here.
+        readable = {name: _text(value, name) for name, value in row.items()}
+        # A fault of the id is not mended: the table says so again. It counts as row 1 here.
         on_fault(InputError(fault.what, where=fault.where.replace(", row 1", "", 1)))
-    letters = [letter for letter in LETTERS if letter in columns]
     if sum(readable[letter] is not None for letter in letters) < 2:
         readable |= {letter: readable[letter] or _UNREADABLE for letter in letters}
     kept = {name: readable.get(name) for name in ("prompt", *letters, "context")}
-    return {**kept, "id": row.get("id"), "prompt": kept["prompt"] or _UNREADABLE}
+    return {**kept, "id": row.get("id"), "prompt": kept["prompt"] or _UNREADABLE, **_kind(row, where)}
+
+
+def _kind(row: Row, where: str) -> Row:
+    """The row's ``is_question``, where it can be read."""
+    try:
+        return {"is_question": truth_of(row, where)}
+    except InputError:
+        return {}
 
 
 def _text(value: Any, column: str) -> str | None:

@@ -136,8 +136,7 @@ class OutOfFold:
                 expected="out-of-fold predictions of questions with answers", cure="remove out_of_fold",
             )  # fmt: skip
         tables = tuple(table[known] for table in stored.tables.values())
-        present = np.any([np.nan_to_num(table) > 0 for table in tables], axis=0)
-        return cls(tables, stored.answers[known], present)
+        return cls(tables, stored.answers[known], stored.present[known])
 
     def scores(self, table: Probabilities) -> Floats:
         """AP@3 of each question, ``(n,)``."""

@@ -47,7 +47,8 @@ def stored(path, rankers, answers):
     table = np.random.default_rng(0).dirichlet(np.ones(4), len(answers)).astype(np.float32)
     ids = tuple(str(n) for n in range(len(answers)))
     tables = {f"r{n}": table for n in range(rankers)}
-    Predictions(ids, ids, np.zeros(len(ids), np.int64), np.array(answers), tables, {}).write(path)
+    present = np.ones(table.shape, bool)
+    Predictions(ids, ids, np.zeros(len(ids), np.int64), np.array(answers), present, tables, {}).write(path)
     return path
 
 

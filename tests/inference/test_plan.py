@@ -61,7 +61,7 @@ def out_of_fold(path, count=300, seed=0):
         for name, table in (("weak", weak), ("strong", strong))
     }
     ids = tuple(str(n) for n in range(count))
-    Predictions(ids, ids, np.arange(count) % 2, answers, tables, {}).write(path)
+    Predictions(ids, ids, np.arange(count) % 2, answers, np.ones((count, 4), bool), tables, {}).write(path)
     return tables, answers
 
 

@@ -488,6 +488,27 @@ def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
     assert (tmp_path / "both.csv").read_bytes() == whole
 
 
+def test_a_question_that_no_run_answered_or_one_is_sure_of_has_all_of_its_letters(tmp_path):
+    from inference.blend import blend_runs
+    from kaggle_rag.data.predictions import Predictions
+
+    questions = Questions.from_rows(
+        [{"id": n, "prompt": f"q{n}", **dict(zip("ABCDE"[: 5 - n], "vwxyz"))} for n in range(4)], "test"
+    )
+    sure = np.zeros((4, 5), np.float32)
+    sure[:3, 1] = 1
+    sure[2:] = np.nan
+    path = tmp_path / "run.parquet"
+    stored = Predictions.of(questions, np.full(4, -1), {"r": sure}, {})
+    stored.write(path)
+    np.testing.assert_array_equal(Predictions.read(path).present, questions.present)
+    report = blend_runs([path, path], tmp_path / "b.csv", [1, 2])
+    written = validate(tmp_path / "b.csv", questions.ids, questions.options)
+    assert written == [[1, 0, 2], [1, 0, 2], [0, 1, 2], [0, 1]]
+    assert report.unanswered == 2 and "no run answered 2 questions" in report.text()
+    assert [answered for *_, answered in report.runs] == [2, 2]
+
+
 def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, monkeypatch):
     from inference.blend import blend_runs
     from kaggle_rag.runtime.errors import InputError

@@ -9,6 +9,7 @@ import pytest
 from inference.outputs import check_out
 from kaggle_rag import config
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
+from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.runtime.errors import ConfigError, InputError, run_program
 
@@ -119,6 +120,30 @@ def test_a_27th_option_is_refused_and_not_lost():
         Questions.from_rows([row(1, **options, AA="one more")], "q.csv")
     # Beside fewer options the name is somebody's own column.
     assert Questions.from_rows([row(1, AA="note")], "q.csv").width == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("id,prompt,A,B,C,D,e", "'e'"), ("id,prompt,A,B,D", "column 'C' is missing"),
+        ("id,prompt,A,B,Is_Question", "Is_Question"),
+        ("id,prompt," + ",".join(LETTERS) + ",AA", "27th option"),
+    ],
+)  # fmt: skip
+def test_no_row_is_repaired_where_a_column_is_at_fault(tmp_path, header, said):
+    table, faults = tmp_path / "q.csv", []
+    table.write_text(header + "\n" + ",".join(f"cell {n}" for n in range(len(header.split(",")))) + "\n")
+    with pytest.raises(InputError, match=said):
+        read_repaired(table, faults.append)
+    assert not faults
+
+
+def test_a_repaired_row_is_still_a_question_or_an_instruction(tmp_path):
+    table, faults = tmp_path / "q.csv", []
+    table.write_text("id,prompt,A,B,is_question\n1,,x,y,no\n2,Which?,x,y,maybe\n3,Which?,x,,no\n4,Say,x,y,0\n")
+    read = read_repaired(table, faults.append)
+    assert read.is_question.tolist() == [False, True, False, False] and len(faults) == 3
+    assert read.prompts == ("?", "Which?", "Which?", "Say") and read.options[2] == ("x", "?")
 
 
 def test_a_check_tells_a_budget_that_no_run_fits_in(tmp_path):

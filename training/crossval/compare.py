@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.evaluation.metrics import (
@@ -26,15 +25,17 @@ from training.crossval.settings import BLEND, STACKED
 
 
 class _Scored(NamedTuple):
-    """A run: its configuration, AP@3 and right option of each question by fingerprint, MAP@3 by seed.
+    """A run: its configuration, AP@3 and right option of each question, MAP@3 by seed.
+
+    Questions are known by their fingerprint and, of those that are there several times, their turn.
 
     ``single_seed`` : another seed would give it another score, and nothing tells how far off.
     """
 
     folder: Path
     configuration: dict[str, Any]
-    values: dict[str, float]
-    answers: dict[str, int]
+    values: dict[tuple[str, int], float]
+    answers: dict[tuple[str, int], int]
     by_seed: list[float]
     single_seed: bool
 
@@ -148,14 +149,19 @@ def _read(folder: Path, ranker: str) -> _Scored:
             expected="one of " + ", ".join(predictions.tables),
         )  # fmt: skip
     table = predictions.tables[ranker]
-    values = average_precisions(table, predictions.answers, np.isfinite(table) & (table > 0))
+    values = average_precisions(table, predictions.answers, predictions.present)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     by_seed = metrics["scores"][ranker].get("by seed", [])
     splits = {"folds": configuration["decided"]["folds"], "seed": configuration["decided"]["seed"]}
+    turns: Counter[str] = Counter()
+    keys = []
+    for mark in predictions.marks:
+        keys.append((mark, turns[mark]))
+        turns[mark] += 1
     return _Scored(
         folder, configuration["configuration"] | splits,
-        dict(zip(predictions.marks, values.tolist())),
-        dict(zip(predictions.marks, predictions.answers.tolist())),
+        dict(zip(keys, values.tolist())),
+        dict(zip(keys, predictions.answers.tolist())),
         by_seed, _single_seed(configuration["configuration"]["rankers"], ranker, by_seed),
     )  # fmt: skip
 

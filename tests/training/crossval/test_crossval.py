@@ -327,6 +327,15 @@ def test_runs_are_paired_by_prompt_and_options_and_by_answer(tmp_path):
         compare([first, tmp_path])
 
 
+def test_a_question_that_is_there_several_times_counts_as_often(tmp_path):
+    names = ["p0", "p0", "p0", "p1"]
+    first, other = (predictions(tmp_path / name, names, "AAAB", wrong=n) for name, n in (("a", 3), ("b", 1)))
+    one, two = compare([first, other]).runs
+    assert (one.questions, one.score.mean) == (4, pytest.approx(2.5 / 4))
+    assert (two.shared, two.score.mean) == (4, pytest.approx(3.5 / 4))
+    assert two.against.difference.mean == pytest.approx(0.25)
+
+
 def test_what_seeds_move_is_in_the_interval(tmp_path):
     """By hand: Student's t, with the spread over questions and that over the seeds of both runs."""
     names, answers = [f"p{n}" for n in range(40)], "AB" * 20
