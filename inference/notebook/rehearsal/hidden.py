@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.compressed import inner_name
 from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.data.tables import Row, read_rows
@@ -99,12 +100,14 @@ def _reworded(row: Row, copy: int) -> Row:
 
 def _new_ids(ids: Sequence[Any], count: int, draw: random.Random) -> list[Any]:
     """Other ids of the same kind as these, in no order."""
-    whole = [int(key) for key in ids if str(key).strip().lstrip("-").isdecimal()]
+    texts = [id_text(key).strip() for key in ids]
+    whole = [int(text) for text in texts if text.removeprefix("-").isdecimal()]
     if len(whole) < len(ids):
         return [f"h{draw.getrandbits(24):06x}{number:05x}" for number in range(count)]
     numbers = [max(whole) + 1 + number for number in range(count)]
     draw.shuffle(numbers)
-    return numbers if isinstance(ids[0], int) else [str(number) for number in numbers]
+    kind = type(ids[0])
+    return [kind(number) for number in numbers] if kind in (int, float) else [*map(str, numbers)]
 
 
 def _without_prompt(row: Row, letters: str) -> Row:
@@ -182,8 +185,17 @@ def _write_parquet(path: Path, visible: Visible, rows: Sequence[Row]) -> None:
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(visible.path)
-    kept = pa.schema([schema.field(name) for name in visible.columns])
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=kept), path)
+    columns = {}
+    for name in visible.columns:
+        kind, values = schema.field(name).type, [row.get(name) for row in rows]
+        if pa.types.is_integer(kind):
+            # New ids are beyond the visible ones.
+            kind = pa.int64()
+        if any(isinstance(value, str) for value in values):
+            # Odd rows have texts where the visible ones have numbers.
+            kind, values = pa.string(), [None if value is None else text_of(value, name) for value in values]
+        columns[name] = pa.array(values, kind)
+    pq.write_table(pa.table(columns), path)
 
 
 _WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

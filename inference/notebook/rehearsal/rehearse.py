@@ -107,7 +107,7 @@ def rehearse(wanted: Wanted, able: Means | None = None) -> RehearsalReport:
     report = RehearsalReport(
         bundle.id, f"{kind}: {KINDS[kind]}", tuple(found.faults),
         tuple((case, _size(case, visible)) for case in cases), (),
-        able.lines(ram, wanted.tmp, wanted.working, wanted.gpu), tuple(found.notes),
+        able.lines(ram, wanted.tmp, wanted.working, wanted.gpu), (*found.notes, *_renamed(visible, bundle)),
     )  # fmt: skip
     if kind == "image":
         known(image)
@@ -155,7 +155,7 @@ def _image_of(wanted: Wanted, bundle: OpenedBundle | None) -> Image | None:
     """The image that is given, or the one for which the bundle was made."""
     if wanted.image:
         return read_image(wanted.image, wanted.python)
-    if bundle and (own := bundle.folder / IMAGE).is_file():
+    if bundle and (own := bundle.at(IMAGE)).is_file():
         return read_image(own, wanted.python or str(bundle.listed.get("python")) or None)
     return None
 
@@ -284,6 +284,17 @@ def _name_of(visible: Visible, bundle: OpenedBundle) -> str:
     name = visible.path.name
     is_plain = visible.path.suffix == visible.ending
     return name if is_plain and name in bundle.source else f"test{visible.ending}"
+
+
+def _renamed(visible: Visible, bundle: OpenedBundle) -> list[str]:
+    """A note on a test file that has another name in the rehearsal."""
+    name = _name_of(visible, bundle)
+    if name == visible.path.name:
+        return []
+    return [
+        f"{visible.path.name} stands there as {name}, which the notebook looks for: a competition whose file "
+        "has another name fails where this passes"
+    ]
 
 
 def _too_long(line: Pace, count: int, limit: float) -> Fault:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import configparser
 import email
+import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -121,11 +122,39 @@ def kit_needs(bundle: OpenedBundle) -> Iterator[Requirement]:
     if not config.has_section("options"):
         return
     yield from _lines(config["options"], "install_requires")
-    optional = {"faiss-cpu"}
-    if any(path for each in bundle.folders for path in each.glob("rankers/*/adapter_config.json")):
-        optional.add("peft")
+    optional = {"faiss-cpu"}.union(*map(_needs_of_model, _models(bundle)))
     extras = config["options.extras_require"]
     yield from (each for group in ("cpu", "train") for each in _lines(extras, group) if each.name in optional)
+
+
+def _models(bundle: OpenedBundle) -> Iterator[Path]:
+    """The folders of its rankers and models."""
+    for folder in bundle.folders:
+        for kind in ("rankers", "models"):
+            yield from (path for path in folder.glob(f"{kind}/*") if path.is_dir())
+
+
+def _needs_of_model(folder: Path) -> set[str]:
+    """The packages beyond the kit's that a model is opened with, by its files."""
+    needs = set()
+    if (folder / "adapter_config.json").is_file():
+        needs.add("peft")
+    card, config = (_fields_of(folder / name) for name in ("ranker.json", "config.json"))
+    if card.get("nf4") or "bitsandbytes" in str(config.get("quantization_config")):
+        needs |= {"bitsandbytes", "accelerate"}
+    if config and not any(folder.rglob("tokenizer.json")):
+        # Slow tokenizers are converted.
+        needs |= {"sentencepiece", "protobuf", "tiktoken"}
+    return needs
+
+
+def _fields_of(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing if it is missing or damaged, which other checks tell."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _lines(section: Mapping[str, str], key: str) -> list[Requirement]:

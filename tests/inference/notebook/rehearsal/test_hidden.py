@@ -72,6 +72,26 @@ def test_odd_rows_are_there_and_the_seed_decides(visible, tmp_path):
     assert "?" in read.prompts and any(row[1] is None for row in read.options)
 
 
+@pytest.mark.parametrize(
+    ("ids", "kind"),
+    [
+        ([1.0, 2.0], pa.float64()), ([126, 127], pa.int8()), (["1", "2"], pa.string()), ([3, 4], pa.int64()),
+        (["1", "2"], pa.dictionary(pa.int32(), pa.string())),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [[1, 2], [1.5, 2.5], ["x", "y"]])
+def test_a_parquet_file_of_any_types(tmp_path, ids, kind, options):
+    columns = {"prompt": ["How many?", "How far?"], "A": options, "B": options}
+    pq.write_table(pa.table({"id": pa.array(ids).cast(kind), **columns}), tmp_path / "test.parquet")
+    seen = Visible.read(tmp_path / "test.parquet")
+    made = hidden(seen, 70, odd=True, seed=3)
+    path = written(seen, made, tmp_path)
+    assert len(made) == 140 + len(ODD) and pq.read_schema(path).names == ["id", "prompt", "A", "B"]
+    read = read_repaired(path, lambda fault: None)
+    assert [str(key) for key in read.ids] == list(made.ids)
+    assert any("🪐" in str(row) for row in read.options)
+
+
 def test_text_ids_stay_text(tmp_path):
     path = tmp_path / "test.csv"
     path.write_text("id,prompt,A,B\n007,x,a,b\nq-8,y,c,d\n")

@@ -1,5 +1,6 @@
 """A rehearsal is refused with one message where it cannot be held, and a dry run holds none."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -14,7 +15,7 @@ from inference.notebook.rehearsal.cases import CASES
 from inference.notebook.rehearsal.environment import HERE, this_environment, wheels_environment
 from inference.notebook.rehearsal.machine import Means
 from inference.notebook.rehearsal.opened import opened
-from inference.notebook.rehearsal.rehearse import Wanted, rehearse
+from inference.notebook.rehearsal.rehearse import Wanted, _image_of, rehearse
 from kaggle_rag.runtime.errors import ConfigError
 
 NONE = Means(namespaces=False, own_tmp=False, control_group=False)
@@ -63,6 +64,21 @@ def test_a_dry_run_lists_the_cases_and_what_is_enforced(sound, questions, tmp_pa
     said = capsys.readouterr().out
     assert "odd" in said and "x20" not in said and "RAM: 4.00 GB" in said and "nothing was run" in said
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_name_that_the_notebook_does_not_look_for_is_told(sound, questions, tmp_path, monkeypatch, capsys):
+    other = questions.rename(tmp_path / "questions.csv")
+    assert call(monkeypatch, "rehearse", sound, "--questions", other, "--dry-run") == 0
+    assert "note: questions.csv stands there as test.csv" in capsys.readouterr().out
+
+
+def test_the_image_is_found_in_whichever_dataset_it_lies(tmp_path):
+    folder = bundle_of(tmp_path / "bundle", *SOUND, python="3.13")
+    bundle = dataclasses.replace(opened(folder), more=(tmp_path / "bundle-2",))
+    assert _image_of(Wanted(folder, None), bundle) is None
+    (tmp_path / "bundle-2").mkdir()
+    (tmp_path / "bundle-2" / "image.txt").write_text("# Python 3.13\nnumpy==2.0.2\n")
+    assert _image_of(Wanted(folder, None), bundle).python == "3.13"
 
 
 def test_what_is_enforced_is_told_as_it_is():

@@ -99,7 +99,10 @@ install_requires =
 cpu =
     faiss-cpu>=1
 train =
+    accelerate>=1.12
+    bitsandbytes>=0.50
     peft>=0.18
+    sentencepiece>=0.2
 """
 IMAGE = image_of("# Python 3.13\nnumpy==2.0.2\nfaiss-cpu==1.9\nthird==2\n", "freeze")
 
@@ -163,6 +166,16 @@ def test_an_adapter_needs_peft_and_a_damaged_wheel_is_told(tmp_path):
     first = ("first", "1")
     card = {"rankers/lora/adapter_config.json": "{}"}
     assert "peft is neither" in only(wheels(tmp_path / "1", first, files=card)).cause
+    quantized = '{"quantization_config": {"quant_method": "bitsandbytes"}}'
+    for name, files in {
+        "bitsandbytes": {"rankers/nf4/ranker.json": '{"nf4": true}'},
+        "accelerate": {"models/half/config.json": quantized, "models/half/tokenizer.json": "{}"},
+        "sentencepiece": {"models/slow/config.json": '{"model_type": "deberta-v2"}'},
+    }.items():
+        found = wheels(tmp_path / name, first, files=files)
+        assert any(f"{name} is neither" in fault.cause for fault in found.faults)
+    plain = {"models/fast/config.json": "{}", "models/fast/tokenizer.json": "{}"}
+    assert not wheels(tmp_path / "fast", first, files=plain).faults
     folder = bundle_of(tmp_path / "2", *SOUND, files={"wheels/first-1-py3-none-any.whl": "no archive"})
     assert "damaged" in only(look_through(opened(folder), None, ROWS)).cause
 
