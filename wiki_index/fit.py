@@ -20,6 +20,7 @@ from kaggle_rag.retrieval.queries import queries_of
 from kaggle_rag.runtime.console import over, progress
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.words import counted
+from kaggle_rag.text.normalise import same
 
 K = 10
 # Weights are tried in steps of 1 / _STEPS.
@@ -144,7 +145,7 @@ def _cases(index: Index, panel: HybridRetriever, questions: Questions, gold: Seq
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().split()).strip(" \"'.")
+    return same(text).strip(" \"'.")
 
 
 def _order(case: Case, setting: Setting) -> npt.NDArray[np.int64]:

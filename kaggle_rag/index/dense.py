@@ -14,6 +14,7 @@ from kaggle_rag.index.kinds import kind_of
 from kaggle_rag.index.manifest import DenseCard
 from kaggle_rag.index.vectors import Rows, VectorLayout, Vectors, VectorStore
 from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     import faiss
@@ -39,18 +40,35 @@ class Dense:
             folder / VECTORS_FILE, VectorLayout(rows, card.encoder.dim, card.vectors, card.step)
         )
 
+    def require_agreement(self) -> None:
+        """Raise ``ArtifactError`` unless the FAISS index holds the rows and dimensions of the vectors."""
+        # Reading it compares them.
+        _ = self.faiss
+
     @functools.cached_property
     def faiss(self) -> faiss.Index:
-        """The FAISS index; flat codes and plain lists stay on disk, packed lists are loaded."""
+        """The FAISS index; flat codes and plain lists stay on disk, packed lists are loaded.
+
+        Raises
+        ------
+        ArtifactError : it cannot be read, or holds other rows or dimensions than the vectors.
+        """
         import faiss
 
         flag = faiss.IO_FLAG_MMAP if kind_of(self.card.kind).lists else faiss.IO_FLAG_MMAP_IFC
         try:
-            return faiss.read_index(str(self.folder / FAISS_FILE), flag)
+            read = faiss.read_index(str(self.folder / FAISS_FILE), flag)
         except RuntimeError as error:
             raise ArtifactError(
                 "FAISS cannot read this index", where=self.folder / FAISS_FILE, cure="build it again"
             ) from error
+        if (read.ntotal, read.d) != (rows := len(self.store), dim := self.card.encoder.dim):
+            raise ArtifactError(
+                f"the FAISS index has {counted(read.ntotal, 'row')} of {read.d} dimensions, its vectors "
+                f"{counted(rows, 'row')} of {dim}", where=self.folder / FAISS_FILE,
+                cure="parts of two builds were mixed: rebuild the index",
+            )  # fmt: skip
+        return read
 
     def search(
         self, queries: Vectors, k: int, *, nprobe: int | None = None,

@@ -143,13 +143,13 @@ class Encoder:
 
         ``on_rows`` receives the number of texts in each finished batch (a progress bar's ``update``).
         """
-        return self._encode([self.card.query_prompt + text for text in texts], on_rows)
+        return self._encode(texts, on_rows, prompt=self.card.query_prompt)
 
     def encode_passages(
         self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
     ) -> Vectors:
         """Vectors of passages, ``(n, d)`` float32, each of length 1."""
-        return self._encode([self.card.passage_prompt + text for text in texts], on_rows)
+        return self._encode(texts, on_rows, prompt=self.card.passage_prompt)
 
     def encode_for_index(
         self, texts: Sequence[str], *, on_rows: Callable[[int], object] | None = None
@@ -161,8 +161,7 @@ class Encoder:
         """
         if self.card.precision != "fp32" and self._reduced is None:
             self._reduced = reduced(self.model, self.card.precision)
-        prompted = [self.card.passage_prompt + text for text in texts]
-        return self._encode(prompted, on_rows, self._reduced or self.model)
+        return self._encode(texts, on_rows, self._reduced or self.model, prompt=self.card.passage_prompt)
 
     def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Length of each text in tokens of this encoder, without special ones, ``(n,)`` int64."""
@@ -245,16 +244,25 @@ class Encoder:
         texts: Sequence[str],
         on_rows: Callable[[int], object] | None,
         model: SentenceTransformer | None = None,
+        *,
+        prompt: str = "",
     ) -> Vectors:
         import torch
 
+        from kaggle_rag.models.sentence_model import left_out_tokens
+
+        texts = [prompt + text for text in texts]
+        # Of the model as it was loaded: one in half precision has the same modules.
+        left_out = left_out_tokens(self.model, prompt) if prompt and not self._plain else 0
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
         model = model or self._plain or self.model
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS
         prepared = batches(texts, self.tokenizer, longest=self.card.max_tokens or None, budget=budget)
         with contextlib.closing(prepared):
             for rows, features in prepared:
-                on_device = {key: value.to(self.device) for key, value in features.items()}
+                on_device: dict[str, Any] = {key: value.to(self.device) for key, value in features.items()}
+                if left_out:
+                    on_device["prompt_length"] = left_out
                 with torch.inference_mode():
                     vectors = model.forward(on_device)["sentence_embedding"]
                     vectors = torch.nn.functional.normalize(vectors.float(), dim=1)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_rag.index.dense import FAISS_FILE, Dense
+from kaggle_rag.index.dense import Dense
 from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import Rows, Vectors
@@ -143,7 +143,7 @@ class Index:
             verify(self.folder, files, content=read, on_bytes=bar.update)
 
     def _require_agreement(self) -> None:
-        """Raise unless text, vectors and indexes hold the same number of rows and dimensions."""
+        """Raise unless all parts hold the same number of rows; a FAISS index is asked when it is read."""
         counts = {
             "manifest": self.manifest.passages,
             "text": len(self.passages),
@@ -151,14 +151,6 @@ class Index:
         }
         if self.manifest.lexical_rows:
             counts["bm25"] = sum(self.manifest.lexical_rows)
-        for name, dense in self.dense.items():
-            counts[f"index {name}"] = dense.faiss.ntotal
-            if dense.faiss.d != dense.card.encoder.dim:
-                raise ArtifactError(
-                    f"the FAISS index has {dense.faiss.d} dimensions, its vectors {dense.card.encoder.dim}",
-                    where=dense.folder / FAISS_FILE,
-                    cure="parts of two builds were mixed: rebuild the index",
-                )
         if len(set(counts.values())) > 1:
             raise ArtifactError(
                 "the parts of the index disagree: "

@@ -8,6 +8,7 @@ word is.
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from scipy.sparse import csr_matrix
 
 from kaggle_rag.index.vectors import Rows
 from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.text.normalise import words
 
 Scores = npt.NDArray[np.float32]
 # Passages per part: 1 to 2 GB of RAM while a part of sentences is built.
@@ -46,7 +48,7 @@ def tokenizer(language: str = "en") -> Tokenizer:
     """
     name = _LANGUAGES.get(language)
     return Tokenizer(
-        splitter=r"\w+",
+        splitter=words,
         stopwords="english_plus" if name == "english" else name or [],
         stemmer=Stemmer.Stemmer(name) if name else None,
     )
@@ -54,14 +56,15 @@ def tokenizer(language: str = "en") -> Tokenizer:
 
 @functools.cache
 def _word_functions(language: str) -> tuple[Callable[[str], list[str]], frozenset[str], Callable[[str], str]]:
-    words = tokenizer(language)
-    return words.splitter, frozenset(words.stopwords), words.stemmer or str
+    made = tokenizer(language)
+    return made.splitter, frozenset(made.stopwords), made.stemmer or str
 
 
 def stems(text: str, language: str = "en") -> list[str]:
     """The words of a text as `tokenizer` reads them: in text order, without stop words."""
     split, stop, stem = _word_functions(language)
-    return [stem(word) for word in split(text.lower()) if word not in stop]
+    text = unicodedata.normalize("NFC", text).lower()
+    return [stem(word) for word in split(text) if word not in stop]
 
 
 def write_part(
@@ -71,15 +74,15 @@ def write_part(
     on_rows: Callable[[int], object] | None = None,
 ) -> None:
     """Index passages into ``folder``: BM25 as Lucene computes it, with k1 = 1.5 and b = 0.75."""
-    words = tokenizer(language)
+    tokens = tokenizer(language)
     ids = []
-    for passage_ids in words.streaming_tokenize(passages, update_vocab=True):
+    for passage_ids in tokens.streaming_tokenize(passages, update_vocab=True):
         # Lists of Python integers are ten times as large.
         ids.append(np.array(passage_ids, dtype=np.int32))
         if on_rows:
             on_rows(1)
     model = bm25s.BM25(method="lucene")
-    model.index((ids, words.get_vocab_dict()), show_progress=False)
+    model.index((ids, tokens.get_vocab_dict()), show_progress=False)
     model.save(folder, show_progress=False)
 
 

@@ -71,6 +71,19 @@ def is_static(model: Any) -> bool:
     return type(model[0]).__name__ == "StaticEmbedding"
 
 
+def left_out_tokens(model: Any, prompt: str) -> int:
+    """How many tokens at the start of a prompted text the model's pooling leaves out.
+
+    None, unless it declares ``include_prompt: false``, as INSTRUCTOR does
+    (https://sbert.net/docs/package_reference/sentence_transformer/models.html).
+    """
+    if all(getattr(module, "include_prompt", True) for module in model):
+        return 0
+    ids = model.tokenizer(prompt)["input_ids"]
+    # The separator at the end comes behind the text.
+    return len(ids) - (ids[-1] in model.tokenizer.all_special_ids)
+
+
 def tokenizer_of(model: Any) -> Any:
     """The tokenizer of a model, as `kaggle_rag.index.batches` calls it."""
     return StaticTokens.of(model[0].tokenizer) if is_static(model) else model.tokenizer

@@ -21,6 +21,8 @@ class Assembler:
     titles : whether a snippet starts with ``Title: ``.
     passage : the passage of a row, ``None`` outside the index.
     tokens : the length of a text in tokens.
+    overlapping : whether a passage may begin with the end of the one before, as windows do: what two that are
+        joined share is written, and paid for, once.
     """
 
     budget: int
@@ -28,6 +30,7 @@ class Assembler:
     titles: bool
     passage: Callable[[int], Passage | None]
     tokens: Callable[[str], int]
+    overlapping: bool = False
 
     def __call__(self, ranked: Sequence[int], scores: Sequence[float]) -> tuple[Snippet, ...]:
         """The snippets of a context from the passages at ``ranked`` rows, best first, and their scores.
@@ -40,7 +43,7 @@ class Assembler:
         best: dict[int, int] = {}
         for rank, row in enumerate(ranked):
             for near in self._around(row):
-                cost = self.tokens(self._text(near)) + self._title_cost(near, best)
+                cost = self._text_cost(near, best) + self._title_cost(near, best)
                 if near not in best and cost <= left:
                     best[near] = rank
                     left -= cost
@@ -63,6 +66,23 @@ class Assembler:
         passage = self.passage(row)
         return passage.text if passage else ""
 
+    def _text_cost(self, row: int, best: dict[int, int]) -> int:
+        cost = self.tokens(self._text(row))
+        for first in (row - 1, row):
+            other = first if first != row else row + 1
+            if self.overlapping and other in best and self._article(other) == self._article(row):
+                cost -= self.tokens(shared(self._text(first), self._text(first + 1)))
+        return cost
+
+    def _joined(self, rows: Sequence[int]) -> str:
+        """The passages of neighbouring rows as one text."""
+        text = self._text(rows[0])
+        for row in rows[1:]:
+            after = self._text(row)
+            again = shared(text, after) if self.overlapping else ""
+            text += after[len(again) :] if again else f" {after}"
+        return text
+
     def _title_cost(self, row: int, best: dict[int, int]) -> int:
         """A passage that continues a snippet needs no title of its own."""
         joined = any(
@@ -84,7 +104,7 @@ class Assembler:
         runs.sort(key=lambda run: min(best[row] for row in run))
         return tuple(
             Snippet(
-                self._title(run[0]), " ".join(self._text(row) for row in run),
+                self._title(run[0]), self._joined(run),
                 float(scores[min(best[row] for row in run)]), tuple(run),
             )
             for run in runs
@@ -98,6 +118,12 @@ class Assembler:
         prefix = longest_prefix(sentences(text) or [text], self.budget, self.tokens)
         prefix = prefix or longest_prefix(text.split(" "), self.budget, self.tokens)
         return (Snippet("", prefix, float(scores[0]), (ranked[0],)),) if prefix else ()
+
+
+def shared(before: str, after: str) -> str:
+    """The longest end of one text that is the beginning of the other."""
+    lengths = range(min(len(before), len(after)), 0, -1)
+    return next((after[:length] for length in lengths if before.endswith(after[:length])), "")
 
 
 def longest_prefix(pieces: Sequence[str], budget: int, tokens: Callable[[str], int]) -> str:

@@ -34,7 +34,7 @@ from kaggle_rag.retrieval.rereading import ContextQueries, PairScorer, reread
 from kaggle_rag.retrieval.retrievers import DenseResults
 from kaggle_rag.runtime.console import progress as bar_of
 from kaggle_rag.text.cleaning import paragraphs
-from kaggle_rag.text.units import sentences
+from kaggle_rag.text.units import Unit, sentences
 
 Scores = npt.NDArray[np.float64]
 # Questions handled at once: bounds the queries, candidates and texts in RAM.
@@ -200,6 +200,7 @@ class Retriever:
         assemble = Assembler(
             self.settings.tokens, self.settings.neighbours, self.settings.titles,
             candidates.passage, self._tokens,
+            overlapping=candidates.whole is None and Unit.parse(self.index.manifest.unit).overlap > 0,
         )  # fmt: skip
         return assemble([e.row for e in evidence], [e.score for e in evidence])
 

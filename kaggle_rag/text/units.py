@@ -12,8 +12,11 @@ import sentencex
 
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.text.cleaning import begins_with_page, paragraphs
+from kaggle_rag.text.normalise import UNSPACED
 
 _TWO_WORDS = re.compile(r"\w\W+\w")
+# So many characters of a script without spaces are two words or more.
+_UNSPACED_WORDS = 4
 _LETTER = re.compile(r"[^\W\d_]")
 _CONTINUATIONS = (":", ";", ",")
 SCRAPS = "scraps without two words"
@@ -82,10 +85,14 @@ def sentences(text: str, language: str = "en", left_out: Counter[str] | None = N
         else:
             pieces.append(piece)
     pieces = [piece.strip() for piece in pieces]
-    usable = [piece for piece in pieces if _TWO_WORDS.search(piece) and _LETTER.search(piece)]
+    usable = [piece for piece in pieces if _has_two_words(piece) and _LETTER.search(piece)]
     if left_out is not None and len(usable) < len(pieces):
         left_out[SCRAPS] += sum(map(bool, pieces)) - len(usable)
     return usable
+
+
+def _has_two_words(text: str) -> bool:
+    return bool(_TWO_WORDS.search(text)) or len(UNSPACED.findall(text)) >= _UNSPACED_WORDS
 
 
 def _by_sentence(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:

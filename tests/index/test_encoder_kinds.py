@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
+from training_toys import write_table
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
 from kaggle_rag.index.encoder import Encoder
@@ -23,6 +24,8 @@ from kaggle_rag.models.prompts import prompts_of
 from kaggle_rag.models.sentence_model import _static_embedding
 from kaggle_rag.runtime.errors import CheckpointError
 from kaggle_rag.text.units import Splitter, Unit
+from training.retrieval.bi_encoder import train_retriever
+from training.retrieval.settings import RetrieverSettings
 from wiki_index.__main__ import main
 from wiki_index.plan import retriever_name
 
@@ -83,6 +86,31 @@ def test_families_with_an_instruction_put_it_before_questions_alone(name):
 )
 def test_what_a_folder_declares_wins_over_its_name(declared, default, prompts):
     assert tuple(prompts_of(declared, default, ["e5-base"]))[:2] == prompts
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_a_prompt_is_pooled_as_the_model_declares(include, folder, tmp_path):
+    """As sentence-transformers encodes, with its own prompts."""
+    path = tmp_path / "model"
+    shutil.copytree(folder, path)
+    (pooling,) = path.glob("1_Pooling/config.json")
+    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": include}))
+    config = path / "config_sentence_transformers.json"
+    prompts = {"query": "find this for me: ", "document": "here: "}
+    config.write_text(json.dumps({**json.loads(config.read_text()), "prompts": prompts}))
+    texts = ["iron", "what is the melting point of gold and of iron?", ""]
+    encoder, library = Encoder(str(path), device="cpu"), SentenceTransformer(str(path), device="cpu")
+    for ours, name in ((encoder.encode_queries, "query"), (encoder.encode_passages, "document")):
+        theirs = library.encode(texts[:2], prompt_name=name, normalize_embeddings=True)
+        np.testing.assert_allclose(ours(texts)[:2], theirs, atol=1e-5)
+        assert np.isfinite(ours(texts)).all()
+    questions = write_table(tmp_path / "q.csv", [{"id": "1", "prompt": "p", "A": "x", "B": "y", "fact": "f"}])
+    settings = RetrieverSettings(
+        questions=questions, out=tmp_path / "o", positive="fact", model=str(path), device="cpu"
+    )
+    if not include:
+        with pytest.raises(CheckpointError, match="leaves out its prompt"):
+            train_retriever(settings)
 
 
 def test_prompts_of_other_names_alone_are_told():

@@ -78,6 +78,19 @@ def test_other_languages_have_their_own_stems_and_unknown_ones_their_words(tmp_p
     assert Lexical(tmp_path / "xx", [2], "eo").search(["brilas"], 1)[1].tolist() == [[1]]
 
 
+def test_words_of_scripts_without_spaces_are_found(tmp_path):
+    passages = ["金属会生锈。", "水的沸点是一百度。", "光速 c 是每秒299792458米"]
+    write_part(tmp_path / part_name(0), iter(passages), "zh")
+    found = Lexical(tmp_path, [3], "zh").search(["水的沸点是多少", "生锈", "299792458", "c", "木"], 1)[1]
+    assert found[:, 0].tolist() == [1, 0, 2, 2, -1]
+
+
+def test_letters_with_marks_of_their_own_are_the_composed_ones(tmp_path):
+    write_part(tmp_path / part_name(0), iter(["Schrödinger wrote an equation.", "Gold shines."]))
+    asked = ["schr\u00f6dinger", "schro\u0308dinger"]
+    assert Lexical(tmp_path, [2]).search(asked, 1)[1].tolist() == [[0], [0]]
+
+
 def test_a_part_of_other_passages_or_half_a_part_is_refused(one, tmp_path):
     with pytest.raises(ArtifactError, match="200 passages instead of 100"):
         Lexical(one, [100])

@@ -97,6 +97,28 @@ def text_of(made, ranked):
     return joined(made(ranked, SCORES[: len(ranked)]))
 
 
+@given(
+    st.integers(3, 8), st.data(), st.lists(st.integers(0, 5), unique=True, min_size=1), st.integers(1, 30),
+)  # fmt: skip
+def test_what_overlapping_windows_share_is_written_and_paid_for_once(size, data, ranked, budget):
+    words = [f"w{n}" for n in range(60)]
+    step = size - data.draw(st.integers(0, size - 1))
+    windows = [" ".join(words[at : at + size]) for at in range(0, 6 * step, step)]
+    passages = [Passage(0, "", "", text) for text in windows]
+    made = Assembler(
+        budget, 1, False, lambda row: passages[row] if 0 <= row < 6 else None,
+        lambda text: len(text.split()), overlapping=step < size,
+    )(ranked, SCORES[: len(ranked)])  # fmt: skip
+    texts = [snippet.text.split() for snippet in made]
+    assert sum(map(len, texts)) <= budget
+    for text, snippet in zip(texts, made):
+        # A stretch of the article, whole windows of it or the beginning of one.
+        assert text == words[words.index(text[0]) :][: len(text)]
+        rows = snippet.rows
+        assert text[0] == f"w{rows[0] * step}"
+        assert len(text) == (rows[-1] - rows[0]) * step + size or len(made) == 1
+
+
 def test_neighbours_join_only_inside_an_article_and_stand_in_its_order():
     assert text_of(counting_words([1] * 9, 100, titles=True), [5, 0]) == "T1: r4 r5\nT0: r0 r1"
 

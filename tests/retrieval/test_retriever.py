@@ -72,7 +72,7 @@ def test_equal_sentences_stand_once(index, encoder):
 
 def test_a_question_is_answered_alike_in_any_batch(index, encoder, monkeypatch):
     together = find(index, encoder, ROWS)
-    monkeypatch.setattr(retriever, "_BATCH", 1)
+    monkeypatch.setattr(retriever, "BATCH", 1)
     for left, right in zip(together, find(index, encoder, ROWS)):
         assert left.shared.text == right.shared.text
         assert [e.row for e in left.evidence()] == [e.row for e in right.evidence()]

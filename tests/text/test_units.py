@@ -1,5 +1,7 @@
 """What a passage is, checked against the tokenizer itself and against text without spaces."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,6 +66,20 @@ def test_text_without_spaces_is_not_cut_into_a_window_a_token():
 def test_a_sentence_keeps_abbreviations_and_decimals_whole():
     text = "Dr. Curie found 0.1 g of it, i.e. a trace. It glowed at 3.5 K. Yes."
     assert sentences(text) == ["Dr. Curie found 0.1 g of it, i.e. a trace.", "It glowed at 3.5 K."]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "kept"),
+    [
+        ("zh", "光速是每秒299792458米。水在百度沸腾！好。", ["光速是每秒299792458米。", "水在百度沸腾！"]),
+        ("ja", "水は百度で沸騰する。鉄は錆びる。", ["水は百度で沸騰する。", "鉄は錆びる。"]),
+        ("th", "น้ำเดือดที่หนึ่งร้อยองศา", ["น้ำเดือดที่หนึ่งร้อยองศา"]),
+    ],
+)
+def test_scripts_without_spaces_have_sentences_too(language, text, kept):
+    left_out = Counter()
+    assert sentences(text, language, left_out) == kept
+    assert sum(left_out.values()) == (language == "zh")
 
 
 def test_an_article_is_one_passage_and_an_empty_one_is_none():

@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import re
 import subprocess
 import sys
 
@@ -167,9 +168,11 @@ def fewer_codes(dense):
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(fewer_vectors, r"\(289, 384\)"), (fewer_codes, "text 290 rows.* index minilm 289 rows")],
+    [(fewer_vectors, r"\(289, 384\)"), (fewer_codes, "289 rows of 384 dimensions, its vectors 290 rows")],
 )
-def test_rows_that_disagree_are_found_though_the_checksums_agree(spoil, said, index, tmp_path):
+def test_rows_that_disagree_are_found_though_the_checksums_agree(
+    spoil, said, index, tmp_path, monkeypatch, capsys
+):
     broken = copy(index, tmp_path)
     spoil(broken / "dense/minilm")
     manifest = json.loads((broken / MANIFEST).read_text())
@@ -178,7 +181,10 @@ def test_rows_that_disagree_are_found_though_the_checksums_agree(spoil, said, in
     manifest["sha256"] = fields_sha256(manifest)
     (broken / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=said):
-        Index(broken)
+        # A FAISS index may have to be loaded: it is asked when it is searched.
+        Index(broken).search(np.zeros((1, 384), np.float32), 1)
+    assert run("check", broken, monkeypatch=monkeypatch) == 2
+    assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from transformers import set_seed
 
 from kaggle_rag.evaluation.metrics import ndcg_at_k, recall_at_k
 from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.models.sentence_model import left_out_tokens
 from kaggle_rag.runtime.console import say
+from kaggle_rag.runtime.errors import CheckpointError
 from training.loop.library import BaseEvaluator
 from training.loop.run_folder import Run
 from training.loop.trainer import TrainerMixin
@@ -93,6 +95,7 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
         return record
     set_seed(settings.seed)
     encoder = Encoder(settings.model, device=settings.device, untrained=True)
+    _require_pooled(encoder)
     if RETRIEVER_LOSSES[settings.loss].denoises:
         require_decoder(encoder.model, settings.model)
 
@@ -119,6 +122,16 @@ def _trainer(settings: RetrieverSettings, encoder: Encoder, dataset: RetrievalDa
         RetrievalEvaluator(encoder, dataset.held, dataset.pool) if dataset.held else None,
         distinct=kind.distinct, say=say,
     )  # fmt: skip
+
+
+def _require_pooled(encoder: Encoder) -> None:
+    prompts = encoder.card.query_prompt, encoder.card.passage_prompt
+    if any(prompt and left_out_tokens(encoder.model, prompt) for prompt in prompts):
+        raise CheckpointError(
+            "the pooling of this model leaves out its prompt, which a training here does not", where="model",
+            expected="a model that pools all tokens, or one without prompts",
+            cure="set include_prompt: true in the config.json of its pooling: it then learns with the prompt",
+        )  # fmt: skip
 
 
 def _labels(settings: RetrieverSettings, examples: Sequence[Example], query: str, passage: str) -> Labels:

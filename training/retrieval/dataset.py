@@ -166,7 +166,8 @@ def _evaluation(
     if len(corpus) > settings.pool:
         drawn = np.random.default_rng(settings.seed).choice(len(corpus), settings.pool, replace=False)
         mined = np.unique(near)
-        rows = np.concatenate([mined, np.setdiff1d(drawn, mined)[: max(0, settings.pool - len(mined))]])
+        others = drawn[~np.isin(drawn, mined)]
+        rows = np.concatenate([mined, others[: max(0, settings.pool - len(mined))]])
     texts = [*(corpus.text(int(row)) for row in rows), *(str(question.positive) for question in questions)]
     pool = {same(text): text for text in texts}
     positions = {key: number for number, key in enumerate(pool)}

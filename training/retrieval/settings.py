@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.config import Form
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
+from kaggle_rag.data.compressed import inner_name
+from kaggle_rag.data.tables import READERS
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve, weights_sum
 from kaggle_rag.runtime.settings import ModelName
 from training.loop.settings import SCHEDULES, Schedule, TrainingSettings, require_evaluation
 from training.retrieval.losses import RERANKER_LOSSES, RETRIEVER_LOSSES, Loss
@@ -93,6 +95,28 @@ class _Run(TrainingSettings):
             raise ValueError("positive and supported both name the passages that answer: choose one")
         require_evaluation(self, self.schedule)
         return self
+
+    @property
+    def teacher_table(self) -> Path | None:
+        """The teacher, if it is a table of scores."""
+        if self.teacher is None or Path(inner_name(Path(self.teacher))).suffix not in READERS:
+            return None
+        return Path(self.teacher)
+
+    def files(self) -> dict[str, Path]:
+        return super().files() | ({"teacher": self.teacher_table} if self.teacher_table else {})
+
+    def teachers(self) -> list[Path]:
+        return [resolve(self.teacher).path] if self.teacher and not self.teacher_table else []
+
+    def plan(self) -> dict[str, Any]:
+        plan = super().plan()
+        for folder in self.teachers():
+            plan["teacher"] = weights_sum(folder)
+        if self.encoder and not self.index:
+            # It mines what is learnt; that of an index has the index's own weights, wherever it is.
+            plan["encoder"] = resolve(self.encoder).sha256
+        return plan
 
     @property
     def labels(self) -> str | None:

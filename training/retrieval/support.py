@@ -27,6 +27,7 @@ from kaggle_rag.runtime.console import bar
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.words import counted
+from kaggle_rag.text.normalise import same
 from training.retrieval.mining import Example
 from training.retrieval.queries import RetrievalQuery
 from training.retrieval.teacher import probability
@@ -177,9 +178,15 @@ def with_others(
 ) -> list[Example]:
     """The examples with the table's other passages before the mined ones, ``count`` in all."""
     return [
-        dataclasses.replace(
-            each,
-            negatives=tuple(dict.fromkeys((*found.get(each.id, ())[1:], *each.negatives)))[:count],
-        )
+        dataclasses.replace(each, negatives=_distinct(each, found.get(each.id, ())[1:])[:count])
         for each in examples
     ]
+
+
+def _distinct(example: Example, others: Sequence[str]) -> tuple[str, ...]:
+    """These passages and the example's negatives, each once, without the positive in another spelling."""
+    first: dict[str, str] = {}
+    for text in (*others, *example.negatives):
+        first.setdefault(same(text), text)
+    first.pop(same(example.positive), None)
+    return tuple(first.values())

@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     index = Index(arguments.index, verify_content=True)
     manifest = index.manifest
     load_encoders(index, arguments)
+    for dense in index.dense.values():
+        dense.require_agreement()
     print(
         f"{arguments.index}: intact. {counted(manifest.articles, 'article')}, "
         f"{counted(len(index), 'passage')} ({manifest.unit}); checksums, row counts and encoders agree."

@@ -76,13 +76,21 @@ def _cost(dense: Dense, card: DenseCard) -> float:
 def halves(passages: Passages, encoder: Encoder, offset: int = 0) -> Vectors:
     """Queries from the corpus itself: the second half of the words of passages spread over it.
 
-    ``offset`` shifts to the passages after them, for queries that nothing was tuned on.
+    ``offset`` shifts to the passages after them, and takes the first half, for queries that nothing was
+    tuned on.
 
     A whole passage would find itself at distance 0, nearer than any question ever is.
     """
     rows = np.linspace(0, len(passages) - 1, min(_QUERIES, len(passages))).astype(np.int64)
-    words = [passage.text.split() for passage in passages.take((rows + offset) % len(passages))]
-    return encoder.encode_queries([" ".join(each[len(each) // 2 :]) for each in words])
+    chosen = passages.take((rows + offset) % len(passages))
+    return encoder.encode_queries([_half(passage.text, first=offset > 0) for passage in chosen])
+
+
+def _half(text: str, *, first: bool) -> str:
+    """Half of the words, or of the characters of a text without spaces."""
+    pieces, between = (text.split(), " ") if " " in text else (list(text), "")
+    middle = len(pieces) // 2
+    return between.join(pieces[:middle] if first else pieces[middle:]) or text
 
 
 def question_queries(questions: Questions, encoder: Encoder) -> Vectors:

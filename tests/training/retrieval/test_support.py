@@ -14,7 +14,7 @@ from training.retrieval.cross_encoder import train_reranker
 from training.retrieval.dataset import make_dataset
 from training.retrieval.mining import Example
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
-from training.retrieval.support import read_support, supported, write_support
+from training.retrieval.support import read_support, supported, with_others, write_support
 from training.retrieval.teacher import soft_labels
 
 ROWS = [
@@ -93,6 +93,13 @@ def test_a_training_takes_its_positives_negatives_and_labels_from_it(task):
         best, *others = by_id[each.id]
         assert each.positive == best and list(each.negatives[:2]) == others and len(each.negatives) == 3
         assert best not in each.negatives
+
+
+def test_no_spelling_of_the_positive_is_a_negative():
+    example = Example("1", "q", "Iron is a metal.", ("x", "Gold  SHINES"))
+    found = {"1": ["Iron is a metal.", "iron is  a metal.", "Gold shines", "Tin bends"]}
+    (made,) = with_others([example], found, 3)
+    assert made.negatives == ("Gold shines", "Tin bends", "x")
 
 
 def test_a_listwise_reranker_learns_what_the_answers_support(task, tmp_path):

@@ -1,12 +1,15 @@
 """A re-ranker that learns from questions, from look-alikes, and from a teacher."""
 
+import shutil
+
 import pytest
 import torch
 from interrupts import stop_at
 from model_toys import tiny_cross_encoder
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_toys import KEYS, WORDS, toy, write_table
 
+from kaggle_rag.evaluation import learnt
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
 from kaggle_rag.runtime.errors import CheckpointError, InputError
 from training.loop.trainer import Progress
@@ -88,6 +91,30 @@ def test_a_teacher_model_scores_every_pair(data):
     assert len(found) == 4
     for (query, passage), value in found.items():
         assert value == pytest.approx(float(model.scores([query], [passage])[0]), abs=1e-6)
+
+
+def test_what_a_teacher_was_trained_on_its_student_was_too(data, trained, tmp_path):
+    train(data, tmp_path / "student", loss="margin-mse", teacher=str(trained[0]), epochs=0.2)
+    assert learnt.read(tmp_path / "student").marks >= learnt.read(trained[0]).marks != set()
+
+
+def test_a_run_is_another_with_another_teacher_or_encoder_of_the_same_name(data, tmp_path):
+    table = tmp_path / "t.csv"
+    write_table(table, [{"id": "1", "passage": "iron rusts", "score": "1"}])
+    taught = RerankerSettings(**{**data, **LEARN, "out": "o", "loss": "margin-mse", "teacher": str(table)})
+    first = taught.plan()
+    write_table(table, [{"id": "1", "passage": "iron rusts", "score": "0.5"}])
+    assert taught.plan()["teacher"] != first["teacher"] and taught.teachers() == []
+    moved = tmp_path / "encoder"
+    shutil.copytree(data["encoder"], moved)
+    mined = RerankerSettings(**{**data, **LEARN, "out": "o", "encoder": str(moved)})
+    before = mined.plan()
+    weights = load_file(moved / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, moved / "model.safetensors")
+    assert mined.plan()["encoder"] != before["encoder"]
+    table.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        taught.check_inputs()
 
 
 def test_a_student_comes_to_score_as_its_teacher(data, trained, tmp_path):
