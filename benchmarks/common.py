@@ -94,16 +94,17 @@ def kit(*command: Any) -> None:
 
 
 def kept_answers(
-    ranker: Path, questions: Questions, contexts: Sequence[QuestionContexts], name: str
+    ranker: Path, questions: Questions, contexts: Sequence[QuestionContexts], name: str,
+    precision: str | None = None,
 ) -> Probabilities:
     """A trained ranker's probabilities ``(n, k)`` of a table's questions, kept beside its folder.
 
-    A ranker that was trained anew is asked anew.
+    A ranker that was trained anew is asked anew; one precision of a ranker is kept.
     """
     notes = b"".join(path.read_bytes() for path in sorted(ranker.glob("*.json")))
     kept = ranker.with_name(f"{ranker.name}.{name}.{hashlib.sha256(notes).hexdigest()[:12]}.npy")
     if not kept.exists():
-        with TrainedRanker(str(ranker)) as opened:
+        with TrainedRanker(str(ranker), precision=precision) as opened:
             np.save(kept, opened.probabilities(questions, contexts))
     found: Probabilities = np.load(kept)
     return found

@@ -109,7 +109,9 @@ class Files:
     def answers(self, ranker: Path, table: Path, contexts: Path) -> Probabilities:
         """Probabilities of these questions, kept beside the ranker."""
         questions = Questions.read(table)
-        return kept_answers(ranker, questions, read_contexts(contexts, questions), table.stem)
+        return kept_answers(
+            ranker, questions, read_contexts(contexts, questions), table.stem, self.arguments.precision
+        )
 
     def weights(
         self, ranker: Path, seed: int, table: Path, contexts: Path, encoder: Encoder
@@ -118,7 +120,7 @@ class Files:
         given = {"questions": table, "contexts_file": contexts, "out": ranker, "seed": seed}
         told = read_settings(MultipleChoiceRun, CONFIG, (), given)
         _, held = split_questions(told)
-        with TrainedRanker(str(ranker)) as opened:
+        with TrainedRanker(str(ranker), precision=self.arguments.precision) as opened:
             trained = opened.probabilities(held.questions, held.contexts)
         free = _training_free(held.questions, held.contexts, encoder)
         return fit_weights([free, trained], held.questions.answers, held.questions.present).weights

@@ -77,7 +77,9 @@ class Bench:
         """Its probabilities of the judged questions, ``(n, k)``; kept beside it."""
         questions = Questions.read(self.judged)
         contexts = read_contexts(self.judged_contexts, questions)
-        return kept_answers(ranker, questions, contexts, self.judged.stem)
+        return kept_answers(
+            ranker, questions, contexts, self.judged.stem, self.settings.get("precision")
+        )
 
     def values(self, table: Probabilities) -> Values:
         questions = Questions.read(self.judged)
@@ -168,7 +170,7 @@ def training_flags(flags: argparse.ArgumentParser) -> None:
         "--frozen-layers", type=int, metavar="N",
         help="train the layers above the lowest N alone, embeddings frozen too, in less time (default: all)",
     )  # fmt: skip
-    flags.add_argument("--precision", choices=("fp32", "bf16"), help="of the trainings (default: fp32)")
+    flags.add_argument("--precision", choices=("fp32", "bf16"), help="of trainings and answers (default: fp32)")
 
 
 def run_flags(flags: argparse.ArgumentParser) -> None:
