@@ -96,7 +96,7 @@ def kit(*command: Any) -> None:
 def kept_answers(
     ranker: Path, questions: Questions, contexts: Sequence[QuestionContexts], name: str,
     precision: str | None = None,
-) -> Probabilities:
+) -> Probabilities:  # fmt: skip
     """A trained ranker's probabilities ``(n, k)`` of a table's questions, kept beside its folder.
 
     A ranker that was trained anew is asked anew; one precision of a ranker is kept.

@@ -170,7 +170,9 @@ def training_flags(flags: argparse.ArgumentParser) -> None:
         "--frozen-layers", type=int, metavar="N",
         help="train the layers above the lowest N alone, embeddings frozen too, in less time (default: all)",
     )  # fmt: skip
-    flags.add_argument("--precision", choices=("fp32", "bf16"), help="of trainings and answers (default: fp32)")
+    flags.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="of trainings and answers (default: fp32)"
+    )
 
 
 def run_flags(flags: argparse.ArgumentParser) -> None:
