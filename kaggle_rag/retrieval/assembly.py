@@ -68,9 +68,9 @@ class Assembler:
 
     def _text_cost(self, row: int, best: dict[int, int]) -> int:
         cost = self.tokens(self._text(row))
-        for first in (row - 1, row):
-            other = first if first != row else row + 1
-            if self.overlapping and other in best and self._article(other) == self._article(row):
+        for other in (row - 1, row + 1) if self.overlapping else ():
+            if other in best and self._article(other) == self._article(row):
+                first = min(row, other)
                 cost -= self.tokens(shared(self._text(first), self._text(first + 1)))
         return cost
 
