@@ -10,6 +10,7 @@ questions. A killed run resumes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from benchmarks.common import kept_answers, kit, parser, report, seeds_flag
 from benchmarks.open_book import SETS, index_of
 from benchmarks.ranker_training import HERE, Part
 from benchmarks.what_helps import changes_of, in_words, training_flags
-from kaggle_rag.data.contexts import read_contexts
+from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import blend, fit_weights
@@ -106,12 +107,17 @@ class Files:
             )  # fmt: skip
         return made
 
+    def read(self, table: Path, contexts: Path) -> tuple[Questions, list[QuestionContexts]]:
+        """The questions that judge, and their contexts."""
+        questions = Questions.read(table)
+        rows = range(min(len(questions), self.arguments.judged or len(questions)))
+        return questions.take(rows), [*itertools.islice(read_contexts(contexts, questions), len(rows))]
+
     def answers(self, ranker: Path, table: Path, contexts: Path) -> Probabilities:
         """Probabilities of these questions, kept beside the ranker."""
-        questions = Questions.read(table)
-        return kept_answers(
-            ranker, questions, read_contexts(contexts, questions), table.stem, self.arguments.precision
-        )
+        questions, own = self.read(table, contexts)
+        name = f"{table.stem}-{len(questions)}"
+        return kept_answers(ranker, questions, own, name, self.arguments.precision)
 
     def weights(
         self, ranker: Path, seed: int, table: Path, contexts: Path, encoder: Encoder
@@ -139,8 +145,8 @@ def rows_of(files: Files) -> list[dict[str, Any]]:
     weights = [files.weights(each, seed, *mixed, encoder) for seed, each in enumerate(science)]
     rows = []
     for name, (table, contexts) in files.judged.items():
-        questions = Questions.read(table)
-        free = _training_free(questions, read_contexts(contexts, questions), encoder)
+        questions, own = files.read(table, contexts)
+        free = _training_free(questions, own, encoder)
         tables = [files.answers(each, table, contexts) for each in science]
         blends = [blend([free, each], w, questions.present) for each, w in zip(tables, weights)]
         alone = [files.answers(each, table, contexts) for each in files.rankers([name], f"only-{name}")]
@@ -172,6 +178,7 @@ def main() -> int:
     flags.add_argument("--most", type=int, default=8_000, metavar="N", help="questions drawn (default: 8000)")
     seeds_flag(flags)
     training_flags(flags)
+    flags.add_argument("--judged", type=int, metavar="N", help="judge by the first N of a set (default: all)")
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles; without it, ARC is left out")
     flags.add_argument("--runs", type=Path, default=Path("runs/science"), help="folder for all outputs")
