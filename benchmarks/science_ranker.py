@@ -10,7 +10,6 @@ questions. A killed run resumes.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,8 @@ class Files:
     def read(self, table: Path, contexts: Path) -> tuple[Questions, list[QuestionContexts]]:
         """The questions that judge, and their contexts."""
         questions = Questions.read(table)
-        rows = range(min(len(questions), self.arguments.judged or len(questions)))
-        return questions.take(rows), [*itertools.islice(read_contexts(contexts, questions), len(rows))]
+        count = min(len(questions), self.arguments.judged or len(questions))
+        return questions.take(range(count)), read_contexts(contexts, questions)[:count]
 
     def answers(self, ranker: Path, table: Path, contexts: Path) -> Probabilities:
         """Probabilities of these questions, kept beside the ranker."""
