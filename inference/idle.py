@@ -70,6 +70,8 @@ def _idle_search(solution: Solution) -> Iterator[str]:
     given = settings.model_fields_set
     if "rerank" in given and not settings.reranker:
         yield "contexts.rerank has no effect without contexts.reranker"
+    if "reranked" in given and not settings.reranker:
+        yield "contexts.reranked has no effect without contexts.reranker"
     if settings.late and not settings.reranker:
         yield "contexts.late has no effect without contexts.reranker"
     if settings.exact is True and set(settings.retrievers) == {"bm25"}:

@@ -80,6 +80,10 @@ class ContextSettings(Section):
         "it needs no training for that",
     )  # fmt: skip
     rerank: int = Field(50, ge=1, le=1000, description="how many of the best candidates per context it reads")
+    reranked: Literal["alone", "merged"] = Field(
+        "alone", description="order of what the re-ranker read: its own, or that and the retrievers' merged "
+        "by reciprocal rank fusion, for a re-ranker that is no better than they are",
+    )  # fmt: skip
     exact: bool | Literal["auto"] = Field(
         "auto",
         description="search every stored vector instead of the FAISS index (auto: on a GPU, where reading "

@@ -180,7 +180,8 @@ class Retriever:
         scores = [merge(each.scores) if len(each.rows) else np.zeros(0) for each in found]
         if self.reranker is None:
             return scores
-        return reread(self.reranker, parts, scores, self.settings.rerank)
+        merged = self.settings.reranked == "merged"
+        return reread(self.reranker, parts, scores, self.settings.rerank, merged=merged)
 
     def _context(self, part: ContextQueries, scores: Scores) -> Context:
         """The best candidates, without near-duplicates of better ones, and the text they form."""

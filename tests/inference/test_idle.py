@@ -28,6 +28,7 @@ def told(changes, program="submit", **how):
     ("changes", "said"),
     [
         (["contexts.rerank=9"], "contexts.rerank has no effect"),
+        (["contexts.reranked=merged"], "contexts.reranked has no effect"),
         (["contexts.exact=true", "contexts.nprobe=4"], "contexts.nprobe has no effect"),
         (["contexts.exact=true", "contexts.retrievers={bm25: 1}"], "contexts.exact has no effect"),
         (["contexts.retrievers={bm25: 0.35}"], "the weight of bm25 has no effect"),

@@ -1,7 +1,11 @@
 """Pairs of many questions read together score as each question's own, read alone."""
 
+import types
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from model_toys import tiny_cross_encoder
 
 from kaggle_rag.config import ContextSettings
@@ -9,6 +13,7 @@ from kaggle_rag.data.questions import Questions
 from kaggle_rag.index.index import Index
 from kaggle_rag.retrieval import retriever
 from kaggle_rag.retrieval.crossencoder import CrossEncoder
+from kaggle_rag.retrieval.rereading import ContextQueries, reread
 from kaggle_rag.retrieval.retriever import Retriever
 
 ROWS = [
@@ -30,8 +35,8 @@ def model(tmp_path_factory):
     return CrossEncoder(str(tiny_cross_encoder(tmp_path_factory.mktemp("pairs"))), device="cpu")
 
 
-def found(facts_index, encoder, model, rows, per):
-    settings = ContextSettings(per=per, hits=8, keep=8, rerank=4, near_duplicate=0, neighbours=0)
+def found(facts_index, encoder, model, rows, per, **more):
+    settings = ContextSettings(per=per, hits=8, keep=8, rerank=4, near_duplicate=0, neighbours=0, **more)
     return Retriever(Index(facts_index), encoder, settings, reranker=model)(Questions.from_rows(rows, "test"))
 
 
@@ -56,6 +61,34 @@ def test_together_and_alone_give_the_same_evidence_and_scores(facts_index, encod
                 assert a.text == b.text and [e.row for e in a.evidence] == [e.row for e in b.evidence]
                 scores = np.array([[e.score for e in c.evidence] for c in (a, b)])
                 assert scores.shape[1] >= 3 and np.abs(scores[0] - scores[1]).max() < 1e-5
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(1, 9), st.data())
+def test_both_orders_are_merged_by_their_reciprocal_ranks(said, most, data):
+    """By hand: the ``most`` best of the retrievers, each with 1 / (60 + rank) of both orders."""
+
+    class Scorer:
+        def scores(self, queries, passages, on_rows=None):
+            return np.array([said[int(text)] for text in passages], np.float32)
+
+    own = np.array(data.draw(st.permutations(range(len(said)))), dtype=np.float64)
+    candidates = types.SimpleNamespace(text=str)
+    (merged,) = reread(Scorer(), [ContextQueries([], candidates, "q")], [own], most, merged=True)
+    first = sorted(range(len(said)), key=lambda at: -own[at])
+    read = sorted(first[:most], key=lambda at: -said[at])
+    expected = {at: 1 / (61 + first.index(at)) + 1 / (61 + read.index(at)) for at in read}
+    assert {at: merged[at] for at in read} == pytest.approx(expected)
+    order = sorted(range(len(said)), key=lambda at: -merged[at])
+    assert set(order[: len(read)]) == set(read) and order[len(read) :] == first[most:]
+
+
+def test_the_setting_decides_how_a_reranker_s_order_counts(facts_index, encoder, model):
+    orders = {
+        how: [e.row for each in found(facts_index, encoder, model, ROWS, "question", reranked=how)
+              for e in each.shared.evidence]
+        for how in ("alone", "merged")
+    }  # fmt: skip
+    assert orders["alone"] != orders["merged"] and sorted(orders["alone"])[:3] == sorted(orders["merged"])[:3]
 
 
 @pytest.mark.parametrize(("per", "asked"), [
