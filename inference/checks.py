@@ -221,6 +221,7 @@ def check_rankers(gathered: Gathered, solution: Solution) -> None:
     for number, settings in enumerate(solution.rankers):
         if settings.weight or solution.stack:
             with gathered.check():
+                _require_trained(settings, f"rankers.{number}")
                 check_ranker(settings.kind, settings.options, f"rankers.{number}")
     if solution.stack:
         with gathered.check():
@@ -228,6 +229,17 @@ def check_rankers(gathered: Gathered, solution: Solution) -> None:
     if solution.out_of_fold:
         with gathered.check():
             OutOfFold.read(solution.out_of_fold, len(solution.rankers))
+
+
+def _require_trained(settings: RankerSettings, where: str) -> None:
+    """Raise ``ConfigError`` for a ranker that is described and not trained yet."""
+    if settings.train is not None and not settings.options.get("folder"):
+        raise ConfigError(
+            "this ranker is not trained yet", where=f"{where}.train",
+            expected="options.folder, the folder of a trained one",
+            cure="python -m training cross-validate SOLUTION --final trains it and writes "
+            "runs/NAME/solution.yaml: submit with that",
+        )  # fmt: skip
 
 
 def fitting_stack(solution: Solution) -> Stack:

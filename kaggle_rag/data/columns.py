@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import InputError
 
 _NOT_ALNUM = re.compile(r"[\W_]+")
@@ -25,6 +27,8 @@ _OPTION = ("option_{}", "op_{}", "opt_{}", "choice_{}", "answer_{}", "options_{}
 # Columns of public data sets that hold all options of a question.
 _LISTS = {"choices", "options", "endings", "candidates", "alternatives"}
 _SHOWN = 20
+# "content" is no misspelt "context": they are alike by 0.86.
+_CLOSE = 0.88
 
 
 def refuse_contexts(existing: Iterable[object], where: str | Path) -> None:
@@ -72,7 +76,8 @@ def require_columns(
 def refuse_misspelt(existing: Iterable[object], optional: Iterable[str], where: str | Path) -> None:
     """Raise for a column that differs from an optional one only by its spelling (``Answer``).
 
-    Otherwise an optional column would be ignored silently, just because of a capital letter.
+    Otherwise an optional column would be ignored silently, just because of a capital letter. One that is
+    nearly spelled so (``contxt``) may mean something else: it is only told, once per process.
     """
     columns = [str(name) for name in existing]
     for name in optional:
@@ -83,6 +88,20 @@ def refuse_misspelt(existing: Iterable[object], optional: Iterable[str], where: 
                 where=where,
                 cure=f"rename column {alike[0]!r} to {name!r}, or give it a less similar name",
             )
+        if name not in columns and (near := _nearly(name, columns)):
+            _note(f"{where}: column {near!r} is not read; if it is {name!r}, rename it")
+
+
+def _nearly(name: str, columns: Sequence[str]) -> str | None:
+    """A column with a letter or two of a long name missing, doubled or swapped."""
+    plain = {_plain(column): column for column in columns}
+    close = difflib.get_close_matches(_plain(name), plain, 1, _CLOSE) if len(name) > 3 else []
+    return plain[close[0]] if close else None
+
+
+@functools.cache
+def _note(text: str) -> None:
+    say(f"note: {text}")
 
 
 def listed(columns: Sequence[str]) -> str:

@@ -201,7 +201,12 @@ def _id(value: Any) -> Any:
 
 def require_answers(answers: npt.NDArray[np.int64]) -> None:
     """Raise ``InputError`` if a question has no answer."""
-    if (missing := np.flatnonzero(answers == NO_ANSWER)).size:
+    if (missing := np.flatnonzero(answers == NO_ANSWER)).size == len(answers) > 0:
+        raise InputError(
+            "no question has an answer", expected="a column 'answer' with the letter of the right option",
+            cure="use the train file; or name the column that holds it 'answer'",
+        )  # fmt: skip
+    if missing.size:
         raise InputError(
             f"{missing.size:,} of {counted(len(answers), 'question has', 'questions have')} no answer",
             where=f"row {missing[0] + 1}",

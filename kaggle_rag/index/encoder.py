@@ -239,6 +239,15 @@ class Encoder:
         cosines = (self._encode(PROBES, None, self._reduced) * self._encode(PROBES, None)).sum(axis=1)
         return float(np.nan_to_num(cosines, nan=-1).min())
 
+    def _left_out(self, prompt: str) -> int:
+        """The tokens of a prompt that the pooling leaves out; our own BERT has no such pooling."""
+        if not prompt or self._plain:
+            return 0
+        from kaggle_rag.models.sentence_model import left_out_tokens
+
+        # In half precision a model has the same modules.
+        return left_out_tokens(self.model, prompt)
+
     def _encode(
         self,
         texts: Sequence[str],
@@ -249,11 +258,8 @@ class Encoder:
     ) -> Vectors:
         import torch
 
-        from kaggle_rag.models.sentence_model import left_out_tokens
-
         texts = [prompt + text for text in texts]
-        # Of the model as it was loaded: one in half precision has the same modules.
-        left_out = left_out_tokens(self.model, prompt) if prompt and not self._plain else 0
+        left_out = self._left_out(prompt)
         out = np.empty((len(texts), self.card.dim), dtype=np.float32)
         model = model or self._plain or self.model
         budget = _GPU_TOKENS if self.device.startswith("cuda") else _CPU_TOKENS

@@ -232,7 +232,12 @@ def _set(values: dict[str, Any], change: str) -> None:
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise ConfigError(f"--set {change!r}: {parent!r} is not a section")
+            kind = "a list" if isinstance(section, list) else "no section"
+            raise ConfigError(
+                f"--set {change!r}: {parent!r} is {kind}",
+                expected="a key of a section, such as contexts.keep",
+                cure="change it in the file, or give the whole value: --set 'rankers=[{kind: similarity}]'",
+            )  # fmt: skip
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -225,6 +225,21 @@ def test_an_optional_column_that_a_capital_would_hide_is_asked_after(name, meant
         Questions.read(tmp_path / "q.csv")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("contxt", "context"), ("is_questoin", "is_question"), ("anser", "answer"), ("content", None),
+        ("note", None),
+    ],
+)  # fmt: skip
+def test_an_optional_column_that_is_nearly_spelled_so_is_told(name, meant, tmp_path, capsys):
+    (tmp_path / "q.csv").write_text(f"id,prompt,A,B,{name}\n1,p,x,y,A\n")
+    for _ in range(2):
+        assert len(Questions.read(tmp_path / "q.csv")) == 1
+    said = f"note: {tmp_path}/q.csv: column {name!r} is not read; if it is {meant!r}, rename it\n"
+    assert capsys.readouterr().err == (said if meant else "")
+
+
 @given(data=st.binary(max_size=200), ending=st.sampled_from(["csv", "jsonl", "parquet"]))
 @settings(max_examples=150)
 def test_whatever_a_file_holds_it_is_read_or_refused_in_one_message(data, ending, tmp_path_factory):

@@ -323,3 +323,11 @@ def test_a_second_encoder_that_moved_is_named_by_its_retriever(tmp_path, questio
     assert call(monkeypatch, *flags, "--encoder", f"second={moved}/") == 0
     assert call(monkeypatch, *flags, "--encoder", f"third={moved}") == 2
     assert "no further retriever 'third'" in capsys.readouterr().err
+
+
+def test_a_ranker_that_is_described_and_not_trained_is_told_how(questions, tmp_path, monkeypatch, capsys):
+    described = "rankers=[{kind: trained, train: {command: multiple-choice, model: x}}]"
+    flags = ["--questions", questions, "--without-contexts", "--out", tmp_path / "s.csv", "--set", described]
+    assert call(monkeypatch, "submit", "--check", *flags) == 2
+    told = capsys.readouterr().err
+    assert "this ranker is not trained yet" in told and "cross-validate SOLUTION --final" in told

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from kaggle_rag.config import Solution, load
+from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.settings import keys_of, read_settings
 from training.rankers.settings import COMMANDS
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
@@ -50,3 +51,11 @@ def test_paths_of_a_file_are_relative_to_it_and_those_of_flags_are_not(tmp_path)
     (here / "r.yaml").write_text("questions: q.csv\nout: o\nmodel: bge\nexclude: [dev.csv, /abs/e.csv]\n")
     run = read_settings(COMMANDS["causal"], here / "r.yaml")
     assert run.exclude == (here / "dev.csv", Path("/abs/e.csv")) and run.model == str(here / "bge")
+
+
+def test_a_part_of_a_list_is_changed_in_the_file():
+    with pytest.raises(ConfigError, match="'rankers' is a list") as refused:
+        load(None, ["rankers=[{kind: similarity}]", "rankers.0.weight=2"])
+    assert "change it in the file" in str(refused.value)
+    with pytest.raises(ConfigError, match="'keep' is no section"):
+        load(None, ["contexts.keep=3", "contexts.keep.more=2"])

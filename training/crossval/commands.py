@@ -96,7 +96,7 @@ def _fold_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="any setting of SOLUTION: blend=ranks",
+        help="a setting of SOLUTION, such as blend=ranks; its rankers are changed in the file",
     )  # fmt: skip
     parser.add_argument(
         "--limit", action="append", metavar="N", dest="changes",

@@ -23,13 +23,16 @@ from kaggle_rag.runtime.words import counted
 from training.crossval.experiment import METRICS, OOF, read_run
 from training.crossval.settings import BLEND, STACKED
 
+_FILES = ("questions", "contexts")
+
 
 class _Scored(NamedTuple):
     """A run: its configuration, AP@3 and right option of each question, MAP@3 by seed.
 
     Questions are known by their fingerprint and, of those that are there several times, their turn.
 
-    ``single_seed`` : another seed would give it another score, and nothing tells how far off.
+    ``single_seed`` : another seed would give it another score, and nothing tells how far off. ``sums`` : the
+    checksums of its files.
     """
 
     folder: Path
@@ -38,6 +41,7 @@ class _Scored(NamedTuple):
     answers: dict[tuple[str, int], int]
     by_seed: list[float]
     single_seed: bool
+    sums: dict[str, str | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,13 +131,26 @@ def compare(folders: Sequence[Path], ranker: str = BLEND) -> ComparisonReport:
     runs = [_read(folder, ranker) for folder in folders]
     settings = [_flat(run.configuration) for run in runs]
     keys = sorted({key for each in settings for key in each})
-    differing = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+    values = {key: [each.get(key) for each in settings] for key in keys} | _files(runs)
     return ComparisonReport(
         ranker,
-        {key: [each.get(key) for each in settings] for key in differing},
+        {key: each for key, each in values.items() if len(set(map(repr, each))) > 1},
         tuple(_against(runs[0], run) for run in runs),
         tuple(run.folder for run in runs if run.single_seed),
     )
+
+
+def _files(runs: Sequence[_Scored]) -> dict[str, list[Any]]:
+    """The names of each run's files, where these are other files and not the same ones elsewhere."""
+    found: dict[str, list[Any]] = {}
+    for key in _FILES:
+        names, sums = [run.configuration.get(key) for run in runs], [run.sums[key] for run in runs]
+        if len(set(sums)) == 1:
+            names = sums
+        elif len(set(names)) < len(set(sums)):
+            names = [f"{name} (sha256 {str(checksum)[:8]})" for name, checksum in zip(names, sums)]
+        found[key] = names
+    return found
 
 
 def _read(folder: Path, ranker: str) -> _Scored:
@@ -143,16 +160,22 @@ def _read(folder: Path, ranker: str) -> _Scored:
             "this cross-validation is not finished", where=folder, cure="rerun its command to resume it"
         )
     predictions = Predictions.read(folder / OOF)
-    if ranker not in predictions.tables:
+    rankers = configuration["configuration"]["rankers"]
+    if ranker not in (names := [*rankers, *({BLEND, STACKED} & predictions.tables.keys())]):
         raise ConfigError(
             f"the run has no ranker {ranker!r}", where=folder,
-            expected="one of " + ", ".join(predictions.tables),
+            expected="one of " + ", ".join(map(repr, names)),
         )  # fmt: skip
-    table = predictions.tables[ranker]
+    # Of several seeds, the mean is compared.
+    seeds = (rankers.get(ranker, {}).get("train") or {}).get("seeds", 1)
+    mean = f"{ranker}, {seeds} seeds"
+    shown = mean if mean in predictions.tables else ranker
+    table = predictions.tables[shown]
     values = average_precisions(table, predictions.answers, predictions.present)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    by_seed = metrics["scores"][ranker].get("by seed", [])
-    splits = {"folds": configuration["decided"]["folds"], "seed": configuration["decided"]["seed"]}
+    by_seed = metrics["scores"][shown].get("by seed", [])
+    decided = configuration["decided"]
+    splits = {"folds": decided["folds"], "seed": decided["seed"]}
     turns: Counter[str] = Counter()
     keys = []
     for mark in predictions.marks:
@@ -162,13 +185,12 @@ def _read(folder: Path, ranker: str) -> _Scored:
         folder, configuration["configuration"] | splits,
         dict(zip(keys, values.tolist())),
         dict(zip(keys, predictions.answers.tolist())),
-        by_seed, _single_seed(configuration["configuration"]["rankers"], ranker, by_seed),
+        by_seed, _single_seed(rankers, ranker, by_seed), {key: decided.get(key) for key in _FILES},
     )  # fmt: skip
 
 
 def _single_seed(rankers: dict[str, Any], ranker: str, by_seed: list[float]) -> bool:
-    mixed = ranker in (BLEND, STACKED)
-    named = rankers if mixed else {ranker: rankers[ranker]} if ranker in rankers else {}
+    named = {ranker: rankers[ranker]} if ranker in rankers else rankers
     trainings = [each["train"] for each in named.values() if each.get("train")]
     return any(not by_seed or train.get("seeds", 1) == 1 for train in trainings)
 

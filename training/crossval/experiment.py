@@ -130,8 +130,11 @@ class Experiment:
     @property
     def record(self) -> dict[str, Any]:
         """The settings and the configuration, in a form that people can compare."""
+        # Seeds of one ranker are one entry of the solution.
         rankers = {
-            spec.name: spec.settings.model_dump(mode="json", exclude_none=True) for spec in self.specs
+            spec.name: spec.settings.model_dump(mode="json", exclude_none=True)
+            for spec in self.specs
+            if spec.group in ("", spec.name)
         }
         settings = {key: _plain(value) for key, value in dataclasses.asdict(self.settings).items()}
         files = {"questions": str(self.paths.questions), "contexts": str(self.paths.contexts or "none")}

@@ -12,6 +12,7 @@ from kaggle_rag.evaluation.metrics import Comparison, Interval
 from kaggle_rag.evaluation.scaling import Calibration
 from kaggle_rag.evaluation.slices import PositionBias, Slice
 from kaggle_rag.rankers.seen import Seen
+from kaggle_rag.runtime.console import duration
 from kaggle_rag.runtime.words import counted
 from training.crossval.settings import BLEND, STACKED
 
@@ -270,10 +271,10 @@ class DryRun:
         alike = counted(self.near_duplicates, "near-duplicate stays", "near-duplicates stay")
         lines = [f"folds of {sizes} questions; {alike} together"]
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{name}: about {seconds / 60:.0f} minutes" for name, seconds in self.seconds.items()]
-        minutes = sum(self.seconds.values()) / 60
+        lines += [f"{name}: about {duration(seconds)}" for name, seconds in self.seconds.items()]
+        total = duration(sum(self.seconds.values()))
         runs = counted(self.runs, "run")
-        return "\n".join([*lines, f"{runs}, about {minutes:.0f} minutes. Nothing was written."])
+        return "\n".join([*lines, f"{runs}, about {total}. Nothing was written."])
 
 
 def _rounded(interval: Interval) -> dict[str, float]:

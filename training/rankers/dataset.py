@@ -49,7 +49,7 @@ class RankerDataset:
                 expected="the letter of the right option in every row",
                 cure="leave these rows out"
                 if len(missing) < len(table)
-                else "use the train file; test files have no answers",
+                else "use the train file, whose column is called answer; test files have none",
             )
         if len(table) > 1 and len(set(table.answers.tolist())) == 1:
             raise InputError(

@@ -186,25 +186,31 @@ def _require_enough(
     counts = all_counted(notes)
     kind = _loss(settings)
     rows = len(rows_of(kind.rows, examples)["query"]) if examples else 0
+    distinct = len({same(example.positive) for example in examples})
+    fills = min(rows, distinct) if kind.distinct else rows
     if rows < settings.batch:
         raise InputError(
             f"{counted(rows, 'example does', 'examples do')} not fill a batch of {settings.batch} ({counts})",
             where=settings.questions,
-            cure=_more(settings, notes),
+            cure=_more(settings, notes, fills),
         )
-    distinct = len({same(example.positive) for example in examples})
     if kind.distinct and distinct < settings.batch:
         raise InputError(
             f"{counted(distinct, 'distinct positive does', 'distinct positives do')} not fill a batch of "
             f"{settings.batch}, which may contain each only once ({counts})",
             where=settings.questions,
-            cure="use a smaller --batch, or another --loss",
+            cure=f"use --batch {_largest_batch(distinct)} or another --loss",
         )
 
 
-def _more(settings: RetrieverSettings | RerankerSettings, notes: Mapping[str, int]) -> str:
+def _largest_batch(rows: int) -> int:
+    """The largest power of two that so many rows fill, 2 at least."""
+    return 1 << max(rows.bit_length() - 1, 1)
+
+
+def _more(settings: RetrieverSettings | RerankerSettings, notes: Mapping[str, int], rows: int) -> str:
     """What gives more examples: a setting that has no effect here would be no help."""
-    ways = ["a smaller --batch"]
+    ways = [f"--batch {_largest_batch(rows)}"]
     if not _loss(settings).denoises:
         if notes["held out"] and not settings.validation:
             ways.insert(0, "a lower --held-out")

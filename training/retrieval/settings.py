@@ -90,7 +90,9 @@ class _Run(TrainingSettings):
         if self.passages and self.index:
             raise ValueError("passages and index are both given: choose one")
         if not (self.positive or self.passages or self.index):
-            raise ValueError("nothing to train on: set positive (a column), passages or index")
+            given = "supported names passages, and needs others to search: " if self.supported else ""
+            other = "passages or index" if self.supported else "positive (a column), passages or index"
+            raise ValueError(f"{given or 'nothing to train on: '}set {other}")
         if self.positive and self.supported:
             raise ValueError("positive and supported both name the passages that answer: choose one")
         require_evaluation(self, self.schedule)

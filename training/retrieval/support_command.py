@@ -32,9 +32,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from kaggle_rag.data.questions import Questions
     from kaggle_rag.index.encoder import Encoder
     from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
     from kaggle_rag.rankers.registry import make_ranker
+    from kaggle_rag.rankers.seen import seen_by
+    from kaggle_rag.runtime.console import say
     from training.retrieval.support import write_support
 
     if arguments.out.suffix != ".parquet":
@@ -46,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         made = make_ranker("trained", options)
     else:
         made = make_ranker("similarity", {}, encoder=Encoder(DEFAULT_ENCODER, device=device), index=None)
+    if arguments.ranker:
+        for note in seen_by([arguments.ranker], Questions.read(arguments.questions)).notes():
+            say(f"note: {note}, and so is what it says of their passages")
     with made as ranker:
         found = write_support(ranker, arguments.questions, arguments.contexts_file, arguments.out)
     print(found.text())

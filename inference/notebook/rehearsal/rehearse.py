@@ -101,8 +101,10 @@ def rehearse(wanted: Wanted, able: Means | None = None) -> RehearsalReport:
     ram = wanted.ram or (RAM_WITH_GPU if bundle.gpu else RAM)
     caps = Caps(wanted.limit, ram, wanted.tmp, wanted.working)
     found = look_through(bundle, image, len(visible.rows))
-    for fault in found.faults:
-        say(fault.text())
+    if not wanted.dry_run:
+        # What runs for an hour tells first what it knows already.
+        for fault in found.faults:
+            say(fault.text())
     kind = wanted.environment or ("image" if wanted.image else "this")
     report = RehearsalReport(
         bundle.id, f"{kind}: {KINDS[kind]}", tuple(found.faults),

@@ -272,6 +272,11 @@ def test_two_seeds_are_not_distinguishable_and_a_broken_run_is(learnt, capsys):
     }
     assert "rankers.tiny.train.seed: None | 1 | None" in found.text()
     assert found.single_seeds == tuple(folder / name for name in ("a", "b", "broken"))
+    # The same file by another path is no other setting.
+    recorded = json.loads((folder / "b" / "run.json").read_text())
+    recorded["configuration"]["questions"] = "elsewhere.csv"
+    (folder / "b" / "run.json").write_text(json.dumps(recorded))
+    assert "questions" not in compare([folder / "a", folder / "b"]).differences
     assert call("compare", str(folder / "a"), str(folder / "b"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["runs"][1]["shared"] == 200
 
@@ -301,7 +306,8 @@ def predictions(folder, prompts, answers, wrong=0, by_seed=(), rankers=None):
     Predictions.of(questions, np.zeros(len(questions), int), {"blend": table}, {}).write(
         folder / "oof.parquet"
     )
-    decided, configuration = {"folds": 2, "seed": 0}, {"rankers": rankers or {}}
+    decided = {"folds": 2, "seed": 0, "questions": "sum", "contexts": None}
+    configuration = {"rankers": rankers or {}}
     head = {"kind": "kaggle-rag cross-validation", "decided": decided, "configuration": configuration}
     (folder / "run.json").write_text(json.dumps(head))
     seeds = {"by seed": by_seed} if by_seed else {}

@@ -20,6 +20,7 @@ from kaggle_rag.evaluation.scaling import cross_fitted, fit_vector
 from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.rankers.trained import TrainedRanker
 from kaggle_rag.runtime.errors import ConfigError, KitError
+from training.crossval.compare import compare
 from training.crossval.experiment import Experiment
 from training.crossval.mixing import groups_of
 from training.crossval.run import cross_validate
@@ -63,6 +64,27 @@ def test_each_seed_is_trained_and_their_mean_is_reported(made):
     assert len(scores["blend"]["by seed"]) == 2 and "by seed" not in scores["tiny-3"]
     told = "  ".join(f"{each:.3f}" for each in by_seed)
     assert f"tiny, 2 seeds, with one seed: {told}" in report.text()
+
+
+def test_runs_are_compared_by_the_mean_of_a_rankers_seeds(made, tmp_path):
+    folder, _ = made
+    once = cross_validate(
+        CrossValidationSettings(
+            solution(tmp_path, rows(80, 0), telling(rows(80, 0)), rankers=[trained(seed=5)]), folds=2,
+            alike="words", out=tmp_path / "run",
+        )
+    )  # fmt: skip
+    found = compare([folder / "run", once.run], "tiny")
+    _, tables = tables_of(folder)
+    questions = Questions.read(folder / "solution.csv")
+    values = average_precisions(tables["tiny, 2 seeds"], questions.answers, questions.present)
+    assert found.runs[0].score.mean == pytest.approx(values.mean())
+    assert found.single_seeds == (once.run,)
+    assert found.differences["rankers.tiny.train.seeds"] == [2, None]
+    assert not any(key.startswith("rankers.tiny-2.") for key in found.differences)
+    with pytest.raises(ConfigError, match="'tiny-2'") as refused:
+        compare([folder / "run", once.run], "tiny-2")
+    assert "one of 'tiny', 'tiny-3', 'blend'" in str(refused.value)
 
 
 def test_the_blend_counts_them_once(made):

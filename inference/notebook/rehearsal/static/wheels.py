@@ -20,7 +20,7 @@ from inference.notebook.rehearsal.opened import OpenedBundle
 from inference.notebook.rehearsal.verdict import ErrorClass, Findings
 from inference.notebook.wheels import marks_of
 
-_AGAIN = "make the bundle again with the pip freeze of the image: --image FREEZE.txt"
+_AGAIN = "make the bundle again with its wheels, from the pip freeze of the image: --image FREEZE.txt"
 # The images have glibc 2.35.
 _GLIBC = 35
 
