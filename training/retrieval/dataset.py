@@ -195,22 +195,23 @@ def _require_enough(
             cure=_more(settings, notes, fills),
         )
     if kind.distinct and distinct < settings.batch:
+        smaller = f"--batch {_largest_batch(distinct)} or " if distinct > 1 else ""
         raise InputError(
             f"{counted(distinct, 'distinct positive does', 'distinct positives do')} not fill a batch of "
             f"{settings.batch}, which may contain each only once ({counts})",
             where=settings.questions,
-            cure=f"use --batch {_largest_batch(distinct)} or another --loss",
+            cure=f"use {smaller}another --loss",
         )
 
 
 def _largest_batch(rows: int) -> int:
-    """The largest power of two that so many rows fill, 2 at least."""
-    return 1 << max(rows.bit_length() - 1, 1)
+    """The largest power of two that so many rows fill."""
+    return 1 << (rows.bit_length() - 1)
 
 
 def _more(settings: RetrieverSettings | RerankerSettings, notes: Mapping[str, int], rows: int) -> str:
     """What gives more examples: a setting that has no effect here would be no help."""
-    ways = [f"--batch {_largest_batch(rows)}"]
+    ways = [f"--batch {_largest_batch(rows)}"] if rows > 1 else []
     if not _loss(settings).denoises:
         if notes["held out"] and not settings.validation:
             ways.insert(0, "a lower --held-out")

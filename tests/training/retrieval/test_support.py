@@ -146,7 +146,6 @@ def test_too_few_examples_are_helped_by_what_has_an_effect(task):
     for settings, cure in [
         ({**given, "held_out": 0}, f"{listed} or --batch "),
         ({**given, "held_out": 0.3}, f"{listed}, a lower --held-out or --batch "),
-        ({**mined, "held_out": 0}, "use more questions, a lower --support or --batch "),
     ]:
         with pytest.raises(InputError, match="do not fill a batch of 9999") as told:
             make_dataset(RetrieverSettings(**settings, out="o", batch=9999))
@@ -154,6 +153,10 @@ def test_too_few_examples_are_helped_by_what_has_an_effect(task):
         assert int(batch) <= int(re.search(r"(\d+) examples do not fill", before)[1])
         # It is enough, though each passage may be in a batch only once.
         make_dataset(RetrieverSettings(**settings, out="o", batch=int(batch)))
+    # Of no example at all, no batch is small enough.
+    with pytest.raises(InputError, match="0 examples do not fill a batch of 64") as told:
+        make_dataset(RetrieverSettings(**mined, held_out=0, out="o"))
+    assert str(told.value).endswith("use more questions or a lower --support")
 
 
 def test_scores_that_match_nothing_say_which_half_does_not(tmp_path, capsys):
