@@ -39,7 +39,6 @@ WAYS: dict[str, tuple[str, ...]] = {
     "label_smoothing": ("--label-smoothing", "0.1"),
     "pairwise": ("--loss", "pairwise"),
     "rag_sequence": ("--set", "marginal.kind=sequence"),
-    "bf16": ("--precision", "bf16"),
 }  # fmt: skip
 MADE = ("seeds", "soup", "distilled")
 Values = npt.NDArray[np.float64]

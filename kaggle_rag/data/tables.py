@@ -53,6 +53,11 @@ def read_rows(
     return reader(path, columns)
 
 
+def names_a_table(name: str | Path) -> bool:
+    """Whether a file of this name would be read as a table, such as ``scores.csv.gz``."""
+    return Path(inner_name(Path(name))).suffix in READERS
+
+
 def _reader_of(path: Path, ending: str | None) -> tuple[Path, Reader]:
     ending = ending or Path(inner_name(path)).suffix
     reader = READERS.get(ending)

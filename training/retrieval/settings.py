@@ -10,8 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from kaggle_rag.config import Form
-from kaggle_rag.data.compressed import inner_name
-from kaggle_rag.data.tables import READERS
+from kaggle_rag.data.tables import names_a_table
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve, weights_sum
 from kaggle_rag.runtime.settings import ModelName
 from training.loop.settings import SCHEDULES, Schedule, TrainingSettings, require_evaluation
@@ -90,9 +89,9 @@ class _Run(TrainingSettings):
         if self.passages and self.index:
             raise ValueError("passages and index are both given: choose one")
         if not (self.positive or self.passages or self.index):
-            given = "supported names passages, and needs others to search: " if self.supported else ""
-            other = "passages or index" if self.supported else "positive (a column), passages or index"
-            raise ValueError(f"{given or 'nothing to train on: '}set {other}")
+            if self.supported:
+                raise ValueError("supported needs passages to search for others: set passages or index")
+            raise ValueError("nothing to train on: set positive (a column), passages or index")
         if self.positive and self.supported:
             raise ValueError("positive and supported both name the passages that answer: choose one")
         require_evaluation(self, self.schedule)
@@ -101,9 +100,7 @@ class _Run(TrainingSettings):
     @property
     def teacher_table(self) -> Path | None:
         """The teacher, if it is a table of scores."""
-        if self.teacher is None or Path(inner_name(Path(self.teacher))).suffix not in READERS:
-            return None
-        return Path(self.teacher)
+        return Path(self.teacher) if self.teacher and names_a_table(self.teacher) else None
 
     def files(self) -> dict[str, Path]:
         return super().files() | ({"teacher": self.teacher_table} if self.teacher_table else {})

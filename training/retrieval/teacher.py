@@ -9,9 +9,8 @@ import numpy as np
 
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
-from kaggle_rag.data.compressed import inner_name
 from kaggle_rag.data.questions import id_text
-from kaggle_rag.data.tables import READERS, read_rows
+from kaggle_rag.data.tables import names_a_table, read_rows
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, Scores
 from kaggle_rag.runtime.console import bar, say
 from kaggle_rag.runtime.errors import InputError
@@ -32,7 +31,7 @@ def soft_labels(teacher: str, examples: Sequence[Example], device: str | None) -
     InputError : a table that lacks a column, has a score that is not a probability, or matches no pair.
     CheckpointError : no such model.
     """
-    if Path(inner_name(Path(teacher))).suffix in READERS:
+    if names_a_table(teacher):
         return _of_table(Path(teacher), examples)
     pairs = [pair for example in examples for pair in pairs_of(example)]
     model = CrossEncoder(teacher, device=device)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import configparser
 import email
-import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -19,6 +18,7 @@ from inference.notebook.image import Image
 from inference.notebook.rehearsal.opened import OpenedBundle
 from inference.notebook.rehearsal.verdict import ErrorClass, Findings
 from inference.notebook.wheels import marks_of
+from kaggle_rag.runtime.work_folder import read_json
 
 _AGAIN = "make the bundle again with its wheels, from the pip freeze of the image: --image FREEZE.txt"
 # The images have glibc 2.35.
@@ -139,22 +139,13 @@ def _needs_of_model(folder: Path) -> set[str]:
     needs = set()
     if (folder / "adapter_config.json").is_file():
         needs.add("peft")
-    card, config = (_fields_of(folder / name) for name in ("ranker.json", "config.json"))
+    card, config = (read_json(folder / name) or {} for name in ("ranker.json", "config.json"))
     if card.get("nf4") or "bitsandbytes" in str(config.get("quantization_config")):
         needs |= {"bitsandbytes", "accelerate"}
     if config and not any(folder.rglob("tokenizer.json")):
         # Slow tokenizers are converted.
         needs |= {"sentencepiece", "protobuf", "tiktoken"}
     return needs
-
-
-def _fields_of(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if it is missing or damaged, which other checks tell."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def _lines(section: Mapping[str, str], key: str) -> list[Requirement]:
