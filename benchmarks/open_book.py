@@ -66,6 +66,11 @@ SETS = {
         "openbook/llmse_wiki_context.csv", lambda row: [row["context"]],
         wanted=lambda row: row["id"].startswith("stem1k"),
     ),
+    # With their texts the questions of extra_500: never to be learnt from where that is judged.
+    "llmse_general": OpenBook(
+        "openbook/llmse_wiki_context.csv", lambda row: [row["context"]],
+        wanted=lambda row: row["id"].startswith("extra500"),
+    ),
     "qasc": OpenBook(
         "openbook/qasc_facts.csv", lambda row: _SENTENCE.split(row["support"]),
         wanted=lambda row: row["split"] != "train",

@@ -1,10 +1,10 @@
 """One science ranker for all question sets, against rankers that were trained on one set alone.
 
 The open-book sets are read with the texts that the retriever finds among all of theirs, never with their own
-ones; the parts of ARC with the index of Wikipedia articles, where one is given. `training mix` leaves out
-near-duplicates of what is judged, and draws sets by temperature. Everything is judged on other halves, beside
-the training-free score and its blend with the science ranker, whose weights are fitted on the held-out
-questions. A killed run resumes.
+ones; the parts of ARC and the generated exam questions with the index of Wikipedia articles, where one is
+given. `training mix` leaves out near-duplicates of what is judged, and draws sets by temperature. Everything
+is judged on other halves, beside the training-free score and its blend with the science ranker, whose weights
+are fitted on the held-out questions. A killed run resumes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ from training.rankers.splits import split_questions
 CONFIG = HERE / "ranker_science.yaml"
 LEARNT = {
     "openbookqa": Part("openbookqa_train"),
-    "sciq": Part("sciq", most=4_000),
+    "sciq": Part("sciq", most=3_000),
     "llmse": Part("llmse_science", "even"),
+    "llmse_general": Part("llmse_general"),
+    "extra": Part("extra_6k", most=3_000),
     "arc_easy": Part("arc_easy_train", "even"),
     "arc_challenge": Part("arc_challenge_train", "even"),
 }
@@ -148,8 +150,11 @@ def rows_of(files: Files) -> list[dict[str, Any]]:
         free = _training_free(questions, own, encoder)
         tables = [files.answers(each, table, contexts) for each in science]
         blends = [blend([free, each], w, questions.present) for each, w in zip(tables, weights)]
-        alone = [files.answers(each, table, contexts) for each in files.rankers([name], f"only-{name}")]
-        rows.append(_row(name, questions, {"free": [free], "all": tables, "blend": blends, "alone": alone}))
+        values = {"free": [free], "all": tables, "blend": blends}
+        if not files.arguments.no_alone:
+            only = files.rankers([name], f"only-{name}")
+            values["alone"] = [files.answers(each, table, contexts) for each in only]
+        rows.append(_row(name, questions, values))
     return rows
 
 
@@ -160,15 +165,17 @@ def _row(name: str, questions: Questions, tables: dict[str, list[Probabilities]]
     }
     # The training-free score has no seed: the same one stands beside each.
     free = np.repeat(values["free"], len(values["blend"]), axis=0)
-    return {
+    row = {
         "judged on": f"{name}, {len(questions):,}",
         "training-free": f"{values['free'].mean():.3f}",
-        "trained on it alone": f"{values['alone'].mean():.3f}",
         "on all sets": str(bootstrap(values["all"].mean(axis=0))),
-        "against alone": str(paired_over_seeds(values["all"], values["alone"])),
         "blend with training-free": f"{values['blend'].mean():.3f}",
         "blend against training-free": str(paired_over_seeds(values["blend"], free)),
     }
+    if (alone := values.get("alone")) is not None:
+        row["trained on it alone"] = f"{alone.mean():.3f}"
+        row["on all sets against alone"] = str(paired_over_seeds(values["all"], alone))
+    return row
 
 
 def main() -> int:
@@ -177,6 +184,7 @@ def main() -> int:
     flags.add_argument("--most", type=int, default=8_000, metavar="N", help="questions drawn (default: 8000)")
     seeds_flag(flags)
     training_flags(flags)
+    flags.add_argument("--no-alone", action="store_true", help="train no rankers of one set alone")
     flags.add_argument("--judged", type=int, metavar="N", help="judge by the first N of a set (default: all)")
     flags.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data", help="shared data")
     flags.add_argument("--index", type=Path, help="index of Wikipedia articles; without it, ARC is left out")
