@@ -76,9 +76,7 @@ class Bench:
         """Its probabilities of the judged questions, ``(n, k)``; kept beside it."""
         questions = Questions.read(self.judged)
         contexts = read_contexts(self.judged_contexts, questions)
-        return kept_answers(
-            ranker, questions, contexts, self.judged.stem, self.settings.get("precision")
-        )
+        return kept_answers(ranker, questions, contexts, self.judged.stem, self.settings.get("precision"))
 
     def values(self, table: Probabilities) -> Values:
         questions = Questions.read(self.judged)

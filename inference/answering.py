@@ -72,12 +72,14 @@ def predictions_to_folder(
     rankers = active_rankers(solution)
     names = names_of([(each.kind, each.options) for each in rankers])
     log = RunLog(Clock(None), strict=True)
+    notes = {"mix": mix_of(solution), "seen": seen.as_json()}
     with _crew(cluster) as crew, store.work.claimed() as folder:
+        log.write(folder / RUN, **notes)
         for name, settings in zip(names, rankers):
             with log.stage(f"rank: {name}") as stage:
                 stage.questions = len(inputs.questions)
                 _Answering(solution, settings, name, store, crew).run(stage)
-        log.write(folder / RUN, mix=mix_of(solution), seen=seen.as_json())
+        log.write(folder / RUN, **notes)
 
 
 def _anywhere(solution: Solution) -> Solution:
@@ -112,6 +114,7 @@ class _Answering:
         blended, table = blended_as(self.settings, self.solution), self.store.load(self.name, made_by)
         if np.isfinite(table).all():
             self.store.blend_as(self.name, table, made_by, blended)
+            self.store.keep_it()
             stage.note = f"{self.name}: all {counted(count, 'answer was', 'answers were')} there already"
             return
         unread = make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)

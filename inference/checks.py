@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inference.outputs import check_out, check_out_folder, refuse_other_file
+from inference.predictions import names_of
 from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts, require_context_columns
 from kaggle_rag.data.open_questions import OpenQuestions
@@ -228,7 +229,8 @@ def check_rankers(gathered: Gathered, solution: Solution) -> None:
             fitting_stack(solution)
     if solution.out_of_fold:
         with gathered.check():
-            OutOfFold.read(solution.out_of_fold, len(solution.rankers))
+            known = OutOfFold.read(solution.out_of_fold, len(solution.rankers))
+            require_order(known.names, solution, solution.out_of_fold)
 
 
 def _require_trained(settings: RankerSettings, where: str) -> None:
@@ -253,7 +255,18 @@ def fitting_stack(solution: Solution) -> Stack:
             where=solution.stack,
             expected="the cross-validated rankers, in this order: " + ", ".join(stack.rankers),
         )
+    require_order(stack.rankers, solution, solution.stack)
     return stack
+
+
+def require_order(stored: Sequence[str], solution: Solution, where: Path) -> None:
+    """Raise ``ConfigError`` if tables of these rankers, known by their names, are in another order."""
+    names = names_of([(each.kind, each.options) for each in solution.rankers])
+    if sorted(names) == sorted(stored) and names != [*stored]:
+        raise ConfigError(
+            "the rankers are in another order", where=where,
+            expected="these rankers, in this order: " + ", ".join(stored), cure="list them in that order",
+        )  # fmt: skip
 
 
 def uses_encoder(solution: Solution) -> bool:

@@ -132,7 +132,8 @@ def predict(
         until = log.clock.after(share)
         gate = cascade.gate(order[:turn], number)
         its_turn = RankerTurn(names[number], rankers[number], questions, contexts, until, gate)
-        so_far = mixed(resources.solution, tables, questions.present) if turn else None
+        answered = any(np.isfinite(table).all(axis=1).any() for table in tables)
+        so_far = mixed(resources.solution, tables, questions.present) if answered else None
         with log.stage(f"rank: {names[number]}") as stage:
             its_turn.answer(resources, stage, tables[number], so_far, log.clock, store)
         if after:

@@ -33,6 +33,8 @@ class _Folder(WorkFolder):
     Those that ``predict`` wrote are not.
     """
 
+    state = "folder of predictions beside a "
+
     def worth_keeping(self) -> bool:
         return (self.folder / _KEPT).exists()
 
@@ -142,6 +144,17 @@ def blendable(stored: Predictions) -> dict[str, Probabilities]:
         name: calibration(table, stored.present)
         for name, table in stored.tables.items()
     }
+
+
+def weight_of(stored: Predictions, where: Path) -> float:
+    """The weight that a ranker's answers had in their run, 1 where the file does not say it."""
+    try:
+        return float(stored.notes.get("weight", 1.0))
+    except (TypeError, ValueError):
+        raise ArtifactError(
+            "cannot read the weight of its ranker", where=where,
+            cure="answer the questions again: python -m inference submit",
+        ) from None  # fmt: skip
 
 
 def names_of(rankers: list[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -53,7 +53,10 @@ class RankerTurn(NamedTuple):
         self, resources: Resources, stage: Stage, table: Probabilities, so_far: Probabilities | None,
         clock: Clock, store: PredictionStore | None,
     ) -> None:  # fmt: skip
-        """Fill in ``table`` ``(n, k)`` where it is NaN, the questions that are least certain so far first."""
+        """Fill in ``table`` ``(n, k)`` where it is NaN, the questions that are least certain so far first.
+
+        ``so_far`` is the blend of the rankers before; ``None`` where none of them has answered anything.
+        """
         # A search that ran out of time leaves questions without a context; a later run may find them.
         lacking = [row for row, each in enumerate(self.contexts or ()) if each is None]
         made_by = made_by_of(self.settings, resources.solution, lacking)
@@ -69,7 +72,7 @@ class RankerTurn(NamedTuple):
         if not len(rows):
             stage.note = f"{self.name}: all {counted(len(table), 'answer was', 'answers were')} there already"
             return
-        # The first ranker answers a few questions in any case: without them there is no submission.
+        # One ranker answers a few questions in any case: without them there is no submission.
         if so_far is not None and clock.left() <= 0:
             stage.note = self._note(stage.questions, clock)
             return

@@ -41,7 +41,7 @@ def mix_of(solution: Solution) -> dict[str, Any]:
     rankers: list[tuple[str, Mapping[str, Any]]]
     rankers = [(each.kind, each.options) for each in active_rankers(solution)]
     stack = str(solution.stack.absolute()) if solution.stack else None
-    return {"rule": solution.blend, "stack": stack, "rankers": names_of(rankers)}
+    return {"rule": solution.blend, "stack": stack, "rankers": names_of(rankers), "top": solution.top}
 
 
 def seen_of(solution: Solution, questions: Questions, *, search: bool) -> Seen:

@@ -13,8 +13,8 @@ from inference.report.runs import StoredRun
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
 from kaggle_rag.data.questions import LETTERS, NO_ANSWER, Questions, check_ids, id_text
-from kaggle_rag.data.submission import ranks_in_submission, validate
-from kaggle_rag.data.tables import read_rows
+from kaggle_rag.data.submission import ranks_in_submission, read_submission, validate
+from kaggle_rag.data.tables import rows_with
 from kaggle_rag.evaluation.calibration import Bin, calibration_error, reliability, reliability_lines
 from kaggle_rag.evaluation.metrics import (
     Interval,
@@ -26,6 +26,7 @@ from kaggle_rag.evaluation.metrics import (
     ranks_of_answers,
 )
 from kaggle_rag.runtime.errors import InputError, KitError
+from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.words import counted
 
 
@@ -110,11 +111,11 @@ def _with_run(
         run = StoredRun.open(submission.with_name(submission.stem + ".predictions"))
         questions = Questions.read(solution)
         rows = run.rows_in(questions, solution)
+        asked = questions.take(rows)
+        answers, present = asked.answers, asked.present
+        table = next(iter(run.mixed(present).values()))
     except KitError:
         return report
-    asked = questions.take(rows)
-    answers, present = asked.answers, asked.present
-    table = next(iter(run.mixed(present).values()))
     # A submission that was changed, or is of another run, says nothing of these probabilities.
     first = ranks_of_answers(table, answers, present) == 1
     if len(rows) != len(ranks) or not np.array_equal(first[np.argsort(rows)], ranks == 1):
@@ -134,18 +135,23 @@ def ranks_of(submission: Path, solution: Path) -> npt.NDArray[np.int64]:
 
 def _ranked(submission: Path, solution: Path, limit: int | None = None) -> tuple[npt.NDArray[np.int64], int]:
     """The ranks, and the number of letters in the longest prediction."""
-    ids, answers, options = _answers(solution)
+    faults = Gathered()
+    with faults.check():
+        read_submission(submission)
+    with faults.check():
+        ids, answers, options = _answers(solution)
+    faults.tell()
     predictions = validate(submission, ids, options, limit)
     return ranks_in_submission(predictions, answers[:limit]), max(map(len, predictions))
 
 
 def _answers(path: Path) -> tuple[list[Any], np.ndarray, Any]:
-    rows = list(read_rows(path))
-    if rows and "prompt" in rows[0]:
+    rows = rows_with(path, (), "id and answer")
+    if "prompt" in rows[0]:
         questions = Questions.from_rows(rows, str(path))
         ids, answers, options = list(questions.ids), questions.answers, questions.options
     else:
-        require_columns(rows[0] if rows else (), ("id", "answer"), path, "id and answer")
+        require_columns(rows[0], ("id", "answer"), path, "id and answer")
         ids = [row.get("id") for row in rows]
         check_ids(ids, str(path))
         letters = [

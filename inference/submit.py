@@ -44,8 +44,14 @@ def check(
     model. Return what was read.
     """
     inputs = check_submit(solution, without_contexts=without_contexts, sample=sample, faults=faults)
+    _store(solution, inputs.questions, without_contexts).work.require_ours()
     _check_rankers(solution, without_contexts)
     return inputs
+
+
+def _store(solution: Solution, questions: Questions, without_contexts: bool) -> PredictionStore:
+    assert solution.out
+    return PredictionStore(predictions_beside(solution.out), questions, key_of(solution, without_contexts))
 
 
 def _check_rankers(solution: Solution, without_contexts: bool) -> None:
@@ -71,7 +77,8 @@ def submit(
 
     Raises
     ------
-    KitError : bad questions, bad settings or another competition's sample; before any computation.
+    KitError : bad questions, bad settings, another competition's sample, or predictions beside the
+        submission that are not to be cleared away; before any computation.
     """
     inputs = check_submit(
         solution, without_contexts=without_contexts, sample=sample, repair=not strict
@@ -84,7 +91,9 @@ def submit(
         )
     assert solution.out
     submission = _Submission(solution.out, inputs.questions, solution.top)
-    with made_folder(solution.out.parent):
+    store = _store(solution, inputs.questions, without_contexts)
+    log = RunLog(Clock(solution.limits.time), strict=strict)
+    with made_folder(solution.out.parent), store.work.claimed() as folder:
         new = submission.guess()
         try:
             _check_rankers(solution, without_contexts)
@@ -93,14 +102,13 @@ def submit(
             if new:
                 solution.out.unlink(missing_ok=True)
             raise
-    search = inputs.contexts is None and not without_contexts
-    seen = seen_of(solution, inputs.questions, search=search)
-    log = RunLog(Clock(solution.limits.time), strict=strict)
-    folder, key = predictions_beside(solution.out), key_of(solution, without_contexts)
-    store = PredictionStore(folder, inputs.questions, key)
-    with store.work.claimed() as folder:
+        search = inputs.contexts is None and not without_contexts
+        seen = seen_of(solution, inputs.questions, search=search)
+        # A killed run is blended and reported by what its rankers are, too.
+        notes = {"mix": mix_of(solution), "seen": seen.as_json()}
+        log.write(folder / RUN, **notes)
         _answer(solution, inputs, submission, store, log, search=search)
-        log.write(folder / RUN, mix=mix_of(solution), seen=seen.as_json())
+        log.write(folder / RUN, **notes)
     _report(solution.out, len(inputs.questions), inputs.left_out, log)
     return len(inputs.questions)
 

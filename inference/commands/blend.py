@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from kaggle_rag.runtime.flags import count_of
 from kaggle_rag.runtime.report import show
 
 EXAMPLES = """\
@@ -23,12 +24,20 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=float, nargs="+", metavar="X", help="one per run (default: equal)")
     rules = ("probabilities", "ranks", "logits")
     parser.add_argument("--rule", choices=rules, default="probabilities", help="what is averaged")
+    parser.add_argument(
+        "--top", type=_letters, metavar="N|all",
+        help="letters per prediction (default: as many as the first run wrote)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _letters(text: str) -> int | str:
+    return text if text == "all" else count_of("letters")(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from inference.blend import blend_runs
 
-    report = blend_runs(arguments.runs, arguments.out, arguments.weights, arguments.rule)
+    report = blend_runs(arguments.runs, arguments.out, arguments.weights, arguments.rule, arguments.top)
     show(report, as_json=arguments.json)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from inference.arguments import note_unused, solution_of
@@ -25,6 +24,7 @@ _SETTINGS = {
     "model": "FOLDER", "max_tokens": "N", "max_new_tokens": "N", "snippets": "N", "beams": "N",
     "temperature": "X", "top_k": "N", "top_p": "X", "seed": "N", "precision": "NAME", "batch_tokens": "N",
 }  # fmt: skip
+_TEXTS = ("model", "precision")
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -75,17 +75,27 @@ def run(arguments: argparse.Namespace) -> int:
 def _changes(arguments: argparse.Namespace) -> list[str]:
     """The flags as changes of settings, ``KEY=VALUE``, whose values are YAML."""
     given: dict[str, Any] = {name: getattr(arguments, name) for name in _SETTINGS}
-    changes = [f"generate.{name}={value}" for name, value in given.items() if value is not None]
+    changes = [
+        f"generate.{name}={_quoted(value) if name in _TEXTS else value}"
+        for name, value in given.items() if value is not None
+    ]  # fmt: skip
     if arguments.stop:
-        changes.append(f"generate.stop={json.dumps([_text(each) for each in arguments.stop])}")
+        changes.append(f"generate.stop=[{', '.join(map(_text, arguments.stop))}]")
     if arguments.template is not None:
-        changes.append(f"generate.template={json.dumps({'first': _text(arguments.template)})}")
+        changes.append(f"generate.template={{first: {_text(arguments.template)}}}")
     return [*changes, "generate.chat=true"] if arguments.chat else changes
 
 
 def _text(word: str) -> str:
     """A word of the command line as text: no shell writes a line break into one easily."""
-    return word.replace("\\n", "\n")
+    return _quoted(word.replace("\\n", "\n"))
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML, whatever it looks like there without quotes."""
+    import yaml
+
+    return str(yaml.safe_dump(text, default_style='"', width=float("inf"))).strip()
 
 
 def _flag(name: str) -> str:

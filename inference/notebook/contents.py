@@ -28,8 +28,9 @@ _LEFT_OUT = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".gguf", ".pkl", ".pyc"}
 )
 _FOLDERS_LEFT_OUT = ("onnx", "openvino", "checkpoint-", "__pycache__", ".")
-# Settings that name files of the questions at hand; the notebook names those of the hidden ones.
-_OF_THE_QUESTIONS = ("questions", "contexts_file", "out", "limit")
+# Settings that name files of the questions at hand, where the notebook names those of the hidden ones; and
+# what `submit` does not read.
+_LEFT_BEHIND = ("questions", "contexts_file", "out", "limit", "generate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +95,15 @@ class _Packing:
         self._models: dict[Path, str] = {}
 
     def contents(self) -> Contents:
-        for key in _OF_THE_QUESTIONS:
+        for key in _LEFT_BEHIND:
             self.settings.pop(key, None)
         self.settings.get("limits", {}).pop("time", None)
         if self.solution.contexts_file:
             self.notes.append("contexts_file is left out: it has no context for a hidden question")
         self._index_and_encoders()
-        if (reranker := self.solution.contexts.reranker) and self.solution.index:
+        if not self.solution.index:
+            self.settings.get("contexts", {}).pop("reranker", None)
+        elif reranker := self.solution.contexts.reranker:
             self.settings["contexts"]["reranker"] = self._model(reranker, "re-ranks what the search found")
         self._rankers()
         if self.solution.stack:

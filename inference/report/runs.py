@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.predictions import KEY, blendable
+from inference.predictions import KEY, blendable, weight_of
 from inference.run_log import RUN, Stage
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions, id_text
+from kaggle_rag.data.submission import TOP
 from kaggle_rag.ensembling.blending import RULES, blend
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.runtime.errors import ArtifactError, InputError
@@ -26,15 +27,20 @@ _BLEND, _STACK = "blend", "stack"
 _CONTEXTS = "contexts.parquet"
 _RANK = "rank: "
 _UNSAID = f"{RUN} is missing or damaged: rankers are blended by their weights, and no stages are known"
+_KILLED = f"the run was ended before it could write its stages to {RUN}"
 _MAKE = "python -m inference submit, or python -m training cross-validate"
 
 
 class Mix(NamedTuple):
-    """How the rankers are combined: by a rule of blending, or by a stack of those ``order`` names."""
+    """How the rankers that ``order`` names are combined: by a rule of blending, or by a stack.
+
+    ``top`` is how many letters of an answer were written.
+    """
 
     rule: str = "probabilities"
     stack: Path | None = None
     order: tuple[str, ...] = ()
+    top: int | Literal["all"] = TOP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ class StoredRun:
     Attributes
     ----------
     kind : ``submission`` or ``cross-validation``.
-    ids, marks, answers : as in `Predictions`.
+    ids, marks, answers, present : as in `Predictions`.
     tables : by ranker, ``(n, k)``; NaN in the rows of questions that it has not answered.
     weights : by ranker.
     mixes : mixed tables, as stored; the first is the run's answer. Empty: ``mix`` says how to make it.
@@ -59,6 +65,7 @@ class StoredRun:
     ids: Sequence[str]
     marks: Sequence[str]
     answers: npt.NDArray[np.int64]
+    present: npt.NDArray[np.bool_]
     tables: Mapping[str, Probabilities]
     weights: Mapping[str, float]
     mixes: Mapping[str, Probabilities]
@@ -82,7 +89,7 @@ class StoredRun:
         ------
         ArtifactError : it is neither of the two, or damaged, or holds no answers yet.
         """
-        if (folder / KEY).is_file():
+        if is_submission_run(folder):
             return _submission(folder)
         if (folder / _OOF).is_file():
             return _cross_validation(folder)
@@ -103,8 +110,9 @@ class StoredRun:
         }
         ids, marks = ([each[row] for row in rows.tolist()] for each in (self.ids, self.marks))
         return dataclasses.replace(
-            self, ids=ids, marks=marks, answers=self.answers[rows], tables=of["tables"], mixes=of["mixes"]
-        )
+            self, ids=ids, marks=marks, answers=self.answers[rows], present=self.present[rows],
+            tables=of["tables"], mixes=of["mixes"],
+        )  # fmt: skip
 
     def rows_in(self, questions: Questions, where: Path) -> npt.NDArray[np.int64]:
         """The row of each of the run's questions in a table, ``(n,)``.
@@ -144,10 +152,15 @@ class StoredRun:
         return {_STACK: blended}
 
 
+def is_submission_run(folder: Path) -> bool:
+    """Whether it is a folder that ``submit`` or ``predict`` wrote."""
+    return (folder / KEY).is_file()
+
+
 def _submission(folder: Path) -> StoredRun:
     key, run = read_json(folder / KEY) or {}, read_json(folder / RUN) or {}
-    stages = _stages(run, folder / RUN)
-    stored = _rankers(folder, [each for each in stages if each.name.startswith(_RANK)])
+    stages, mix = _stages(run, folder / RUN), _mix(run.get("mix") or {}, folder / RUN)
+    stored = _rankers(folder, mix, [each for each in stages if each.name.startswith(_RANK)])
     first = next(iter(stored.values()))
     for name, each in stored.items():
         if (each.ids, each.marks) != (first.ids, first.marks):
@@ -155,20 +168,21 @@ def _submission(folder: Path) -> StoredRun:
                 "its questions are not those of the other rankers", where=folder / f"{name}.parquet",
                 cure="remove the folder, and run submit again",
             )  # fmt: skip
-    weights = {name: float(each.notes.get("weight", 1.0)) for name, each in stored.items()}
+    weights = {name: weight_of(each, folder / f"{name}.parquet") for name, each in stored.items()}
     return StoredRun(
-        folder, "submission", first.ids, first.marks, first.answers,
+        folder, "submission", first.ids, first.marks, first.answers, first.present,
         {name: blendable(each)[name] for name, each in stored.items()}, weights, {},
-        _mix(run.get("mix") or {}, folder / RUN), stages, key.get("contexts"),
-        _seen(run), "" if run else _UNSAID,
+        mix, stages, key.get("contexts"), _seen(run), "" if stages else _KILLED if run else _UNSAID,
     )  # fmt: skip
 
 
-def _rankers(folder: Path, stages: Sequence[Stage]) -> dict[str, Predictions]:
-    """The rankers of the last run; where it was killed before it could name them, all that have answered."""
+def _rankers(folder: Path, mix: Mix, stages: Sequence[Stage]) -> dict[str, Predictions]:
+    """The rankers that the last run named; where nothing tells them, all that have answered."""
     # The file of a ranker that answered nothing would be of an earlier run with other settings.
-    names = [each.name.removeprefix(_RANK) for each in stages if each.questions]
-    paths = [folder / f"{name}.parquet" for name in names] if stages else sorted(folder.glob("*.parquet"))
+    silent = {each.name.removeprefix(_RANK) for each in stages if not each.questions}
+    named = mix.order or [each.name.removeprefix(_RANK) for each in stages]
+    paths = [folder / f"{name}.parquet" for name in named if name not in silent]
+    paths = paths if named else sorted(folder.glob("*.parquet"))
     stored = {
         path.stem: Predictions.read(path) for path in paths if path.name != _CONTEXTS and path.is_file()
     }
@@ -186,7 +200,7 @@ def _mix(stored: Mapping[str, Any], where: Path) -> Mix:
     rule, stack, order = stored.get("rule", "probabilities"), stored.get("stack"), stored.get("rankers", ())
     if rule not in RULES:
         raise ArtifactError(f"no blending rule {rule!r}", where=where, expected="one of " + ", ".join(RULES))
-    return Mix(rule, Path(stack) if stack else None, tuple(order))
+    return Mix(rule, Path(stack) if stack else None, tuple(order), stored.get("top", TOP))
 
 
 def _stages(run: Mapping[str, Any], where: Path) -> tuple[Stage, ...]:
@@ -212,8 +226,9 @@ def _cross_validation(folder: Path) -> StoredRun:
         ) from None  # fmt: skip
     decided = (read_json(folder / RUN) or {}).get("decided", {"contexts": ""})
     return StoredRun(
-        folder, "cross-validation", predictions.ids, predictions.marks, predictions.answers, tables, weights,
-        mixes, Mix(), (), decided.get("contexts"), _seen((metrics or {}).get("leaks") or {}),
+        folder, "cross-validation", predictions.ids, predictions.marks, predictions.answers,
+        predictions.present, tables, weights, mixes, Mix(), (), decided.get("contexts"),
+        _seen((metrics or {}).get("leaks") or {}),
     )  # fmt: skip
 
 

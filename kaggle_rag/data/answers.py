@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.data.cells import text_of
-from kaggle_rag.data.columns import require_columns
 from kaggle_rag.data.questions import Questions, check_ids, id_text
-from kaggle_rag.data.tables import read_rows
+from kaggle_rag.data.tables import rows_with
 from kaggle_rag.runtime.errors import ArtifactError, InputError
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.words import counted
 
 ENDINGS = (".jsonl", ".parquet")
+# Its columns of text.
+_TEXTS = ("question", "answer", "ended", "context", "made_by")
 
 
 class Answer(NamedTuple):
@@ -63,17 +64,18 @@ class AnswersFile:
         ------
         InputError : not a table, a missing column, or an id in two rows.
         """
-        rows = list(read_rows(path))
-        require_columns(rows[0] if rows else (), ("id", "answer"), path, "id and answer, a row per question")
+        rows = rows_with(path, ("id", "answer"), "id and answer, a row per question")
         check_ids([row.get("id") for row in rows], str(path))
-        answers = []
-        for number, row in enumerate(rows, 1):
-            text = text_of(row.get("answer"), f"{path}, row {number}, column answer") or ""
-            answers.append(Answer(text, row.get("ended"), row.get("tokens"), row.get("context")))
-        return cls(
-            tuple(id_text(row["id"]) for row in rows), tuple(row.get("question") for row in rows),
-            tuple(answers), rows[0].get("made_by"),
-        )  # fmt: skip
+        cells = [
+            {name: _told(row.get(name), f"{path}, row {number}, column {name}") for name in _TEXTS}
+            for number, row in enumerate(rows, 1)
+        ]
+        answers = [
+            Answer(own["answer"] or "", own["ended"], row.get("tokens"), own["context"])
+            for row, own in zip(rows, cells)
+        ]
+        ids, marks = (id_text(row["id"]) for row in rows), (own["question"] for own in cells)
+        return cls(tuple(ids), tuple(marks), tuple(answers), cells[0]["made_by"])
 
     def of(self, questions: Questions, path: Path, *, some: bool = False) -> list[Answer]:
         """The answers to these questions, in their order; ``some``: there may be answers to others too.
@@ -101,6 +103,11 @@ class AnswersFile:
                     where=f"{path}, row {row + 1}", cure="name the questions that were answered",
                 )  # fmt: skip
         return [self.answers[row] for row in rows]
+
+
+def _told(cell: Any, where: str) -> str | None:
+    """The text of a cell; an empty one of CSV tells nothing, as null does elsewhere."""
+    return text_of(cell, where) or None
 
 
 def write_answers(path: Path, questions: Questions, answers: Sequence[Answer], made_by: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from kaggle_rag.runtime.console import say
@@ -73,7 +73,7 @@ def require_columns(
             )
 
 
-def refuse_misspelt(existing: Iterable[object], optional: Iterable[str], where: str | Path) -> None:
+def refuse_misspelt(existing: Iterable[object], optional: Collection[str], where: str | Path) -> None:
     """Raise for a column that differs from an optional one only by its spelling (``Answer``).
 
     Otherwise an optional column would be ignored silently, just because of a capital letter. One that is
@@ -88,7 +88,9 @@ def refuse_misspelt(existing: Iterable[object], optional: Iterable[str], where: 
                 where=where,
                 cure=f"rename column {alike[0]!r} to {name!r}, or give it a less similar name",
             )
-        if name not in columns and (near := _nearly(name, columns)):
+        # What is read under its own name, and what others call the prompt, is nothing that is misspelt.
+        free = [column for column in columns if column not in (*optional, *_ALSO["prompt"])]
+        if name not in columns and (near := _nearly(name, free)):
             _note(f"{where}: column {near!r} is not read; if it is {name!r}, rename it")
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.question_files import id_array
 from kaggle_rag.data.questions import LETTERS, Questions, id_text
 from kaggle_rag.data.tables import read_rows
@@ -210,7 +211,8 @@ def contexts_of_rows(
     fingerprints = dict(zip(map(id_text, questions.ids), questions.fingerprints()))
     for number, row in rows:
         require_context_columns(row, path)
-        key = (id_text(row["id"]), row["option"])
+        # An empty cell of CSV is the null of other formats.
+        key = (id_text(row["id"]), text_of(row["option"], f"{path}, row {number}, column option") or None)
         if fingerprints.get(key[0], row["question"]) != row["question"]:
             raise ArtifactError(
                 f"the context was made for another question with the id {key[0]!r}",
@@ -232,12 +234,14 @@ def _context(row: Mapping[str, Any], where: str) -> Context:
         evidence = tuple(Evidence(**e) for e in row["evidence"] or [])
     except TypeError:
         raise InputError("column 'evidence' does not hold passages", where=where, cure=_MAKE) from None
-    if (cells := row.get("snippets")) is None:
-        text = row["context"] or ""
+    if (cells := row.get("snippets")) in (None, ""):
+        text = text_of(row["context"], f"{where}, column context") or ""
         own = bool(evidence) and all(e.article_id == OWN for e in evidence)
         return Context(paragraphs_as_snippets(text) if own else lines_as_snippets(text), evidence)
     try:
         snippets = tuple(Snippet(**{**cell, "rows": tuple(cell["rows"] or ())}) for cell in cells)
+        if not all(isinstance(each.text, str) for each in snippets):
+            raise TypeError("a snippet without a text")
     except (TypeError, KeyError):
         raise InputError("column 'snippets' does not hold snippets", where=where, cure=_MAKE) from None
     return Context(snippets, evidence)

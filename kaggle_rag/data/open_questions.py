@@ -73,14 +73,15 @@ class OpenQuestions:
                 "the file has a header but no rows", where=path, expected="at least one question"
             )
         refuse_contexts(first, path)
-        rows = itertools.chain([first], rows)
         if "annotations" in first:
-            return cls._of(qa_layouts.natural_rows(rows, str(path)), str(path))
-        if {"A", "B"} <= first.keys():
-            return cls._of_choices(Questions.from_rows([*rows], str(path)))
+            return cls._of(qa_layouts.natural_rows(itertools.chain([first], rows), str(path)), str(path))
+        table = [first, *rows]
+        # A row of JSON lines may leave out the options that it does not have.
+        if {"A", "B"} <= {name for row in table for name in row}:
+            return cls._of_choices(Questions.from_rows(table, str(path)))
         if qa_layouts.is_nq_open(first):
-            rows = ({"id": number, **row} for number, row in enumerate(rows, 1))
-        return cls._of(rows, str(path))
+            table = [{"id": number, **row} for number, row in enumerate(table, 1)]
+        return cls._of(table, str(path))
 
     @classmethod
     def _of_choices(cls, questions: Questions) -> OpenQuestions:

@@ -46,8 +46,9 @@ def _repaired(row: Row, letters: str, where: str, on_fault: Callable[[InputError
         return row
     except InputError as fault:
         readable = {name: _text(value, name) for name, value in row.items()}
-        # A fault of the id is not mended: the table says so again. It counts as row 1 here.
-        on_fault(InputError(fault.what, where=fault.where.replace(", row 1", "", 1)))
+        # A fault of the id is not mended: the table says so again. It counts as row 1 here, after the place.
+        place = str(fault.where).removeprefix(where).removeprefix(", row 1")
+        on_fault(InputError(fault.what, where=f"{where}{place}"))
     if sum(readable[letter] is not None for letter in letters) < 2:
         readable |= {letter: readable[letter] or _UNREADABLE for letter in letters}
     kept = {name: readable.get(name) for name in ("prompt", *letters, "context")}

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaggle_rag.data.cells import shortest
-from kaggle_rag.data.columns import refuse_repeated
+from kaggle_rag.data.columns import refuse_repeated, require_columns
 from kaggle_rag.data.compressed import COMPRESSED, inner_name
 from kaggle_rag.data.csv_tables import csv_columns, csv_rows
 from kaggle_rag.data.texts import text_lines
@@ -51,6 +51,20 @@ def read_rows(
     """
     path, reader = _reader_of(Path(path), ending)
     return reader(path, columns)
+
+
+def rows_with(path: str | Path, columns: Sequence[str], expected: str) -> list[Row]:
+    """All rows of a file that has some, and these columns; ``expected`` says what it should hold, in words.
+
+    Raises
+    ------
+    InputError : there are no rows, or not these columns; what `read_rows` raises.
+    """
+    rows = list(read_rows(path))
+    if not rows:
+        raise InputError("the file has a header but no rows", where=path, expected=expected)
+    require_columns(rows[0], columns, path, expected)
+    return rows
 
 
 def names_a_table(name: str | Path) -> bool:

@@ -103,11 +103,12 @@ class OutOfFold:
 
     Attributes
     ----------
-    tables : of each ranker, in the order of the solution, ``(n, k)``.
+    names, tables : of each ranker, in the order of the solution, ``(n, k)`` each.
     answers : ``(n,)`` columns of the right options.
     present : ``(n, k)`` bool.
     """
 
+    names: tuple[str, ...]
     tables: tuple[Probabilities, ...]
     answers: npt.NDArray[np.int64]
     present: npt.NDArray[np.bool_]
@@ -136,7 +137,7 @@ class OutOfFold:
                 expected="out-of-fold predictions of questions with answers", cure="remove out_of_fold",
             )  # fmt: skip
         tables = tuple(table[known] for table in stored.tables.values())
-        return cls(tables, stored.answers[known], stored.present[known])
+        return cls(tuple(stored.tables), tables, stored.answers[known], stored.present[known])
 
     def scores(self, table: Probabilities) -> Floats:
         """AP@3 of each question, ``(n,)``."""

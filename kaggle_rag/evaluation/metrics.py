@@ -216,7 +216,8 @@ def paired_with_seeds(
 
     gaps = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     spreads = [means for each in by_seed if len(means := np.asarray(each, dtype=np.float64)) > 1]
-    parts = [(float(each.var(ddof=1)) / len(each), len(each) - 1) for each in (gaps, *spreads)]
+    # A single question tells nothing of others.
+    parts = [(float(x.var(ddof=1)) / len(x), len(x) - 1) for x in (gaps, *spreads) if len(x) > 1]
     variance = sum(part for part, _ in parts)
     mean, error = float(gaps.mean()), float(np.sqrt(variance))
     if not error:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from kaggle_rag.models.memory import NF4
 from kaggle_rag.runtime.errors import show_size
 
 # One notebook GPU: a T4 has 16 GB, of which CUDA and its libraries take about one.
 CARD = 15e9
-_NF4, _HALF, _FULL = 0.5625, 2, 4
+_HALF = 2
 # Weights, gradients and AdamW's two moments in float32 (Rajbhandari et al. 2020, section 3.1).
 _TRAINED = 16
 
@@ -71,7 +72,7 @@ BACKBONES = (
 
 def inference_bytes(backbone: KnownBackbone, *, nf4: bool = False, tokens: int = 512) -> float:
     """GPU memory to answer with: weights in half precision or 4 bits, and one layer's activations."""
-    weights = 1e6 * backbone.parameters * (_NF4 if nf4 else _HALF)
+    weights = 1e6 * backbone.parameters * (NF4 if nf4 else _HALF)
     return weights + _activations(backbone, tokens)
 
 
@@ -91,7 +92,7 @@ def training_bytes(
     for memory that the allocator cannot use.
     """
     weights = 1e6 * backbone.parameters
-    held = {"full": _TRAINED * weights, "lora": _HALF * weights, "qlora": _NF4 * weights}[method]
+    held = {"full": _TRAINED * weights, "lora": _HALF * weights, "qlora": NF4 * weights}[method]
     # LoRA of rank 16 on all linear layers trains about 1 % of the weights.
     adapter = 0.0 if method == "full" else 0.01 * weights * _TRAINED
     layer = _activations(backbone, tokens * rows)

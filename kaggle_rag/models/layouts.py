@@ -14,6 +14,11 @@ _FIELDS = ("context", "prompt", "option", "options", "letter")
 CUTS = {"context": "", "first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 
+def fields_of(text: str) -> set[str]:
+    """The fields of a part of a layout."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """A text with fields such as ``{context}``, in up to three parts.
@@ -36,12 +41,9 @@ class Layout:
     def __post_init__(self) -> None:
         self._check_cutting()
         try:
-            parts = [*string.Formatter().parse(self.first + self.second)]
-            answer = [*string.Formatter().parse(self.answer)]
+            names, in_answer = fields_of(self.first + self.second), fields_of(self.answer)
         except ValueError as error:
             raise ConfigError(f"the template cannot be parsed: {error}", where="template") from error
-        names = {name for _, name, _, _ in parts if name is not None}
-        in_answer = {name for _, name, _, _ in answer if name is not None}
         if unknown := sorted((names | in_answer) - set(_FIELDS)):
             raise ConfigError(
                 f"the template has an unknown field {{{unknown[0]}}}",
@@ -108,8 +110,20 @@ def layout_of(default: Layout, template: str | Mapping[str, Any] | None) -> Layo
 
     Raises
     ------
-    ConfigError : no such preset, no such field, or a value that does not fit.
+    ConfigError : no such preset, no such field, a value that does not fit, or no answer in its place where
+        the default scores one.
     """
+    layout = _named(default, template)
+    for name in fields_of(default.answer) - fields_of(layout.answer):
+        raise ConfigError(
+            f"this form scores what follows the row, and the template lets no {{{name}}} follow",
+            where="template.answer", expected=f"an answer such as {default.answer!r}",
+            cure="give the template as texts, whose answer is then that of the form; or take another form",
+        )  # fmt: skip
+    return layout
+
+
+def _named(default: Layout, template: str | Mapping[str, Any] | None) -> Layout:
     if not template or template == OWN:
         return default
     if isinstance(template, str):

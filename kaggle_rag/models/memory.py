@@ -22,7 +22,7 @@ _CUDA = 500_000_000
 # What a torch built for CUDA needs on top, even without a GPU.
 _CUDA_BUILD = 200_000_000
 # Bytes per weight of a layer in NF4 with double quantization: 4 bits, and a bit over 8 for each 64.
-_NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Layers that stay unquantized in a 4-bit model: the heads, which are small and trained.
 WHOLE = ("lm_head", "score", "classifier", "classification_head", "pooler")
 # Number types in a file, and their bytes there.
@@ -157,7 +157,7 @@ def _held(name: str, shape: list[int], kind: str, number: int, nf4: bool) -> flo
     count = math.prod(shape)
     if kind not in _FLOATS:
         return count * _STORED.get(kind, 1)
-    return count * (_NF4 if nf4 and is_linear(name, shape) else number)
+    return count * (NF4 if nf4 and is_linear(name, shape) else number)
 
 
 def _is_copied(name: str, shape: list[int], kind: str, reading: Reading) -> bool:

@@ -224,10 +224,11 @@ class Writer:
         )  # fmt: skip
         spans, special = encoded.pop("offset_mapping"), encoded.pop("special_tokens_mask")
         answer = len(layout.answer.format_map(fields))
-        answer_start = len(second or first) - answer
+        answer_start, last = len(second or first) - answer, int(bool(second))
+        # Offsets count from the beginning of each text: those of the first say nothing of the second.
         is_answer = [
-            bool(answer) and not mark and start >= answer_start and end > start
-            for (start, end), mark in zip(spans, special)
+            bool(answer) and not mark and text == last and start >= answer_start and end > start
+            for (start, end), mark, text in zip(spans, special, encoded.sequence_ids())
         ]
         return Written(dict(encoded), is_answer)
 

@@ -14,7 +14,7 @@ from kaggle_rag.data.questions import Questions, id_text
 from kaggle_rag.evaluation import learnt
 from kaggle_rag.evaluation.learnt import Learnt
 from kaggle_rag.index.manifest import Manifest
-from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, resolve
+from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
 from kaggle_rag.rankers.registry import takes_index
 from kaggle_rag.runtime.errors import CheckpointError
 from kaggle_rag.runtime.words import counted
@@ -88,6 +88,8 @@ def models_of(solution: Solution, rankers: Sequence[RankerSettings], *, search: 
 
 
 def _learnt(name: str) -> Learnt | None:
+    from kaggle_rag.rankers.folders import located
+
     with contextlib.suppress(CheckpointError):
-        return learnt.read(resolve(name).path)
+        return learnt.read(located(name))
     return None

@@ -138,7 +138,22 @@ def test_paragraphs_joined_are_the_text_again_and_part_at_blank_lines_alone(text
 
 def test_snippets_of_another_shape_are_one_message(tmp_path):
     row = {"id": 1, "question": questions(1).fingerprints()[0], "option": None, "context": "", "evidence": []}
-    for snippets in ([{"text": "x"}], [3], "none"):
+    for snippets in ([{"text": "x"}], [{"title": "t", "text": None, "rows": []}], [3], "none"):
         (tmp_path / "c.jsonl").write_text(json.dumps({**row, "snippets": snippets}) + "\n")
         with pytest.raises(InputError, match="snippets"):
             read_contexts(tmp_path / "c.jsonl", questions(1))
+
+
+def test_a_file_of_csv_has_empty_cells_where_others_have_null(tmp_path):
+    rows = [f'"{key}",{mark},,Fact.,,' for key, mark in zip("12", questions("1", "2").fingerprints())]
+    (tmp_path / "c.csv").write_text("\n".join(["id,question,option,context,snippets,evidence", *rows]) + "\n")
+    read = read_contexts(tmp_path / "c.csv", questions("1", "2"))
+    assert [each.shared.text for each in read] == ["Fact.", "Fact."]
+
+
+@pytest.mark.parametrize("changes", [{"context": {"text": "Fact."}}, {"option": {"A": 1}}], ids=str)
+def test_a_cell_that_is_no_text_is_named(changes, tmp_path):
+    row = {"id": 1, "question": questions(1).fingerprints()[0], "option": None, "context": "", "evidence": []}
+    (tmp_path / "c.jsonl").write_text(json.dumps({**row, **changes}) + "\n")
+    with pytest.raises(InputError, match=f"c.jsonl, row 1, column {next(iter(changes))}"):
+        read_contexts(tmp_path / "c.jsonl", questions(1))

@@ -101,6 +101,26 @@ def test_tables_with_one_right_answer_several_or_options(text, golds, tmp_path):
     assert OpenQuestions.read(path).golds == golds
 
 
+def test_options_may_be_missing_in_the_first_row(tmp_path):
+    path = lines(
+        tmp_path / "q.jsonl",
+        {"id": 1, "prompt": "Which?", "A": "iron", "C": "tin", "answer": "A"},
+        {"id": 2, "prompt": "Which?", "A": "gold", "B": "lead", "answer": "B"},
+    )
+    assert OpenQuestions.read(path).golds == (("iron",), ("lead",))
+
+
+@pytest.mark.parametrize("column", ["answer", "answers"])
+def test_a_column_that_is_read_is_not_called_misspelt(column, tmp_path, capsys):
+    row = {"id": 1, "prompt": "Which?", "question": "x", column: ["iron"]}
+    path = lines(tmp_path / f"{column}.jsonl", row)
+    assert OpenQuestions.read(path).golds == (("iron",),)
+    assert "is not read" not in capsys.readouterr().err
+    path = lines(tmp_path / "c.jsonl", {"id": 1, "prompt": "Which?", "contxt": "x"})
+    OpenQuestions.read(path)
+    assert "column 'contxt' is not read; if it is 'context', rename it" in capsys.readouterr().err
+
+
 def broken(change):
     """SQuAD with a fault."""
     squad = copy.deepcopy(SQUAD)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kaggle_rag.data.contexts import Context, QuestionContexts, write_contexts
 from kaggle_rag.data.open_questions import OpenQuestions
 from kaggle_rag.data.questions import LETTERS, Questions
+from kaggle_rag.data.repair import read_repaired
 from kaggle_rag.runtime.errors import InputError
 
 TEXT = st.text(
@@ -134,3 +135,12 @@ def test_missing_and_cut_files_are_named(tmp_path):
             Questions.read(tmp_path / name)
     with pytest.raises(InputError, match="ending"):
         Questions.read(tmp_path / "q.xlsx")
+
+
+def test_the_place_of_a_bad_row_is_its_own(tmp_path):
+    """In a file whose name looks like a place, in a row whose number begins as that of the first."""
+    path, faults = tmp_path / "t, row 1.csv", []
+    lines = [f"{n},{' ' if n == 12 else 'p'},x,y" for n in range(1, 21)]
+    path.write_text("\n".join(["id,prompt,A,B", *lines]) + "\n")
+    read_repaired(path, faults.append)
+    assert [fault.where for fault in faults] == [f"{path}, row 12, column prompt"]

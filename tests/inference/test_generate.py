@@ -1,5 +1,6 @@
 """`generate` and `score-answers`: from files to files, killed and resumed, and what they refuse."""
 
+import argparse
 import json
 import shutil
 import signal
@@ -13,9 +14,12 @@ from ranker_toys import backbone
 
 from inference import __main__ as program
 from inference.answer_batches import AnswerBatches
+from inference.commands.generate import _changes, flags
+from inference.score_answers import score as score_answers
+from kaggle_rag.config import load
 from kaggle_rag.data.contexts import read_contexts
 from kaggle_rag.data.open_questions import OpenQuestions
-from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.errors import InputError, run_program
 
 ROWS = asked(12)
 TOKENS = ["--max-new-tokens", "8", "--device", "cpu"]
@@ -290,3 +294,30 @@ def test_files_that_cannot_be_scored(answers, golds, told, tmp_path, run):
 def test_flags_of_bertscore_without_it(tmp_path, run):
     code, _, err = run("score-answers", tmp_path / "a", tmp_path / "q", "--layer", "3")
     assert code == 2 and "--encoder FOLDER" in err
+
+
+def test_flags_reach_the_settings_as_they_were_typed():
+    parser = argparse.ArgumentParser()
+    flags(parser)
+    words = ["--model", "models dir #1: new", "--stop", "😀\\n", "--stop", "a: b, c] #"]
+    words += ["--temperature", "0.5", "--precision", "fp32"]
+    words += ["--template", '{context} 𝑥\u2028\\n"Q": {prompt}']
+    told = load(None, _changes(parser.parse_args(words))).generate
+    assert told.model == "models dir #1: new" and told.stop == ("😀\n", "a: b, c] #")
+    assert told.template == {"first": '{context} 𝑥\u2028\n"Q": {prompt}'}
+    assert (told.temperature, told.precision) == (0.5, "fp32")
+
+
+def test_answers_in_csv_tell_nothing_by_an_empty_cell(tmp_path):
+    (tmp_path / "q.csv").write_text("id,prompt,answer\n1,How many?,two\n")
+    (tmp_path / "a.csv").write_text("id,answer,context,question\n1,two,,\n")
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "answer": "two", "context": null, "question": null}\n')
+    for name in ("a.csv", "a.jsonl"):
+        told = score_answers(tmp_path / name, tmp_path / "q.csv", None, None, None)
+        assert told.exact_match.mean == 1 and told.unsupported is None, name
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "answer": "two", "context": {"a": 1}}\n')
+    with pytest.raises(InputError, match="row 1, column context"):
+        score_answers(tmp_path / "a.jsonl", tmp_path / "q.csv", None, None, None)
+    (tmp_path / "a.csv").write_text("id,answer\n")
+    with pytest.raises(InputError, match="the file has a header but no rows"):
+        score_answers(tmp_path / "a.csv", tmp_path / "q.csv", None, None, None)

@@ -128,9 +128,23 @@ def test_a_submission_clears_away_nothing_that_was_predicted(small, predict, pla
     """``submit`` of other settings beside them would start its own folder over."""
     assert predict(*rankers("novel"))[0] == 0
     before = (tmp_path / "p.predictions" / "similarity.parquet").read_bytes()
-    code, said = predict(*rankers("novel"), command="submit", out="p.csv", contexts=["--without-contexts"])
-    assert code == 2 and "differs in contexts" in said, said
+    (tmp_path / "p.csv").write_text("id,prediction\nmine,A B C\n")
+    for check in ([], ["--check"]):
+        given = {"command": "submit", "out": "p.csv", "contexts": ["--without-contexts"]}
+        code, said = predict(*rankers("novel"), *check, **given)
+        assert code == 2 and "differs in contexts" in said and "unfinished" not in said, said
     assert (tmp_path / "p.predictions" / "similarity.parquet").read_bytes() == before
+    # Nor is what was handed in before replaced by a guess.
+    assert (tmp_path / "p.csv").read_text() == "id,prediction\nmine,A B C\n"
+
+
+def test_answers_that_submit_gave_and_predict_found_there_are_kept(small, predict, place, tmp_path):
+    assert predict(*rankers("novel"), command="submit", out="p.csv")[0] == 0
+    code, said = predict(*rankers("novel"))
+    assert code == 0 and "there already" in said, said
+    before = (tmp_path / "p.predictions" / "similarity.parquet").read_bytes()
+    code, _ = predict(*rankers("novel"), command="submit", out="p.csv", contexts=["--without-contexts"])
+    assert code == 2 and (tmp_path / "p.predictions" / "similarity.parquet").read_bytes() == before
 
 
 def test_an_encoder_that_was_trained_anew_answers_anew(small, predict, tiny, tmp_path, monkeypatch):

@@ -240,6 +240,25 @@ def test_time_runs_out_while_a_ranker_answers(run, monkeypatch, ending, answered
     assert [stage["questions"] for stage in stages] == answered
 
 
+def test_where_the_first_ranker_failed_late_the_next_one_answers_all_the_same(run, monkeypatch):
+    """A few questions, for without any answer there would be no submission."""
+    monkeypatch.setattr("inference.ranker_turn._FIRST", 8)
+    answer, now = SimilarityRanker.probabilities, [0.0]
+
+    def probabilities(self, questions, contexts):
+        if self.score == "weighed":
+            now[0] = 1e6
+            raise RuntimeError("lost")
+        return answer(self, questions, contexts)
+
+    monkeypatch.setattr(SimilarityRanker, "probabilities", probabilities)
+    monkeypatch.setattr(Clock, "elapsed", lambda self: now[0])
+    code, said = run("--set", TWO, "--time", "10m")
+    assert code == 0 and run.valid() and "FAILED: rank: similarity" in said
+    stages = json.loads((run.out.with_name("s.predictions") / "run.json").read_text())["stages"]
+    assert [stage["questions"] for stage in stages][1:] == [0, 8]
+
+
 def test_a_batch_of_contexts_that_would_end_too_late_is_not_begun(run, monkeypatch):
     """The search has half of the time, some 73 seconds: room for one batch of 50, not for most of two."""
     monkeypatch.setattr("kaggle_rag.retrieval.retriever.BATCH", 8)
@@ -457,70 +476,6 @@ def test_killed_at_any_moment_a_valid_submission_stands_and_a_restart_ends_the_s
             out.unlink()
             shutil.rmtree(out.with_name("killed.predictions"))
     assert stood and finished() == whole
-
-
-def test_runs_of_teammates_are_blended(run, tmp_path, capsys):
-    from inference.blend import blend_runs
-    from kaggle_rag.data.predictions import Predictions
-
-    folders, tables = [], []
-    for name, score in (("a", "weighed"), ("b", "novel")):
-        ranker = f"rankers=[{{kind: similarity, options: {{score: {score}}}}}]"
-        assert run("--set", ranker, "--out", tmp_path / f"{name}.csv")[0] == 0
-        folders.append(tmp_path / f"{name}.predictions")
-        tables.append(Predictions.read(folders[-1] / "similarity.parquet").tables["similarity"])
-    report = blend_runs(folders, tmp_path / "both.csv", [3, 1])
-    by_hand = (3 * tables[0] + tables[1]) / 4
-    expected = [
-        [int(c) for c in np.argsort(-row, kind="stable") if p[c]][:3]
-        for row, p in zip(by_hand, run.questions.present)
-    ]
-    assert validate(tmp_path / "both.csv", run.questions.ids, run.questions.options) == expected
-    assert [answered for *_, answered in report.runs] == [20, 20] and "weight 3" in report.text()
-    whole = (tmp_path / "both.csv").read_bytes()
-    for weights, said in (
-        ([1], "1 weight for 2 runs"), ([float("nan"), 2], "by the weights nan, 2"),
-        ([0, 0], "not all of them 0"), ([float("inf"), 2], "inf"), ([1e308, 1e308], "1e\\+308"),
-        ([-1, 2], "-1, 2"),
-    ):  # fmt: skip
-        with pytest.raises(ConfigError, match=said):
-            blend_runs(folders, tmp_path / "both.csv", weights)
-    assert (tmp_path / "both.csv").read_bytes() == whole
-
-
-def test_a_question_that_no_run_answered_or_one_is_sure_of_has_all_of_its_letters(tmp_path):
-    from inference.blend import blend_runs
-    from kaggle_rag.data.predictions import Predictions
-
-    questions = Questions.from_rows(
-        [{"id": n, "prompt": f"q{n}", **dict(zip("ABCDE"[: 5 - n], "vwxyz"))} for n in range(4)], "test"
-    )
-    sure = np.zeros((4, 5), np.float32)
-    sure[:3, 1] = 1
-    sure[2:] = np.nan
-    path = tmp_path / "run.parquet"
-    stored = Predictions.of(questions, np.full(4, -1), {"r": sure}, {})
-    stored.write(path)
-    np.testing.assert_array_equal(Predictions.read(path).present, questions.present)
-    report = blend_runs([path, path], tmp_path / "b.csv", [1, 2])
-    written = validate(tmp_path / "b.csv", questions.ids, questions.options)
-    assert written == [[1, 0, 2], [1, 0, 2], [0, 1, 2], [0, 1]]
-    assert report.unanswered == 2 and "no run answered 2 questions" in report.text()
-    assert [answered for *_, answered in report.runs] == [2, 2]
-
-
-def test_runs_of_other_questions_are_not_blended(run, facts_index, tmp_path, monkeypatch):
-    from inference.blend import blend_runs
-    from kaggle_rag.runtime.errors import InputError
-
-    assert run()[0] == 0
-    other = write(tmp_path / "other.jsonl", 7)
-    assert run("--questions", other, "--out", tmp_path / "o.csv")[0] == 0
-    with pytest.raises(InputError, match="13 questions of the first run are not in it"):
-        blend_runs([tmp_path / "s.predictions", tmp_path / "o.predictions"], tmp_path / "b.csv")
-    with pytest.raises(InputError, match="no predictions here"):
-        blend_runs([tmp_path / "none"], tmp_path / "b.csv")
-    assert not (tmp_path / "b.csv").exists()
 
 
 BAD = [

@@ -160,7 +160,9 @@ def _by_seed(train: dict[str, Any], where: str) -> list[dict[str, int]]:
         raise ConfigError(
             f"{count!r}", where=f"{where}.seeds", expected=f"how many to train, 1 to {_MOST_SEEDS}"
         )
-    if count == 1 or not isinstance(first, int):
+    if isinstance(first, bool) or not isinstance(first, int):
+        raise ConfigError(f"{first!r}", where=f"{where}.seed", expected="a whole number")
+    if count == 1:
         return [{}]
     return [{"seed": first + number} for number in range(count)]
 

@@ -98,6 +98,15 @@ def _since_best(state: Any) -> int:
     return sum(step > (state.best_global_step or 0) for step in evaluated)
 
 
+class LastLook(TrainerCallback):  # type: ignore[misc]
+    """Evaluate and save after the last step too, as transformers does from 5.1 on."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = True
+
+
 def decay(schedule: Schedule, *, greater: bool) -> dict[str, Any]:
     """A schedule as the trainer's arguments; ``greater``: the metric that a plateau is one of grows."""
     if schedule != "plateau":

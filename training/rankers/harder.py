@@ -67,9 +67,11 @@ class Changes:
             item = item._replace(contexts=((),) * len(item.contexts))
         order = [*range(len(item.options))]
         if self.shuffle:
-            order = [int(column) for column in rng.permutation(order)]
+            # Empty columns stay where they are: no letter is skipped, as none is when questions are answered.
+            for place, column in zip(item.places, rng.permutation(item.places)):
+                order[place] = int(column)
         same = item.options == own.options
-        return Made(in_order(item, order), order, same, same and not weakened and item.contexts == read)
+        return Made(item.in_order(order), order, same, same and not weakened and item.contexts == read)
 
 
 class Made(NamedTuple):
@@ -128,16 +130,6 @@ class Lent:
     def borrowers(self) -> int:
         """How many questions have another one about their article."""
         return sum(len(rows) for rows in self.about.values() if len(rows) > 1)
-
-
-def in_order(item: Item, order: Sequence[int]) -> Item:
-    """The question with its options in another order; contexts and answer move with them."""
-    return Item(
-        item.prompt,
-        tuple(item.options[column] for column in order),
-        tuple(item.contexts[column] for column in order),
-        list(order).index(item.answer) if item.answer >= 0 else item.answer,
-    )
 
 
 def with_none_of_above(item: Item, rng: np.random.Generator) -> Item:

@@ -212,6 +212,11 @@ def _require_heads_learn(model: Any, backbone: Backbone, name: str) -> None:
 
 def _configuration(kind: Callable[..., Any], backbone: Backbone, options: dict[str, Any]) -> Any:
     known = inspect.signature(kind).parameters
+    if isinstance(options.get("modules_to_save"), str):
+        raise ConfigError(
+            "not a list of names", where="peft.options.modules_to_save",
+            expected=f"such as [{options['modules_to_save']}]",
+        )  # fmt: skip
     if "modules_to_save" in known:
         options["modules_to_save"] = sorted({*backbone.new, *(options.get("modules_to_save") or ())}) or None
     if kind.__name__ == "IA3Config" and not options.get("target_modules"):

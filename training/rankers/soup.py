@@ -30,9 +30,7 @@ from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import CheckpointError, ConfigError, InputError
 from kaggle_rag.runtime.files import made_folder, require_new, whole_folder
 from training.loop.run_folder import RECORD
-
-# Directions closer than this are averaged in a straight line: the arc between them has no length.
-_COLINEAR = 1e-6
+from training.rankers.averages import Average, averaged, is_lora, mean, slerp, widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +88,7 @@ def soup(
                 cure="add --questions (and --contexts-file), which no ingredient has learnt from",
             )  # fmt: skip
         return _greedy(folders, out, judge, device)
-    _written(folders, out, _slerp if how == "slerp" else _mean)
+    _written(folders, out, slerp if how == "slerp" else mean)
     return {"ingredients": [str(folder) for folder in folders]}
 
 
@@ -158,7 +156,7 @@ def _greedy(folders: Sequence[Path], out: Path, judge: Judge, device: str | None
         try:
             for folder in rest:
                 shutil.rmtree(trial, ignore_errors=True)
-                _written([*kept, folder], trial, _mean)
+                _written([*kept, folder], trial, mean)
                 loss = judge.log_loss(trial, device)
                 taken = loss <= least
                 say(f"and {folder}: log loss {loss:.4f}, {'taken' if taken else 'left out'}")
@@ -166,15 +164,14 @@ def _greedy(folders: Sequence[Path], out: Path, judge: Judge, device: str | None
                     kept, least = [*kept, folder], loss
         finally:
             shutil.rmtree(trial, ignore_errors=True)
-        _written(kept, out, _mean, judge.marks())
+        _written(kept, out, mean, judge.marks())
     return {"ingredients": [str(folder) for folder in kept], "log loss": least}
 
 
 def _written(
-    folders: Sequence[Path], out: Path, average: Callable[[list[torch.Tensor]], torch.Tensor],
-    marks: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """Write a ranker whose weights are an average, tensor by tensor, in one rename.
+    folders: Sequence[Path], out: Path, average: Average, marks: Sequence[str] = ()
+) -> None:
+    """Write a ranker whose weights are an average, in one rename.
 
     ``marks`` are those of the questions that it was chosen by.
     """
@@ -188,12 +185,14 @@ def _written(
             target = aside / path.relative_to(first)
             target.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, target, metadata)
+        if is_lora(first):
+            widen(aside, len(folders))
         _card([RankerCard.read(folder) for folder in folders]).write(aside)
         learnt.write(aside, learnt.union([learnt.read(folder) for folder in folders], marks))
 
 
 def _averaged(
-    folders: Sequence[Path], average: Callable[[list[torch.Tensor]], torch.Tensor]
+    folders: Sequence[Path], average: Average
 ) -> Iterator[tuple[Path, dict[str, torch.Tensor], dict[str, str] | None]]:
     """Each weights file of the first folder, its tensors averaged with those of the others, its metadata."""
     with ExitStack() as opened:
@@ -201,8 +200,7 @@ def _averaged(
         for path in weights(folders[0]):
             with safe_open(path, framework="pt") as file:
                 names, metadata = list(file.keys()), file.metadata()
-            averaged = {name: _one([each[name](name) for each in readers], average) for name in names}
-            yield path, averaged, metadata
+            yield path, averaged(readers, names, average), metadata
 
 
 def _card(cards: Sequence[RankerCard]) -> RankerCard:
@@ -220,28 +218,3 @@ def _readers(folder: Path, opened: ExitStack) -> Iterator[tuple[str, Callable[[s
     for path in weights(folder):
         file = opened.enter_context(safe_open(path, framework="pt"))
         yield from ((name, file.get_tensor) for name in [*file.keys()])
-
-
-def _one(tensors: list[torch.Tensor], average: Callable[[list[torch.Tensor]], torch.Tensor]) -> torch.Tensor:
-    first = tensors[0]
-    if not first.is_floating_point():
-        return first
-    return average([each.float() for each in tensors]).to(first.dtype)
-
-
-def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(tensors).mean(0)
-
-
-def _slerp(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """The middle of the arc: for unit vectors sin(a / 2) / sin(a) of each, a the angle between them."""
-    one, other = (each.flatten() for each in tensors)
-    sizes = one.norm(), other.norm()
-    if not all(sizes):
-        return _mean(tensors)
-    cosine = torch.dot(one / sizes[0], other / sizes[1]).clamp(-1, 1)
-    if 1 - abs(float(cosine)) < _COLINEAR:
-        return _mean(tensors)
-    angle = torch.arccos(cosine)
-    share = torch.sin(angle / 2) / torch.sin(angle)
-    return share * (tensors[0] + tensors[1])

@@ -21,6 +21,8 @@ from training.rankers.distillation import read_teacher
 from training.rankers.settings import RankerRun
 
 Mask = npt.NDArray[np.bool_]
+# How far one fold may be from the share that is held out; beyond it, some of so many folds are held out.
+_NEAR, _FINE = 0.02, 20
 
 
 def split_questions(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
@@ -35,7 +37,7 @@ def split_questions(settings: RankerRun) -> tuple[RankerDataset, RankerDataset]:
     KitError : a file does not match the questions, or nothing is left to train on.
     """
     dataset = RankerDataset.read(settings.questions, settings.contexts_file, settings.limit)
-    weights = _weights(dataset.questions, settings.drop, settings.drop_weight)
+    weights = _weights(settings, dataset.questions)
     dataset = dataset.supervised(weights=None if weights.min() == 1 else weights)
     if settings.teacher:
         soft = read_teacher(settings.teacher, settings.teacher_name, dataset.questions)
@@ -64,7 +66,9 @@ def _held_out(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     questions = dataset.questions
     if not held_out:
         return np.zeros(len(dataset), dtype=bool)
+    # Of a share such as 0.4, several small folds come nearer to it than one of a few large ones.
     count = max(2, round(1 / held_out))
+    count = count if abs(1 / count - held_out) < _NEAR else _FINE
     most = max(1, len(dataset) // count)
     groups = group(len(dataset), find_duplicates(questions), articles_of(dataset.contexts), most=most)
     if (distinct := len(np.unique(groups.labels))) < 2:
@@ -77,9 +81,23 @@ def _held_out(dataset: RankerDataset, held_out: float, seed: int) -> Mask:
     # With few groups, one is the least that can be held out.
     count = min(count, distinct)
     folds = group_folds(groups.labels, questions.answers, count, seed)
-    # Where one large group fills a fold by itself, hold out another.
-    sizes = np.bincount(folds, minlength=count)
-    return np.asarray(folds == np.argmin(np.abs(sizes - held_out * len(dataset))), dtype=np.bool_)
+    return np.isin(folds, _nearest(np.bincount(folds, minlength=count), held_out * len(dataset)))
+
+
+def _nearest(sizes: npt.NDArray[np.int64], wanted: float) -> list[int]:
+    """Folds that together have about so many questions, but not all: at each turn the one that comes nearest.
+
+    Where one large group fills a fold by itself, that is another.
+    """
+    taken: list[int] = []
+    while len(taken) < len(sizes) - 1:
+        left = [fold for fold in range(len(sizes)) if fold not in taken]
+        missing = wanted - sizes[taken].sum()
+        best = min(left, key=lambda fold: abs(sizes[fold] - missing))
+        if taken and abs(missing - sizes[best]) >= abs(missing):
+            break
+        taken.append(best)
+    return taken
 
 
 def _outside_fold(questions: Questions, table: Path, fold: int) -> Mask:
@@ -95,11 +113,15 @@ def _outside_fold(questions: Questions, table: Path, fold: int) -> Mask:
     return np.asarray(~aside, dtype=np.bool_)
 
 
-def _weights(questions: Questions, drop: Path | None, weight: float) -> npt.NDArray[np.float64]:
+def _weights(settings: RankerRun, questions: Questions) -> npt.NDArray[np.float64]:
     """How much each question counts, 0 where it is dropped."""
+    drop, weight = settings.drop, settings.drop_weight
     if drop is None:
         return np.ones(len(questions))
-    weights = sample_weights(len(questions), read_suspects(drop, questions), weight)
+    # The list is of all questions of the file, whatever the limit.
+    listed = read_suspects(drop, Questions.read(settings.questions) if settings.limit else questions)
+    suspects = [each for each in listed if each.row < len(questions)]
+    weights = sample_weights(len(questions), suspects, weight)
     count = int((weights < 1).sum())
     effect = f"get weight {weight}" if weight else "are dropped"
     say(f"{drop}: {counted(count, 'question')} (label errors, contradictions) {effect}; the others stay")

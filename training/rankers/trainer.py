@@ -28,9 +28,9 @@ from kaggle_rag.models.loading import Backbone
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.processes import is_first, processes
 from training.loop.settings import CALIBRATED_LOSS
-from training.loop.trainer import LOGS, Patience, Progress, TrainerMixin, curves, decay
+from training.loop.trainer import LOGS, LastLook, Patience, Progress, TrainerMixin, curves, decay
 from training.loop.vicreg import spread_loss
-from training.rankers.adversarial import ADVERSARIES
+from training.rankers.adversarial import ADVERSARIES, gradients_of
 from training.rankers.dataset import EpochQuestions
 from training.rankers.distillation import cosine_distance, divergence, with_lighter_labels
 from training.rankers.dynamics import TrainingDynamics
@@ -108,13 +108,16 @@ class RankerTrainer(TrainerMixin, Trainer):  # type: ignore[misc]
         return loss + share * divergence(logits, inputs, self.settings.teacher_temperature)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         begins = self.settings.adversarial_from * self.state.max_steps
-        if self.settings.adversarial != "none" and self.state.global_step >= begins:
-            # What a perturbed model says is no answer of its own: without numbers it is not recorded.
-            again = {key: value for key, value in inputs.items() if key != "numbers"}
-            with ADVERSARIES[self.settings.adversarial](model, self.settings.adversarial_size):
-                super().training_step(model, again, *args, **kwargs)
+        if self.settings.adversarial == "none" or self.state.global_step < begins:
+            return super().training_step(model, inputs, *args, **kwargs)
+        # What earlier batches of a step have accumulated is no part of this one's gradient.
+        earlier = gradients_of(model) if self.args.gradient_accumulation_steps > 1 else {}
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        # What a perturbed model says is no answer of its own: without numbers it is not recorded.
+        again = {key: value for key, value in inputs.items() if key != "numbers"}
+        with ADVERSARIES[self.settings.adversarial](model, self.settings.adversarial_size, earlier):
+            super().training_step(model, again, *args, **kwargs)
         return loss
 
     optimizer: Any
@@ -252,7 +255,7 @@ def make_ranker_trainer(
 ) -> RankerTrainer:
     """A trainer ready to train on ``dataset`` and to be evaluated on ``held`` (empty: never)."""
     each_step = EachStep(dataset)
-    callbacks = [each_step, Progress(say)]
+    callbacks = [each_step, Progress(say), LastLook()]
     if settings.patience:
         callbacks.append(Patience(settings.patience))
     if settings.report_to == "tensorboard" and is_first():

@@ -15,12 +15,12 @@ from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.words import counted
 
 # bert.encoder.layer.3.…, model.layers.3.…, encoder.block.3.…
-_LAYER = re.compile(r"\.(?:layer|layers|block|blocks|h)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block|blocks|h|albert_layer_groups)\.(\d+)\.")
 # Word and position embeddings, and what all layers share of them: DeBERTa's relative positions and their
 # norm, ELECTRA's projection, T5's shared table.
 _EMBEDDINGS = re.compile(
     r"(?:^|\.)(?:\w*embeddings?(?:_\w+)?|embed_\w+|shared|wte|wpe|relative_attention_bias)\."
-    r"|\.encoder\.LayerNorm\."
+    r"|(?:^|\.)encoder\.LayerNorm\."
 )
 # Virtual tokens of an adapter are new, and are trained like a head.
 _NEW = re.compile(r"(?:^|\.)prompt_encoder\.")
@@ -92,9 +92,18 @@ def rate_groups(
 
     Source: ULMFiT's discriminative fine-tuning (Howard and Ruder 2018, section 3.2), with a constant
     factor as in ELECTRA (Clark et al. 2020, appendix B).
+
+    Raises
+    ------
+    ConfigError : rates by layer are asked for, and no layers are found.
     """
     depths = depths_of(model)
     layers = layers_of(depths)
+    if not layers and layer_decay < 1:
+        raise ConfigError(
+            "no layers are known by the names of this backbone's weights", where="layer_decay",
+            cure="leave layer_decay at 1",
+        )  # fmt: skip
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, weight in model.named_parameters():
         if not weight.requires_grad:

@@ -23,7 +23,7 @@ from kaggle_rag.data.contexts import Context, Evidence, QuestionContexts, Snippe
 from kaggle_rag.data.questions import Questions, id_text, require_answers
 from kaggle_rag.data.tables import read_rows
 from kaggle_rag.rankers.base import Ranker
-from kaggle_rag.runtime.console import bar
+from kaggle_rag.runtime.console import overall
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.words import counted
@@ -88,12 +88,12 @@ def supported(
     ranker: Ranker, questions: Questions, contexts: Sequence[QuestionContexts]
 ) -> Iterator[Supported]:
     """The questions whose best passage makes the right option likelier than no passage does."""
-    with bar("support", len(questions)) as counter:
+    with overall(len(questions), "support", "question") as bar:
         for start in range(0, len(questions), _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, len(questions)))
             read = [contexts[row].evidence() for row in rows]
             yield from _of_batch(ranker, questions.take(rows), read)
-            counter.update(len(rows))
+            bar.update(len(rows))
 
 
 def _of_batch(

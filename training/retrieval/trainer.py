@@ -13,7 +13,7 @@ from sentence_transformers import DefaultBatchSampler
 from transformers import PrinterCallback, TrainerCallback
 
 from kaggle_rag.text.normalise import same
-from training.loop.trainer import LOGS, Patience, Progress, curves, decay
+from training.loop.trainer import LOGS, LastLook, Patience, Progress, curves, decay
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
@@ -132,7 +132,7 @@ def make_trainer(
     )  # fmt: skip
     # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    callbacks: list[TrainerCallback] = [Progress(say), _Epochs()]
+    callbacks: list[TrainerCallback] = [Progress(say), _Epochs(), LastLook()]
     if settings.patience:
         callbacks.append(Patience(settings.patience))
     if settings.report_to == "tensorboard":

@@ -150,7 +150,10 @@ class Asked:
         self, form: AnswerForm, collate: DataCollatorForMultipleChoice, writer: Writer,
         items: Sequence[Item], rotations: int,
     ) -> None:  # fmt: skip
-        features = [[form.encode(writer, item.rotated(turn)) for turn in range(rotations)] for item in items]
+        features = [
+            [form.encode(writer, item.in_order(item.turned(turn))) for turn in range(rotations)]
+            for item in items
+        ]
         self.items, self._collate, self._units = items, collate, collate.split(features)
         self.tokens, self.is_too_long, self._can_be_sliced = 0, False, form.sliced
         # The row of a unit's first question among all questions in all orders.
@@ -239,20 +242,24 @@ def turned_back(logits: npt.NDArray[np.float64], items: Sequence[Item]) -> npt.N
     """Logits in several orders of the options, ``(n, rotations, k)``, to one ``(n, k)``.
 
     Of several orders it is the logarithm of the mean probability: a position that a model favours (Zheng
-    et al. 2024, https://arxiv.org/abs/2309.03882) then favours every option in turn.
+    et al. 2024, https://arxiv.org/abs/2309.03882) then favours every option in turn. Where a question has
+    fewer options than orders, those that would favour some of them once more are left out.
     """
-    if logits.shape[1] == 1:
+    turns = logits.shape[1]
+    if turns == 1:
         return logits[:, 0]
     present = np.array([[*item.present, *[False] * (logits.shape[2] - len(item.present))] for item in items])
-    out = np.zeros_like(logits)
+    out = np.full_like(logits, -np.inf)
     for row, item in enumerate(items):
-        width = len(item.options)
-        for turn in range(logits.shape[1]):
-            # Column c shows option c + turn.
-            out[row, turn, :width] = np.roll(logits[row, turn, :width], turn)
+        options = len(item.places)
+        for turn in range(turns - turns % options if turns > options else turns):
+            out[row, turn, item.turned(turn)] = logits[row, turn, : len(item.options)]
     out = np.where(present[:, None], out, -np.inf)
-    likely = out - logsumexp(out, axis=2, keepdims=True)
-    mean = logsumexp(likely, axis=1) - np.log(logits.shape[1])
+    with np.errstate(invalid="ignore"):
+        likely = np.where(np.isneginf(out), out, out - logsumexp(out, axis=2, keepdims=True))
+    # Every order that counts has probabilities that sum to 1.
+    mean = logsumexp(likely, axis=1)
+    mean -= logsumexp(mean, axis=1, keepdims=True)
     return np.where(present, mean, np.finfo(np.float32).min)
 
 

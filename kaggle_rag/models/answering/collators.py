@@ -101,7 +101,10 @@ class DataCollatorForMultipleChoice:
 
     def laid_out(self, feature: Feature, rows: Sequence[Any], wide: int) -> Sequence[Any]:
         """The rows of one question, one for each of ``wide`` options."""
-        return spread(feature, rows, wide, {key: values[:1] for key, values in rows[0].items()})
+        # A head of T5 reads the end tokens of a row, and wants as many in each.
+        ends = [n for n, token in enumerate(rows[0]["input_ids"]) if token == self.tokenizer.eos_token_id]
+        empty = {key: [values[n] for n in ends or [0]] for key, values in rows[0].items()}
+        return spread(feature, rows, wide, empty)
 
     def own_tensors(self, features: Sequence[Feature], wide: int, batch: Batch) -> Batch:
         """Tensors that the form itself reads, besides the ``batch`` of tokens: none here."""

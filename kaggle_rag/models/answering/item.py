@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kaggle_rag.data.contexts import QuestionContexts, Snippet, joined
@@ -40,19 +41,21 @@ class Item(NamedTuple):
         """Columns of the present options."""
         return [place for place, option in enumerate(self.options) if option is not None]
 
-    def rotated(self, turn: int) -> Item:
-        """The same question with its options moved up by ``turn``: the first is then that at ``turn``."""
-        if not turn:
-            return self
-        width = len(self.options)
-        order = [(column + turn) % width for column in range(width)]
-        answer = (self.answer - turn) % width if self.answer >= 0 else self.answer
+    def in_order(self, order: Sequence[int]) -> Item:
+        """The same question with its options in another order; contexts and answer move with them."""
         return Item(
             self.prompt,
             tuple(self.options[column] for column in order),
             tuple(self.contexts[column] for column in order),
-            answer,
+            list(order).index(self.answer) if self.answer >= 0 else self.answer,
         )
+
+    def turned(self, turn: int) -> list[int]:
+        """Which option each column shows when the present ones move up by ``turn``; absent ones stay."""
+        order, places = [*range(len(self.options))], self.places
+        for number, place in enumerate(places):
+            order[place] = places[(number + turn) % len(places)]
+        return order
 
     def context(self, place: int) -> str:
         """The text of an option's context."""

@@ -132,6 +132,30 @@ def test_a_notebook_stops_where_the_program_fails(made, place, tmp_path):
     assert "-m inference submit failed with exit code 2" in done.stderr and "error: " in done.stdout
 
 
+@pytest.mark.parametrize("rerun", [True, False])
+def test_a_killed_notebook_hands_in_what_was_answered(made, place, tmp_path, monkeypatch, rerun):
+    """While it is scored; in a session before that, the error is worth more."""
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    (copy / "kit" / "inference").chmod(0o755)
+    (copy / "kit" / "inference" / "__main__.py").chmod(0o644)
+    program = copy / "kit" / "inference" / "__main__.py"
+    size, dying = program.stat().st_size, (
+        "import os, signal, sys\n"
+        "out = sys.argv[sys.argv.index('--out') + 1]\n"
+        "open(out, 'w').write('id,prediction\\n1,B A C\\n')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    program.write_text(dying + "#" * (size - len(dying)))
+    mounted(tmp_path, copy, place / "test.csv", "plain")
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1" * rerun)
+    done = executed(made, tmp_path)
+    assert done.returncode == (0 if rerun else 1), done.stderr
+    said = done.stdout if rerun else done.stderr
+    assert "-m inference submit failed with exit code -9" in said
+    assert ("1, B A C" in done.stdout) == rerun
+
+
 def test_a_dry_run_lists_all_and_writes_nothing(place, made, tmp_path, monkeypatch, capsys):
     flags = ["--config", place / "solution.yaml", *ID, "--wheels", "none", "--out", tmp_path / "b"]
     flags.append("--dry-run")
@@ -253,6 +277,13 @@ def test_a_reranker_and_a_stack_come_with_an_index(place, tmp_path):
     assert told.settings["contexts"] == {"reranker": "models/pairs"} and told.settings["stack"] == "stack.npz"
     names = {name for part in told.parts for name in part.files}
     assert {"stack.npz", "models/pairs/model.safetensors"} <= names
+
+
+def test_settings_that_submit_does_not_read_stay_behind(place, tmp_path):
+    changes = [f"contexts.reranker={tiny_cross_encoder(tmp_path / 'cross')}", "generate.model=/home/me/phi-3"]
+    (tmp_path / "s.yaml").write_text(f"rankers: [{{kind: similarity, options: {json.dumps(OPTION)}}}]\n")
+    told = contents_of(load(tmp_path / "s.yaml", changes))
+    assert not [word for word in ("/home/me", str(tmp_path)) if word in json.dumps(told.settings)]
 
 
 def test_a_killed_bundle_is_taken_up_and_ends_the_same(place, made, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.layouts import PAIR
 from kaggle_rag.models.writer import Writer
 from training.rankers.dataset import EpochQuestions, RankerDataset
-from training.rankers.harder import Changes, in_order, with_fewer_snippets
+from training.rankers.harder import Changes, with_fewer_snippets
 
 FORM = form_of("choice", "encoder")
 
@@ -84,7 +84,7 @@ def test_a_share_of_the_questions_reads_the_weaker_context():
 @given(st.permutations(range(4)), st.integers(-1, 3))
 def test_an_order_moves_option_context_and_answer_together(order, answer):
     known = asked("?", ("a", None, "c", "d"), ("x", "y", "z", "w"), answer)
-    found = in_order(known, order)
+    found = known.in_order(order)
     assert sorted(map(str, found.options)) == sorted(map(str, known.options))
     pairs = dict(zip(known.options, known.contexts))
     assert all(pairs[option] == context for option, context in zip(found.options, found.contexts))
