@@ -2,16 +2,18 @@
 
 import string
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranker_toys import SPECIAL, TEXT, WORDS, asked, backbone, bytes_tokenizer, tokenizer
 
+from kaggle_rag.models.answering.base import turned_back
 from kaggle_rag.models.answering.forms import form_of
 from kaggle_rag.models.answering.options import Options
 from kaggle_rag.models.answering.per_option import Binary, Choice
-from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, Layout
+from kaggle_rag.models.layouts import BINARY, LETTER, OPTION, PAIR, PRESETS, Layout, layout_of
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.errors import ConfigError
@@ -236,3 +238,62 @@ def test_special_tokens_in_a_question_are_text_and_those_of_a_template_are_speci
     said, told = (writer.answer(*given) for given in (asked[1:], ("the right ?", bare, 1)))
     said, told = (made(text_target=text)["input_ids"] for text in (said, told))
     assert said.count(mark) == told.count(mark)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert", "t5"])
+def test_the_answer_is_told_from_a_context_in_the_other_segment(kind):
+    """Offsets begin anew in each segment: a long context has the same ones as the answer."""
+    words = tokenizer(kind)
+    writer = Writer(words, Layout("{context}", "{prompt} Answer :", answer=" {option}"), 64)
+    row = writer(" ".join(WORDS), "the right ?", ("birch", "cedar frost"), 1)
+    own = [token for token, answer in zip(row.ids["input_ids"], row.is_answer) if answer]
+    assert words.convert_ids_to_tokens(own) == ["cedar", "frost"]
+
+
+@pytest.mark.parametrize("form", ["binary", "reward"])
+def test_a_head_of_t5_reads_a_batch_with_an_absent_option(form, tmp_path):
+    torch.manual_seed(0)
+    found = load_backbone(str(backbone("t5", tmp_path / "t5")), form, device="cpu")
+    found.model.eval()
+    writer = Writer(found.tokenizer, found.form.layout, 48)
+    some = [asked("the right ?", WORDS[:count], ["frost"] * count, 0) for count in (3, 2)]
+    features = [found.form.encode(writer, item) for item in some]
+    with torch.no_grad():
+        together = found.form.logits(found.model, found.collator()(features))
+        alone = [found.form.logits(found.model, found.collator()([each])) for each in features]
+    for row, own in zip(together, alone):
+        torch.testing.assert_close(row[: own.shape[1]], own[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("template", ["prompt-option", "openbook", {"answer": ""}, {"answer": " yes"}])
+@pytest.mark.parametrize("layout", [OPTION, LETTER])
+def test_a_form_that_scores_what_follows_needs_it_in_the_template(template, layout):
+    with pytest.raises(ConfigError, match=r"lets no \{(option|letter)\} follow"):
+        layout_of(layout, template)
+    assert layout_of(PAIR, "openbook") == PRESETS["openbook"]
+    own = layout_of(layout, {"first": "{prompt} {context}"})
+    assert own.answer == layout.answer and own.first == "{prompt} {context}"
+
+
+@pytest.mark.parametrize("rotations", [2, 3, 5])
+@pytest.mark.parametrize("options", [tuple("abc"), ("a", None, "b", "c", None), tuple("ab"), tuple("abcde")])
+def test_orders_favour_every_option_alike(options, rotations):
+    """Logits favour a position among those that are shown; the mean over a whole cycle is fair."""
+    item = asked("?", options, ["x"] * len(options), 0)
+    places, rng = item.places, np.random.default_rng(0)
+    merit, favour = dict(zip(options, rng.normal(size=len(options)))), rng.normal(size=len(places))
+    table = np.full((1, rotations, len(options)), np.finfo(np.float32).min, np.float64)
+    for turn in range(rotations):
+        shown = item.in_order(item.turned(turn))
+        assert shown.present == item.present and shown.answer == shown.options.index("a")
+        for position, place in enumerate(places):
+            table[0, turn, place] = merit[shown.options[place]] + favour[position]
+    whole = rotations - rotations % len(places) if rotations > len(places) else rotations
+    mean = np.zeros(len(options))
+    for turn in range(whole):
+        # What stood at position n + turn is shown at n.
+        scores = [merit[options[p]] + favour[(n - turn) % len(places)] for n, p in enumerate(places)]
+        mean[places] += np.exp(scores) / np.exp(scores).sum() / whole
+    found = turned_back(table, [item])[0]
+    np.testing.assert_allclose(np.exp(found[places]), mean[places], rtol=1e-9)
+    assert all(found[n] < -1e30 for n in range(len(options)) if n not in places)

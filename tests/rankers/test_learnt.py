@@ -16,7 +16,7 @@ from kaggle_rag.evaluation import learnt
 from kaggle_rag.rankers.seen import models_of, says_all, seen_by
 from kaggle_rag.runtime.errors import ArtifactError
 from training.__main__ import main as training
-from training.rankers.settings import MultipleChoiceRun
+from training.rankers.settings import CausalRun, MultipleChoiceRun
 from training.rankers.train import train_ranker
 from training.retrieval.bi_encoder import train_retriever
 from training.retrieval.losses import can_denoise
@@ -68,6 +68,16 @@ def test_a_ranker_knows_the_questions_it_was_trained_and_chosen_on(trained):
 
 def _ranker(folder):
     return [{"kind": "trained", "options": {"folder": str(folder / "ranker"), "device": "cpu"}}]
+
+
+def test_an_adapter_knows_them_too(trained, tmp_path):
+    """Its folder has no configuration of a model, only that of the adapter."""
+    _, given, asked, _ = trained
+    model = {"model": str(backbone("llama", tmp_path / "llama")), "form": "letters"}
+    train_ranker("causal", CausalRun(**{**given, **model, "out": tmp_path / "lora"}))
+    assert not (tmp_path / "lora" / "config.json").exists()
+    found = seen_by([str(tmp_path / "lora")], Questions.read(asked))
+    assert found.models == {str(tmp_path / "lora"): 8}
 
 
 def test_what_is_trained_from_it_knows_them_too(trained, tmp_path):

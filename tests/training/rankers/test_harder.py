@@ -182,3 +182,15 @@ def test_two_passes_weigh_what_keeps_snippets_apart_once(tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     made.model.knowledge.config = dataclasses.replace(made.model.knowledge.config, vicreg=0.0)
     assert trainer.compute_loss(made.model, batch).item() < losses[0] - 0.1
+
+
+def test_shuffled_options_leave_no_letter_out():
+    """A question of four options in a table of five: inference always asks about A to D."""
+    known = asked("the right ?", ("amber", "birch", "cedar", "delta", None), ["frost"] * 5, 2)
+    orders = set()
+    for epoch in range(300):
+        made = Changes(seed=0, shuffle=True).made(known, None, Lent([known], None, []), 0, epoch)
+        assert made.item.present == known.present and made.item.options[made.item.answer] == "cedar"
+        assert tuple(known.options[column] for column in made.order) == made.item.options
+        orders.add(made.item.options)
+    assert len(orders) == 24

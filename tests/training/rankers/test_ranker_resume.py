@@ -282,3 +282,11 @@ def test_a_dry_run_counts_and_writes_nothing(told, tmp_path, monkeypatch, capsys
     assert found["steps"] == 12 and found["notes"]["questions to learn from"] == 96
     assert re.fullmatch(r"\d[\d.]* [MG]B RAM", found["memory"])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_step_is_evaluated_too(told, tmp_path, capsys):
+    """Ten steps, looked at every third."""
+    changes = {"batch": 16, "accumulate": 1, "epochs": 5 / 3, "ema": 0}
+    result = train(told, tmp_path / "out", **changes)["result"]
+    seen = [int(step) for step in re.findall(r"^step (\d+): ", capsys.readouterr().err, re.MULTILINE)]
+    assert seen[-1] == result["steps"] and result["steps"] % seen[0]

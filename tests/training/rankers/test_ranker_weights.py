@@ -6,10 +6,11 @@ import pytest
 import torch
 from ranker_toys import BACKBONES, backbone
 from safetensors.torch import load_file, save_file
+from transformers import AlbertConfig, AutoModel, DebertaV2Config, ModernBertConfig
 
 from kaggle_rag.models.loading import load_backbone
 from kaggle_rag.runtime.errors import ConfigError
-from training.rankers.adversarial import ADVERSARIES, require_embeddings
+from training.rankers.adversarial import ADVERSARIES, gradients_of, require_embeddings
 from training.rankers.peft_methods import METHODS, with_method
 from training.rankers.saving import rename
 from training.rankers.weights import MovingAverage, depths_of, freeze, layers_of, rate_groups
@@ -204,3 +205,65 @@ def test_weights_that_were_written_by_older_names_get_those_of_the_model(tmp_pat
     before = index.read_bytes(), [(tmp_path / part).read_bytes() for part in parts]
     rename(tmp_path)
     assert before == (index.read_bytes(), [(tmp_path / part).read_bytes() for part in parts])
+
+
+BARE = {
+    "modernbert": ModernBertConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+        pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2,
+    ),
+    "albert": AlbertConfig(
+        vocab_size=60, embedding_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=3,
+        num_attention_heads=2,
+    ),
+    "deberta-v2": DebertaV2Config(
+        vocab_size=60, hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+        relative_attention=True, pos_att_type=["p2c"], norm_rel_ebd="layer_norm",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, layers", [("modernbert", 3), ("albert", 1), ("deberta-v2", 3)])
+def test_layers_are_known_where_no_name_of_a_model_comes_before_them(kind, layers):
+    """As in a bi-encoder, whose backbone has no head; albert has one layer, used over and over."""
+    depths = depths_of(AutoModel.from_config(BARE[kind]))
+    assert layers_of(depths) == layers and {*range(layers + 1)} <= {*depths.values()}
+    above = {name for name, depth in depths.items() if depth > layers}
+    assert all(name.startswith(("pooler", "final_norm")) for name in above), above
+    groups = rate_groups(AutoModel.from_config(BARE[kind]), set(), 1e-3, 0.5, 0.0)
+    rates = {round(group["lr"] / 1e-3 * 2 ** (layers + 1)) for group in groups}
+    assert rates >= {2**n for n in range(layers + 1)}
+
+
+def test_rates_by_layer_need_layers(folders):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    model.config = load(folders, "bert").model.config
+    assert len(rate_groups(model, set(), 1e-3, 1.0, 0.0)) == 1
+    with pytest.raises(ConfigError, match="no layers are known"):
+        rate_groups(model, set(), 1e-3, 0.9, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["awp", "fgm"])
+def test_a_batch_is_disturbed_along_its_own_gradient(kind, folders):
+    """What earlier batches of a step have accumulated is no part of it."""
+    model = load(folders, "bert").model
+    weight = model.get_input_embeddings().weight
+    ids = [torch.tensor([[[5, 6]]]), torch.tensor([[[7, 8]]])]
+    losses = [lambda some=some: model(input_ids=some).logits.square().sum() for some in ids]
+    losses[1]().backward()
+    own = weight.grad.clone()
+    model.zero_grad()
+    losses[0]().backward()
+    earlier = gradients_of(model)
+    losses[1]().backward()
+    before = weight.detach().clone()
+    with ADVERSARIES[kind](model, 0.1, earlier):
+        moved = (weight - before).detach()
+    cosine = torch.nn.functional.cosine_similarity(moved.flatten(), own.flatten(), dim=0)
+    assert cosine > 0.999 and torch.equal(weight, before)
+    assert (own[5:7] == 0).all() and weight.grad[5:7].any()
+
+
+def test_a_module_to_save_is_named_in_a_list(folders):
+    with pytest.raises(ConfigError, match=r"modules_to_save: not a list(.|\n)*\[score\]"):
+        with_method(load(folders, "llama"), "lora", {"modules_to_save": "score"})

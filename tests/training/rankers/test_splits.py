@@ -172,3 +172,17 @@ def test_an_unknown_fold_setting_is_told_with_its_name(tmp_path):
         validated(
             MultipleChoiceRun, {"questions": "q", "out": "o", "model": "m", "fold": 2}, tmp_path / "x.yaml"
         )
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5])
+def test_as_many_are_held_out_as_were_asked_for(share, tmp_path):
+    run = settings(tmp_path, rows(200, 0), held_out=share)
+    learnt, held = split_questions(run)
+    assert len(held) == pytest.approx(200 * share, abs=5) and len(learnt) + len(held) == 200
+
+
+def test_a_list_may_name_questions_beyond_the_limit(tmp_path):
+    made = rows(40, 3)
+    listed = suspects(tmp_path / "s.csv", (made[2]["id"], "label"), (made[35]["id"], "label"))
+    learnt, _ = split_questions(settings(tmp_path, made, drop=listed, held_out=0, limit=20))
+    assert ids(learnt) == {row["id"] for n, row in enumerate(made[:20]) if n != 2}
