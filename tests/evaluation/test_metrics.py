@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_ind, ttest_rel
 from sklearn.metrics import ndcg_score
 
 from kaggle_rag.evaluation import metrics
@@ -130,6 +130,11 @@ def test_with_seeds_that_agree_it_is_the_paired_t_test():
     ours, theirs = rng.random(300) + 0.03, rng.random(300)
     found = metrics.paired_over_seeds([ours, ours], [theirs, theirs, theirs])
     assert found.p_value == pytest.approx(ttest_rel(ours, theirs).pvalue, rel=1e-6)
+    # A single question tells nothing of others: seeds alone are left.
+    lone = metrics.paired_with_seeds([0.5], [1.0], [[0.4, 0.6], [0.8, 1.2]])
+    assert lone.p_value == pytest.approx(ttest_ind([0.4, 0.6], [0.8, 1.2], equal_var=False).pvalue)
+    alone = metrics.paired_with_seeds([0.5], [1.0], [])
+    assert (alone.difference.low, alone.difference.mean, alone.smallest) == (-0.5, -0.5, None)
     same = metrics.paired_over_seeds([ours, ours], [ours, ours])
     assert same.p_value == 1 and not same.distinguishable and same.smallest is None
 

@@ -389,6 +389,7 @@ WRONG = {
     "no such file": trained(drop="none.csv"),
     "python -m training multiple-choice": trained(command="causal"),
     "needs the setting 'folder'": {"kind": "trained"},
+    "seed: '1'(.|\n)*a whole number": trained(seeds=3, seed="1"),
 }
 
 
