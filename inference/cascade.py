@@ -61,7 +61,10 @@ class Cascade:
         return cls(solution, dataclasses.replace(known, tables=tables))
 
     def gate(self, earlier: Sequence[int], number: int) -> Gate:
-        """In which order a ranker is asked when ``earlier`` ones have answered (places in the solution)."""
+        """In which order a ranker is asked when others, by their places, have answered before it.
+
+        ``number`` and ``earlier`` are places among the active rankers.
+        """
         if self.known is None or not earlier:
             return Gate()
         everything = np.arange(len(self.known.answers))
@@ -97,7 +100,7 @@ class Cascade:
 
         Parameters
         ----------
-        order : places of the rankers in the solution, as they are asked.
+        order : places of the rankers among the active ones, as they are asked.
         asked : the share of the questions that each gets to, from 0 to 1, in that order.
         """
         if self.known is None:

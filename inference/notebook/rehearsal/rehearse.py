@@ -158,7 +158,7 @@ def _image_of(wanted: Wanted, bundle: OpenedBundle | None) -> Image | None:
     if wanted.image:
         return read_image(wanted.image, wanted.python)
     if bundle and (own := bundle.at(IMAGE)).is_file():
-        return read_image(own, wanted.python or str(bundle.listed.get("python")) or None)
+        return read_image(own, wanted.python or bundle.listed.get("python"))
     return None
 
 
