@@ -3,8 +3,8 @@
 The open-book sets are read with the texts that the retriever finds among all of theirs, never with their own
 ones; the parts of ARC and the generated exam questions with the index of Wikipedia articles, where one is
 given. `training mix` leaves out near-duplicates of what is judged, and draws sets by temperature. Everything
-is judged on other halves, beside the training-free score and its blend with the science ranker, whose weights
-are fitted on the held-out questions. A killed run resumes.
+is judged on other halves, beside the training-free score and its blend with the science ranker: temperatures,
+weights and the rule of blending are chosen by the log loss of the held-out questions. A killed run resumes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import kept_answers, kit, parser, report, seeds_flag
+from benchmarks.mixtures import Mixture
 from benchmarks.open_book import SETS, index_of
 from benchmarks.ranker_training import HERE, Part
 from benchmarks.what_helps import changes_of, in_words, training_flags
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import blend, fit_weights
 from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_over_seeds
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
@@ -120,9 +120,7 @@ class Files:
         name = f"{table.stem}-{len(questions)}"
         return kept_answers(ranker, questions, own, name, self.arguments.precision)
 
-    def weights(
-        self, ranker: Path, seed: int, table: Path, contexts: Path, encoder: Encoder
-    ) -> tuple[float, ...]:
+    def mixture(self, ranker: Path, seed: int, table: Path, contexts: Path, encoder: Encoder) -> Mixture:
         """Of the training-free score and a ranker, by the questions that its training held out."""
         given = {"questions": table, "contexts_file": contexts, "out": ranker, "seed": seed}
         told = read_settings(MultipleChoiceRun, CONFIG, (), given)
@@ -130,7 +128,7 @@ class Files:
         with TrainedRanker(str(ranker), precision=self.arguments.precision) as opened:
             trained = opened.probabilities(held.questions, held.contexts)
         free = _training_free(held.questions, held.contexts, encoder)
-        return fit_weights([free, trained], held.questions.answers, held.questions.present).weights
+        return Mixture.fitted([free, trained], held.questions)
 
 
 def _training_free(questions: Questions, contexts: Any, encoder: Encoder) -> Probabilities:
@@ -143,13 +141,13 @@ def rows_of(files: Files) -> list[dict[str, Any]]:
     encoder = Encoder(DEFAULT_ENCODER)
     science = files.rankers([*files.learnt], "science")
     mixed = files.mixed([*files.learnt], "science")
-    weights = [files.weights(each, seed, *mixed, encoder) for seed, each in enumerate(science)]
+    mixtures = [files.mixture(each, seed, *mixed, encoder) for seed, each in enumerate(science)]
     rows = []
     for name, (table, contexts) in files.judged.items():
         questions, own = files.read(table, contexts)
         free = _training_free(questions, own, encoder)
         tables = [files.answers(each, table, contexts) for each in science]
-        blends = [blend([free, each], w, questions.present) for each, w in zip(tables, weights)]
+        blends = [mixture.of([free, each], questions.present) for each, mixture in zip(tables, mixtures)]
         values = {"free": [free], "all": tables, "blend": blends}
         if not files.arguments.no_alone:
             only = files.rankers([name], f"only-{name}")
