@@ -1,8 +1,8 @@
 """Rankers that were trained on one file of questions, alone and blended, on the questions of another.
 
-Each RANKER is a folder that `python -m training` wrote, with the same questions, and the seed and share held out
-that are the defaults. How they are blended, with the training-free score among them, is chosen by the questions
-that they held out.
+Each RANKER is a folder that `python -m training` wrote, with the same questions, and with the seed and
+the share held out that are the defaults. How they are blended, with the training-free score among them,
+is chosen by the questions that they held out.
 """
 
 from __future__ import annotations
