@@ -20,7 +20,7 @@ from collections import Counter
 
 from kaggle_rag.text.markup import elements, expand
 from kaggle_rag.text.mathematics import tex_to_text
-from kaggle_rag.text.template_parts import BRACES
+from kaggle_rag.text.template_parts import BRACES, scripts
 from kaggle_rag.text.works import kind_of_section, prose_lines
 
 _STYLE = re.compile(r"\{\\(?:display|text|script)style\b")
@@ -59,6 +59,7 @@ _SHORTENED = {
     "var", "vel", "vert", "vol", "vols", "vs", "wt", "yd", "yr", "yrs", "jan", "feb", "mar", "apr", "jun",
     "jul", "aug", "sep", "sept", "oct", "nov", "dec",
 }  # fmt: skip
+_LAST_WORD = re.compile(r"([^\W\d_]+)\.\s*$")
 _OWN_SENTENCE = re.compile(r"\w\W+\w+\W+(\w+)\W{0,3}$")
 # Exports that drop a list or a table glue the sentences around it together.
 _GLUED = re.compile(r"(?<=[a-z0-9)\]\"”%])([.!?])(?=[A-Z][a-z]+[ ,])")
@@ -144,7 +145,7 @@ def _leftovers(text: str, left_out: Counter[str]) -> str:
 
 def _unescaped(text: str, left_out: Counter[str]) -> str:
     """Undo the one layer of escaping that an export has; a tag is markup before that, and text after it."""
-    text, tags = _TAG.subn("", text)
+    text, tags = _TAG.subn("", scripts(text))
     if tags:
         left_out[TAGS] += tags
     return html.unescape(text)
@@ -174,6 +175,12 @@ def _without_page(match: re.Match[str], left_out: Counter[str]) -> str:
         return match[0]
     left_out[PAGES] += 1
     return match[1]
+
+
+def ends_short(text: str, letters: int = 0) -> bool:
+    """Whether the last word of a text is an abbreviation, such as ``approx.``, or has so few letters."""
+    last = _LAST_WORD.search(text[-40:])
+    return bool(last and (last[1].lower() in _SHORTENED or len(last[1]) <= letters))
 
 
 def begins_with_page(piece: str, before: str) -> bool:

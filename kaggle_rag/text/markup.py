@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
 
-from kaggle_rag.text.template_parts import Arguments
+from kaggle_rag.text.template_parts import CLOSE, OPEN, Arguments
 from kaggle_rag.text.templates import TEMPLATES, shown, template_name
 
 # Deeper than any page nests. Brackets beyond it are text, so that copying stays linear.
@@ -136,6 +136,11 @@ def _close(stack: list[_Open], plain: bool, gone: str, language: str) -> str:
     """Replace the template on top of the stack by what it shows; return its name if that is nothing."""
     template = stack.pop()
     name = "".join(template.parts[0])
+    if not plain and ("{" in name or "}" in name):
+        # No title has braces: {{1}, {2}} is a set, and shown.
+        _, *inside = template.pieces()
+        stack[-1].parts[-1] += [OPEN * 2, *inside, CLOSE * 2]
+        return ""
     if plain and not _is_template(name, template):
         stack[-1].parts[-1] += [*template.pieces(), "}}"]
         stack[-1].has_braces = True

@@ -14,19 +14,36 @@ _FRACTIONS = ("frac", "tfrac", "dfrac", "cfrac")
 _BINOMIALS = ("binom", "tbinom", "dbinom")
 _FONTS = ("mathbf", "boldsymbol", "mathrm", "mathit", "mathsf", "mathtt", "mbox", "texttt")
 _ARROWS = {"xrightarrow": "→", "xleftarrow": "←"}
-# Operators that pylatexenc leaves out of the text.
+# Operators that pylatexenc leaves out of the text, or glues to what follows.
 _OPERATORS = (
     "arg", "cot", "csc", "deg", "det", "dim", "gcd", "hom", "ker", "lg", "Pr", "sec", "coth", "bmod", "mod",
+    "arccos", "arcsin", "arctan", "cos", "cosh", "exp", "inf", "lim", "liminf", "limsup", "ln", "log", "max",
+    "min", "sin", "sinh", "sup", "tan", "tanh", "arccot", "arcsec", "arccsc", "sech", "csch",
 )  # fmt: skip
+# Names that Wikipedia's mathematics has beside TeX's
+# (https://www.mediawiki.org/wiki/Extension:Math/Syntax), and signs that pylatexenc lacks.
+_ALIASES = {
+    "R": "ℝ", "reals": "ℝ", "Reals": "ℝ", "N": "ℕ", "natnums": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ",
+    "Complex": "ℂ", "cnums": "ℂ", "H": "ℍ", "infin": "∞", "isin": "∈", "degree": "°", "Re": "Re",
+    "Im": "Im", "real": "Re", "image": "Im", "colon": ":", "and": "∧", "or": "∨", "sub": "⊂", "sube": "⊆",
+    "supe": "⊇", "empty": "∅", "exist": "∃", "alef": "ℵ", "alefsym": "ℵ", "sdot": "⋅", "plusmn": "±",
+    "thetasym": "ϑ", "weierp": "℘", "bull": "•", "sect": "§", "oiint": "∯", "oiiint": "∰", "rarr": "→",
+    "larr": "←", "lrarr": "↔", "harr": "↔", "uarr": "↑", "darr": "↓", "rArr": "⇒", "lArr": "⇐", "hArr": "⇔",
+    "lrArr": "⇔", "Rarr": "⇒", "Larr": "⇐", "Harr": "⇔", "Lrarr": "⇔", "Uarr": "⇑", "Darr": "⇓",
+    "uArr": "⇑", "dArr": "⇓",
+}  # fmt: skip
 # TeX's own way to write a fraction.
 _OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
+_CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}")
+# 2^{3}3^{2} is no 2^33^2.
+_BEFORE_DIGIT = re.compile(r"([\^_]\{\w\})(?=\d)")
 # Braces mean something only after ^ and _.
 _LOOSE_BRACES = re.compile(r"(?<![\^_])\{((?:[^{}]|(?<=[\^_])\{[^{}]*\})*)\}")
 _SHORT_BRACES = re.compile(r"\{(\w)\}")
 # To TeX a percent sign opens a comment; in an exported formula it is a percent sign.
 _PERCENT = re.compile(r"(?<!\\)%")
-# "50{\\tfrac {1}{2}}" is fifty and a half, not 501/2.
-_MIXED = re.compile(r"(?<=\d)(?=\s*\{?\s*\\[tdc]?frac)")
+# "50{\\tfrac {1}{2}}" is fifty and a half, not 501/2, and two fractions are no 1/23/4.
+_MIXED = re.compile(r"(?<=\d)(?=\s*\{?\s*\\[tdc]?frac)|(?<=\})(?=\s*\\[tdc]?frac)")
 _COMMAND_OR_BRACE = re.compile(r"\\[A-Za-z]+|[{}]")
 _ATOM = re.compile(r"[\w.]+")
 
@@ -45,8 +62,8 @@ def _converted(tex: str) -> str:
     walker, writer = _converters()
     # The braces of a set are symbols, not grouping: keep them out of the way.
     tex = _PERCENT.sub(r"\%", tex.replace(r"\{", "⦃").replace(r"\}", "⦄"))
-    tex = _MIXED.sub(r"\\ ", tex)
-    tex = _OVER.sub(r"{\\frac{\1}{\2}}", tex)
+    tex = _BEFORE_DIGIT.sub(r"\1\\ ", _MIXED.sub(r"\\ ", tex))
+    tex = _CHOOSE.sub(r"{\\binom{\1}{\2}}", _OVER.sub(r"{\\frac{\1}{\2}}", tex))
     nodes = walker(tex).get_latex_nodes()[0]
     text = str(writer.nodelist_to_text(nodes))
     while (flat := _SHORT_BRACES.sub(r"\1", _LOOSE_BRACES.sub(r"\1", text))) != text:
@@ -77,6 +94,7 @@ def _converters() -> tuple[Any, Any]:
         + [latex2text.MacroTextSpec(name, simplify_repl="(%s %s)") for name in _BINOMIALS]
         + [latex2text.MacroTextSpec("sqrt", simplify_repl=_root)]
         + [latex2text.MacroTextSpec("over", simplify_repl="/")]
+        + [latex2text.MacroTextSpec(name, simplify_repl=sign) for name, sign in _ALIASES.items()]
         + [latex2text.MacroTextSpec("pmod", simplify_repl="(mod %s)")]
         + [latex2text.MacroTextSpec(name, simplify_repl=_operator) for name in _OPERATORS]
         + [latex2text.MacroTextSpec(name, simplify_repl=_arrow) for name in _ARROWS],

@@ -12,6 +12,8 @@ _RANGES = {
     "xx": " × ", "*": " × ", "+/-": " ± ", "±": " ± ", "+": " + ", ",": ", ", "and(-)": " and ",
     "to(-)": " to ", "to about": " to about ",
 }  # fmt: skip
+# Of {{val}} alone.
+_BETWEEN = {"/": "/"}
 _SECOND_UNITS = {"in", "ft", "oz", "lb", "yd", "ch", "chain", "furlong", "cwt"}
 _UNITS = {
     "C": "°C", "F": "°F", "C-change": "°C", "F-change": "°F", "sqmi": "sq mi", "sqft": "sq ft",
@@ -45,6 +47,8 @@ def value(a: Arguments) -> str:
     """``{{val|1.2|0.3|e=5|u=kg}}`` is ``(1.2±0.3)×10^5 kg``."""
     text, named = a.at(1), a.named
     errors = [part for part in a.positional[1:3] if part]
+    if (between := _RANGES.get(a.at(2)) or _BETWEEN.get(a.at(2))) and a.at(3):
+        text, errors = f"{text}{between}{a.at(3)}", []
     for part in errors:
         text += part if part[0] == "(" else f" {part}" if part[0] in "+-−" else f"±{part}"
     if exponent := named.get("e"):

@@ -24,6 +24,8 @@ from kaggle_rag.text.template_parts import (
     glossed,
     joined,
     raised,
+    root,
+    since,
 )
 
 _FRACTION = re.compile(r"\d{1,3}/\d{1,3}")
@@ -172,15 +174,15 @@ _GROUPS: tuple[tuple[Show, str], ...] = (
     (around("×10^"), "e; exp; x10^"),
     (lambda a: raised(a.at(1)), "sup; superscript"),
     (lambda a: raised(a.at(1), "_"), "sub; subscript"),
-    (around("√(", ")"), "sqrt; radic; surd"),
+    (root, "sqrt; radic; surd"),
     (around("⟨", "⟩"), "angbr; angle bracket"),
     (around("⟨", "∣"), "bra"),
     (around("∣", "⟩"), "ket"),
     (around("∣", "∣"), "abs; mabs"),
     (around("(", ")"), "equationnote"),
-    (around("c. "), "circa; c."),
-    (around("fl. "), "floruit; fl."),
-    (around("r. "), "reign"),
+    (since("c. "), "circa; c."),
+    (since("fl. "), "floruit; fl."),
+    (since("r. "), "reign"),
     (around("$"), "us$; usd; $"),
     (around("£"), "gbp; £"),
     (around("€"), "eur; €; euro"),

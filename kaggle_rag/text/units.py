@@ -11,7 +11,7 @@ from typing import Any
 import sentencex
 
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.text.cleaning import begins_with_page, paragraphs
+from kaggle_rag.text.cleaning import begins_with_page, ends_short, paragraphs
 from kaggle_rag.text.normalise import UNSPACED
 
 _TWO_WORDS = re.compile(r"\w\W+\w")
@@ -19,6 +19,10 @@ _TWO_WORDS = re.compile(r"\w\W+\w")
 _UNSPACED_WORDS = 4
 _LETTER = re.compile(r"[^\W\d_]")
 _CONTINUATIONS = (":", ";", ",")
+# Characters of a line beyond which its items are no longer put behind it.
+_LONGEST_LIST = 600
+# A word of so few letters before a stop and a small letter is an abbreviation, whichever it is.
+_SHORT = 4
 SCRAPS = "scraps without two words"
 
 
@@ -82,6 +86,8 @@ def sentences(text: str, language: str = "en", left_out: Counter[str] | None = N
         # "Pop.: 291,826" is not the end of a sentence.
         if pieces and piece[:1] in _CONTINUATIONS and not begins_with_page(piece, pieces[-1]):
             pieces[-1] += piece
+        elif pieces and _goes_on(pieces[-1], piece):
+            pieces[-1] = f"{pieces[-1].rstrip()} {piece.lstrip()}"
         else:
             pieces.append(piece)
     pieces = [piece.strip() for piece in pieces]
@@ -91,12 +97,33 @@ def sentences(text: str, language: str = "en", left_out: Counter[str] | None = N
     return usable
 
 
+def _goes_on(before: str, piece: str) -> bool:
+    """Whether a sentence was cut after an abbreviation: ``approx. 70 kg``, ``spp. cause disease``."""
+    first = piece.lstrip()[:1]
+    return (first.islower() or first.isdigit()) and ends_short(before, _SHORT * first.islower())
+
+
 def _has_two_words(text: str) -> bool:
     return bool(_TWO_WORDS.search(text)) or len(UNSPACED.findall(text)) >= _UNSPACED_WORDS
 
 
 def _by_sentence(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:
-    return [sentence for line in lines for sentence in sentences(line, splitter.language, left_out)]
+    whole = _with_their_items(lines)
+    return [sentence for line in whole for sentence in sentences(line, splitter.language, left_out)]
+
+
+def _with_their_items(lines: list[str]) -> list[str]:
+    """Lines, with items of one word behind the line that introduces them: ``The gases are: Helium, Neon``."""
+    text: list[str] = []
+    introduced = False
+    for line in lines:
+        is_item = introduced and not _has_two_words(line) and len(text[-1]) < _LONGEST_LIST
+        if is_item:
+            text[-1] += (" " if text[-1].endswith(":") else ", ") + line
+        else:
+            text.append(line)
+        introduced = is_item or line.endswith(":")
+    return text
 
 
 def _by_article(splitter: Splitter, lines: list[str], left_out: Counter[str]) -> list[str]:

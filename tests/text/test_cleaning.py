@@ -172,3 +172,22 @@ def test_markup_goes_and_facts_stay(raw, clean):
 def test_headings_and_reference_sections_go_until_the_next_section():
     text = "a b\n== See also ==\nlink\n=== Sub ===\nlink\n== Physics ==\nc d\n"
     assert paragraphs(text) == ["a b", "c d"]
+
+
+@pytest.mark.parametrize(
+    ("tex", "text"),
+    [
+        (r"72=2^{3}3^{2}", "72=2^3 3^2"), (r"x_{1}2", "x_1 2"), (r"\frac{1}{2}\frac{3}{4}", "1/2 3/4"),
+        (r"x\in\R, n\isin\N", "x∈ℝ, n∈ℕ"), (r"n\to\infin", "n→∞"), (r"25\degree", "25°"),
+        (r"\Re(z)=\Im(w)", "Re(z)=Im(w)"), (r"{n \choose k}", "(n k)"), (r"f\colon A\to B", "f:A→B"),
+        (r"\sinh x+\ln 2", "sinh x+ln 2"), (r"A\rarr B\sub C", "A→B⊂C"),
+    ],
+)  # fmt: skip
+def test_signs_of_wikipedias_mathematics_are_not_lost_or_glued(tex, text):
+    assert tex_to_text(tex) == text
+
+
+def test_exponents_of_an_export_stay_exponents():
+    assert paragraphs("About 6.02×10<sup>23</sup> atoms of H<sub>2</sub>O.") == [
+        "About 6.02×10^23 atoms of H2O."
+    ]

@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
 from kaggle_rag.runtime.errors import ConfigError
-from kaggle_rag.text.units import Splitter, Unit, sentences
+from kaggle_rag.text.units import SCRAPS, Splitter, Unit, sentences
 
 WORDS = st.lists(st.from_regex(r"[a-w]{1,6}", fullmatch=True), min_size=1, max_size=60)
 
@@ -97,3 +97,25 @@ def test_a_unit_reads_back_as_it_is_written(text):
 def test_a_unit_that_cannot_be_is_refused(text):
     with pytest.raises(ConfigError, match="window:SIZE/OVERLAP"):
         Unit.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("He weighs approx. 70 kg. It is so.", ["He weighs approx. 70 kg.", "It is so."]),
+        ("Streptococcus spp. cause disease.", ["Streptococcus spp. cause disease."]),
+        ("It has salts, acids, etc. The rest is water.", ["It has salts, acids, etc.", "The rest is water."]),
+        ("The year was 1990. 50 people came.", ["The year was 1990.", "50 people came."]),
+    ],
+)
+def test_no_sentence_ends_within_a_quantity(text, expected):
+    assert sentences(text) == expected
+
+
+def test_items_of_one_word_stay_with_the_line_that_introduces_them():
+    splitter = Splitter(Unit("sentence"))
+    text = "The noble gases are:\n* Helium\n* Neon\n* Argon\nThey are inert.\nHelium\nNeon is a gas."
+    left_out = Counter()
+    found = splitter(text.replace("* ", ""), left_out=left_out)
+    assert found == ["The noble gases are: Helium, Neon, Argon", "They are inert.", "Neon is a gas."]
+    assert left_out[SCRAPS] == 1

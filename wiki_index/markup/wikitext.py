@@ -13,7 +13,7 @@ from collections import Counter
 
 from kaggle_rag.text.markup import elements, expand
 from kaggle_rag.text.mathematics import tex_to_text
-from kaggle_rag.text.template_parts import BRACES, scripted
+from kaggle_rag.text.template_parts import BRACES, scripts
 from wiki_index.markup.site import Site, language_codes, site, switches
 from wiki_index.markup.wikitables import GONE, without_tables
 
@@ -30,24 +30,30 @@ BLOCK, _NAME = " (block)", 60
 # Not prose, though a page shows some of it; `plain` counts each.
 _HIDDEN = {
     "ref", "references", "gallery", "timeline", "score", "hiero", "imagemap", "graph", "templatestyles",
-    "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator",
+    "templatedata", "categorytree", "inputbox", "maplink", "mapframe", "indicator", "includeonly",
 }  # fmt: skip
 # Languages of wikis that are shown in more than one script: ``-{zh-hans:计算机; zh-hant:電腦}-``.
 _VARIED = {"zh", "gan", "sr", "sh", "kk", "ku", "tg", "uz", "crh", "iu", "shi", "ban", "tly", "wuu"}
 _VARIANT = re.compile(r"-\{([^{}]*)\}-")
 _RULE = re.compile(r"\s*[a-z]{2,3}(?:-[a-z]{2,4})?\s*:(?!//)", re.IGNORECASE)
 _APOSTROPHES = re.compile(r"'{2,}")
-_SUPER = re.compile(r"<su(p|b)\b[^<>]{0,100}>([^<>]{0,200})</su\1\s*>", re.IGNORECASE)
+# What the page does not show, though its source holds it.
+_INVISIBLE = re.compile(
+    r"<(span|div)\b[^<>]{0,200}style\s*=[^<>]{0,200}(?:display\s*:\s*none|visibility\s*:\s*hidden)[^<>]{0,200}>"
+    r"[^<>]{0,500}</\1\s*>",
+    re.IGNORECASE,
+)
 _BREAKING = re.compile(
     r"</?(?:p|li|ul|ol|dl|dt|dd|hr|tr|table|div|blockquote|poem|center)\b[^<>]*>", re.IGNORECASE
 )
 _SPACING = re.compile(r"</?(?:br|td|th)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(
     r"</?(abbr|b|bdi|bdo|big|caption|cite|code|data|del|dfn|em|font|h[1-6]|i|includeonly|ins|kbd|mark|nowiki|"
-    r"noinclude|onlyinclude|q|rb|ref|rp|rt|ruby|s|samp|section|small|span|strike|strong|su[bp]|tbody|thead|"
+    r"noinclude|onlyinclude|q|rb|ref|rp|rt|ruby|s|samp|section|small|span|strike|strong|tbody|thead|"
     r"time|tt|u|var|wbr|math|chem|ce|pre|source|syntaxhighlight|gallery|references)\b[^<>]*>",
     re.IGNORECASE,
 )
+_LEFT_SCRIPT = re.compile(r"</?su[bp]\b[^<>]*>", re.IGNORECASE)
 _WEB_LINK = re.compile(
     r"\[(?:[a-z]{3,6}:)?//[^\s\[\]]*(?:[ \t]+([^\[\]\n]*))?\]|\[mailto:[^\s\[\]]+ ([^\[\]\n]*)\]"
 )
@@ -160,19 +166,15 @@ def _link(parts: list[str], wiki: Site, left_out: Counter[str]) -> str:
 def _inline(text: str) -> str:
     """Convert marks inside a line: quotes, superscripts, tags, web links."""
     text = _APOSTROPHES.sub(lambda match: "'" if len(match[0]) == 4 else "'" * (len(match[0]) - 5), text)
-    text = _SUPER.sub(_super, text)
-    text = _TAG.sub(_tag, _SPACING.sub(" ", _BREAKING.sub("\n", text)))
+    text = _SPACING.sub(" ", _BREAKING.sub("\n", _INVISIBLE.sub("", text)))
+    # Tags inside of scripts go first: 10<sup><small>6</small></sup>.
+    text = _LEFT_SCRIPT.sub("", scripts(_TAG.sub(_tag, text)))
     text = _WEB_LINK.sub(lambda match: match[1] or match[2] or "", text)
     return _SWITCH.sub(lambda match: "" if match[1] in switches() else match[0], text)
 
 
 def _tag(match: re.Match[str]) -> str:
     return _CODE if match[1].lower() in _CODES and match[0][1] != "/" else ""
-
-
-def _super(match: re.Match[str]) -> str:
-    before = match.string[match.start() - 1 : match.start()] if match.start() else ""
-    return scripted(match[2], "^" if match[1] in "pP" else "_", before)
 
 
 def _line(line: str) -> str:

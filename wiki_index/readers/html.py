@@ -11,7 +11,7 @@ from collections import Counter
 from html.parser import HTMLParser
 
 from kaggle_rag.text.mathematics import tex_to_text
-from kaggle_rag.text.template_parts import scripted
+from kaggle_rag.text.template_parts import raised, scripted
 from wiki_index.markup.wikitables import Cell, WikiTable
 
 _VOID = {
@@ -32,10 +32,12 @@ _BLOCKS = {
     "center", "details", "summary", "table", "h2", "h3", "h4", "h5", "h6",
 }  # fmt: skip
 _HEADINGS = {f"h{level}": "=" * level for level in range(2, 7)}
-_INVISIBLE = re.compile(r"display:\s*none", re.IGNORECASE)
+_INVISIBLE = re.compile(r"display:\s*none|visibility:\s*hidden", re.IGNORECASE)
 _CELLS = {"td", "th", "caption"}
 # Elements whose text is collected as a whole before it is added to the surrounding text.
 _GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
+# The element around a formula, that around an ion's charge and count, and what is put before each of them.
+_FORMULA, _ION, _ABOVE = "mwe-math-element", "template-chem2-su", "\x1f"
 # How many unclosed elements an end tag may close.
 _REACH = 60
 
@@ -53,8 +55,14 @@ def plain(page: str, left_out: Counter[str] | None = None) -> str:
 
 
 class _Element:
-    def __init__(self, tag: str, is_hidden: bool, attributes: dict[str, str]) -> None:
-        self.tag, self.is_hidden, self.attributes = tag, is_hidden, attributes
+    """An open element; ``is_dropped``: what is in it is no prose, even a formula."""
+
+    def __init__(
+        self, tag: str, attributes: dict[str, str], *, is_hidden: bool, is_dropped: bool
+    ) -> None:
+        self.tag, self.attributes = tag, attributes
+        self.is_hidden, self.is_dropped = is_hidden, is_dropped
+        self.classes = attributes.get("class", "").split()
 
 
 class _Page(HTMLParser):
@@ -80,7 +88,12 @@ class _Page(HTMLParser):
             self._write(data)
 
     def _write(self, text: str) -> None:
-        self._texts[-1].append(text)
+        if text:
+            self._texts[-1].append(text)
+
+    def _before(self) -> str:
+        """The last characters that were written."""
+        return "".join(self._texts[-1][-4:])[-4:]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
@@ -100,16 +113,24 @@ class _Page(HTMLParser):
         is_hidden = bool(dropped) or tag == "math" or bool(_INVISIBLE.search(attributes.get("style", "")))
         if tag in ("p", "li") and self._open and self._open[-1].tag == tag:
             self._close(self._open.pop())
-        self._begin(_Element(tag, is_hidden, attributes))
+        # Of an ion the charge comes first, above its count.
+        if self._open and _ION in self._open[-1].classes and not self._hidden:
+            self._write(_ABOVE)
+        if "frac" in classes and self._before()[-1:].isdigit() and not self._hidden:
+            self._write(" ")
+        self._begin(_Element(tag, attributes, is_hidden=is_hidden, is_dropped=bool(dropped)))
 
     def _formula(self, tag: str, classes: list[str], attributes: dict[str, str]) -> None:
         """Write a formula once; its MathML may be in a hidden span next to its picture."""
-        if "mwe-math-element" in classes:
+        if _FORMULA in classes:
             self._has_formula = False
+        if any(element.is_dropped for element in self._open):
+            return
         is_picture = tag == "img" and any(name.startswith("mwe-math-fallback") for name in classes)
         tex = attributes.get("alttext" if tag == "math" else "alt", "")
         if tex and (tag == "math" or (is_picture and not self._has_formula)):
-            self._has_formula = True
+            # A picture by itself says nothing of the next one.
+            self._has_formula = any(_FORMULA in element.classes for element in self._open)
             self._write(f" {tex_to_text(tex)} ")
 
     def _begin(self, element: _Element) -> None:
@@ -117,7 +138,7 @@ class _Page(HTMLParser):
         self._hidden += element.is_hidden
         if self._hidden:
             return
-        if element.tag in _GATHERED:
+        if self._is_gathered(element):
             self._texts.append([])
         if element.tag in _CELLS:
             self._beneath.append([])
@@ -125,6 +146,9 @@ class _Page(HTMLParser):
             self._tables.append(WikiTable())
         elif element.tag == "tr" and self._tables:
             self._tables[-1].rows.append([])
+
+    def _is_gathered(self, element: _Element) -> bool:
+        return element.tag in _GATHERED or _ION in element.classes
 
     def handle_endtag(self, tag: str) -> None:
         if not any(element.tag == tag for element in self._open[-_REACH:]):
@@ -141,7 +165,10 @@ class _Page(HTMLParser):
             self._hidden -= element.is_hidden
             return
         tag = element.tag
-        content = "".join(self._texts.pop()) if tag in _GATHERED else ""
+        content = "".join(self._texts.pop()) if self._is_gathered(element) else ""
+        if _ION in element.classes:
+            charge, _, count = content.lstrip(_ABOVE).partition(_ABOVE)
+            content = f"{count}{raised(charge)}"
         if tag == "table" and self._tables:
             lines = list(self._tables.pop().lines())
             if self._beneath:
@@ -151,8 +178,7 @@ class _Page(HTMLParser):
         elif tag in _CELLS:
             self._end_cell(element, content)
         elif tag in ("sup", "sub"):
-            before = self._texts[-1][-1][-1:] if self._texts[-1] else ""
-            self._write(scripted(content, "^" if tag == "sup" else "_", before))
+            self._write(scripted(content, "^" if tag == "sup" else "_", self._before()))
         elif tag in _HEADINGS:
             self._write(f"\n{_HEADINGS[tag]} {' '.join(content.split())} {_HEADINGS[tag]}\n")
         else:

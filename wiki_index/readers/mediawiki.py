@@ -21,17 +21,28 @@ from wiki_index.markup.site import Site, site
 from wiki_index.markup.wikitext import plain
 from wiki_index.readers.base import Article, Reader, Skip
 
-_REDIRECT = re.compile(r"\s*#\w+\s*:?\s*\[\[")
+# The magic word in the languages of large wikis: a list may begin with another word and a link.
+_REDIRECT = re.compile(
+    r"\s*#(?:redirect(?:ion)?|weiterleitung|redirección|redireccion|redirecionamento|rinvia|doorverwijzing|"
+    r"перенаправление|перенапр|перенаправлення|patrz|przekieruj|tam|omdirigering|ohjaus|uudelleenohjaus|"
+    r"yönlendir(?:me)?|přesměruj|átirányítás|đổi|alih|omdiriger|преусмери|пренасочване|presmeruj|"
+    r"转向|重定向|重新導向|転送|リダイレクト|넘겨주기|تحويل|تغییر_?مسیر|הפניה|पुनर्प्रेषित|เปลี่ยนทาง)\s*:?\s*\[\[",
+    re.IGNORECASE,
+)
 _DISAMBIGUATION = re.compile(
     r"\{\{\s*(?:template:\s*)?(?:(?:[\w-]+ ){0,4}disambig(?:uation)?(?:[ -](?:page|cleanup))?|disamb|dab|"
     r"hndis|geodis|letterdisambig|numberdis|mathdab|mil-unit-dis|schooldis|callsigndis|begriffsklärung|homonymie|"
-    r"desambiguación|desambiguação|disambigua|doorverwijspagina|неоднозначность|曖昧さ回避|消歧义|消歧義)"
+    r"desambiguación|desambiguação|desambig|disambigua|doorverwijspagina|ujednoznacznienie|förgrening|gaffel|"
+    r"rozcestník|egyért|неоднозначность|неоднозначність|aimai|曖昧さ回避|消歧义|消歧義|동음이의)"
     r"\s*(?:\||\}\})",
     re.IGNORECASE,
 )
 _HEAD = 200
 _ENCODING = re.compile(rb"\s*<\?xml\b[^>]{0,80}?\bencoding\s*=\s*[\"']([\w.-]{1,40})[\"']")
-_NOWIKI = re.compile(r"<nowiki>[^<]*</nowiki>", re.IGNORECASE)
+# What only names a template, or hides it.
+_NOT_READ = re.compile(
+    r"<!--.*?-->|<(nowiki|code|pre|syntaxhighlight|source)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL
+)
 
 
 class MediaWikiPage(NamedTuple):
@@ -85,7 +96,7 @@ class MediaWiki(Reader):
         if record.model not in ("wikitext", ""):
             return Skip("not wikitext")
         if record.title.lower().endswith("(disambiguation)") or _DISAMBIGUATION.search(
-            _NOWIKI.sub("", record.text)
+            _NOT_READ.sub("", record.text)
         ):
             return Skip("disambiguation")
         left_out = Counter[str]()

@@ -71,6 +71,29 @@ SHOWN = [
 ]  # fmt: skip
 
 
+SCRIPTS = [
+    ("101<sub>2</sub> is 5<sub>10</sub>", "101_2 is 5_10"),
+    ("log<sub>10</sub>1000, H<sub>2</sub>O, (OH)<sub>2</sub>", "log_{10}1000, H2O, (OH)2"),
+    ("<sup>14</sup><sub>6</sub>C and <sup>235</sup>U", "14_6C and 235U"),
+    ("2<sup>3</sup>3", "2^{3}3"),
+    ("e<sup>−x<sup>2</sup></sup>", "e^{−x^2}"),
+    ("10<sup><small>−19</small></sup> J, 10<sup><span class='nowrap'>6</span></sup>", "10^−19 J, 10^6"),
+    ("5<sup>1</sup>⁄<sub>2</sub> inches", "5 1/2 inches"),
+    ("{{val|12|to|15|u=kg}}, {{val|5|-|7|u=m}}, {{val|3|x|4}}", "12 to 15 kg, 5–7 m, 3 × 4"),
+    ("{{val|1.2|0.3|e=5|u=kg}}", "(1.2±0.3)×10^5 kg"),
+    ("{{reign|1558|1603}}, {{circa|1500|1510}}, {{fl.|1432}}", "r. 1558–1603, c. 1500–1510, fl. 1432"),
+    ("{{radic|2|3}}, {{radic|2}}", "3√(2), √(2)"),
+    ('<span style="display:none">005</span>5 km, <span style="visibility: hidden">0</span>7', "5 km, 7"),
+    ("It is<includeonly> [[not]]</includeonly> iron.", "It is iron."),
+    ("The set {{1}, {2}} has members.", "The set {{1}, {2}} has members."),
+]
+
+
+@pytest.mark.parametrize("wikitext, text", SCRIPTS)
+def test_scripts_ranges_and_hidden_digits_keep_their_numbers(wikitext, text):
+    assert plain(wikitext) == text
+
+
 @pytest.mark.parametrize("wikitext, text", SHOWN)
 def test_wikitext_becomes_what_the_page_shows(wikitext, text):
     assert plain(wikitext) == text

@@ -133,6 +133,11 @@ def test_what_is_no_article_is_named_by_its_reason(tmp_path):
     [
         ("{{disambig}}", True),
         ("{{Human name disambiguation}}", True),
+        ("{{Aimai}}", True),
+        ("{{ujednoznacznienie}}", True),
+        ("<!-- not a {{disambig}} page -->Iron.", False),
+        ("It is written <code>{{dab}}</code>.", False),
+        ("#First [[step]] is iron.", False),
         ("x {{hndis|Smith}}", True),
         ("{{Redirect|Fe|the other|Fe (disambiguation)}} Iron.", False),
         ("Iron{{disambiguation needed|date=May 2020}} melts.", False),

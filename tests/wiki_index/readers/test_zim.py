@@ -7,6 +7,7 @@ from test_readers import read
 
 from kaggle_rag.runtime.errors import InputError
 from wiki_index.corpus import Article, Corpus, Skip
+from wiki_index.readers.html import plain
 
 
 def html(body):
@@ -94,3 +95,31 @@ def test_without_libzim_the_message_names_the_package(zim, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "libzim.reader", None)
     with pytest.raises(InputError, match="pip install 'libzim"):
         list(Corpus.open(zim).articles())
+
+
+SHOWN = [
+    ("<i>a</i><sup>2</sup> + <i>b</i><sup>2</sup>", "a^2 + b^2"),
+    ("<i>E</i> = <i>mc</i><sup>2</sup>, 5 <a>km</a><sup>2</sup>", "E = mc^2, 5 km^2"),
+    ("10<a></a><sup>3</sup>", "10^3"),
+    (
+        'SO<span class="template-chem2-su"><span>2−</span><span>4</span></span> is an ion.',
+        "SO4^{2−} is an ion.",
+    ),
+    ('5<span class="frac"><span class="num">1</span>⁄<span class="den">2</span></span> in', "5 1⁄2 in"),
+    ('<span style="visibility:hidden">00</span>5 km', "5 km"),
+    (
+        'A <img class="mwe-math-fallback-image-inline" alt="x_{1}"> and '
+        '<img class="mwe-math-fallback-image-inline" alt="x_{2}"> end.',
+        "A x_1 and x_2 end.",
+    ),
+    (
+        '<table class="infobox"><tr><td><span class="mwe-math-element"><math alttext="E=mc^{2}"></math>'
+        "</span></td></tr></table><p>Iron.</p>",
+        "Iron.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body, text", SHOWN)
+def test_numbers_keep_their_levels_and_what_is_dropped_stays_out(body, text):
+    assert plain(html(body)) == text
