@@ -75,8 +75,9 @@ def _on_cluster(
     assert solution.out and solution.index
     with joined(cluster) as crew:
         index = Index(solution.index, verify_content=False)
-        size = batch_size(index, solution.contexts, crew.share.device)
-        batches = ContextBatches(solution.out, questions, notes, size)
+        # Stored in batches of one size with a cluster and without, so that either goes on with the other's.
+        together = batch_size(index, solution.contexts, crew.share.device)
+        batches = ContextBatches(solution.out, questions, notes, BATCH, together)
         with batches.work.claimed(), stage("contexts", quiet=False):
             find_contexts(crew, solution, batches)
             batches.join()

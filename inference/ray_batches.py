@@ -35,19 +35,25 @@ def joined(cluster: Cluster) -> AbstractContextManager[Crew]:
 
 @dataclasses.dataclass(frozen=True)
 class ContextJob:
-    """Find the contexts of batches."""
+    """Find the contexts of batches of ``size`` questions, some of them by one search."""
 
     solution: Solution
     folder: Path
+    size: int
 
-    def open(self, share: Share) -> Callable[[int], None]:
+    def open(self, share: Share) -> Callable[..., None]:
         """Open the index and its encoders."""
         retriever = Resources.open(_of_actor(self.solution, share)).retriever()
         handed = HandedOut(self.folder)
 
-        def find(start: int) -> None:
-            questions = handed.read(start).questions
-            write_contexts(batch_file(self.folder, start), questions, retriever(questions), {})
+        def find(*starts: int) -> None:
+            questions = handed.read(starts[0]).questions
+            contexts = retriever(questions)
+            for number, start in enumerate(starts):
+                # Only the last batch of all has fewer.
+                rows = range(number * self.size, min((number + 1) * self.size, len(questions)))
+                own = contexts[rows.start : rows.stop]
+                write_contexts(batch_file(self.folder, start), questions.take(rows), own, {})
 
         return find
 
@@ -84,11 +90,17 @@ def _of_actor(solution: Solution, share: Share) -> Solution:
 def find_contexts(crew: Crew, solution: Solution, batches: ContextBatches) -> None:
     """Find the contexts of all missing batches."""
     missing, folder = batches.missing(), batches.work.folder.absolute()
-    asked = (Asked(start, batches.batch(start)) for start in missing)
-    job = ContextJob(absolute(solution), folder)
+    groups = [tuple(missing[n : n + batches.passes]) for n in range(0, len(missing), batches.passes)]
+
+    def asked() -> Iterator[tuple[Task, Asked]]:
+        for starts in groups:
+            rows = [row for start in starts for row in batches.rows(start)]
+            yield starts, Asked(starts[0], batches.questions.take(rows))
+
+    job = ContextJob(absolute(solution), folder, batches.size)
     with batches.bar(missing) as bar:
-        for start, _ in _spread(crew, job, folder, asked, len(missing), bar):
-            bar.update(len(batches.rows(start)))
+        for starts, _ in _spread(crew, job, folder, asked(), len(groups), bar):
+            bar.update(sum(len(batches.rows(start)) for start in starts))
 
 
 def answers(
@@ -99,20 +111,22 @@ def answers(
     folder, settled = batches.work.folder.absolute(), absolute(solution)
     place = solution.rankers.index(settings)
     job = AnswerJob(settled, settled.rankers[place], batches.name, folder)
-    yield from _spread(crew, job, folder, batches.asked(missing), len(missing), bar)
+    asked = (((batch.start,), batch) for batch in batches.asked(missing))
+    for (start,), told in _spread(crew, job, folder, asked, len(missing), bar):
+        yield start, told
 
 
 def _spread(
-    crew: Crew, job: Job, folder: Path, asked: Iterable[Asked], count: int, bar: Bar
-) -> Iterator[tuple[int, Any]]:
-    """Hand out batches as actors become free."""
+    crew: Crew, job: Job, folder: Path, asked: Iterable[tuple[Task, Asked]], count: int, bar: Bar
+) -> Iterator[tuple[Task, Any]]:
+    """Hand out tasks, and what each asks, as actors become free; yield each task with its result."""
     handed = HandedOut(folder)
 
     def tasks() -> Iterator[Task]:
-        for batch in asked:
+        for task, batch in asked:
             handed.write(batch)
-            yield (batch.start,)
+            yield task
 
-    for (start,), result in crew.finished(job, Tasks(tasks(), count, "batch"), folder, bar):
-        handed.remove(start)
-        yield start, result
+    for task, result in crew.finished(job, Tasks(tasks(), count, "batch"), folder, bar):
+        handed.remove(task[0])
+        yield task, result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 from kaggle_rag.data.contexts import Snippet
@@ -23,6 +24,7 @@ class Assembler:
     tokens : the length of a text in tokens.
     overlapping : whether a passage may begin with the end of the one before, as windows do: what two that are
         joined share is written, and paid for, once.
+    language : of the passages' sentences.
     """
 
     budget: int
@@ -31,6 +33,12 @@ class Assembler:
     passage: Callable[[int], Passage | None]
     tokens: Callable[[str], int]
     overlapping: bool = False
+    language: str = "en"
+
+    @functools.cached_property
+    def _joint(self) -> int:
+        """Tokens of the line break between two snippets, to tokenizers that have one for it."""
+        return max(0, self.tokens("a\na") - self.tokens("a a"))
 
     def __call__(self, ranked: Sequence[int], scores: Sequence[float]) -> tuple[Snippet, ...]:
         """The snippets of a context from the passages at ``ranked`` rows, best first, and their scores.
@@ -84,11 +92,14 @@ class Assembler:
         return text
 
     def _title_cost(self, row: int, best: dict[int, int]) -> int:
-        """A passage that continues a snippet needs no title of its own."""
+        """Of the title, and of the line break before it; a passage that continues a snippet needs neither."""
         joined = any(
             side in best and self._article(side) == self._article(row) for side in (row - 1, row + 1)
         )
-        return 0 if joined or not self._title(row) else self.tokens(f"{self._title(row)}: ")
+        if joined:
+            return 0
+        title = self.tokens(f"{self._title(row)}: ") if self._title(row) else 0
+        return title + (self._joint if best else 0)
 
     def _title(self, row: int) -> str:
         passage = self.passage(row)
@@ -115,8 +126,10 @@ class Assembler:
         if not ranked:
             return ()
         text = self._text(ranked[0])
-        prefix = longest_prefix(sentences(text) or [text], self.budget, self.tokens)
+        prefix = longest_prefix(sentences(text, self.language) or [text], self.budget, self.tokens)
         prefix = prefix or longest_prefix(text.split(" "), self.budget, self.tokens)
+        # One word, or a script without spaces.
+        prefix = prefix or longest_prefix(text, self.budget, self.tokens, by="")
         return (Snippet("", prefix, float(scores[0]), (ranked[0],)),) if prefix else ()
 
 
@@ -126,10 +139,12 @@ def shared(before: str, after: str) -> str:
     return next((after[:length] for length in lengths if before.endswith(after[:length])), "")
 
 
-def longest_prefix(pieces: Sequence[str], budget: int, tokens: Callable[[str], int]) -> str:
-    """The longest ``" "``-joined prefix of at most ``budget`` tokens (by bisection: tokens only grow)."""
+def longest_prefix(
+    pieces: Sequence[str], budget: int, tokens: Callable[[str], int], by: str = " "
+) -> str:
+    """The longest prefix, joined ``by``, of at most ``budget`` tokens (by bisection: tokens only grow)."""
     low, high = 0, len(pieces)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if tokens(" ".join(pieces[:middle])) <= budget else (low, middle - 1)
-    return " ".join(pieces[:low])
+        low, high = (middle, high) if tokens(by.join(pieces[:middle])) <= budget else (low, middle - 1)
+    return by.join(pieces[:low])

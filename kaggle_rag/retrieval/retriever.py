@@ -202,6 +202,7 @@ class Retriever:
             self.settings.tokens, self.settings.neighbours, self.settings.titles,
             candidates.passage, self._tokens,
             overlapping=candidates.whole is None and Unit.parse(self.index.manifest.unit).overlap > 0,
+            language=self.index.manifest.language,
         )  # fmt: skip
         return assemble([e.row for e in evidence], [e.score for e in evidence])
 

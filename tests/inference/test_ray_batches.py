@@ -9,9 +9,17 @@ import pytest
 from ray_toys import Gate, LocalCluster, Program, needs_loopback
 
 from inference import __main__ as program
+from inference.batches import Asked, HandedOut, batch_file
 from kaggle_rag.config import RankerSettings, Solution
-from kaggle_rag.data.contexts import Context, QuestionContexts, lines_as_snippets, write_contexts
+from kaggle_rag.data.contexts import (
+    Context,
+    QuestionContexts,
+    lines_as_snippets,
+    read_contexts,
+    write_contexts,
+)
 from kaggle_rag.data.questions import Questions
+from kaggle_rag.rankers.resources import Resources
 from kaggle_rag.runtime.errors import ArtifactError, CheckpointError, InputError, run_program
 
 pytest.importorskip("ray")
@@ -185,3 +193,18 @@ def test_a_wrong_address_is_refused_before_anything_is_written(
     said = capsys.readouterr().err
     assert f"--ray-address: no Ray cluster at '{address}'" in said and said.count("error:") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_batches_that_are_searched_together_are_stored_one_by_one(facts_index, tmp_path):
+    """Of the size that a run without a cluster stores: either goes on with the other's."""
+    from inference.ray_batches import ContextJob
+    from kaggle_rag.runtime.crew import Share
+
+    questions = Questions.read(write_some(tmp_path / "q.jsonl", 11))
+    solution = Solution(index=facts_index, device="cpu")
+    HandedOut(tmp_path).write(Asked(4, questions.take(range(4, 11))))
+    ContextJob(solution, tmp_path, 4).open(Share(1, 0))(4, 8)
+    alone = Resources.open(solution).retriever()(questions)
+    for start, rows in ((4, range(4, 8)), (8, range(8, 11))):
+        read = read_contexts(batch_file(tmp_path, start), questions.take(rows))
+        assert [each.shared.text for each in read] == [alone[row].shared.text for row in rows]

@@ -132,3 +132,22 @@ def test_a_snippet_knows_its_title_its_passages_and_the_score_of_its_best_hit():
     found = counting_words([1] * 9, 100, titles=True)([5, 0], [0.9, 0.8])
     assert found == (Snippet("T1", "r4 r5", 0.9, (4, 5)), Snippet("T0", "r0 r1", 0.8, (0, 1)))
     assert counting_words([9], 3)([0], [0.5]) == (Snippet("", "r0 r0 r0", 0.5, (0,)),)
+
+
+def test_line_breaks_between_snippets_are_paid_for():
+    """To a tokenizer of bytes a line break is a token."""
+    passages = [Passage(n, "", f"T{n}", "abcd") for n in range(9)]
+    for budget in range(4, 40):
+        made = Assembler(
+            budget, 0, False, lambda row: passages[row] if 0 <= row < 9 else None,
+            lambda text: len(text.replace(" ", "")),
+        )  # fmt: skip
+        text = joined(made(range(9), [1.0] * 9))
+        assert len(text) <= budget < len(text) + 5 or text.count("abcd") == 9
+
+
+def test_of_a_passage_without_spaces_the_beginning_is_kept():
+    long = Passage(0, "", "", "铁是一种金属，" * 40)
+    made = Assembler(64, 0, False, lambda row: long if row == 0 else None, len, language="zh")
+    (snippet,) = made([0], [1.0])
+    assert len(snippet.text) == 64 and long.text.startswith(snippet.text)

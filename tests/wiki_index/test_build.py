@@ -365,3 +365,16 @@ def test_a_missing_or_cut_file_is_named(name, whole, tmp_path, monkeypatch, caps
         assert call("check", broken, monkeypatch=monkeypatch) == 2
         said = capsys.readouterr().err
         assert name in said and said.count("error:") == 1 and "do this:" in said
+
+
+@pytest.mark.parametrize("unit", ["sentence", "article"])
+def test_the_disk_that_is_foreseen_is_that_of_the_texts(unit, tiny, tmp_path):
+    """A passage that is an article weighs as much as its article, whatever a sentence does."""
+    texts = [
+        " ".join(f"Ore {n} of part {a} holds {n * a} grams of it." for n in range(150)) for a in range(40)
+    ]
+    plan = dataclasses.replace(plan_of(texts, tiny, tmp_path), unit=Unit.parse(unit), lexical=True)
+    found = forecast(plan)
+    build(plan)
+    used = sum(path.stat().st_size for path in plan.out.rglob("*") if path.is_file())
+    assert used / 3 < found.disk < used * 3
