@@ -25,7 +25,8 @@ from kaggle_rag.text.normalise import same
 K = 10
 # Weights are tried in steps of 1 / _STEPS.
 _STEPS = 20
-_HITS = 100
+# As many as a solution asks for that has nothing but the setting found here.
+_HITS = ContextSettings().hits
 _BATCH = 256
 
 
