@@ -155,7 +155,7 @@ def test_a_node_that_does_not_see_the_files_says_which_and_makes_none(ready, tin
     with pytest.raises(CheckpointError, match=r"on node (.|\n)*/nfs/deberta"):
         Worker(dataclasses.replace(job, settings=trained), share, seen).open()
     with pytest.raises(InputError, match=r"on node .*/index: no such index folder"):
-        Worker(ContextJob(solution, hidden), share, seen).open()
+        Worker(ContextJob(solution, hidden, 4), share, seen).open()
     assert not hidden.parent.exists()
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from sentence_transformers import DefaultBatchSampler
@@ -24,13 +23,10 @@ class SeededBatches(DefaultBatchSampler):  # type: ignore[misc]
     The default sampler keeps drawing from one generator, whose state no checkpoint stores.
     """
 
-    def generator(self) -> torch.Generator:
-        """Of seed and epoch, not their sum: one seed's first epoch is no other's second."""
-        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
-        return torch.Generator().manual_seed(int(state[0]))
-
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(len(self.sampler), generator=self.generator()).tolist()
+        order = torch.randperm(
+            len(self.sampler), generator=torch.Generator().manual_seed(self.seed + self.epoch)
+        ).tolist()
         for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
             yield order[start : start + self.batch_size]
 
@@ -51,7 +47,7 @@ class DistinctBatches(SeededBatches):
         self.negatives = [{same(text) for text in row} for row in zip(*columns)] or [set()] * len(dataset)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = self.generator()
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
         waiting: list[int] = []
         for _ in range(len(self)):
             batch, waiting = self._fill(waiting)
