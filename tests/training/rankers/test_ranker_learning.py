@@ -202,10 +202,9 @@ FEW["qlora"] = 2e-3
 STEER = {"prefix", "prompt", "p-tuning", "adapters"}
 # The others read the snippets apart from the row.
 IN_ROWS = [method for method in METHODS if not METHODS[method].reads]
-QUICK = [
-    ("lora", "llama", "binary"), ("qlora", "llama", "binary"), ("ia3", "llama", "binary"),
-    ("adapters", "bert", "choice"),
-]  # fmt: skip
+QUICK = [("lora", "llama", "binary"), ("qlora", "llama", "binary")]
+# CI tries one more of each kind of method; all of them take minutes.
+SOME = [("ia3", "llama", "binary"), ("adapters", "bert", "choice"), ("prefix", "llama", "options")]
 # LoRA's variants differ in their updates, whatever they adapt; the others in what they do to a family.
 MORE = [
     *((method, "llama", "options" if method in STEER else "binary") for method in IN_ROWS),
@@ -213,9 +212,14 @@ MORE = [
     ("rslora", "bert", "choice"), ("qlora", "bert", "choice"), ("ia3", "bert", "choice"),
     ("qlora", "phi3", "binary"), ("lora", "deberta-v2", "choice"), ("qlora", "bert", "bi-encoder"),
 ]  # fmt: skip
-CASES = QUICK + [
-    pytest.param(*case, marks=pytest.mark.slow) for case in MORE if case[0] != "full" and case not in QUICK
-]
+CASES = [
+    *QUICK,
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in SOME),
+    *(
+        pytest.param(*case, marks=(pytest.mark.slow, pytest.mark.long))
+        for case in MORE if case[0] != "full" and case not in QUICK + SOME
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("method, kind, form", CASES)
