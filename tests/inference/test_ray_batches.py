@@ -115,6 +115,7 @@ def test_killed_on_ray_and_ended_without_the_predictions_are_the_same(cluster, p
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @needs_loopback
 def test_ten_thousand_questions_with_a_node_killed_half_way(whole, tiny, tmp_path):
     questions = write_some(tmp_path / "q.jsonl", MANY)
