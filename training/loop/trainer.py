@@ -99,7 +99,7 @@ def _since_best(state: Any) -> int:
 
 
 class LastLook(TrainerCallback):  # type: ignore[misc]
-    """Evaluate and save after the last step too, as transformers does from 5.1 on."""
+    """Evaluate and save after the last step too: transformers 5.0 does not, later releases do."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
