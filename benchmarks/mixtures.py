@@ -12,15 +12,15 @@ from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.ensembling.blending import blend, fit_weights
 from kaggle_rag.evaluation.metrics import log_losses
-from kaggle_rag.evaluation.scaling import fit_temperature, with_temperature
+from kaggle_rag.evaluation.scaling import Calibration, fitted_temperature
 
 _RULES = ("probabilities", "logits")
 
 
 class Mixture(NamedTuple):
-    """How tables of rankers become one: each at a temperature of its own, then a weighted mean by a rule."""
+    """How tables of rankers become one: each calibrated by itself, then a weighted mean by a rule."""
 
-    temperatures: tuple[float, ...]
+    calibrations: tuple[Calibration, ...]
     rule: str
     weights: tuple[float, ...]
 
@@ -28,15 +28,15 @@ class Mixture(NamedTuple):
     def fitted(cls, tables: Sequence[Probabilities], questions: Questions) -> Mixture:
         """The one with the least log loss of these questions, weights cross-fitted."""
         answers, present = questions.answers, questions.present
-        temperatures = tuple(fit_temperature(each, answers, present) for each in tables)
-        scaled = [with_temperature(each, present, t) for each, t in zip(tables, temperatures)]
+        calibrations = tuple(fitted_temperature(each, answers, present) for each in tables)
+        scaled = [of(each, present) for of, each in zip(calibrations, tables)]
         fits = {rule: fit_weights(scaled, answers, present, rule) for rule in _RULES}
         rule = min(fits, key=lambda name: float(log_losses(fits[name].held_out, answers).mean()))
-        return cls(temperatures, rule, fits[rule].weights)
+        return cls(calibrations, rule, fits[rule].weights)
 
     def of(self, tables: Sequence[Probabilities], present: npt.NDArray[np.bool_]) -> Probabilities:
         """The one table of these, ``(n, k)``."""
-        scaled = [with_temperature(each, present, t) for each, t in zip(tables, self.temperatures)]
+        scaled = [of(each, present) for of, each in zip(self.calibrations, tables)]
         return blend(scaled, self.weights, present, self.rule)
 
     def __str__(self) -> str:

@@ -13,8 +13,8 @@ examples:
   python -m inference blend mine.predictions/ theirs.predictions/ --out submission.csv
   python -m inference blend a.predictions/ b.predictions/ --weights 2 1 --rule ranks --out submission.csv
 
-RUN is the folder that submit writes beside its submission. A question that a run did not get to is decided by
-the others."""
+RUN is the folder that submit writes beside its submission, and is mixed as it was there. A question that a
+run did not get to is decided by the others."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the submission to write")
     parser.add_argument("--weights", type=float, nargs="+", metavar="X", help="one per run (default: equal)")
     rules = ("probabilities", "ranks", "logits")
-    parser.add_argument("--rule", choices=rules, default="probabilities", help="what is averaged")
+    parser.add_argument("--rule", choices=rules, default="probabilities", help="what of the runs is averaged")
     parser.add_argument(
         "--top", type=_letters, metavar="N|all",
         help="letters per prediction (default: as many as the first run wrote)",
