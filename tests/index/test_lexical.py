@@ -91,6 +91,31 @@ def test_letters_with_marks_of_their_own_are_the_composed_ones(tmp_path):
     assert Lexical(tmp_path, [2]).search(asked, 1)[1].tolist() == [[0], [0]]
 
 
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        ("CO2", "Plants take in CO₂."),
+        ("CO₂", "Plants take in CO2."),
+        ("299792458", "It moves 299,792,458 metres in a second."),
+        ("299,792,458", "It moves 299792458 metres in a second."),
+        ("photosynthesis", "Photo\u00adsyn\u00adthesis needs light."),
+        ("photo\u00adsynthesis", "Photosynthesis needs light."),
+        ("flux", "The ﬂux is conserved."),
+        ("10^5 pascals", "It is about 10⁵ pascals."),
+    ],
+)
+def test_spellings_that_mean_the_same_find_each_other(tmp_path, asked, written):
+    write_part(tmp_path / part_name(0), iter(["Gold shines.", written, "Iron rusts in air, 299 792."]))
+    scores, rows = Lexical(tmp_path, [3]).search([asked], 1)
+    assert rows.tolist() == [[1]] and scores[0, 0] > 0
+
+
+def test_commas_between_other_numbers_part_them(tmp_path):
+    write_part(tmp_path / part_name(0), iter(["The isomer 1,2-dichloroethane boils.", "In 12,34 and 1,2345."]))
+    asked = ["2", "12", "1234", "2345", "12345"]
+    assert Lexical(tmp_path, [2]).search(asked, 1)[1][:, 0].tolist() == [0, 1, -1, 1, -1]
+
+
 def test_a_part_of_other_passages_or_half_a_part_is_refused(one, tmp_path):
     with pytest.raises(ArtifactError, match="200 passages instead of 100"):
         Lexical(one, [100])
