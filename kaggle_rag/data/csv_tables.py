@@ -10,7 +10,7 @@ import csv
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,15 @@ _SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t]*\s*", re.IGNORECASE)
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def csv_rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """Yield the rows as dictionaries of text, whatever ``columns`` are wanted."""
+def csv_rows(
+    path: Path,
+    columns: Sequence[str] | None,
+    on_fault: Callable[[InputError], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows as dictionaries of text, whatever ``columns`` are wanted.
+
+    With ``on_fault``, a row with too few cells or too many is filled up or cut, and its fault handed over.
+    """
     csv.field_size_limit(sys.maxsize)
     reader, before, header = _opened(path)
     nameless = [position for position, name in enumerate(header) if not name]
@@ -34,18 +41,26 @@ def csv_rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, An
                 continue
             where = f"{path}, line {before + reader.line_num}"
             if len(cells) < len(header) or any(cells[len(header) :]):
-                raise InputError(
-                    f"the row has {counted(len(cells), 'cell')}",
-                    where=where,
-                    expected=f"{counted(len(header), 'cell')}: {', '.join(header)}",
-                    cure="put cells that hold commas or line breaks in double quotes",
-                )
+                fault = _ragged(cells, header, where)
+                if on_fault is None:
+                    raise fault
+                on_fault(fault)
+                cells += [""] * (len(header) - len(cells))
             _refuse_nameless(cells, nameless, where)
             row = dict(zip(header, cells))
             row.pop("", None)
             yield row
     except csv.Error as error:
         raise _malformed(path, before + reader.line_num, error) from error
+
+
+def _ragged(cells: Sequence[str], header: Sequence[str], where: str) -> InputError:
+    return InputError(
+        f"the row has {counted(len(cells), 'cell')}",
+        where=where,
+        expected=f"{counted(len(header), 'cell')}: {', '.join(header)}",
+        cure="put cells that hold commas or line breaks in double quotes",
+    )
 
 
 def csv_columns(path: Path) -> list[str]:

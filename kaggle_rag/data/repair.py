@@ -19,13 +19,14 @@ def read_repaired(path: Path, on_fault: Callable[[InputError], None]) -> Questio
     """`Questions.read`, but a row that is no question is repaired, and its fault handed to ``on_fault``.
 
     A prompt that is empty or unreadable becomes ``?``, and so do options where fewer than two can be read:
-    the row keeps its id and all of its letters. Other cells that cannot be read count as empty.
+    the row keeps its id and all of its letters. Other cells that cannot be read count as empty; so do those
+    that a row of a CSV lacks, and cells beyond its header are left out.
 
     Raises
     ------
     InputError : a fault of the whole table: its format, its columns, or an id that is empty or repeated.
     """
-    rows = list(read_rows(path))
+    rows = list(read_rows(path, on_fault=on_fault))
     if not rows:
         return Questions.read(path)
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -35,7 +35,10 @@ _BATCH = 256
 
 
 def read_rows(
-    path: str | Path, columns: Sequence[str] | None = None, ending: str | None = None
+    path: str | Path,
+    columns: Sequence[str] | None = None,
+    ending: str | None = None,
+    on_fault: Callable[[InputError], None] | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a ``.csv``, ``.parquet`` or ``.jsonl`` file as dictionaries.
 
@@ -44,12 +47,15 @@ def read_rows(
     path : the file; its ending determines the format.
     columns : of a Parquet file, read only those of these columns that exist.
     ending : read the file as if its name ended in this.
+    on_fault : takes the faults of CSV rows that do not fit the header, which are filled up or cut then.
 
     Raises
     ------
     InputError : no such file, an unknown ending, not UTF-8, empty, or damaged.
     """
     path, reader = _reader_of(Path(path), ending)
+    if reader is csv_rows:
+        return csv_rows(path, columns, on_fault)
     return reader(path, columns)
 
 
