@@ -10,12 +10,13 @@ import csv
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kaggle_rag.data.columns import refuse_repeated
 from kaggle_rag.data.texts import text_lines
+from kaggle_rag.data.watch import SILENT, Watch
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.runtime.words import counted
 
@@ -23,17 +24,10 @@ _SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t]*\s*", re.IGNORECASE)
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def csv_rows(
-    path: Path,
-    columns: Sequence[str] | None,
-    on_fault: Callable[[InputError], None] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows as dictionaries of text, whatever ``columns`` are wanted.
-
-    With ``on_fault``, a row with too few cells or too many is filled up or cut, and its fault handed over.
-    """
+def csv_rows(path: Path, columns: Sequence[str] | None, watch: Watch = SILENT) -> Iterator[dict[str, Any]]:
+    """Yield the rows as dictionaries of text, whatever ``columns`` are wanted."""
     csv.field_size_limit(sys.maxsize)
-    reader, before, header = _opened(path)
+    reader, before, header = _opened(path, watch)
     nameless = [position for position, name in enumerate(header) if not name]
     try:
         for cells in reader:
@@ -41,10 +35,7 @@ def csv_rows(
                 continue
             where = f"{path}, line {before + reader.line_num}"
             if len(cells) < len(header) or any(cells[len(header) :]):
-                fault = _ragged(cells, header, where)
-                if on_fault is None:
-                    raise fault
-                on_fault(fault)
+                watch.fault(_ragged(cells, header, where))
                 cells += [""] * (len(header) - len(cells))
             _refuse_nameless(cells, nameless, where)
             row = dict(zip(header, cells))
@@ -69,9 +60,9 @@ def csv_columns(path: Path) -> list[str]:
     return [name for name in header if name]
 
 
-def _opened(path: Path) -> tuple[Any, int, list[str]]:
+def _opened(path: Path, watch: Watch = SILENT) -> tuple[Any, int, list[str]]:
     """A reader of the rows after the header, how many lines it does not count, and the header."""
-    lines = text_lines(path)
+    lines = text_lines(path, watch.share)
     first = next(lines, "")
     sep_line = _SEP_LINE.fullmatch(first)
     lines = lines if sep_line else itertools.chain([first], lines)

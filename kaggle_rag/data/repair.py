@@ -9,6 +9,7 @@ from typing import Any
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.questions import Questions, is_visible, option_letters, truth_of
 from kaggle_rag.data.tables import Row, read_rows
+from kaggle_rag.data.watch import Watch
 from kaggle_rag.runtime.errors import InputError
 
 # What stands for a prompt or an option that cannot be read.
@@ -26,7 +27,7 @@ def read_repaired(path: Path, on_fault: Callable[[InputError], None]) -> Questio
     ------
     InputError : a fault of the whole table: its format, its columns, or an id that is empty or repeated.
     """
-    rows = list(read_rows(path, on_fault=on_fault))
+    rows = list(read_rows(path, watch=Watch(fault=on_fault)))
     if not rows:
         return Questions.read(path)
     columns = list(dict.fromkeys(name for row in rows for name in row))

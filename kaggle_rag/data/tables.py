@@ -26,10 +26,11 @@ from kaggle_rag.data.columns import refuse_repeated, require_columns
 from kaggle_rag.data.compressed import COMPRESSED, inner_name
 from kaggle_rag.data.csv_tables import csv_columns, csv_rows
 from kaggle_rag.data.texts import text_lines
+from kaggle_rag.data.watch import SILENT, Watch
 from kaggle_rag.runtime.errors import InputError
 
 Row = dict[str, Any]
-Reader = Callable[[Path, Sequence[str] | None], Iterator[Row]]
+Reader = Callable[[Path, Sequence[str] | None, Watch], Iterator[Row]]
 
 _BATCH = 256
 
@@ -38,7 +39,7 @@ def read_rows(
     path: str | Path,
     columns: Sequence[str] | None = None,
     ending: str | None = None,
-    on_fault: Callable[[InputError], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Iterator[Row]:
     """Yield the rows of a ``.csv``, ``.parquet`` or ``.jsonl`` file as dictionaries.
 
@@ -47,16 +48,14 @@ def read_rows(
     path : the file; its ending determines the format.
     columns : of a Parquet file, read only those of these columns that exist.
     ending : read the file as if its name ended in this.
-    on_fault : takes the faults of CSV rows that do not fit the header, which are filled up or cut then.
+    watch : what is told of the progress, and of CSV rows that do not fit the header.
 
     Raises
     ------
     InputError : no such file, an unknown ending, not UTF-8, empty, or damaged.
     """
     path, reader = _reader_of(Path(path), ending)
-    if reader is csv_rows:
-        return csv_rows(path, columns, on_fault)
-    return reader(path, columns)
+    return reader(path, columns, watch)
 
 
 def rows_with(path: str | Path, columns: Sequence[str], expected: str) -> list[Row]:
@@ -128,7 +127,7 @@ def column_names(path: Path, ending: str | None = None) -> list[str]:
             return [str(name) for name in file.schema_arrow.names]
     if reader is csv_rows:
         return csv_columns(path)
-    return [str(name) for name in next(reader(path, None), {})]
+    return [str(name) for name in next(reader(path, None, SILENT), {})]
 
 
 def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None) -> None:
@@ -156,8 +155,8 @@ def unfit_columns(path: Path, columns: Sequence[str], ending: str | None = None)
             )
 
 
-def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    for number, line in enumerate(text_lines(path), 1):
+def _jsonl(path: Path, columns: Sequence[str] | None, watch: Watch) -> Iterator[Row]:
+    for number, line in enumerate(text_lines(path, watch.share), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -202,7 +201,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
     return row
 
 
-def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
+def _parquet(path: Path, columns: Sequence[str] | None, watch: Watch) -> Iterator[Row]:
     with _parquet_file(path) as file:
         names = [n for n in file.schema_arrow.names if columns is None or n in columns]
         first = 1
@@ -211,6 +210,7 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
                 _values(batch.column(n), f"{path}, rows from {first:,}, column {name}")
                 for n, name in enumerate(batch.schema.names)
             ]
+            watch.share((first - 1) / max(file.metadata.num_rows, 1))
             yield from (dict(zip(names, cells)) for cells in zip(*lists))
             first += batch.num_rows
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -36,19 +36,23 @@ _GUESS = "WINDOWS-1252"
 _UNPACK = {".gz": "gzip -dc", ".bz2": "bzip2 -dc"}
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path, on_share: Callable[[float], object] | None = None) -> Iterator[str]:
     """Lines of text with their line ends, without a byte order mark and NUL characters.
+
+    ``on_share`` is told before each line how much of the file, compressed as it is, has been read.
 
     Raises
     ------
     InputError : an unsupported encoding, no text at all, or damaged compression around it.
     """
-    with opened(path) as (file, _):
+    with opened(path) as (file, share):
         encoding = encoding_of(path, file.peek(4)[:4])
         # With newline="" a line ends at every kind of line end, and keeps it.
         text = io.TextIOWrapper(file, encoding=encoding, newline="")
         try:
             for line in text:
+                if on_share:
+                    on_share(share())
                 # csv of Python 3.10 refuses NUL, which has no meaning in text.
                 yield line.replace("\0", "") if "\0" in line else line
         except UnicodeDecodeError as error:

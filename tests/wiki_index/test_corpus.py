@@ -1,7 +1,9 @@
 """Articles as people have them: three table formats, folders of them, folders of text."""
 
 import csv
+import gzip
 import json
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +36,37 @@ def write(path, rows):
 def test_every_format_gives_the_same_articles(ending, tmp_path):
     path = write(tmp_path / f"a{ending}", ROWS)
     assert list(Corpus.open(path).articles()) == [Article(**row) for row in ROWS]
+
+
+def cirrus(rows):
+    pairs = [({"index": {"_id": str(n)}}, {"title": row["title"], "text": row["text"]}) for n, row in rows]
+    return "".join(json.dumps(line) + "\n" for pair in pairs for line in pair)
+
+
+def extracted(rows):
+    return "".join(f'<doc id="{n}" url="" title="{r["title"]}">\n{r["text"]}\n</doc>\n' for n, r in rows)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.csv", "a.parquet", "a.jsonl", "a.jsonl.gz", "a-cirrussearch-content.json.gz", "wiki_00"],
+)
+def test_a_bar_moves_while_a_file_is_read(name, tmp_path):
+    """Half of the articles, which are alike, are about half of the bytes, compressed or not."""
+    rng, path = random.Random(0), tmp_path / name
+    rows = [{"title": f"t{n}", "text": f"{rng.getrandbits(8_000):x}"} for n in range(2_000)]
+    if name in ("a.csv", "a.parquet", "a.jsonl"):
+        write(path, rows)
+    elif name == "a.jsonl.gz":
+        path.write_bytes(gzip.compress(write(tmp_path / "plain.jsonl", rows).read_bytes()))
+    else:
+        text = (extracted if name == "wiki_00" else cirrus)([*enumerate(rows)])
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    corpus, told = Corpus.open(path), []
+    for page in corpus.pages(told.append):
+        if page.number == 1_000:
+            assert sum(told) == pytest.approx(corpus.size / 2, rel=0.35)
+    assert page.number == 1_999 and sum(told) == corpus.size and min(told) >= 0
 
 
 def test_files_of_a_folder_follow_each_other_by_name_and_ids_go_on_counting(tmp_path):

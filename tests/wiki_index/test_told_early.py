@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_corpus
 from model_toys import tiny_model
+from sentence_transformers import SentenceTransformer
 
 from kaggle_rag.index.index import Index
 from kaggle_rag.runtime.errors import InputError, run_program
@@ -94,6 +95,14 @@ def test_questions_that_make_no_sense_are_refused_before_a_model_is_loaded(
         monkeypatch.setattr(f"kaggle_rag.{loading}", lambda *_, **__: pytest.fail("loaded"))
     assert call(monkeypatch, *(part.format(**places) for part in command)) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("unit", "cuts"), [("article", True), ("sentence", False), ("window:8/2", False)])
+def test_articles_longer_than_an_encoder_reads_are_told(unit, cuts, places, tmp_path, monkeypatch, capsys):
+    flags = ["--encoder", places["encoder"], "--unit", unit, "--dry-run"]
+    assert call(monkeypatch, "build", places["corpus"], tmp_path / "out", *flags) == 0
+    most = SentenceTransformer(str(places["encoder"]), device="cpu").max_seq_length
+    assert (f"reads the first {most:,} tokens of an article" in capsys.readouterr().err) == cuts
 
 
 def test_an_encoder_that_was_moved_is_the_same_encoder(places, tmp_path, monkeypatch):

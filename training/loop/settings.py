@@ -62,6 +62,11 @@ class TrainingSettings(Section):
     patience: int | None = Field(None, ge=1, description="stop after this many evaluations without a gain")
     seed: int = Field(0, ge=0, description="seed of every random draw")
     device: str | None = Field(None, description="cpu or cuda (default: cuda if available)")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto",
+        description="mixed precision (auto: the GPU's half precision; fp32 on a CPU, where bf16 is faster "
+        "if it has matrix units)",
+    )
     report_to: Literal["none", "tensorboard", "wandb"] = Field("none", description="where to log the curves")
 
     @model_validator(mode="after")

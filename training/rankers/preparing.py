@@ -8,11 +8,12 @@ from kaggle_rag.models.answering.marginal import Mixing, marginal
 from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.checkpoints import resolve
 from kaggle_rag.models.description import max_positions
-from kaggle_rag.models.devices import device_of, precision_of
+from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.layouts import layout_of
 from kaggle_rag.models.loading import Backbone, load_backbone, with_knowledge, with_packing
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ConfigError
+from training.loop.precision import mixed_precision
 from training.rankers.adversarial import require_embeddings
 from training.rankers.peft_methods import METHODS, with_method
 from training.rankers.settings import RankerRun
@@ -34,7 +35,7 @@ def prepared(settings: RankerRun) -> tuple[Backbone, RankerCard]:
 def _loaded(settings: RankerRun) -> Backbone:
     device = own_device(settings.device)
     nf4 = METHODS[settings.peft.method].nf4
-    compute = precision_of(settings.precision, device)
+    compute = mixed_precision(settings, device)
     return load_backbone(
         settings.model, settings.form, device=device, nf4=nf4,
         # Full weights stay in float32; those in 4 bits compute in half precision.

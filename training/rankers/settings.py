@@ -193,9 +193,6 @@ class RankerRun(TrainingSettings):
         "answer, epoch by epoch; it takes no time",
     )  # fmt: skip
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto", description="mixed precision (auto: the GPU's half precision; fp32 on a CPU)"
-    )
 
     @model_validator(mode="after")
     def _evaluated(self) -> RankerRun:

@@ -23,10 +23,10 @@ from kaggle_rag.models import own_adapters
 from kaggle_rag.models.answering.item import Item
 from kaggle_rag.models.answering.marginal import mixed
 from kaggle_rag.models.card import RankerCard
-from kaggle_rag.models.devices import precision_of
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.processes import is_first, processes
+from training.loop.precision import mixed_precision
 from training.loop.settings import CALIBRATED_LOSS
 from training.loop.trainer import LOGS, LastLook, Patience, Progress, TrainerMixin, curves, decay
 from training.loop.vicreg import spread_loss
@@ -277,7 +277,7 @@ def _arguments(
 ) -> TrainingArguments:
     batches = math.ceil(count / settings.batch / processes())
     every = max(1, math.ceil(batches / settings.accumulate / settings.evaluations))
-    half = precision_of(settings.precision, device)
+    half = mixed_precision(settings, device)
     return TrainingArguments(
         output_dir=str(folder), num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,

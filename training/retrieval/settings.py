@@ -39,7 +39,7 @@ class _Run(TrainingSettings):
     """Settings shared by retrievers and re-rankers."""
 
     FILES: ClassVar[tuple[str, ...]] = ("questions", "passages", "validation", "supported")
-    LATER: ClassVar[tuple[str, ...]] = (*TrainingSettings.LATER, "schedule", "supported")
+    LATER: ClassVar[tuple[str, ...]] = (*TrainingSettings.LATER, "schedule", "supported", "precision")
 
     model: ModelName = Field(DEFAULT_ENCODER, description="the model to start from: a folder or a name")
     positive: str | None = Field(

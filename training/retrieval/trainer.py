@@ -13,6 +13,7 @@ from sentence_transformers import DefaultBatchSampler
 from transformers import PrinterCallback, TrainerCallback
 
 from kaggle_rag.text.normalise import same
+from training.loop.precision import mixed_precision
 from training.loop.trainer import LOGS, LastLook, Patience, Progress, curves, decay
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
@@ -114,6 +115,7 @@ def make_trainer(
     steps = len(rows) // settings.batch
     every = max(1, math.ceil(steps / settings.accumulate / settings.evaluations))
     scored = evaluator is not None
+    half = mixed_precision(settings, model.device.type)
     arguments = arguments_class(
         output_dir=str(folder), num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
@@ -128,7 +130,7 @@ def make_trainer(
         logging_steps=max(1, steps // settings.accumulate // LOGS), logging_nan_inf_filter=False,
         report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
         **decay(settings.schedule, greater=True),
-        **_precision(model.device.type),
+        fp16=half == "fp16", bf16=half == "bf16",
     )  # fmt: skip
     # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
     arguments._n_gpu = min(1, arguments.n_gpu)
@@ -142,11 +144,3 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _precision(device: str) -> dict[str, bool]:
-    """Half precision where a GPU has it in hardware (a T4 has no bfloat16)."""
-    if device != "cuda":
-        return {}
-    bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"bf16": bfloat16, "fp16": not bfloat16}

@@ -86,6 +86,12 @@ def _encoders(arguments: argparse.Namespace, unit: Unit) -> dict[str, Encoder]:
         prompts = f"queries begin with {query!r}, passages with {passage!r}"
         message = prompts if query or passage else "texts are encoded without a prompt"
         print(f"{retriever}: {message} ({source})", file=sys.stderr)
+        if unit.kind == "article" and (most := encoder.card.max_tokens):
+            print(
+                f"note: {retriever} reads the first {most:,} tokens of an article and finds nothing by the "
+                "rest; --unit window:SIZE/OVERLAP cuts articles into passages that it reads whole",
+                file=sys.stderr,
+            )
     return encoders
 
 

@@ -36,6 +36,10 @@ class Reader(ABC):
         self.share = 0.0
         """The share of the file that has been read, from 0 to 1."""
 
+    def read_to(self, share: float) -> None:
+        """Note how much of the file has been read."""
+        self.share = share
+
     @abstractmethod
     def records(self) -> Iterator[Any]:
         """The file's records in order; raise ``InputError`` if it is truncated or damaged."""

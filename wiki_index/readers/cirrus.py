@@ -26,7 +26,7 @@ class Cirrus(Reader):
     def records(self) -> Iterator[CirrusDocument]:
         name: str | None = None
         number = 0
-        for number, line in enumerate(text_lines(self.path), 1):
+        for number, line in enumerate(text_lines(self.path, self.read_to), 1):
             if not line.strip():
                 continue
             fields = self._object(line, number)

@@ -34,7 +34,7 @@ class Extracted(Reader):
         opened: re.Match[str] | None = None
         lines: list[str] = []
         number = 0
-        for number, line in enumerate(text_lines(self.path), 1):
+        for number, line in enumerate(text_lines(self.path, self.read_to), 1):
             start = _OPENS.fullmatch(line)
             if opened is not None and line.strip() == _CLOSES:
                 yield _document(opened, lines)

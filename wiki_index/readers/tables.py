@@ -10,6 +10,7 @@ from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.columns import require_columns
 from kaggle_rag.data.questions import id_text
 from kaggle_rag.data.tables import Row, column_names, read_rows, unfit_columns
+from kaggle_rag.data.watch import Watch
 from kaggle_rag.runtime.errors import InputError
 from kaggle_rag.text.cleaning import whole
 from wiki_index.readers.base import Article, Reader
@@ -30,7 +31,8 @@ class Table(Reader):
     ending: str | None = None
 
     def records(self) -> Iterator[Numbered]:
-        for number, row in enumerate(read_rows(self.path, _COLUMNS, self.ending), 1):
+        rows = read_rows(self.path, _COLUMNS, self.ending, Watch(share=self.read_to))
+        for number, row in enumerate(rows, 1):
             yield Numbered(number, row)
 
     def article(self, record: Numbered) -> Article:

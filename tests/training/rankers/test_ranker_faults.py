@@ -113,6 +113,8 @@ def test_the_command_that_fits_a_backbone_is_told(
         ("multiple-choice", "bert", ["--frozen-layers", "3"], "the backbone has 2 layers"),
         ("multiple-choice", "bert", ["--set", "template.first='{contexts}'"], "unknown field {contexts}"),
         ("multiple-choice", "bert", ["--device", "tpu9"], "no device 'tpu9'"),
+        ("multiple-choice", "bert", ["--device", "cpu", "--precision", "fp16"],
+         "a cpu does not train in fp16"),
         ("multiple-choice", "bert", ["--others", "true"], "others applies only to the form binary"),
     ],
 )  # fmt: skip

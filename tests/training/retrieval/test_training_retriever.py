@@ -74,6 +74,21 @@ def test_the_figures_are_those_of_a_brute_force_over_the_trained_model(trained, 
     assert after["ndcg@10"] == pytest.approx(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean())
 
 
+def test_mixed_precision_learns_as_much_and_keeps_float32_weights(data, trained, tmp_path):
+    record = train(data, tmp_path / "out", precision="bf16")
+    assert record["result"]["after"]["recall@1"] >= 0.9
+    own, whole = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", trained[0]))
+    floats = [name for name, tensor in own.items() if tensor.is_floating_point()]
+    assert all(own[name].dtype == torch.float32 for name in floats)
+    # It did compute in half precision: the steps are others.
+    assert any(not torch.equal(own[name], whole[name]) for name in floats)
+
+
+def test_a_precision_that_a_cpu_would_not_train_in_is_refused(data, tmp_path):
+    with pytest.raises(ConfigError, match="a cpu does not train in fp16"):
+        train(data, tmp_path / "out", precision="fp16", device="cpu")
+
+
 def test_figures_of_a_hand_worked_ranking():
     found = figures([[4, 7, 1], [2, 3, 9]], [7, 5])
     assert found["recall@1"] == 0 and found["recall@5"] == 0.5
