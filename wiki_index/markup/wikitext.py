@@ -14,6 +14,7 @@ from collections import Counter
 from kaggle_rag.text.markup import elements, expand
 from kaggle_rag.text.mathematics import tex_to_text
 from kaggle_rag.text.template_parts import BRACES, scripts
+from wiki_index.markup.lone_formulae import ALONE, joined
 from wiki_index.markup.site import Site, language_codes, site, switches
 from wiki_index.markup.wikitables import GONE, without_tables
 
@@ -102,7 +103,7 @@ def plain(wikitext: str, wiki: Site | None = None, left_out: Counter[str] | None
         untold=lambda name, inside: left_out.update([f"{{{{{name[:_NAME]}}}}}{'' if inside else BLOCK}"]),
         language=wiki.language,
     )
-    lines = _joined([_line(line) for line in without_tables(_inline(text).split("\n"), left_out)])
+    lines = joined([_line(line) for line in without_tables(_inline(text).split("\n"), left_out)])
     text = _PLACEHOLDER.sub(lambda match: stored[int(match[1])], "\n".join(lines))
     return text.replace(_CODE, "").translate(BRACES)
 
@@ -184,23 +185,5 @@ def _line(line: str) -> str:
         line = " ".join(_BEFORE_STOP.sub("", line).replace(_GONE, "").split())
     item = _LIST.match(line)
     line = " ".join(html.unescape(line).split())
-    if item:
-        rest = line[item.end() :]
-        # A formula on a line of its own belongs to the sentence before it.
-        return ("\0" if _LONE_FORMULA.fullmatch(rest) else "") + rest
-    return line
-
-
-def _joined(lines: list[str]) -> list[str]:
-    """Join formulae on their own lines to the sentence they belong to."""
-    text: list[list[str]] = []
-    formula = False
-    for line in filter(None, lines):
-        is_formula = line[0] == "\0"
-        continues = formula and (line[0].islower() or line[0] in ",.;")
-        if text and (is_formula or continues) and not text[-1][-1].startswith("="):
-            text[-1].append(line.removeprefix("\0"))
-        else:
-            text.append([line.removeprefix("\0")])
-        formula = is_formula
-    return [" ".join(parts) for parts in text]
+    rest = line[item.end() :] if item else line
+    return (ALONE if _LONE_FORMULA.fullmatch(rest) else "") + rest

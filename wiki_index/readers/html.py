@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 from kaggle_rag.text.mathematics import tex_to_text
 from kaggle_rag.text.template_parts import raised, scripted
+from wiki_index.markup.lone_formulae import ALONE, joined
 from wiki_index.markup.wikitables import Cell, WikiTable
 
 _VOID = {
@@ -38,6 +39,12 @@ _CELLS = {"td", "th", "caption"}
 _GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
 # The element around a formula, that around an ion's charge and count, and what is put before each of them.
 _FORMULA, _ION, _ABOVE = "mwe-math-element", "template-chem2-su", "\x1f"
+# Around the text of a formula, until its line is known; a page holds no such characters.
+_TEX, _STOP = "\x0e", "\x02"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
+_LONE_FORMULA = re.compile(rf"(?:{_TEX}[^{_STOP}]*{_STOP}[ ,.;]*)+")
+# Those characters, and the spaces around them where a bracket or a stop is next.
+_BESIDE = re.compile(rf"(?<=[(\[]) {_TEX}|{_TEX}|{_STOP} (?=[,.;:)\]])|{_STOP}")
 # How many unclosed elements an end tag may close.
 _REACH = 60
 
@@ -48,10 +55,15 @@ def plain(page: str, left_out: Counter[str] | None = None) -> str:
     ``left_out`` counts the elements that are not prose, by tag or class: ``<figure>``, ``.infobox``.
     """
     parser = _Page(Counter() if left_out is None else left_out)
-    parser.feed(page)
+    parser.feed(_CONTROL.sub("", page))
     parser.close()
-    lines = (" ".join(line.split()) for line in parser.text().split("\n"))
-    return "\n".join(filter(None, lines))
+    return "\n".join(joined(_line(line) for line in parser.text().split("\n")))
+
+
+def _line(line: str) -> str:
+    line = " ".join(line.split())
+    alone = ALONE if _LONE_FORMULA.fullmatch(line) else ""
+    return alone + " ".join(_BESIDE.sub("", line).split())
 
 
 class _Element:
@@ -131,7 +143,7 @@ class _Page(HTMLParser):
         if tex and (tag == "math" or (is_picture and not self._has_formula)):
             # A picture by itself says nothing of the next one.
             self._has_formula = any(_FORMULA in element.classes for element in self._open)
-            self._write(f" {tex_to_text(tex)} ")
+            self._write(f" {_TEX}{tex_to_text(tex)}{_STOP} ")
 
     def _begin(self, element: _Element) -> None:
         self._open.append(element)
@@ -178,6 +190,7 @@ class _Page(HTMLParser):
         elif tag in _CELLS:
             self._end_cell(element, content)
         elif tag in ("sup", "sub"):
+            content = content.replace(_TEX, "").replace(_STOP, "")
             self._write(scripted(content, "^" if tag == "sup" else "_", self._before()))
         elif tag in _HEADINGS:
             self._write(f"\n{_HEADINGS[tag]} {' '.join(content.split())} {_HEADINGS[tag]}\n")

@@ -120,6 +120,26 @@ SHOWN = [
 ]  # fmt: skip
 
 
+def formula(tex, tag="span"):
+    return f'<{tag} class="mwe-math-element"><math alttext="{tex}"></math></{tag}>'
+
+
+ALONE = [
+    (f"<p>The energy is</p><dl><dd>{formula('E=mc^{2}')}</dd></dl><p>where c is that of light.</p>",
+     "The energy is E=mc^2 where c is that of light."),
+    (f"<p>Hence</p>{formula('a=F/m.', 'div')}<p>Then it moves.</p>", "Hence a=F/m.\nThen it moves."),
+    (f"<h2>Laws</h2>{formula('a=b', 'div')}<p>It holds.</p>", "== Laws ==\na=b\nIt holds."),
+    (f"<p>Of {formula('a')} and</p><dl><dd>{formula('b')}, {formula('c')};</dd></dl>", "Of a and b, c;"),
+    (f"<p>It is small ({formula('a')}).</p>", "It is small (a)."),
+    (f"<ul><li>One is {formula('a')}.</li><li>Two is {formula('b')}.</li></ul>", "One is a.\nTwo is b."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body, text", ALONE)
+def test_a_formula_on_a_line_of_its_own_is_behind_its_sentence(body, text):
+    assert plain(html(body)) == text
+
+
 @pytest.mark.parametrize("body, text", SHOWN)
 def test_numbers_keep_their_levels_and_what_is_dropped_stays_out(body, text):
     assert plain(html(body)) == text
