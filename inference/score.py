@@ -100,27 +100,31 @@ def score(submission: Path, solution: Path, limit: int | None = None) -> ScoreRe
         bootstrap(average_precision_at_k(ranks)), accuracy(ranks), len(ranks), letters,
         {k: map_at_k(ranks, k) for k in upto}, {k: precision_at_k(ranks, k) for k in upto},
     )  # fmt: skip
-    return report if limit else _with_run(report, submission, solution, ranks)
+    return _with_run(report, submission, solution, ranks)
 
 
 def _with_run(
     report: ScoreReport, submission: Path, solution: Path, ranks: npt.NDArray[np.int64]
 ) -> ScoreReport:
-    """The report, extended by the run stored beside the submission, if that made it from these questions."""
+    """The report, extended by the run stored beside the submission, if that made it from these questions.
+
+    ``ranks`` are those of the solution's first questions, or all.
+    """
     try:
         run = StoredRun.open(submission.with_name(submission.stem + ".predictions"))
         questions = Questions.read(solution)
         rows = run.rows_in(questions, solution)
-        asked = questions.take(rows)
-        answers, present = asked.answers, asked.present
-        table = next(iter(run.mixed(present).values()))
+        whole = next(iter(run.mixed(questions.take(rows).present).values()))
     except KitError:
         return report
+    # In the order of the solution, without questions that are not scored.
+    order = np.argsort(rows)[: (rows < len(ranks)).sum()]
+    asked, table = questions.take(rows[order]), whole[order]
+    answers, present = asked.answers, asked.present
     # A submission that was changed, or is of another run, says nothing of these probabilities.
-    first = ranks_of_answers(table, answers, present) == 1
-    if len(rows) != len(ranks) or not np.array_equal(first[np.argsort(rows)], ranks == 1):
+    if not np.array_equal(ranks_of_answers(table, answers, present) == 1, ranks == 1):
         return report
-    seen = np.array([id_text(key) in run.seen for key in questions.ids], dtype=bool)
+    seen = np.array([id_text(key) in run.seen for key in asked.ids], dtype=bool)
     others = average_precision_at_k(ranks[~seen])
     return dataclasses.replace(
         report, bins=reliability(table, answers, present), ece=calibration_error(table, answers, present),

@@ -141,6 +141,11 @@ def test_submit_and_score_tell_what_was_known_already(trained, tmp_path, monkeyp
     assert code == 0 and f"{folder / 'ranker'} was trained on 8 of these 16 questions" in said
     found = score(submit.out, asked)
     assert found.seen == 8 and found.as_json()["seen"] == 8
+    ids = Questions.read(asked).ids
+    for limit in (1, 5, 11):
+        first = score(submit.out, asked, limit)
+        assert first.seen == sum(not str(key).startswith("new") for key in ids[:limit])
+        assert sum(each.count for each in first.bins) == limit == first.questions
     # The others alone, as a file of their own.
     parts = []
     for path in (submit.out, asked):
