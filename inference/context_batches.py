@@ -65,7 +65,7 @@ class ContextBatches(Batches):
         faults : collects what batches raised, and the others go on, until two in a row have; ``None``: the
             first fault is raised.
         """
-        waiting, failed = self.missing(), False
+        waiting, went_well = self.missing(), True
         # The first batch of those that are searched together waits for the search of all.
         took = {True: 0.0, False: 0.0}
         with self.bar(waiting) as bar:
@@ -73,24 +73,33 @@ class ContextBatches(Batches):
                 together = waiting[: self.passes]
                 found = self._searched(find, together)
                 for start in together:
-                    if not going_on(took[start == together[0]]):
+                    is_first = start == together[0]
+                    if not going_on(took[is_first]):
                         return False
-                    began, batch = time.perf_counter(), self.batch(start)
-                    try:
-                        write_contexts(self.path(start), batch, next(found), {})
-                    except Exception as fault:
-                        if faults is None:
-                            raise
-                        faults.append(fault)
-                        if failed:
-                            return False
-                        failed = True
+                    began, before = time.perf_counter(), went_well
+                    went_well = self._store(start, found, faults)
+                    if not (went_well or before):
+                        return False
+                    if not went_well:
+                        # The search ended with it.
                         break
-                    failed = False
-                    took[start == together[0]] = time.perf_counter() - began
-                    bar.update(len(batch))
+                    took[is_first] = time.perf_counter() - began
+                    bar.update(len(self.rows(start)))
                 waiting = [each for each in waiting if each > start]
         return not faults
+
+    def _store(
+        self, start: int, found: Iterator[list[QuestionContexts]], faults: list[Exception] | None
+    ) -> bool:
+        """Write the contexts found next as those of this batch; whether there were any to write."""
+        try:
+            write_contexts(self.path(start), self.batch(start), next(found), {})
+        except Exception as fault:
+            if faults is None:
+                raise
+            faults.append(fault)
+            return False
+        return True
 
     def _searched(self, find: Find, starts: Sequence[int]) -> Iterator[list[QuestionContexts]]:
         """The contexts of batches that are searched together, batch by batch."""

@@ -55,7 +55,10 @@ class TrainingSettings(Section):
         (), description="question files to exclude: near-duplicates of their questions are not trained on"
     )
     epochs: float = Field(3.0, gt=0, le=1000, description="passes over the questions")
+    batch: int = Field(ge=1, description="questions per batch")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are accumulated for one step")
+    learning_rate: float = Field(gt=0, lt=1, description="peak learning rate")
+    schedule: Schedule = Field(description=SCHEDULES)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent warming up from a rate of 0")
     weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's weight decay")
     evaluations: int = Field(1, ge=1, le=1000, description="evaluations and checkpoints per epoch")

@@ -14,14 +14,11 @@ from transformers.utils import logging as transformers_logging
 
 from kaggle_rag.runtime.console import progress
 from kaggle_rag.runtime.errors import ConfigError
-from training.loop.settings import CALIBRATED_LOSS, Schedule
+from training.loop.settings import CALIBRATED_LOSS
 
 # What they warn about (a new head, no model card) is reported here in our own words.
 transformers_logging.set_verbosity_error()
 logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-
-# Log lines per epoch.
-LOGS = 10
 
 
 class TrainerMixin:
@@ -105,15 +102,6 @@ class LastLook(TrainerCallback):  # type: ignore[misc]
         if state.global_step >= state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = True
-
-
-def decay(schedule: Schedule, *, greater: bool) -> dict[str, Any]:
-    """A schedule as the trainer's arguments; ``greater``: the metric that a plateau is one of grows."""
-    if schedule != "plateau":
-        return {"lr_scheduler_type": schedule}
-    # Without eps 0 a rate below 2e-8 stays as it is.
-    kwargs = {"mode": "max" if greater else "min", "factor": 0.5, "patience": 1, "eps": 0.0}
-    return {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": kwargs}
 
 
 def curves(out: Path) -> TrainerCallback:

@@ -26,9 +26,9 @@ from kaggle_rag.models.card import RankerCard
 from kaggle_rag.models.loading import Backbone
 from kaggle_rag.models.writer import Writer
 from kaggle_rag.runtime.processes import is_first, processes
-from training.loop.precision import mixed_precision
+from training.loop.arguments import arguments_of
 from training.loop.settings import CALIBRATED_LOSS
-from training.loop.trainer import LOGS, LastLook, Patience, Progress, TrainerMixin, curves, decay
+from training.loop.trainer import LastLook, Patience, Progress, TrainerMixin, curves
 from training.loop.vicreg import spread_loss
 from training.rankers.adversarial import ADVERSARIES, gradients_of
 from training.rankers.dataset import EpochQuestions
@@ -275,24 +275,12 @@ def make_ranker_trainer(
 def _arguments(
     settings: RankerRun, device: str, count: int, folder: Path, *, evaluates: bool
 ) -> TrainingArguments:
-    batches = math.ceil(count / settings.batch / processes())
-    every = max(1, math.ceil(batches / settings.accumulate / settings.evaluations))
-    half = mixed_precision(settings, device)
     return TrainingArguments(
-        output_dir=str(folder), num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate, **decay(settings.schedule, greater=False),
-        warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
-        optim=_OPTIMIZERS[settings.optimizer], seed=settings.seed, data_seed=settings.seed,
-        eval_strategy="steps" if evaluates else "no", save_strategy="steps",
-        eval_steps=every if evaluates else None, save_steps=every, save_total_limit=2,
-        load_best_model_at_end=evaluates,
-        metric_for_best_model=f"eval_{CALIBRATED_LOSS}" if evaluates else None,
-        greater_is_better=False if evaluates else None,
-        logging_steps=max(1, batches // settings.accumulate // LOGS), logging_nan_inf_filter=False,
-        remove_unused_columns=False, dataloader_pin_memory=False,
+        **arguments_of(
+            settings, device, folder, math.ceil(count / settings.batch / processes()),
+            metric=CALIBRATED_LOSS if evaluates else None, greater=False,
+        ),
+        optim=_OPTIMIZERS[settings.optimizer], remove_unused_columns=False,
         # Forms call a model several times per step, and not equally often in each process.
         ddp_broadcast_buffers=False,
-        report_to="wandb" if settings.report_to == "wandb" else "none",
-        disable_tqdm=True, use_cpu=device == "cpu", fp16=half == "fp16", bf16=half == "bf16",
     )  # fmt: skip

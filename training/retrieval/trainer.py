@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from sentence_transformers import DefaultBatchSampler
 from transformers import PrinterCallback, TrainerCallback
 
 from kaggle_rag.text.normalise import same
-from training.loop.precision import mixed_precision
-from training.loop.trainer import LOGS, LastLook, Patience, Progress, curves, decay
+from training.loop.arguments import arguments_of
+from training.loop.trainer import LastLook, Patience, Progress, curves
 from training.retrieval.settings import RerankerSettings, RetrieverSettings
 
 
@@ -112,25 +111,12 @@ def make_trainer(
     ``distinct`` keeps rows that share a text out of one batch, where each would be the other's negative.
     """
     trainer_class, arguments_class = kind
-    steps = len(rows) // settings.batch
-    every = max(1, math.ceil(steps / settings.accumulate / settings.evaluations))
-    scored = evaluator is not None
-    half = mixed_precision(settings, model.device.type)
     arguments = arguments_class(
-        output_dir=str(folder), num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch, gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate, warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed,
-        dataloader_drop_last=True, dataloader_pin_memory=False,
-        batch_sampler=DistinctBatches if distinct else SeededBatches,
-        eval_strategy="steps" if scored else "no", save_strategy="steps",
-        eval_steps=every if scored else None, save_steps=every, save_total_limit=2,
-        load_best_model_at_end=scored, metric_for_best_model=f"eval_{settings.metric}" if scored else None,
-        greater_is_better=True if scored else None,
-        logging_steps=max(1, steps // settings.accumulate // LOGS), logging_nan_inf_filter=False,
-        report_to="none", disable_tqdm=True, use_cpu=model.device.type == "cpu",
-        **decay(settings.schedule, greater=True),
-        fp16=half == "fp16", bf16=half == "bf16",
+        **arguments_of(
+            settings, model.device.type, folder, len(rows) // settings.batch,
+            metric=None if evaluator is None else settings.metric, greater=True,
+        ),
+        dataloader_drop_last=True, batch_sampler=DistinctBatches if distinct else SeededBatches,
     )  # fmt: skip
     # On two GPUs the trainer would split each batch, and with it the negatives of the batch.
     arguments._n_gpu = min(1, arguments.n_gpu)
