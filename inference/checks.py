@@ -19,6 +19,7 @@ from kaggle_rag.ensembling.cascade import OutOfFold
 from kaggle_rag.ensembling.stacking import Stack
 from kaggle_rag.rankers.checks import check_models, check_ranker
 from kaggle_rag.rankers.needs import require_limits
+from kaggle_rag.rankers.registry import takes_index
 from kaggle_rag.runtime.errors import ConfigError, InputError, KitError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import require_space
@@ -271,7 +272,7 @@ def require_order(stored: Sequence[str], solution: Solution, where: Path) -> Non
 
 def uses_encoder(solution: Solution) -> bool:
     """Whether a ranker with nonzero weight uses the encoder."""
-    return any(each.kind != "trained" for each in active_rankers(solution))
+    return any(takes_index(each.kind) for each in active_rankers(solution))
 
 
 def active_rankers(solution: Solution) -> list[RankerSettings]:

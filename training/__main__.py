@@ -7,6 +7,7 @@ import sys
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.program import Command, Program
 from training import hub_commands as hub
+from training import phrasing_command as phrasing
 from training.crossval import commands as crossval
 from training.rankers import commands as rankers
 from training.rankers import mix_command, soup_command
@@ -43,6 +44,10 @@ PROGRAM = Program(
             "train a decoder such as Llama or Phi-3 as a ranker (by default LoRA adapters, not all weights)",
         ),
         "seq2seq": rankers.training("seq2seq", "train an encoder-decoder such as T5 as a ranker"),
+        "phrasing": Command(
+            "weigh how options are written: a ranker that learns in a second",
+            phrasing.run, phrasing.flags, phrasing.EXAMPLES,
+        ),
         "cross-validate": Command(
             "evaluate rankers on questions they were not trained on",
             crossval.run_cross_validate, crossval.cross_validate_flags, crossval.CROSS_VALIDATE,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +116,15 @@ class AnswersWithin(Protocol):
 
     def forecast(self, questions: int) -> float:
         """Seconds for so many questions like those that were asked last."""
+        ...
+
+
+@runtime_checkable
+class LearnsAtOnce(Protocol):
+    """A kind of ranker that learns in seconds, from questions alone: its options are what it learnt."""
+
+    def fitted(self, questions: Questions) -> dict[str, Any]:
+        """The options of one that has learnt from these questions."""
         ...
 
 

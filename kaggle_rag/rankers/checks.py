@@ -16,7 +16,7 @@ from kaggle_rag.config import Solution
 from kaggle_rag.index.manifest import EncoderCard, Manifest
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER, attached, is_quantized, resolve
 from kaggle_rag.models.memory import require_whole
-from kaggle_rag.rankers.registry import check_options, settings_of
+from kaggle_rag.rankers.registry import check_options, learns_at_once, settings_of
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.places import plain
@@ -107,8 +107,15 @@ def check_ranker(
     annotations = settings_of(kind)
     for name, value in options.items():
         _check_type(annotations[name], value, f"{where}.options.{name}")
-    if kind == "trained" and not trained_here:
+    if trained_here:
+        return
+    if kind == "trained":
         _check_folder(options, where)
+    if learns_at_once(kind, options):
+        raise ConfigError(
+            f"the ranker {kind!r} has learnt nothing yet", where=f"{where}.options",
+            cure="python -m training cross-validate SOLUTION --final writes a solution with what it learns",
+        )  # fmt: skip
 
 
 def _check_type(annotation: str, value: Any, where: str) -> None:

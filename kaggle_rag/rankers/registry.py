@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from kaggle_rag.rankers.base import Ranker
+from kaggle_rag.data.questions import Questions
+from kaggle_rag.rankers.base import LearnsAtOnce, Ranker
 from kaggle_rag.runtime.errors import ConfigError, KitError
 
 # Where each class is. Importing it does not import torch, so a wrong setting is reported at once.
 RANKERS = {
     "similarity": "kaggle_rag.rankers.similarity:SimilarityRanker",
+    "phrasing": "kaggle_rag.rankers.phrasing:PhrasingRanker",
     "trained": "kaggle_rag.rankers.trained:TrainedRanker",
 }
 
@@ -59,6 +61,23 @@ def numbered(number: int) -> Iterator[None]:
 def takes_index(kind: str) -> bool:
     """Whether the ranker ``kind`` uses the index or its encoder."""
     return any(name in ("encoder", "index") for name in _factory(kind)[1])
+
+
+def learns_at_once(kind: str, options: Mapping[str, Any]) -> bool:
+    """Whether this ranker still has to learn, and does so in seconds: by `fitted`."""
+    return isinstance(_factory(kind)[0], LearnsAtOnce) and not options
+
+
+def fitted(kind: str, questions: Questions) -> dict[str, Any]:
+    """The options of a ranker that has learnt from these questions.
+
+    Raises
+    ------
+    InputError : questions without answers.
+    """
+    factory = _factory(kind)[0]
+    assert isinstance(factory, LearnsAtOnce)
+    return factory.fitted(questions)
 
 
 def check_options(kind: str, options: Mapping[str, Any], where: str = "rankers") -> None:

@@ -12,6 +12,7 @@ from kaggle_rag.config import Solution, load
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.questions import Questions
 from kaggle_rag.rankers.checks import check_models, check_ranker
+from kaggle_rag.rankers.registry import takes_index
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.faults import Gathered
@@ -196,10 +197,10 @@ def _check_files(faults: Gathered, solution: Solution, specs: Sequence[RankerSpe
         with faults.check():
             check_ranker(
                 spec.settings.kind, spec.settings.options, f"rankers.{number}",
-                trained_here=bool(spec.command),
+                trained_here=spec.learns,
             )  # fmt: skip
         spec.check_files(faults, paths)
-    if any(spec.settings.kind != "trained" for spec in specs):
+    if any(takes_index(spec.settings.kind) for spec in specs):
         check_models(faults, solution, search=False, encodes=True)
 
 

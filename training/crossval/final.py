@@ -11,6 +11,7 @@ import yaml
 from kaggle_rag.config import Solution
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.evaluation.fold_table import Folds
+from kaggle_rag.rankers.registry import fitted
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.files import whole_file
 from kaggle_rag.runtime.places import at
@@ -65,6 +66,8 @@ def _options(experiment: Experiment, spec: RankerSpec, beside: Path | None) -> d
     options = dict(spec.settings.options)
     if spec.command:
         options["folder"] = str(spec.run(experiment.paths, None).out)
+    if spec.learns_at_once:
+        options |= fitted(spec.settings.kind, experiment.questions)
     if "folder" in options:
         options["folder"] = _path(options["folder"], beside, there=bool(spec.command))
     if "base" in options:

@@ -11,7 +11,7 @@ from kaggle_rag.config import RankerSettings, Solution
 from kaggle_rag.index.manifest import MANIFEST
 from kaggle_rag.models.checkpoints import resolve as resolve_model
 from kaggle_rag.rankers.identity import free_name, identity
-from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.rankers.registry import learns_at_once, make_ranker
 from kaggle_rag.runtime.errors import ConfigError
 from kaggle_rag.runtime.faults import Gathered
 from kaggle_rag.runtime.files import sha256
@@ -63,6 +63,15 @@ class RankerSpec:
     train: dict[str, Any]
     group: str = ""
 
+    @property
+    def learns(self) -> bool:
+        """Whether each fold has its own: trained by a command, or fitted in seconds."""
+        return self.command is not None or self.learns_at_once
+
+    @property
+    def learns_at_once(self) -> bool:
+        return learns_at_once(self.settings.kind, self.settings.options)
+
     def run(self, paths: RunPaths, fold: int | None) -> RankerRun:
         """The settings of the run of one fold, or (``None``) of the run on all questions.
 
@@ -87,8 +96,9 @@ class RankerSpec:
 
     def check(self, paths: RunPaths) -> None:
         """Raise ``KitError`` for a fault in its settings, files or backbone, before any training."""
-        if self.command is None:
+        if not self.learns:
             make_ranker(self.settings.kind, self.settings.options, encoder=None, index=None)
+        if self.command is None:
             return
         from training.rankers.train import require_family
 
@@ -121,7 +131,10 @@ class RankerSpec:
             plan = Run(self.command, self.run(paths, fold)).plan
             return {"plan": plan, "options": {k: v for k, v in options.items() if k != "folder"}}
         limit = {"limit": paths.limit} if paths.limit else {}
+        # What it learns follows from the questions and the folds, which the folder has once and for all.
+        at_once = {"fold": fold} if fold is not None else {}
         return {
+            **at_once,
             **identity(self.settings.kind, self.settings.options, solution.encoder), **limit,
             "questions": sha256(paths.questions),
             "contexts": sha256(paths.contexts) if paths.contexts else None,

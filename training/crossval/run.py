@@ -16,7 +16,7 @@ from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
-from kaggle_rag.rankers.registry import make_ranker
+from kaggle_rag.rankers.registry import fitted, make_ranker, takes_index
 from kaggle_rag.rankers.seen import models_of, says_all, seen_by
 from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError, LimitError
@@ -132,10 +132,10 @@ def out_of_fold(experiment: Experiment, folds: Folds) -> dict[str, Probabilities
 def _jobs(experiment: Experiment, folds: Folds) -> Iterator[FoldJob]:
     """Fold by fold, all rankers in each, so that a fault in any of them shows early."""
     all_rows = np.arange(len(folds))
-    yield from (FoldJob(spec, None, all_rows) for spec in experiment.specs if not spec.command)
+    yield from (FoldJob(spec, None, all_rows) for spec in experiment.specs if not spec.learns)
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
-        yield from (FoldJob(spec, int(fold), rows) for spec in experiment.specs if spec.command)
+        yield from (FoldJob(spec, int(fold), rows) for spec in experiment.specs if spec.learns)
 
 
 def _answer(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Predictions:
@@ -151,6 +151,9 @@ def _answer(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pr
         earlier = float(train_ranker(job.spec.command, run)["result"]["seconds"])
         forget_training()
         options["folder"] = str(run.out)
+    if job.spec.learns_at_once:
+        others = np.setdiff1d(np.arange(len(experiment.questions)), job.rows)
+        options |= fitted(kind, experiment.questions.take(others))
     questions = experiment.questions.take(job.rows)
     contexts = experiment.contexts and [experiment.contexts[row] for row in job.rows]
     with make_ranker(kind, options, **_shared(experiment, kind)) as ranker:
@@ -168,7 +171,7 @@ def _answer(experiment: Experiment, job: FoldJob, made_by: dict[str, Any]) -> Pr
 
 def _shared(experiment: Experiment, kind: str) -> dict[str, Any]:
     """The encoder and the index, for a ranker that may use them."""
-    if kind == "trained":
+    if not takes_index(kind):
         return {}
     from kaggle_rag.rankers.resources import Resources
 
