@@ -69,6 +69,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.what_helps openbookqa --quick
 	$(BIN)/python -m benchmarks.calibration openbookqa --quick
 	$(BIN)/python -m benchmarks.science_ranker --quick
+	$(BIN)/python -m benchmarks.before_training --quick
 	$(BIN)/python -m benchmarks.knowledge_prefix --quick
 	$(BIN)/python -m benchmarks.selection --quick
 	$(BIN)/python -m benchmarks.training_memory --quick

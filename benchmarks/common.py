@@ -110,15 +110,20 @@ def kept_answers(
     return found
 
 
+def corpus_of_texts(texts: Iterable[str], path: Path) -> Path:
+    """Write a corpus of texts, each an article without a title and once, unless the file exists."""
+    if not path.exists():
+        once = dict.fromkeys(text.strip() for text in texts if text.strip())
+        with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"title": "", "text": text}) + "\n" for text in once)
+    return path
+
+
 def index_of_texts(
     texts: Iterable[str], folder: Path, name: str, unit: str = "article", encoder: str = ""
 ) -> Path:
     """Build an index of texts, one article each; later calls reuse the first one's texts."""
-    corpus, index = folder / f"{name}.jsonl", folder / name
-    if not corpus.exists():
-        once = dict.fromkeys(text.strip() for text in texts if text.strip())
-        with whole_file(corpus) as aside, aside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps({"title": "", "text": text}) + "\n" for text in once)
+    index, corpus = folder / name, corpus_of_texts(texts, folder / f"{name}.jsonl")
     kit("wiki_index", "build", corpus, index, "--unit", unit, *(["--encoder", encoder] if encoder else []))
     return index
 

@@ -103,15 +103,23 @@ def questions_of(name: str, data: Path, rows: str, most: int) -> Questions:
     return Questions.read(data / SETS[name].file).take(list(rows_of(name, data, rows, most)))
 
 
+def texts_of(name: str, data: Path) -> Iterable[str]:
+    """The texts of a set, in the order of their file; none where it is read with Wikipedia."""
+    book = SETS[name]
+    if book.book:
+        return (data / book.book).read_text(encoding="utf-8").splitlines()
+    if of_row := book.texts:
+        return (text for row in read_rows(data / book.file) for text in of_row(row))
+    return ()
+
+
 def index_of(name: str, data: Path, folder: Path, wikipedia: Path | None, encoder: str = "") -> Path:
     """The index of a set's texts, built in ``folder`` unless it exists; or that of Wikipedia."""
     book = SETS[name]
     if book.book:
-        texts: Iterable[str] = (data / book.book).read_text(encoding="utf-8").splitlines()
-        return index_of_texts(texts, folder, Path(book.book).stem, encoder=encoder)
-    if texts_of := book.texts:
-        texts = (text for row in read_rows(data / book.file) for text in texts_of(row))
-        return index_of_texts(texts, folder, Path(book.file).stem, "sentence", encoder)
+        return index_of_texts(texts_of(name, data), folder, Path(book.book).stem, encoder=encoder)
+    if book.texts:
+        return index_of_texts(texts_of(name, data), folder, Path(book.file).stem, "sentence", encoder)
     if wikipedia is None:
         raise InputError(f"{name} has no texts of its own", expected="--index, of Wikipedia articles")
     return wikipedia
