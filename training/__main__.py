@@ -7,10 +7,9 @@ import sys
 from kaggle_rag.runtime.errors import run_program
 from kaggle_rag.runtime.program import Command, Program
 from training import hub_commands as hub
-from training import phrasing_command as phrasing
 from training.crossval import commands as crossval
 from training.rankers import commands as rankers
-from training.rankers import mix_command, soup_command
+from training.rankers import mix_command, phrasing_command, soup_command
 from training.retrieval import commands as retrieval
 from training.retrieval import support_command
 from training.selection import command as select_command
@@ -46,7 +45,7 @@ PROGRAM = Program(
         "seq2seq": rankers.training("seq2seq", "train an encoder-decoder such as T5 as a ranker"),
         "phrasing": Command(
             "weigh how options are written: a ranker that learns in a second",
-            phrasing.run, phrasing.flags, phrasing.EXAMPLES,
+            phrasing_command.run, phrasing_command.flags, phrasing_command.EXAMPLES,
         ),
         "cross-validate": Command(
             "evaluate rankers on questions they were not trained on",

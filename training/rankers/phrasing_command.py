@@ -20,9 +20,9 @@ examples:
   python -m training phrasing --questions train.csv --exclude test.csv
 
 It reads no context and no meaning: lengths, words shared with the question and with other options, words
-like "never". The last line of the output is a ranker for solution.yaml. Without weights ({kind: phrasing}),
-python -m training cross-validate fits them fold by fold, and how much the ranker counts beside others;
---final writes both."""
+like "never". The last line of the output is a ranker for solution.yaml. Left without weights there, as
+{kind: phrasing}, it is fitted fold by fold by a cross-validation, which also finds how much it counts beside
+other rankers; its --final writes both."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
