@@ -26,13 +26,14 @@ from benchmarks.ranker_training import HERE, Part
 from kaggle_rag.data.contexts import QuestionContexts, read_contexts
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.data.questions import Questions
-from kaggle_rag.ensembling.blending import blend, folds_or_random
+from kaggle_rag.ensembling.blending import blend
 from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_bootstrap
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.models.checkpoints import DEFAULT_ENCODER
-from kaggle_rag.rankers.phrasing import PhrasingRanker
+from kaggle_rag.rankers.phrasing import PhrasingRanker, out_of_fold
 from kaggle_rag.rankers.similarity import SimilarityRanker
 from kaggle_rag.runtime.errors import run_program
+from kaggle_rag.runtime.files import sha256
 
 PAIRS = {
     "openbookqa": (Part("openbookqa_train", most=1_500), Part("openbookqa_dev")),
@@ -53,7 +54,7 @@ class Half(NamedTuple):
 
     questions: Questions
     contexts: list[QuestionContexts]
-    table: Path
+    found: Path
 
     @classmethod
     def made(cls, part: Part, index: Path, kind: str, told: argparse.Namespace) -> Half:
@@ -64,7 +65,7 @@ class Half(NamedTuple):
             "--set", "contexts.per=option", "--set", "contexts.tokens=64",
         )  # fmt: skip
         questions = Questions.read(table)
-        return cls(questions, read_contexts(out, questions), table)
+        return cls(questions, read_contexts(out, questions), out)
 
     def values(self, table: Probabilities) -> Values:
         return average_precisions(table, self.questions.answers, self.questions.present)
@@ -79,16 +80,6 @@ def free(half: Half, encoder: Encoder) -> Probabilities:
 def phrasing(learnt: Questions, asked: Questions) -> Probabilities:
     """Probabilities of how options are written, ``(n, k)``."""
     return PhrasingRanker(**PhrasingRanker.fitted(learnt)).probabilities(asked, None)
-
-
-def out_of_fold(questions: Questions) -> Probabilities:
-    """The same of these questions, each fold by what the others taught."""
-    folds = folds_or_random(len(questions), 0, None)
-    table = np.empty(questions.present.shape, np.float32)
-    for fold in np.unique(folds):
-        asked = np.flatnonzero(folds == fold)
-        table[asked] = phrasing(questions.take(np.flatnonzero(folds != fold)), questions.take(asked))
-    return table
 
 
 def together(learnt: Half, judged: Half, encoder: Encoder) -> dict[str, Probabilities]:
@@ -125,7 +116,7 @@ def row_of(name: str, judged: Half, tables: Mapping[str, Values]) -> dict[str, A
 def of_rankers(told: argparse.Namespace, judged: Half, others: Probabilities) -> Values:
     """The mean over rankers of each one's score, blended with another table at equal weights."""
     questions = judged.questions
-    name = f"{judged.table.stem}-with-books-{len(questions)}"
+    name = f"{judged.found.stem}-{sha256(judged.found)[:8]}"
     tables = [kept_answers(each, questions, judged.contexts, name, told.precision) for each in told.rankers]
     blends = [blend([each, others], [1.0, 1.0], questions.present) for each in tables]
     return np.asarray(np.mean([judged.values(each) for each in blends], axis=0))

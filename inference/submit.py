@@ -85,7 +85,7 @@ def submit(
     )  # fmt: skip
     if inputs.bad_rows:
         print(
-            f"note: {counted(len(inputs.bad_rows), 'row is no question', 'rows are no questions')}, answered "
+            f"note: {counted(len(inputs.bad_rows), 'row is at fault', 'rows are at fault')}, answered "
             f"by what can be read of a row (--strict refuses it):\n{shown(inputs.bad_rows)}",
             file=sys.stderr,
         )

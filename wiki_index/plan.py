@@ -11,6 +11,7 @@ from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import DENSE
 from kaggle_rag.runtime.cluster import Cluster
 from kaggle_rag.runtime.files import sha256
+from kaggle_rag.text.normalise import WORD_RULES
 from kaggle_rag.text.units import Splitter, Unit
 from wiki_index.corpus import Corpus
 
@@ -79,6 +80,7 @@ class Plan:
             card.pop("name")
         # Part of a corpus counts as another corpus; whole ones need no entry.
         part = {"limit": self.limit} if self.limit else {}
+        lexical = {"word_rules": WORD_RULES} if self.lexical else {}
         return {
             "corpus": {**self.corpus.fingerprint(), **part},
             "unit": str(self.unit),
@@ -93,6 +95,7 @@ class Plan:
                 "recall": self.recall,
                 "questions": sha256(self.questions) if self.questions else None,
                 "lexical": self.lexical,
+                **lexical,
                 "shard_rows": self.shard_rows,
             },
         }

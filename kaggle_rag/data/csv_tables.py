@@ -37,7 +37,8 @@ def csv_rows(path: Path, columns: Sequence[str] | None, watch: Watch = SILENT) -
             if len(cells) < len(header) or any(cells[len(header) :]):
                 watch.fault(_ragged(cells, header, where))
                 cells += [""] * (len(header) - len(cells))
-            _refuse_nameless(cells, nameless, where)
+            for fault in _nameless(cells, nameless, where):
+                watch.fault(fault)
             row = dict(zip(header, cells))
             row.pop("", None)
             yield row
@@ -98,11 +99,11 @@ def _check_header(path: Path, header: list[str]) -> None:
     refuse_repeated(path, [name for name in header if name])
 
 
-def _refuse_nameless(cells: Sequence[str], positions: Sequence[int], where: str) -> None:
+def _nameless(cells: Sequence[str], positions: Sequence[int], where: str) -> Iterator[InputError]:
     """A column without a name is a spreadsheet's empty one or, if it is the first, the index of pandas."""
     for position in positions:
         if position and cells[position].strip():
-            raise InputError(
+            yield InputError(
                 f"column {position + 1} has no name, but holds {cells[position][:40]!r}",
                 where=where,
                 cure="give the column a name in the header, or empty it",

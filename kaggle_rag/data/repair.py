@@ -8,7 +8,7 @@ from typing import Any
 
 from kaggle_rag.data.cells import text_of
 from kaggle_rag.data.questions import Questions, is_visible, option_letters, truth_of
-from kaggle_rag.data.tables import Row, read_rows
+from kaggle_rag.data.tables import Row, column_names, read_rows
 from kaggle_rag.data.watch import Watch
 from kaggle_rag.runtime.errors import InputError
 
@@ -21,13 +21,13 @@ def read_repaired(path: Path, on_fault: Callable[[InputError], None]) -> Questio
 
     A prompt that is empty or unreadable becomes ``?``, and so do options where fewer than two can be read:
     the row keeps its id and all of its letters. Other cells that cannot be read count as empty; so do those
-    that a row of a CSV lacks, and cells beyond its header are left out.
+    that a row of a CSV lacks, and cells beyond its header are left out, where ``id`` is its first column.
 
     Raises
     ------
     InputError : a fault of the whole table: its format, its columns, or an id that is empty or repeated.
     """
-    rows = list(read_rows(path, watch=Watch(fault=on_fault)))
+    rows, told = _rows(path, on_fault)
     if not rows:
         return Questions.read(path)
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -36,10 +36,31 @@ def read_repaired(path: Path, on_fault: Callable[[InputError], None]) -> Questio
         return Questions.from_rows(rows, str(path))
     except InputError:
         repaired = [
-            _repaired(dict.fromkeys(columns) | row, letters, f"{path}, row {number}", on_fault)
+            _repaired(
+                dict.fromkeys(columns) | row, letters, f"{path}, row {number}",
+                on_fault if number not in told else lambda fault: None,
+            )
             for number, row in enumerate(rows, 1)
         ]
     return Questions.from_rows(repaired, str(path))
+
+
+def _rows(path: Path, on_fault: Callable[[InputError], None]) -> tuple[list[Row], set[int]]:
+    """The rows, and the numbers of those whose fault was told already: they did not fit the header."""
+    rows: list[Row] = []
+    told: set[int] = set()
+
+    def note(fault: InputError) -> None:
+        # Cells to the right of what is wrong are those of other columns: an id among them would be another's.
+        if column_names(path)[0] != "id":
+            raise fault
+        if len(rows) + 1 not in told:
+            on_fault(fault)
+        told.add(len(rows) + 1)
+
+    for row in read_rows(path, watch=Watch(fault=note)):
+        rows.append(row)
+    return rows, told
 
 
 def _repaired(row: Row, letters: str, where: str, on_fault: Callable[[InputError], None]) -> Row:

@@ -18,7 +18,7 @@ class Watch:
     Attributes
     ----------
     fault : takes the fault of a CSV row that does not fit its header; if it returns, the row is filled up or
-        cut. By default the fault is raised.
+        cut, and cells of columns without a name are left out. By default the fault is raised.
     share : takes the share of the file that has been read, from 0 to 1.
     """
 

@@ -24,9 +24,11 @@ from kaggle_rag.index.manifest import Manifest
 from kaggle_rag.index.passages import Passages
 from kaggle_rag.index.vectors import Rows, Vectors
 from kaggle_rag.runtime.console import progress as bar_of
+from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import ArtifactError, ConfigError
 from kaggle_rag.runtime.files import verify
 from kaggle_rag.runtime.words import counted
+from kaggle_rag.text.normalise import WORD_RULES
 
 if TYPE_CHECKING:
     from kaggle_rag.index.encoder import Encoder
@@ -84,7 +86,10 @@ class Index:
         return other
 
     def lexical(self) -> Lexical:
-        """The BM25 parts; raise ``ConfigError`` if the index was built without them."""
+        """The BM25 parts; raise ``ConfigError`` if the index was built without them.
+
+        Parts that an earlier version built have other words: a note says so, for queries may miss theirs.
+        """
         if not self.manifest.lexical_rows:
             raise ConfigError(
                 "this index has no BM25 part",
@@ -94,6 +99,11 @@ class Index:
             )
         from kaggle_rag.index.lexical import Lexical
 
+        if self.manifest.asked.get("word_rules") != WORD_RULES:
+            say(
+                f"note: {self.folder}: an earlier version built the BM25 part, with other words for numbers "
+                "and symbols (299,792,458, CO₂): build the index again, with --reuse"
+            )
         return Lexical(self.folder / LEXICAL, self.manifest.lexical_rows, self.manifest.language)
 
     def encoder(

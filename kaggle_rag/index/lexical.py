@@ -63,8 +63,7 @@ def _word_functions(language: str) -> tuple[Callable[[str], list[str]], frozense
 def stems(text: str, language: str = "en") -> list[str]:
     """The words of a text as `tokenizer` reads them: in text order, without stop words."""
     split, stop, stem = _word_functions(language)
-    text = unicodedata.normalize("NFC", text).lower()
-    return [stem(word) for word in split(text) if word not in stop]
+    return [stem(word) for word in split(unicodedata.normalize("NFC", text)) if word not in stop]
 
 
 def write_part(

@@ -114,7 +114,8 @@ def check_ranker(
     if learns_at_once(kind, options):
         raise ConfigError(
             f"the ranker {kind!r} has learnt nothing yet", where=f"{where}.options",
-            cure="python -m training cross-validate SOLUTION --final writes a solution with what it learns",
+            cure="python -m training cross-validate SOLUTION --final writes a solution with what it learns, "
+            f"python -m training {kind} prints it",
         )  # fmt: skip
 
 

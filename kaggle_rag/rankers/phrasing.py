@@ -9,16 +9,21 @@ The counts differ from competition to competition, so there are no default weigh
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kaggle_rag.data.contexts import QuestionContexts
 from kaggle_rag.data.probabilities import Probabilities, softmax
-from kaggle_rag.data.questions import Questions
+from kaggle_rag.data.questions import Question, Questions
+from kaggle_rag.evaluation.duplicates import find_duplicates
+from kaggle_rag.evaluation.folds import group, group_folds
 from kaggle_rag.rankers.base import Note
 from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.text.normalise import words
@@ -26,47 +31,65 @@ from kaggle_rag.text.normalise import words
 Floats = npt.NDArray[np.float64]
 # Words that leave no exception, in English.
 _ABSOLUTE = {"all", "always", "any", "every", "never", "no", "none", "not", "only"}
-_CURE = "python -m training phrasing --questions TRAIN prints them, or cross-validate it"
+_CURE = "python -m training phrasing --questions TRAIN prints them; cross-validate --final fits them too"
 
 
-def _lengths(options: Sequence[str], prompt: set[str]) -> Floats:
-    logs = np.log1p([len(option) for option in options])
+class Written(NamedTuple):
+    """The options of a question that exist, as they are and as sets of words, and the words of its prompt."""
+
+    options: list[str]
+    words: list[set[str]]
+    prompt: set[str]
+
+    @classmethod
+    def of(cls, question: Question) -> Written:
+        options = [option for option in question.options if option is not None]
+        return cls(options, [set(words(option)) for option in options], set(words(question.prompt)))
+
+
+def _length(q: Written) -> Floats:
+    logs = np.log1p([len(option) for option in q.options])
     return np.asarray(logs - logs.mean(), dtype=np.float64)
 
 
-def _extreme(options: Sequence[str], sign: int) -> Floats:
-    lengths = sign * np.array([len(option) for option in options])
+def _extreme(q: Written, sign: int) -> Floats:
+    lengths = sign * np.array([len(option) for option in q.options])
     longest = lengths == lengths.max()
     # Of two that are alike, neither stands out.
     return np.asarray(longest & (longest.sum() == 1), dtype=np.float64)
 
 
-def _echoes(options: Sequence[str], prompt: set[str]) -> Floats:
-    own = [set(words(option.lower())) for option in options]
-    return np.array([len(each & prompt) / max(len(each), 1) for each in own])
+def _echoes(q: Written) -> Floats:
+    return np.array([len(each & q.prompt) / max(len(each), 1) for each in q.words])
 
 
-def _alike(options: Sequence[str], prompt: set[str]) -> Floats:
-    own = [set(words(option.lower())) for option in options]
-    shared = np.array([[len(a & b) / max(len(a | b), 1) for b in own] for a in own])
-    np.fill_diagonal(shared, 0)
-    means = shared.sum(axis=1) / max(len(options) - 1, 1)
+def _alike(q: Written) -> Floats:
+    shared = np.zeros((len(q.words), len(q.words)))
+    for left, right in itertools.combinations(range(len(q.words)), 2):
+        both = len(q.words[left] & q.words[right])
+        whole = len(q.words[left]) + len(q.words[right]) - both
+        shared[left, right] = shared[right, left] = both / max(whole, 1)
+    means = shared.sum(axis=1) / max(len(q.words) - 1, 1)
     return np.asarray(means - means.mean(), dtype=np.float64)
 
 
-# By name: of the options that exist and the words of the prompt, a number for each option, ``(k,)``.
-FEATURES: dict[str, Callable[[Sequence[str], set[str]], Floats]] = {
-    "length": _lengths,
-    "longest": lambda options, prompt: _extreme(options, 1),
-    "shortest": lambda options, prompt: _extreme(options, -1),
+def _absolute(q: Written) -> Floats:
+    return np.array([float(not _ABSOLUTE.isdisjoint(each)) for each in q.words])
+
+
+def _digits(q: Written) -> Floats:
+    return np.array([float(any(map(str.isdigit, option))) for option in q.options])
+
+
+# By name: a number for each option that exists, ``(k,)``.
+FEATURES: dict[str, Callable[[Written], Floats]] = {
+    "length": _length,
+    "longest": functools.partial(_extreme, sign=1),
+    "shortest": functools.partial(_extreme, sign=-1),
     "echoes": _echoes,
     "alike": _alike,
-    "absolute": lambda options, prompt: np.array(
-        [float(bool(_ABSOLUTE.intersection(words(option.lower())))) for option in options]
-    ),
-    "digits": lambda options, prompt: np.array(
-        [float(any(letter.isdigit() for letter in option)) for option in options]
-    ),
+    "absolute": _absolute,
+    "digits": _digits,
 }
 
 
@@ -82,10 +105,8 @@ def features_of(questions: Questions) -> Floats:
     present = questions.present
     out = np.zeros((*present.shape, len(FEATURES)))
     for row, question in enumerate(questions):
-        options = [option for option in question.options if option is not None]
-        prompt = set(words(question.prompt.lower()))
-        columns = [feature(options, prompt) for feature in FEATURES.values()]
-        out[row, present[row]] = np.stack(columns, axis=1)
+        written = Written.of(question)
+        out[row, present[row]] = np.stack([feature(written) for feature in FEATURES.values()], axis=1)
     return out
 
 
@@ -124,6 +145,22 @@ def fit(questions: Questions, *, penalty: float = 1.0) -> dict[str, float]:
 
     found = minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B").x
     return {name: round(float(weight), 4) for name, weight in zip(FEATURES, found)}
+
+
+def out_of_fold(questions: Questions, folds: int = 5, seed: int = 0) -> Probabilities:
+    """``(n, k)``: each question's probabilities by weights of the other folds; near-duplicates share one.
+
+    Raises
+    ------
+    ConfigError : fewer than two folds, or fewer groups of near-duplicates than folds.
+    """
+    groups = group(len(questions), find_duplicates(questions)).labels
+    places = group_folds(groups, questions.answers, folds, seed)
+    table = np.empty(questions.present.shape, dtype=np.float32)
+    for fold in range(folds):
+        others, own = (questions.take(np.flatnonzero(rows)) for rows in (places != fold, places == fold))
+        table[places == fold] = PhrasingRanker(fit(others)).probabilities(own, None)
+    return table
 
 
 class PhrasingRanker:
@@ -175,4 +212,7 @@ class PhrasingRanker:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

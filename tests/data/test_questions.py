@@ -157,5 +157,20 @@ def test_rows_that_do_not_fit_the_header_are_repaired_too(tmp_path):
     assert read.prompts[0] == "What is light" and read.options[0] == (" sound or heat?", "waves", "rays")
     assert read.options[1] == ("x", "?", "?") and read.options[2] == ("x", "y", "z")
     assert read.prompts[3] == "?" and read.options[3] == ("?", "?", "?")
-    ragged = [fault.where for fault in faults if "cell" in fault.what]
-    assert ragged == [f"{path}, line {number}" for number in (2, 3, 5)]
+    # A fault a row, though the last ones have no two options either.
+    assert [fault.where for fault in faults] == [f"{path}, line {number}" for number in (2, 3, 5)]
+
+
+def test_a_row_that_does_not_fit_a_header_with_a_nameless_column_is_repaired(tmp_path):
+    path, faults = tmp_path / "test.csv", []
+    path.write_text("id,prompt,A,B,\n1,p,x,y,\n3,a, b,x,y\n4,a, b,x,y,\n")
+    read = read_repaired(path, faults.append)
+    assert list(read.ids) == ["1", "3", "4"] and read.options[1] == (" b", "x")
+    assert [fault.where for fault in faults] == [f"{path}, line 3", f"{path}, line 4"]
+
+
+def test_a_row_whose_id_may_be_anothers_is_not_repaired(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("prompt,A,B,id\np,x,y,1\nwhat, is,x,y,2\n")
+    with pytest.raises(InputError, match="line 3: the row has 5 cells"):
+        read_repaired(path, lambda fault: None)

@@ -1,13 +1,24 @@
 """BM25 parts against bm25s's own retrieval, and exact scores of given passages."""
 
+import dataclasses
+
 import bm25s
 import numpy as np
 import pytest
+from conftest import write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_toys import tiny_model
 
+from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.index.index import Index
 from kaggle_rag.index.lexical import Lexical, part_name, tokenizer, write_part
 from kaggle_rag.runtime.errors import ArtifactError
+from kaggle_rag.text.normalise import words
+from kaggle_rag.text.units import Unit
+from wiki_index.build import build
+from wiki_index.corpus import Corpus
+from wiki_index.plan import Plan
 
 METALS = ["iron", "gold", "zinc", "copper", "tin"]
 PASSAGES = [
@@ -28,11 +39,11 @@ def one(tmp_path_factory):
 def test_scores_and_order_are_those_of_bm25s_itself(one):
     scores, rows = Lexical(one, [200]).search(QUERIES, 20)
     own = bm25s.BM25.load(one / part_name(0))
-    words = tokenizer()
-    words.tokenize(PASSAGES, update_vocab=True, show_progress=False)
+    split = tokenizer()
+    split.tokenize(PASSAGES, update_vocab=True, show_progress=False)
     for query, mine, places in zip(QUERIES, scores, rows):
-        tokens = words.decode(
-            words.tokenize([query], update_vocab=False, show_progress=False, allow_empty=False)
+        tokens = split.decode(
+            split.tokenize([query], update_vocab=False, show_progress=False, allow_empty=False)
         )[0]
         every = own.get_scores(tokens) if tokens else np.zeros(200, dtype=np.float32)
         assert np.allclose(mine, np.sort(every)[::-1][:20], atol=1e-5)
@@ -102,6 +113,13 @@ def test_letters_with_marks_of_their_own_are_the_composed_ones(tmp_path):
         ("photo\u00adsynthesis", "Photosynthesis needs light."),
         ("flux", "The ﬂux is conserved."),
         ("10^5 pascals", "It is about 10⁵ pascals."),
+        ("25 °C", "Water of 25 ℃ is warm."),
+        ("hydrogen", "𝐇ydrogen burns."),
+        ("50 hz", "It hums at 50 ㎐."),
+        ("5 1/2", "It is 5½ feet long."),
+        ("kevlar", "Kevlar™ is strong."),
+        ("note 1", "Note① says so."),
+        ("カタカナ", "ｶﾀｶﾅ とは。"),
     ],
 )
 def test_spellings_that_mean_the_same_find_each_other(tmp_path, asked, written):
@@ -114,6 +132,25 @@ def test_commas_between_other_numbers_part_them(tmp_path):
     write_part(tmp_path / part_name(0), iter(["Of 1,2-dichloroethane it boils.", "In 12,34 and 1,2345."]))
     asked = ["2", "12", "1234", "2345", "12345"]
     assert Lexical(tmp_path, [2]).search(asked, 1)[1][:, 0].tolist() == [0, 1, -1, 1, -1]
+
+
+def test_only_thousands_are_joined():
+    assert words("1,234, 12,345 and (1,234,567)") == ["1234", "12345", "and", "1234567"]
+    assert words("[1,2,345] 1999,200 0,125 3.1,415 1,2345") == (
+        ["1", "2", "345", "1999", "200", "0", "125", "3", "1", "415", "1", "2345"]
+    )
+
+
+def test_an_index_of_other_words_is_told(tmp_path, capsys):
+    write_corpus(tmp_path / "c.jsonl", ["Iron is a metal. It rusts."])
+    encoders = {"e": Encoder(str(tiny_model(tmp_path)), device="cpu")}
+    build(Plan(Corpus.open(tmp_path / "c.jsonl"), tmp_path / "i", encoders, Unit("sentence"), lexical=True))
+    index = Index(tmp_path / "i")
+    assert len(index.lexical()) == 2 and "other words" not in capsys.readouterr().err
+    asked = {key: value for key, value in index.manifest.asked.items() if key != "word_rules"}
+    dataclasses.replace(index.manifest, asked=asked).write(tmp_path / "i")
+    Index(tmp_path / "i").lexical()
+    assert "other words" in capsys.readouterr().err
 
 
 def test_a_part_of_other_passages_or_half_a_part_is_refused(one, tmp_path):

@@ -495,7 +495,7 @@ def test_a_bad_row_is_answered_by_what_can_be_read(run, tmp_path, row):
     path = tmp_path / "bad.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in (good, row)), encoding="utf-8")
     code, said = run("--questions", path)
-    assert code == 0 and "note: 1 row is no question," in said and "bad.jsonl, row 2" in said
+    assert code == 0 and "note: 1 row is at fault," in said and "bad.jsonl, row 2" in said
     answered = validate(run.out, ["good", row["id"]])
     assert answered[0][0] == 0 and len(answered[1]) >= 2
     for flag in ("--strict", "--check"):

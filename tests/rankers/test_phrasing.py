@@ -103,7 +103,7 @@ def test_any_text_has_probabilities(prompt, options, weights):
         (None, "has no weights"), ({}, "has no weights"), ([1], "cannot be [1]"), ("all", "cannot be 'all'"),
         ({"lenght": 1}, "no feature 'lenght'"), ({3: 1}, "no feature 3"),
         ({"length": "long"}, "cannot be 'long'"), ({"length": float("nan")}, "cannot be nan"),
-        ({"length": True}, "cannot be True"),
+        ({"length": True}, "cannot be True"), ({"length": 10**400}, "cannot be 1000"),
     ],
 )  # fmt: skip
 def test_weights_that_are_none_are_refused(weights, said):
@@ -148,6 +148,9 @@ def test_the_command_prints_weights_and_what_they_are_worth(files, monkeypatch, 
     assert code == 2 and "no question is left" in printed.err
     code, printed = call(monkeypatch, capsys, training, "phrasing", "--questions", files[0], "--folds", 1)
     assert code == 2 and "at least two folds" in printed.err
+    with pytest.raises(SystemExit):
+        call(monkeypatch, capsys, training, "phrasing", "--questions", files[0], "--seed", -1)
+    assert "is not a seed" in capsys.readouterr().err
 
 
 def test_a_cross_validation_fits_it_on_the_other_folds_and_its_solution_submits(
@@ -166,6 +169,7 @@ def test_a_cross_validation_fits_it_on_the_other_folds_and_its_solution_submits(
         own = PhrasingRanker(**PhrasingRanker.fitted(asked.take(np.flatnonzero(~rows))))
         expected = own.probabilities(asked.take(np.flatnonzero(rows)), None)
         np.testing.assert_allclose(oof.tables["phrasing"][rows], expected, atol=1e-6)
+    assert "used as is" not in printed.err
     (ranker,) = yaml.safe_load((out / "solution.yaml").read_text())["rankers"]
     assert ranker["options"]["weights"] == fit(asked)
     sent = tmp_path / "submission.csv"
@@ -174,6 +178,12 @@ def test_a_cross_validation_fits_it_on_the_other_folds_and_its_solution_submits(
     assert code == 0, printed.err
     told = PhrasingRanker(ranker["options"]["weights"]).probabilities(Questions.read(test), None)
     assert [columns[0] for columns in read_submission(sent).values()] == told.argmax(axis=1).tolist()
+    # With weights that these very questions may have given, its score says little.
+    solution_as_is = tmp_path / "as_is.yaml"
+    solution_as_is.write_text(yaml.safe_dump({"questions": str(train), "rankers": [ranker]}))
+    words_as_is = ("cross-validate", solution_as_is, "--folds", 3, "--out", tmp_path / "as-is")
+    code, printed = call(monkeypatch, capsys, training, *words_as_is)
+    assert code == 0 and "phrasing is used as is" in printed.err
     # As it stands in the solution before, it has learnt nothing.
     code, printed = call(monkeypatch, capsys, inference, "submit", "--config", solution, *words)
     assert code == 2 and "has learnt nothing yet" in printed.err and "--final" in printed.err

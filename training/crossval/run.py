@@ -16,7 +16,7 @@ from kaggle_rag.config import ContextSettings
 from kaggle_rag.data.predictions import Predictions
 from kaggle_rag.data.probabilities import Probabilities
 from kaggle_rag.evaluation.fold_table import Folds, write_folds
-from kaggle_rag.rankers.registry import fitted, make_ranker, takes_index
+from kaggle_rag.rankers.registry import fitted, learns_at_once, make_ranker, takes_index
 from kaggle_rag.rankers.seen import models_of, says_all, seen_by
 from kaggle_rag.runtime.console import duration, say
 from kaggle_rag.runtime.errors import ConfigError, LimitError
@@ -92,6 +92,11 @@ def _warnings(experiment: Experiment) -> list[str]:
         for spec in experiment.specs
         if spec.settings.kind == "trained" and not spec.command
         and not says_all(str(spec.settings.options.get("folder")))
+    ] + [
+        f"{spec.name} is used as is: its options may have been fitted to these questions "
+        "(left without options, it is fitted fold by fold)"
+        for spec in experiment.specs
+        if not spec.learns and learns_at_once(spec.settings.kind, {})
     ]
 
 

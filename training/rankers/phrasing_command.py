@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from kaggle_rag.runtime.flags import seed_number
+
 if TYPE_CHECKING:
     from kaggle_rag.data.questions import Questions
     from kaggle_rag.evaluation.metrics import Comparison, Interval
@@ -33,7 +35,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="question files: near-duplicates of their questions are not learnt from",
     )  # fmt: skip
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of the estimate (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the folds (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -78,18 +80,10 @@ def _estimate(questions: Questions, folds: int, seed: int) -> tuple[Interval, Co
 
     Of equal probabilities each order is as likely: their average precision is its mean over all.
     """
-    from kaggle_rag.evaluation.duplicates import find_duplicates
-    from kaggle_rag.evaluation.folds import group, group_folds
-    from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, paired_bootstrap
-    from kaggle_rag.rankers.phrasing import PhrasingRanker
+    from kaggle_rag.evaluation.metrics import average_precisions, bootstrap, chance_map_at_k, paired_bootstrap
+    from kaggle_rag.rankers.phrasing import out_of_fold
 
-    groups = group(len(questions), find_duplicates(questions)).labels
-    places = group_folds(groups, questions.answers, folds, seed)
-    values = np.empty(len(questions))
-    for fold in range(folds):
-        rest, asked = (questions.take(np.flatnonzero(own)) for own in (places != fold, places == fold))
-        table = PhrasingRanker(**PhrasingRanker.fitted(rest)).probabilities(asked, None)
-        values[places == fold] = average_precisions(table, asked.answers, asked.present)
-    counts = questions.present.sum(axis=1)
-    chance = np.array([sum(1 / rank for rank in range(1, min(3, int(k)) + 1)) / k for k in counts])
+    table = out_of_fold(questions, folds, seed)
+    values = average_precisions(table, questions.answers, questions.present)
+    chance = [chance_map_at_k([count]) for count in questions.present.sum(axis=1)]
     return bootstrap(values), paired_bootstrap(values, chance)

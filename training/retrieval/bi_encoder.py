@@ -15,10 +15,12 @@ from transformers import set_seed
 
 from kaggle_rag.evaluation.metrics import ndcg_at_k, recall_at_k
 from kaggle_rag.index.encoder import Encoder
+from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.sentence_model import left_out_tokens
 from kaggle_rag.runtime.console import say
 from kaggle_rag.runtime.errors import CheckpointError
 from training.loop.library import BaseEvaluator
+from training.loop.precision import mixed_precision
 from training.loop.run_folder import Run
 from training.loop.trainer import TrainerMixin
 from training.retrieval.columns import Labels, prompted, rows_of
@@ -93,6 +95,7 @@ def train_retriever(settings: RetrieverSettings, *, dry: bool = False) -> dict[s
     run = Run("retriever", settings)
     if not dry and (record := run.finished()):
         return record
+    mixed_precision(settings, device_of(settings.device))
     set_seed(settings.seed)
     encoder = Encoder(settings.model, device=settings.device, untrained=True)
     _require_pooled(encoder)

@@ -13,10 +13,12 @@ from transformers import set_seed
 
 from kaggle_rag.models import pairmodel
 from kaggle_rag.models.checkpoints import resolve
+from kaggle_rag.models.devices import device_of
 from kaggle_rag.models.pairmodel import PairModel
 from kaggle_rag.retrieval.crossencoder import CrossEncoder, has_head, require_positions
 from kaggle_rag.runtime.console import bar, say
 from training.loop.library import BaseEvaluator
+from training.loop.precision import mixed_precision
 from training.loop.run_folder import Run
 from training.loop.trainer import TrainerMixin
 from training.retrieval.bi_encoder import figures
@@ -70,6 +72,7 @@ def train_reranker(settings: RerankerSettings, *, dry: bool = False) -> dict[str
     run = Run("reranker", settings)
     if not dry and (record := run.finished()):
         return record
+    mixed_precision(settings, device_of(settings.device))
     set_seed(settings.seed)
     model = load(settings)
 

@@ -15,7 +15,9 @@ def joined(lines: Iterable[str]) -> list[str]:
     """
     text: list[list[str]] = []
     formula = False
-    for line in filter(None, lines):
+    for line in lines:
+        if not line.strip(ALONE):
+            continue
         is_formula = line[0] == ALONE
         continues = formula and (line[0].islower() or line[0] in ",.;")
         if text and (is_formula or continues) and not text[-1][-1].startswith("="):

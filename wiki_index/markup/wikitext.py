@@ -186,4 +186,6 @@ def _line(line: str) -> str:
     item = _LIST.match(line)
     line = " ".join(html.unescape(line).split())
     rest = line[item.end() :] if item else line
-    return (ALONE if _LONE_FORMULA.fullmatch(rest) else "") + rest
+    # Not of a list: its formulae are items.
+    is_alone = _LONE_FORMULA.fullmatch(rest) and (item is None or item[0][0] not in "*#")
+    return (ALONE if is_alone else "") + rest

@@ -41,10 +41,12 @@ _GATHERED = {"sup", "sub", *_CELLS, *_HEADINGS}
 _FORMULA, _ION, _ABOVE = "mwe-math-element", "template-chem2-su", "\x1f"
 # Around the text of a formula, until its line is known; a page holds no such characters.
 _TEX, _STOP = "\x0e", "\x02"
+# Before an item of a list and the line of a table, which are no part of the sentence before them.
+_ITEM = "\x03"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 _LONE_FORMULA = re.compile(rf"(?:{_TEX}[^{_STOP}]*{_STOP}[ ,.;]*)+")
 # Those characters, and the spaces around them where a bracket or a stop is next.
-_BESIDE = re.compile(rf"(?<=[(\[]) {_TEX}|{_TEX}|{_STOP} (?=[,.;:)\]])|{_STOP}")
+_BESIDE = re.compile(rf"(?<=[(\[]) {_TEX}|{_TEX}|{_ITEM}|{_STOP} (?=[,.;:)\]])|{_STOP}")
 # How many unclosed elements an end tag may close.
 _REACH = 60
 
@@ -112,7 +114,7 @@ class _Page(HTMLParser):
         classes = attributes.get("class", "").split()
         self._formula(tag, classes, attributes)
         if tag in _BLOCKS and not self._hidden:
-            self._write("\n")
+            self._write(f"\n{_ITEM}" if tag == "li" else "\n")
         if tag in _VOID:
             if tag == "br" and not self._hidden:
                 self._write(" ")
@@ -186,7 +188,7 @@ class _Page(HTMLParser):
             if self._beneath:
                 self._beneath[-1] += lines
             else:
-                self._write("".join(f"\n{line}\n" for line in lines))
+                self._write("".join(f"\n{_ITEM}{line}\n" for line in lines))
         elif tag in _CELLS:
             self._end_cell(element, content)
         elif tag in ("sup", "sub"):

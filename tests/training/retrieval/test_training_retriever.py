@@ -84,7 +84,8 @@ def test_mixed_precision_learns_as_much_and_keeps_float32_weights(data, trained,
     assert any(not torch.equal(own[name], whole[name]) for name in floats)
 
 
-def test_a_precision_that_a_cpu_would_not_train_in_is_refused(data, tmp_path):
+def test_a_precision_that_a_cpu_would_not_train_in_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.retrieval.bi_encoder.make_dataset", lambda *_: pytest.fail("mined in vain"))
     with pytest.raises(ConfigError, match="a cpu does not train in fp16"):
         train(data, tmp_path / "out", precision="fp16", device="cpu")
 

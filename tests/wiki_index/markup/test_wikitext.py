@@ -66,6 +66,7 @@ SHOWN = [
     ("5&nbsp;km &lt; 6", "5 km < 6"),
     ("* one\n** two 2\n# three\n; term : it", "one\ntwo 2\nthree\nterm : it"),
     ("== ''A'' [[b]] ==\ntext", "== A b ==\ntext"),
+    ("Forces:\n* <math>F</math>\n* <math>G</math>", "Forces:\nF\nG"),
     ("The force is\n\n<math display=\"block\">F=ma.</math>\n\nIt acts.", "The force is F=ma.\nIt acts."),
     ("The force is\n: <math>F=ma</math>,\nwhere ''a'' is 5.", "The force is F=ma, where a is 5."),
     ("__NOTOC__text<br/>more", "text more"),

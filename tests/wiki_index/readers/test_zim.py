@@ -131,6 +131,9 @@ ALONE = [
     (f"<h2>Laws</h2>{formula('a=b', 'div')}<p>It holds.</p>", "== Laws ==\na=b\nIt holds."),
     (f"<p>Of {formula('a')} and</p><dl><dd>{formula('b')}, {formula('c')};</dd></dl>", "Of a and b, c;"),
     (f"<p>It is small ({formula('a')}).</p>", "It is small (a)."),
+    (f"<p>Letters:</p><ul><li>{formula('a')}</li><li>{formula('b')}</li></ul>", "Letters:\na\nb"),
+    (f"<p>A</p><table><tr><td>{formula('b')}</td></tr></table><p>and so on</p>", "A\nb\nand so on"),
+    ("<p>It is</p>" + formula(r"\,", "div") + "<p>Then.</p>", "It is\nThen."),
     (f"<ul><li>One is {formula('a')}.</li><li>Two is {formula('b')}.</li></ul>", "One is a.\nTwo is b."),
 ]  # fmt: skip
 
