@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from kaggle_rag.runtime.flags import seed_number
+from kaggle_rag.runtime.words import counted
 
 if TYPE_CHECKING:
     from kaggle_rag.data.questions import Questions
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             "against chance": gain.difference.mean, "weights": weights,
         }))  # fmt: skip
         return 0
-    print(f"MAP@3 {score} out of fold on {len(questions):,} questions; against chance {gain}")
+    print(f"MAP@3 {score} out of fold on {counted(len(questions), 'question')}; against chance {gain}")
     for name, weight in weights.items():
         print(f"  {name:<10}{weight:>8.2f}")
     ranker = {"kind": "phrasing", "options": {"weights": weights}}
