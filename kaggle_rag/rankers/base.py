@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,25 @@ class Ranker(Protocol):
         ranker answers from the question's text alone.
         """
         ...
+
+
+_Self = TypeVar("_Self")
+
+
+class HoldsNothing:
+    """A ranker without a model of its own: there is nothing to open, and nothing to free."""
+
+    notes: Sequence[Note] = ()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from kaggle_rag.data.probabilities import Probabilities, softmax
 from kaggle_rag.data.questions import Question, Questions
 from kaggle_rag.evaluation.duplicates import find_duplicates
 from kaggle_rag.evaluation.folds import group, group_folds
-from kaggle_rag.rankers.base import Note
+from kaggle_rag.rankers.base import HoldsNothing
 from kaggle_rag.runtime.errors import ConfigError, InputError
 from kaggle_rag.text.normalise import words
 
@@ -163,15 +162,13 @@ def out_of_fold(questions: Questions, folds: int = 5, seed: int = 0) -> Probabil
     return table
 
 
-class PhrasingRanker:
+class PhrasingRanker(HoldsNothing):
     """Ranks options by how they are written.
 
     Parameters
     ----------
     weights : of ``FEATURES`` by name, as `fit` finds them; those left out count nothing.
     """
-
-    notes: Sequence[Note] = ()
 
     def __init__(self, weights: dict[str, float] | None = None) -> None:
         where = "rankers.options.weights"
@@ -192,17 +189,6 @@ class PhrasingRanker:
     def fitted(questions: Questions) -> dict[str, Any]:
         """The options with which it has learnt from these questions."""
         return {"weights": fit(questions)}
-
-    def __enter__(self) -> PhrasingRanker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is held."""
 
     def probabilities(
         self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None

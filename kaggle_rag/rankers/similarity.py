@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from kaggle_rag.data.questions import Question, Questions
 from kaggle_rag.index.encoder import Encoder
 from kaggle_rag.index.index import Index
 from kaggle_rag.index.vectors import Vectors
-from kaggle_rag.rankers.base import Note
+from kaggle_rag.rankers.base import HoldsNothing
 from kaggle_rag.rankers.scores import (
     Scores,
     Views,
@@ -60,7 +59,7 @@ def score_of(name: str, views: Views) -> Scores:
     return score(views)
 
 
-class SimilarityRanker:
+class SimilarityRanker(HoldsNothing):
     """Ranks options by a softmax over one of ``SCORES``.
 
     Parameters
@@ -70,8 +69,6 @@ class SimilarityRanker:
     score : a key of ``SCORES``. Without evidence every score falls back to `words_only`.
     temperature : of the softmax; lower is more confident. `weighed` is calibrated at the default.
     """
-
-    notes: Sequence[Note] = ()
 
     def __init__(
         self,
@@ -90,17 +87,6 @@ class SimilarityRanker:
             )
         self.encoder, self.index = encoder, index
         self.score, self.temperature = score, temperature
-
-    def __enter__(self) -> SimilarityRanker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """The encoder belongs to the caller; nothing else is held."""
 
     def probabilities(
         self, questions: Questions, contexts: Sequence[QuestionContexts | None] | None
