@@ -81,12 +81,7 @@ class HoldsNothing:
     def __enter__(self: _Self) -> _Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *fault: object) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How options are written, and nothing else: a few counts of their words, weighted by what train shows.
 
 Whoever writes a question gives the right option away now and then: it is the longest, it has few words of
-the question, it is like the others, it does not say "always". Models that read no question at all are well
+the question, it is like the others, it does not say "always". Models that read no question at all can be
 above chance for that reason (Gururangan et al. 2018, Annotation artifacts in natural language inference data,
 https://aclanthology.org/N18-2017; Balepur et al. 2024, Artifacts or abduction, https://aclanthology.org/2024.acl-long.555).
 The counts differ from competition to competition, so there are no default weights: `fit` takes a second.
